@@ -1,0 +1,1 @@
+//! Codes into bytes: packing, entropy coding and the container they travel in.

@@ -1,0 +1,1 @@
+//! Files into examples: LLaVA JSON, pictures, tokenizers, templates, samplers, generated scenes.

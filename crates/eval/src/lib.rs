@@ -1,0 +1,1 @@
+//! A trained model into scores: benchmarks, scorers, reports.

@@ -1,0 +1,1 @@
+//! Bytes to a peer: the split protocol, its session state machine, and gRPC over mutual TLS.
