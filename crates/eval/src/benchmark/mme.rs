@@ -1,0 +1,192 @@
+//! MME files: `mme/<task>.txt`, lines of picture, question and `Yes` or `No`, separated by tabs; two lines
+//! in a row are about the same picture.
+
+use std::path::Path;
+
+use super::{Benchmark, FormScore, Loaded, Question, files, shown};
+use crate::score::Answers;
+use crate::score::mme::{self, COGNITION, Group, Label, PERCEPTION, Reading};
+use crate::{EvalError, Table};
+
+/// The form `mme`.
+pub struct Mme;
+
+struct Questions {
+    questions: Vec<Question>,
+    labels: Vec<Label>,
+}
+
+impl Benchmark for Mme {
+    fn form(&self) -> &'static str {
+        "mme"
+    }
+
+    fn files(&self) -> &'static str {
+        "mme/<task>.txt"
+    }
+
+    fn load(&self, dir: &Path) -> Result<Option<Box<dyn Loaded>>, EvalError> {
+        let tasks = dir.join("mme");
+        if !tasks.is_dir() {
+            return Ok(None);
+        }
+        let mut found = files::list(&tasks, |name| name.ends_with(".txt"))?;
+        if found.is_empty() {
+            return Err(EvalError::file(
+                &tasks,
+                "holds no <task>.txt; add one or remove the directory",
+            ));
+        }
+        let order = |task: &str| {
+            let known = PERCEPTION
+                .iter()
+                .chain(&COGNITION)
+                .position(|name| *name == task);
+            known.unwrap_or(usize::MAX)
+        };
+        found.sort_by_key(|path| order(&task(path)));
+        let mut all = Questions {
+            questions: Vec::new(),
+            labels: Vec::new(),
+        };
+        for path in found {
+            read(self.form(), dir, &path, &mut all)?;
+        }
+        Ok(Some(Box::new(all)))
+    }
+}
+
+fn task(path: &Path) -> String {
+    path.file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn read(form: &'static str, dir: &Path, path: &Path, all: &mut Questions) -> Result<(), EvalError> {
+    let task = task(path);
+    let start = all.labels.len();
+    let mut last = 0;
+    for (line, row) in files::lines(path)? {
+        let wrong = |problem: String| EvalError::line(path, line, problem);
+        let cells: Vec<&str> = row.split('\t').collect();
+        let [picture, text, truth] = cells[..] else {
+            return Err(wrong(format!(
+                "{} cells; expected picture, question, Yes or No, separated by tabs",
+                cells.len()
+            )));
+        };
+        let yes = match truth.trim() {
+            "Yes" => true,
+            "No" => false,
+            other => return Err(wrong(format!("truth `{other}`: expected `Yes` or `No`"))),
+        };
+        // Accuracy+ counts pairs, and the official program takes two lines at a time.
+        if let Some(first) = all.labels[start..]
+            .chunks(2)
+            .next_back()
+            .filter(|pair| pair.len() == 1)
+            .map(|pair| &pair[0])
+            && first.picture != picture
+        {
+            return Err(wrong(format!(
+                "picture `{picture}` where a second question about `{}` is expected; questions come in pairs",
+                first.picture
+            )));
+        }
+        let id = format!("{form}/{task}/{line}");
+        let image = files::picture(dir, picture).map_err(wrong)?;
+        let truth = truth.trim().to_owned();
+        all.questions.push(Question {
+            id: id.clone(),
+            image,
+            text: text.to_owned(),
+            form,
+            truth,
+        });
+        all.labels.push(Label {
+            id,
+            task: task.clone(),
+            picture: picture.to_owned(),
+            yes,
+        });
+        last = line;
+    }
+    if (all.labels.len() - start) % 2 == 1 {
+        return Err(EvalError::line(
+            path,
+            last,
+            "the last picture has one question; questions come in pairs",
+        ));
+    }
+    Ok(())
+}
+
+impl Loaded for Questions {
+    fn questions(&self) -> &[Question] {
+        &self.questions
+    }
+
+    fn credit(&self, index: usize, answer: &str) -> f64 {
+        let right = match mme::read(answer) {
+            Reading::Yes => self.labels[index].yes,
+            Reading::No => !self.labels[index].yes,
+            Reading::Other => false,
+        };
+        f64::from(u8::from(right))
+    }
+
+    fn score(&self, answers: &Answers) -> FormScore {
+        let score = mme::score(&self.labels, answers);
+        let mut table = Table::new(
+            "MME",
+            &[
+                "task",
+                "questions",
+                "acc %",
+                "acc+ %",
+                "score",
+                "neither yes nor no",
+            ],
+        );
+        for task in &score.tasks {
+            let numbers = [task.acc, task.acc_plus, task.score].map(shown);
+            let cells = [task.task.clone(), task.questions.to_string()];
+            table.push(
+                cells
+                    .into_iter()
+                    .chain(numbers)
+                    .chain([task.other.to_string()]),
+            );
+        }
+        for (group, total) in [
+            (Group::Perception, score.perception),
+            (Group::Cognition, score.cognition),
+        ] {
+            let tasks: Vec<_> = score
+                .tasks
+                .iter()
+                .filter(|task| task.group == group)
+                .collect();
+            if !tasks.is_empty() {
+                let questions: usize = tasks.iter().map(|task| task.questions).sum();
+                let name = format!("{group:?} (of {})", 200 * tasks.len());
+                table.push([
+                    name,
+                    questions.to_string(),
+                    String::new(),
+                    String::new(),
+                    shown(total),
+                ]);
+            }
+        }
+        FormScore {
+            form: "mme",
+            measure: "questions answered rightly",
+            percent: score.accuracy,
+            questions: self.questions.len(),
+            details: serde_json::to_value(&score).unwrap_or_default(),
+            table,
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Directories of questions: all forms, some, none, and broken ones.
+
+use std::fs;
+use std::path::Path;
+
+use qtl_eval::EvalError;
+use qtl_eval::benchmark::Suite;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn write(dir: &Path, name: &str, text: &str) {
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn pope_line(id: u32, image: &str, text: &str, label: &str) -> String {
+    json!({"question_id": id, "image": image, "text": text, "label": label}).to_string() + "\n"
+}
+
+fn vqa(dir: &Path, question: &Value, annotation: &Value) {
+    write(
+        dir,
+        "vqav2_questions.json",
+        &json!({ "questions": [question] }).to_string(),
+    );
+    write(
+        dir,
+        "vqav2_annotations.json",
+        &json!({ "annotations": [annotation] }).to_string(),
+    );
+}
+
+fn annotation() -> Value {
+    json!({"question_id": 5, "image_id": 1, "question_type": "how many", "answer_type": "number",
+        "multiple_choice_answer": "two", "answers": vec![json!({"answer": "two"}); 10]})
+}
+
+/// Two pictures and all four forms; POPE's categories stand in an order that is not by name.
+fn whole() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    write(at, "images/test_000000.png", "");
+    write(at, "images/test_000001.png", "");
+    let random = pope_line(1, "test_000001.png", "Is there a key in the image?", "yes")
+        + &pope_line(2, "test_000000.png", "Is there a cow in the image?", "no");
+    write(at, "pope_random.json", &random);
+    write(
+        at,
+        "pope_adversarial.json",
+        &pope_line(1, "test_000000.png", "Is there a fox in the image?", "no"),
+    );
+    vqa(
+        at,
+        &json!({"image_id": 1, "question": "How many keys?", "question_id": 5}),
+        &annotation(),
+    );
+    write(
+        at,
+        "mme/color.txt",
+        "test_000000.png\tIs it red?\tYes\r\ntest_000000.png\tIs it blue?\tNo\r\n",
+    );
+    write(
+        at,
+        "captions.json",
+        r#"[{"id": 0, "image": "test_000001.png", "caption": "a key."}]"#,
+    );
+    dir
+}
+
+fn answers(suite: &Suite, of: impl Fn(&str) -> &'static str) -> Vec<String> {
+    suite
+        .questions()
+        .iter()
+        .map(|question| of(&question.id).to_owned())
+        .collect()
+}
+
+#[test]
+fn questions_about_a_picture_stand_together() {
+    let dir = whole();
+    let suite = Suite::load(dir.path()).unwrap();
+    let ids: Vec<&str> = suite
+        .questions()
+        .iter()
+        .map(|question| question.id.as_str())
+        .collect();
+    let expected = [
+        "pope/random/1",
+        "vqa/5",
+        "caption/0",
+        "pope/random/2",
+        "pope/adversarial/1",
+        "mme/color/1",
+        "mme/color/2",
+    ];
+    assert_eq!(ids, expected);
+    let groups: Vec<usize> = suite.pictures().map(<[_]>::len).collect();
+    assert_eq!(groups, [3, 4]);
+    let caption = &suite.questions()[2];
+    assert_eq!(
+        (caption.form, caption.text.as_str(), caption.truth.as_str()),
+        ("caption", "Describe the image.", "a key.")
+    );
+    assert_eq!(caption.image, dir.path().join("images/test_000001.png"));
+    assert_eq!(suite.questions()[6].truth, "No");
+}
+
+#[test]
+fn answers_become_scores() {
+    let dir = whole();
+    let suite = Suite::load(dir.path()).unwrap();
+    let given = answers(&suite, |id| match id {
+        "pope/random/1" | "pope/random/2" => "Yes",
+        "vqa/5" => "two",
+        "caption/0" => "a lock .",
+        "mme/color/1" => "yes",
+        "mme/color/2" => "maybe",
+        _ => "No",
+    });
+    let scores = suite.score(&given).unwrap();
+    let file: Value = serde_json::to_value(&scores).unwrap();
+    // Random: one of two right; adversarial: all. The mean is over categories, not questions.
+    assert_eq!(file["pope"], 75.0);
+    assert_eq!(file["vqa"], 100.0);
+    assert_eq!(file["mme"], 50.0);
+    assert_eq!(file["caption"], 0.0);
+    assert_eq!(
+        file["details"]["pope"]["categories"][0]["category"],
+        "random"
+    );
+    assert_eq!(file["details"]["pope"]["categories"][0]["FP"], 1);
+    assert_eq!(file["details"]["mme"]["tasks"][0]["acc_plus"], 0.0);
+    assert_eq!(file["details"]["mme"]["perception"], 50.0);
+    assert_eq!(file["details"]["caption"]["f1"], 50.0);
+    assert_eq!(
+        suite.credits(&given).unwrap(),
+        [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0]
+    );
+    let shown = scores.to_string();
+    for part in [
+        "mean accuracy of the categories          3   75.0",
+        "adversarial",
+        "Perception (of 200)",
+        "word F1",
+    ] {
+        assert!(shown.contains(part), "{part} is not in\n{shown}");
+    }
+}
+
+#[test]
+fn true_answers_score_full_marks_on_every_form() {
+    let dir = whole();
+    let suite = Suite::load(dir.path()).unwrap();
+    let truths: Vec<String> = suite
+        .questions()
+        .iter()
+        .map(|question| question.truth.clone())
+        .collect();
+    for form in suite.score(&truths).unwrap().forms {
+        assert_eq!(form.percent, 100.0, "{}", form.form);
+    }
+}
+
+#[test]
+fn absent_forms_are_left_out() {
+    let dir = whole();
+    fs::remove_dir_all(dir.path().join("mme")).unwrap();
+    fs::remove_file(dir.path().join("captions.json")).unwrap();
+    let suite = Suite::load(dir.path()).unwrap();
+    let scores = suite.score(&answers(&suite, |_| "yes")).unwrap();
+    let file: Value = serde_json::to_value(&scores).unwrap();
+    let keys: Vec<&String> = file.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["details", "pope", "vqa"]);
+    assert_eq!((scores.percent("mme"), scores.forms.len()), (None, 2));
+}
+
+#[test]
+fn a_directory_without_a_form_says_what_was_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Suite::load(dir.path()).unwrap_err();
+    assert!(matches!(error, EvalError::NoBenchmark { .. }));
+    for file in [
+        "pope_<category>.json",
+        "vqav2_questions.json",
+        "mme/<task>.txt",
+        "captions.json",
+    ] {
+        assert!(error.to_string().contains(file), "{error}");
+    }
+    let error = Suite::load(&dir.path().join("nowhere")).unwrap_err();
+    assert!(
+        matches!(error, EvalError::Read { .. }) && error.to_string().contains("nowhere"),
+        "{error}"
+    );
+}
+
+#[test]
+fn another_number_of_answers_is_an_error() {
+    let dir = whole();
+    let suite = Suite::load(dir.path()).unwrap();
+    let error = suite.score(&["yes".to_owned()]).unwrap_err();
+    assert!(
+        error.to_string().starts_with("1 answers for 7 questions"),
+        "{error}"
+    );
+}
+
+/// Breaks a whole directory and expects an error that holds all of these parts.
+fn broken(break_it: impl Fn(&Path), parts: &[&str]) {
+    let dir = whole();
+    break_it(dir.path());
+    let error = Suite::load(dir.path()).unwrap_err().to_string();
+    for part in parts {
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
+}
+
+#[test]
+fn broken_lines_are_named() {
+    let good = pope_line(1, "test_000000.png", "Is there a key in the image?", "yes");
+    let pope = |line: &str| format!("{good}\n{line}");
+    let set = |name: &'static str, text: String| move |dir: &Path| write(dir, name, &text);
+    broken(
+        set("pope_random.json", pope("{\"question_id\": 2")),
+        &["pope_random.json:3: ", "EOF", "column 17"],
+    );
+    broken(
+        set("pope_random.json", pope("{\"question_id\": 2}")),
+        &["pope_random.json:3: ", "missing field `image`"],
+    );
+    broken(
+        set(
+            "pope_random.json",
+            pope(&pope_line(2, "test_000000.png", "?", "maybe")),
+        ),
+        &["pope_random.json:3: label `maybe`: expected `yes` or `no`"],
+    );
+    broken(
+        set("pope_random.json", pope(&good)),
+        &["pope_random.json:3: question_id 1 stands twice"],
+    );
+    broken(
+        set(
+            "pope_random.json",
+            pope(&pope_line(2, "gone.png", "?", "no")),
+        ),
+        &[
+            "pope_random.json:3: image `gone.png`: there is no ",
+            "images/gone.png",
+        ],
+    );
+    for outside in ["../secret.png", "/etc/passwd", ""] {
+        broken(
+            set("pope_random.json", pope(&pope_line(2, outside, "?", "no"))),
+            &["pope_random.json:3: image", "within"],
+        );
+    }
+    broken(
+        set("pope_random.json", "\n".into()),
+        &["pope_random.json: holds no question"],
+    );
+
+    let line = "test_000000.png\tIs it red?\tYes\n";
+    broken(
+        set("mme/color.txt", format!("{line}test_000000.png Is it?\n")),
+        &["color.txt:2: 1 cells; expected picture"],
+    );
+    broken(
+        set(
+            "mme/color.txt",
+            format!("{line}test_000000.png\tIs it?\tperhaps\n"),
+        ),
+        &["color.txt:2: truth `perhaps`: expected `Yes` or `No`"],
+    );
+    broken(
+        set(
+            "mme/color.txt",
+            format!("{line}test_000001.png\tIs it?\tNo\n"),
+        ),
+        &["color.txt:2: picture `test_000001.png`", "in pairs"],
+    );
+    broken(
+        set("mme/color.txt", format!("{line}{line}{line}")),
+        &["color.txt:3: the last picture has one question"],
+    );
+
+    broken(
+        set("captions.json", "[\n{\"id\": 0}]".into()),
+        &["captions.json:2: ", "missing field `image`"],
+    );
+    broken(
+        set("captions.json", "[]".into()),
+        &["captions.json: holds no caption"],
+    );
+    broken(
+        set(
+            "captions.json",
+            r#"[{"id": "x", "image": "gone.png", "caption": ""}]"#.into(),
+        ),
+        &["captions.json: caption x: image `gone.png`"],
+    );
+}
+
+#[test]
+fn broken_vqa_entries_are_named() {
+    let question = |image: u64, id: u64| json!({"image_id": image, "question": "How many?", "question_id": id});
+    let with =
+        |question: Value, annotation: Value| move |dir: &Path| vqa(dir, &question, &annotation);
+    let changed = |key: &str, value: Value| {
+        let mut annotation = annotation();
+        annotation[key] = value;
+        annotation
+    };
+    broken(
+        with(question(1, 6), annotation()),
+        &["vqav2_questions.json: question 6: has no annotation"],
+    );
+    broken(
+        with(question(0, 5), annotation()),
+        &["question 5: is about image 0, its annotation about 1"],
+    );
+    broken(
+        with(question(9, 5), changed("image_id", json!(9))),
+        &["question 5: no file in images/ has a name that ends in the number 9"],
+    );
+    broken(
+        with(question(1, 5), changed("answers", json!([]))),
+        &["vqav2_annotations.json: question 5: `answers` is empty"],
+    );
+    broken(
+        with(question(1, 5), changed("answers", json!(3))),
+        &["vqav2_annotations.json:1: ", "invalid type"],
+    );
+    broken(
+        |dir| write(dir, "images/other_1.png", ""),
+        &["several files in images/ have the number 1"],
+    );
+    broken(
+        |dir| fs::remove_file(dir.join("vqav2_questions.json")).unwrap(),
+        &["vqav2_annotations.json: ", "not beside it"],
+    );
+}

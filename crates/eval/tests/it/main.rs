@@ -1,0 +1,9 @@
+//! Scores against the official programs, directories against their layout, pages against their reader.
+#![allow(clippy::unwrap_used)]
+
+mod golden;
+mod golden_mme;
+mod golden_pope;
+mod golden_vqav2;
+mod layout;
+mod page;
