@@ -1,0 +1,120 @@
+//! Packing: every symbol in the same number of bits, whatever the statistics.
+//!
+//! - [`fixed`]: alphabets of `2^b` symbols, `b` bits each. This is the byte layout of the reference implementation,
+//!   without its rule to round the count up.
+//! - [`radix`]: all others; a group of symbols is one number in base `alphabet`, so that 3 levels take 1.586 bits
+//!   each, not 2.
+//!
+//! Both fill a little-endian bit stream, row-major, and pad its last byte with zeros.
+
+mod fixed;
+mod radix;
+
+use crate::bytes::Reader;
+use crate::code::{SymbolData, Symbols};
+use crate::coder::{Coder, Parts, Shape};
+use crate::error::PlaneError;
+use crate::limits::{Limits, Purse};
+use crate::symbol::Symbol;
+
+/// Exact number of bytes that `count` symbols of an alphabet take when packed.
+pub fn packed_len(alphabet: u32, count: usize) -> usize {
+    let bits = if alphabet.is_power_of_two() {
+        count as u128 * u128::from(alphabet.ilog2())
+    } else {
+        radix::bits(alphabet, count)
+    };
+    usize::try_from(bits.div_ceil(8)).unwrap_or(usize::MAX)
+}
+
+/// The symbols of a plane, packed into [`packed_len`] bytes.
+pub fn pack(plane: &Symbols) -> Vec<u8> {
+    match &plane.data {
+        SymbolData::U8(data) => pack_slice(plane.alphabet, data),
+        SymbolData::U16(data) => pack_slice(plane.alphabet, data),
+    }
+}
+
+/// The reverse of [`pack`]: `count` symbols from exactly [`packed_len`] bytes.
+///
+/// # Errors
+/// [`PlaneError`] if the alphabet is out of range, the number of bytes is not that of `count` symbols, padding bits
+/// are set, or a symbol is outside the alphabet.
+pub fn unpack(alphabet: u32, count: usize, bytes: &[u8]) -> Result<SymbolData, PlaneError> {
+    let shape = Shape::new(u64::from(alphabet), count)?;
+    let mut reader = Reader::new(bytes);
+    let limits = Limits {
+        max_bytes: usize::MAX,
+        ..Limits::default()
+    };
+    let (data, _) = Packed.decode(&shape, &mut reader, &mut Purse::new(&limits))?;
+    match reader.left() {
+        0 => Ok(data),
+        left => Err(PlaneError::PackedTrailing { count: left }),
+    }
+}
+
+/// The coder of packed planes.
+pub(crate) struct Packed;
+
+impl Coder for Packed {
+    fn tag(&self) -> u8 {
+        0
+    }
+
+    fn encode(&self, plane: &Symbols, below: usize, out: &mut Vec<u8>) -> Option<Parts> {
+        let len = packed_len(plane.alphabet, plane.len());
+        if len >= below {
+            return None;
+        }
+        out.extend_from_slice(&pack(plane));
+        Some(Parts {
+            symbols: len,
+            ..Parts::default()
+        })
+    }
+
+    fn decode(
+        &self,
+        shape: &Shape,
+        input: &mut Reader<'_>,
+        purse: &mut Purse,
+    ) -> Result<(SymbolData, Parts), PlaneError> {
+        let bytes = input.take(packed_len(shape.alphabet, shape.count), "packed symbols")?;
+        let data = if shape.alphabet <= 256 {
+            u8::into_data(unpack_slice(shape, bytes, purse)?)
+        } else {
+            u16::into_data(unpack_slice(shape, bytes, purse)?)
+        };
+        Ok((
+            data,
+            Parts {
+                symbols: bytes.len(),
+                ..Parts::default()
+            },
+        ))
+    }
+}
+
+fn pack_slice<S: Symbol>(alphabet: u32, data: &[S]) -> Vec<u8> {
+    if alphabet.is_power_of_two() {
+        fixed::pack(alphabet.ilog2(), data)
+    } else {
+        radix::pack(alphabet, data)
+    }
+}
+
+fn unpack_slice<S: Symbol>(
+    shape: &Shape,
+    bytes: &[u8],
+    purse: &mut Purse,
+) -> Result<Vec<S>, PlaneError> {
+    purse.bytes(shape.count, size_of::<S>())?;
+    let mut data = vec![S::default(); shape.count];
+    if shape.alphabet.is_power_of_two() {
+        fixed::unpack(shape.alphabet.ilog2(), bytes, &mut data)?;
+    } else {
+        radix::unpack(shape.alphabet, bytes, &mut data)?;
+    }
+    Ok(data)
+}

@@ -1,0 +1,148 @@
+//! Counts to frequencies that add up to a power of two.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// Frequencies proportional to `counts`, adding up to exactly `2^bits`, at least 1 for every symbol that occurs and 0
+/// for all others. `None` if nothing occurs or more symbols occur than the total has room for.
+///
+/// Starts from the proportional values rounded down and hands out (or takes back) the difference one by one where it
+/// saves (costs) most of the code length `-sum count * log2(frequency)`. The gain of a step from `f` to `f + 1`,
+/// `count * log2(1 + 1/f)`, is compared as `count / (2f + 1)`, its leading term: in integers, so that every machine
+/// makes the same table.
+pub(crate) fn quantize(counts: &[u64], bits: u32) -> Option<Vec<u32>> {
+    let total = 1u32 << bits;
+    let sum: u128 = counts.iter().map(|&count| u128::from(count)).sum();
+    let occurring = counts.iter().filter(|&&count| count > 0).count();
+    if sum == 0 || occurring > total as usize {
+        return None;
+    }
+    let share = |&count: &u64| match count {
+        0 => 0,
+        _ => ((u128::from(count) << bits) / sum).max(1) as u32,
+    };
+    let mut frequencies: Vec<u32> = counts.iter().map(share).collect();
+    let given: u32 = frequencies.iter().sum();
+    let step = |symbol: usize, frequency: u32| Step {
+        count: counts[symbol],
+        middle: 2 * frequency + 1,
+        symbol,
+    };
+    match given.cmp(&total) {
+        Ordering::Equal => {}
+        Ordering::Less => {
+            let steps = present(&frequencies).map(|(symbol, f)| step(symbol, f));
+            let mut best: BinaryHeap<Step> = steps.collect();
+            for _ in given..total {
+                let symbol = best.pop()?.symbol;
+                frequencies[symbol] += 1;
+                best.push(step(symbol, frequencies[symbol]));
+            }
+        }
+        Ordering::Greater => {
+            let steps = present(&frequencies)
+                .filter(|&(_, f)| f > 1)
+                .map(|(symbol, f)| step(symbol, f - 1));
+            let mut least: BinaryHeap<_> = steps.map(std::cmp::Reverse).collect();
+            for _ in total..given {
+                let symbol = least.pop()?.0.symbol;
+                frequencies[symbol] -= 1;
+                if frequencies[symbol] > 1 {
+                    least.push(std::cmp::Reverse(step(symbol, frequencies[symbol] - 1)));
+                }
+            }
+        }
+    }
+    Some(frequencies)
+}
+
+fn present(frequencies: &[u32]) -> impl Iterator<Item = (usize, u32)> {
+    frequencies
+        .iter()
+        .copied()
+        .enumerate()
+        .filter(|&(_, frequency)| frequency > 0)
+}
+
+/// A step between the frequencies `(middle - 1) / 2` and `(middle + 1) / 2` of a symbol, ordered by what it is worth.
+#[derive(PartialEq, Eq)]
+struct Step {
+    count: u64,
+    middle: u32,
+    symbol: usize,
+}
+
+impl Ord for Step {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let worth = |a: &Self, b: &Self| u128::from(a.count) * u128::from(b.middle);
+        // Ties go to the lower symbol.
+        worth(self, other)
+            .cmp(&worth(other, self))
+            .then(other.symbol.cmp(&self.symbol))
+    }
+}
+
+impl PartialOrd for Step {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Code length in bits per symbol.
+    fn cost(counts: &[u64], frequencies: &[u32], bits: u32) -> f64 {
+        let sum: u64 = counts.iter().sum();
+        let pairs = counts
+            .iter()
+            .zip(frequencies)
+            .filter(|&(&count, _)| count > 0);
+        pairs
+            .map(|(&c, &f)| c as f64 / sum as f64 * (f64::from(bits) - f64::from(f).log2()))
+            .sum()
+    }
+
+    proptest! {
+        #[test]
+        fn frequencies_are_valid(counts in prop::collection::vec(prop_oneof![Just(0u64), 0..5u64, 0..1_000_000_000u64], 1..=256)) {
+            match quantize(&counts, 12) {
+                None => prop_assert!(counts.iter().all(|&c| c == 0)),
+                Some(f) => {
+                    prop_assert_eq!(f.iter().sum::<u32>(), 4096);
+                    prop_assert!(counts.iter().zip(&f).all(|(&c, &f)| (c > 0) == (f > 0)));
+                }
+            }
+        }
+
+        #[test]
+        fn no_single_exchange_is_better(counts in prop::collection::vec(0..100_000u64, 2..8)) {
+            prop_assume!(counts.iter().any(|&c| c > 0));
+            let best = quantize(&counts, 6).unwrap();
+            for from in 0..counts.len() {
+                for to in 0..counts.len() {
+                    if from != to && best[from] > 1 && best[to] > 0 {
+                        let mut other = best.clone();
+                        other[from] -= 1;
+                        other[to] += 1;
+                        // The integer comparison is right to the leading term only.
+                        prop_assert!(cost(&counts, &best, 6) <= cost(&counts, &other, 6) * 1.002);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extremes() {
+        assert_eq!(quantize(&[0, 7], 12), Some(vec![0, 4096]));
+        assert_eq!(
+            quantize(&[u64::MAX, 1, u64::MAX], 12),
+            Some(vec![2048, 1, 2047])
+        );
+        assert_eq!(quantize(&[1; 65_536], 16), Some(vec![1; 65_536]));
+        assert_eq!(quantize(&[1; 65], 6), None, "no room for everyone");
+    }
+}
