@@ -1,1 +1,55 @@
 //! Bytes to a peer: the split protocol, its session state machine, and gRPC over mutual TLS.
+//!
+//! This crate carries opaque containers between the two halves of a split model. It knows nothing
+//! about tensors, and nothing it receives chooses a type to build.
+//!
+//! # Layout
+//!
+//! - [`vocabulary`]: what the two peers say to each other, as plain types.
+//! - [`layout`]: how rows of features form sequences.
+//! - [`work`]: what a server does ([`Work`]) and what a client asks for ([`Exchange`]).
+//! - [`error`]: everything that can go wrong, each with its cure.
+//! - [`limits`]: how much a peer may make us hold.
+//! - [`message`]: plain types to bytes and back, bounded before memory is taken.
+//! - [`meter`]: what was sent, by kind and part.
+//! - [`session`]: both ends of the protocol as pure state machines.
+//! - [`caller`]: the client's state machine, driven over a transport.
+//! - [`link`]: a link within one process, with simulated delay and loss.
+//! - [`certs`]: certificates: making them, and checking them before a connection is tried.
+//!
+//! `docs/PROTOCOL.md` is the same told to a person who audits what crosses the wire.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod vocabulary;
+
+pub mod layout;
+
+pub mod work;
+
+pub mod error;
+
+pub mod limits;
+
+pub mod message;
+
+pub mod meter;
+
+pub mod session;
+
+pub mod caller;
+
+pub mod link;
+
+pub mod certs;
+
+pub use certs::KitError;
+pub use error::{Reason, Refusal, TlsProblem, WireError};
+pub use layout::{Layout, Sequence, Span, SpanKind};
+pub use limits::Limits;
+pub use link::{LocalLink, Simulation};
+pub use meter::Meter;
+pub use vocabulary::{
+    Backward, Calibration, Forward, Prompt, Purpose, Resume, Rows, Standing, Terms, Tokens,
+};
+pub use work::{Exchange, Reply, Work, WorkError};

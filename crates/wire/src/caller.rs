@@ -1,0 +1,200 @@
+//! The blocking client over any transport: the state machine of [`crate::session::client`], driven.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::limits::Limits;
+use crate::message::{Frame, decode_server};
+use crate::session::client::{Answer, Call, Client, Event};
+use crate::{
+    Backward, Calibration, Exchange, Forward, Meter, Prompt, Purpose, Reason, Reply, Resume, Rows,
+    Standing, Terms, Tokens, WireError,
+};
+
+/// What carries frames to a server and back. A lost stream is not an error: it is opened again.
+pub trait Transport: Send {
+    /// Opens a stream, in place of any earlier one; blocks and retries as it sees fit.
+    fn open(&mut self) -> Result<(), WireError>;
+
+    /// Sends a frame. If the stream is lost, the next [`Transport::receive`] says so.
+    fn send(&mut self, frame: &Frame) -> Result<(), WireError>;
+
+    /// Waits for a message; `None` if the stream is lost.
+    fn receive(&mut self) -> Result<Option<Bytes>, WireError>;
+
+    /// The server is in a session with another client. Waits and returns, or gives up with an error.
+    fn busy(&mut self, refusal: WireError) -> Result<(), WireError>;
+
+    /// The server welcomed this client: the trouble before it, if any, is over.
+    fn settled(&mut self);
+
+    /// Closes the stream.
+    fn close(&mut self);
+
+    /// Bytes written to and read from a socket so far.
+    fn socket_bytes(&self) -> (u64, u64);
+}
+
+/// A client over a transport; see [`crate::link::LocalLink`] and [`crate::grpc::GrpcClient`].
+#[derive(Debug)]
+pub struct Caller<T> {
+    pub(crate) transport: T,
+    client: Client,
+    limits: Limits,
+    meter: Meter,
+    open: bool,
+}
+
+impl<T: Transport> Caller<T> {
+    /// A client that has not greeted. `instance` must be drawn at random once per caller.
+    pub(crate) fn new(transport: T, instance: u64, limits: Limits) -> Caller<T> {
+        let client = Client::new(instance, limits);
+        Caller {
+            transport,
+            client,
+            limits,
+            meter: Meter::default(),
+            open: false,
+        }
+    }
+
+    fn call(&mut self, call: Call) -> Result<Event, WireError> {
+        match self.client.begin(call)? {
+            Event::Send(frame) => self.wait(Some(frame)),
+            event => Ok(event),
+        }
+    }
+
+    fn wait(&mut self, frame: Option<Frame>) -> Result<Event, WireError> {
+        let start = Instant::now();
+        let outcome = self.talk(frame);
+        self.meter.waiting_seconds += start.elapsed().as_secs_f64();
+        if outcome.is_err() {
+            self.transport.close();
+            self.open = false;
+        }
+        outcome
+    }
+
+    /// Sends, receives and reconnects until the pending call is over.
+    fn talk(&mut self, mut next: Option<Frame>) -> Result<Event, WireError> {
+        loop {
+            if !self.open {
+                self.transport.open()?;
+                self.open = true;
+                self.meter.connections += 1;
+                // The pending call, if any, is handed out again after the welcome.
+                next = Some(self.client.connected()?);
+            }
+            if let Some(frame) = next.take() {
+                *self.meter.up.of(frame.kind) += frame.tally;
+                self.transport.send(&frame)?;
+            }
+            let Some(bytes) = self.transport.receive()? else {
+                self.open = false;
+                continue;
+            };
+            let message = decode_server(&bytes, &self.limits)?;
+            *self.meter.down.of(message.kind()) += message.tally(bytes.len());
+            match self.client.receive(message) {
+                Ok(Event::Nothing) => {}
+                Ok(Event::Send(frame)) => {
+                    self.transport.settled();
+                    next = Some(frame);
+                }
+                Ok(event) => {
+                    self.transport.settled();
+                    return Ok(event);
+                }
+                Err(WireError::Refused(refusal)) if refusal.reason == Reason::Busy => {
+                    self.transport.close();
+                    self.open = false;
+                    self.transport.busy(WireError::Refused(refusal))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl<T: Transport> Exchange for Caller<T> {
+    fn greet(
+        &mut self,
+        terms: &Terms,
+        standing: &Standing,
+        purpose: Purpose,
+    ) -> Result<Resume, WireError> {
+        if self.open {
+            self.transport.close();
+            self.open = false;
+        }
+        self.client.greet(terms, standing, purpose);
+        match self.wait(None)? {
+            Event::Welcome(resume) => Ok(resume),
+            event => Err(unexpected(&event)),
+        }
+    }
+
+    fn calibrate(&mut self, c: Calibration) -> Result<Reply<()>, WireError> {
+        done(self.call(Call::Calibrate(c))?)
+    }
+
+    fn step(&mut self, f: Forward) -> Result<Reply<Backward>, WireError> {
+        match self.call(Call::Step(f))? {
+            Event::Answer(Answer::Backward(backward)) => Ok(Reply::Done(backward)),
+            Event::Rewind(to) => Ok(Reply::Rewind { to }),
+            event => Err(unexpected(&event)),
+        }
+    }
+
+    fn save(&mut self, step: u64) -> Result<Reply<()>, WireError> {
+        done(self.call(Call::Save(step))?)
+    }
+
+    fn finish(&mut self, step: u64) -> Result<Reply<()>, WireError> {
+        done(self.call(Call::Finish(step))?)
+    }
+
+    fn open(&mut self, p: Prompt) -> Result<Tokens, WireError> {
+        tokens(self.call(Call::Open(p))?)
+    }
+
+    fn next(&mut self, r: Rows) -> Result<Tokens, WireError> {
+        tokens(self.call(Call::Next(r))?)
+    }
+
+    fn close(&mut self) -> Result<(), WireError> {
+        self.call(Call::Close).map(|_| ())
+    }
+
+    fn meter(&self) -> Meter {
+        let (socket_sent, socket_received) = self.transport.socket_bytes();
+        Meter {
+            socket_sent,
+            socket_received,
+            ..self.meter
+        }
+    }
+}
+
+fn done(event: Event) -> Result<Reply<()>, WireError> {
+    match event {
+        Event::Answer(Answer::Done) => Ok(Reply::Done(())),
+        Event::Rewind(to) => Ok(Reply::Rewind { to }),
+        event => Err(unexpected(&event)),
+    }
+}
+
+fn tokens(event: Event) -> Result<Tokens, WireError> {
+    match event {
+        Event::Answer(Answer::Tokens(tokens)) => Ok(tokens),
+        event => Err(unexpected(&event)),
+    }
+}
+
+/// The state machine matches answers to calls, so this does not happen; it is still no reason to panic.
+fn unexpected(event: &Event) -> WireError {
+    let event: String = format!("{event:?}").chars().take(60).collect();
+    WireError::Protocol(format!("an answer to another call: {event}"))
+}

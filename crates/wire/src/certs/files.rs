@@ -1,0 +1,83 @@
+//! Files of a kit: written beside and renamed, keys readable by their owner only.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use super::KitError;
+
+/// Reads a file of a kit.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, KitError> {
+    fs::read(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => KitError::Missing {
+            path: path.to_owned(),
+        },
+        _ => KitError::Io {
+            what: "read",
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+/// One file to write.
+pub(super) struct File<'a> {
+    pub name: &'a str,
+    pub content: &'a str,
+    /// Mode 0600 instead of 0644.
+    pub secret: bool,
+}
+
+/// Writes all files, or none if one of them is there with other content and `overwrite` is not set.
+pub(super) fn write(dir: &Path, files: &[File<'_>], overwrite: bool) -> Result<(), KitError> {
+    let io = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| KitError::Io { what, path, source }
+    };
+    fs::create_dir_all(dir).map_err(io("create", dir))?;
+    let mut missing = Vec::new();
+    for file in files {
+        let path = dir.join(file.name);
+        match fs::read(&path) {
+            Ok(content) if content == file.content.as_bytes() => {}
+            Ok(_) if !overwrite => return Err(KitError::Exists { path }),
+            Ok(_) => missing.push((path, file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => missing.push((path, file)),
+            Err(source) => {
+                return Err(KitError::Io {
+                    what: "read",
+                    path,
+                    source,
+                });
+            }
+        }
+    }
+    for (path, file) in missing {
+        // Temporary files are born with mode 0600.
+        let mut beside = tempfile::NamedTempFile::new_in(dir).map_err(io("write", &path))?;
+        beside
+            .write_all(file.content.as_bytes())
+            .map_err(io("write", &path))?;
+        if !file.secret {
+            publish(beside.as_file()).map_err(io("write", &path))?;
+        }
+        beside.as_file().sync_all().map_err(io("write", &path))?;
+        let renamed = match overwrite {
+            true => beside.persist(&path),
+            false => beside.persist_noclobber(&path),
+        };
+        renamed.map_err(|error| io("write", &path)(error.error))?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn publish(file: &fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn publish(_: &fs::File) -> std::io::Result<()> {
+    Ok(())
+}

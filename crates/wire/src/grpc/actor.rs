@@ -1,0 +1,70 @@
+//! The thread that owns the work: one message at a time, whatever stream it comes from.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::Work;
+use crate::limits::Limits;
+use crate::message::MessageError;
+use crate::session::drive::{Output, drive, refuse};
+use crate::session::server::{Peer, Server};
+
+/// What the streams report.
+pub(super) enum Event {
+    /// A stream is open; answers go there.
+    Opened { peer: Peer, outbox: mpsc::Sender<Result<Bytes, Status>> },
+    /// A message came.
+    Message { peer: Peer, bytes: Bytes },
+    /// Something came that is no message.
+    Garbled { peer: Peer, error: MessageError },
+    /// The stream is over.
+    Gone { peer: Peer },
+    /// The server ends.
+    Shutdown,
+}
+
+/// Works until told to end, or until nobody is left who could send anything.
+pub(super) fn run<W: Work>(mut work: W, limits: Limits, mut events: mpsc::Receiver<Event>) {
+    let mut server = Server::new(limits);
+    let mut outboxes: HashMap<Peer, mpsc::Sender<Result<Bytes, Status>>> = HashMap::new();
+    while let Some(event) = events.blocking_recv() {
+        let outputs = match event {
+            Event::Opened { peer, outbox } => {
+                outboxes.insert(peer, outbox);
+                continue;
+            }
+            Event::Gone { peer } => {
+                outboxes.remove(&peer);
+                server.gone(peer);
+                continue;
+            }
+            Event::Shutdown => return,
+            // A stream that was hung up on may still have sent something.
+            Event::Message { peer, .. } | Event::Garbled { peer, .. }
+                if !outboxes.contains_key(&peer) =>
+            {
+                continue;
+            }
+            Event::Message { peer, bytes } => drive(&mut server, &mut work, &limits, peer, &bytes),
+            Event::Garbled { peer, error } => refuse(&mut server, peer, &error),
+        };
+        for output in outputs {
+            match output {
+                Output::Send { peer, frame } => {
+                    // A full outbox belongs to a client that asks and does not listen.
+                    let sent = outboxes.get(&peer).map(|outbox| outbox.try_send(Ok(frame.bytes)));
+                    if matches!(sent, Some(Err(_))) {
+                        outboxes.remove(&peer);
+                        server.gone(peer);
+                    }
+                }
+                Output::Hangup { peer } => {
+                    outboxes.remove(&peer);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The server: [`serve`].
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::actor::{self, Event};
+use super::incoming::accept;
+use super::service::split_server::{Split, SplitServer};
+use super::{ServerTls, ShutdownHandle};
+use crate::certs::peer_name;
+use crate::limits::Limits;
+use crate::message::MessageError;
+use crate::{WireError, Work};
+
+/// Bytes in flight per stream: enough to fill 1 Gbit/s over 60 ms.
+pub(super) const WINDOW: u32 = 8 << 20;
+
+/// How long connections may take to drain at the end.
+const DRAIN_TIME: Duration = Duration::from_secs(3);
+
+/// How to serve.
+#[derive(Debug)]
+pub struct ServeOptions {
+    /// Where to listen; see [`bind`].
+    pub listener: TcpListener,
+    /// Whom to let in.
+    pub tls: ServerTls,
+    /// Bytes of the largest message in either direction.
+    pub max_message_bytes: usize,
+    /// A connection is asked for a sign of life after so much silence.
+    pub keep_alive: Duration,
+    /// A connection that gives none for so long is dropped.
+    pub keep_alive_timeout: Duration,
+}
+
+impl ServeOptions {
+    /// The usual: messages up to 256 MiB, keep-alive after 15 s, dropped after 15 s more.
+    pub fn new(listener: TcpListener, tls: ServerTls) -> ServeOptions {
+        ServeOptions {
+            listener,
+            tls,
+            max_message_bytes: Limits::default().message_bytes,
+            keep_alive: Duration::from_secs(15),
+            keep_alive_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Listens on `address` (`host:port`; port 0: any free one).
+pub fn bind(address: &str) -> Result<TcpListener, WireError> {
+    TcpListener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => WireError::AddressInUse { address: address.to_owned() },
+        _ => WireError::Io { what: format!("cannot listen on {address}"), source },
+    })
+}
+
+/// Serves one training session at a time until `shutdown`; blocks. The work runs on a thread of its
+/// own, never on the one that answers keep-alives. Not to be called from within an async runtime.
+pub fn serve(
+    options: ServeOptions,
+    work: impl Work,
+    shutdown: ShutdownHandle,
+) -> Result<(), WireError> {
+    let acceptor = TlsAcceptor::from(Arc::new(options.tls.config()?));
+    let limits = Limits::with_message_bytes(options.max_message_bytes);
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("qtl-wire-server")
+        .enable_all()
+        .build()
+        .map_err(io_error("cannot start the server's threads"))?;
+
+    // Small: a message waits in its stream, where flow control holds the sender back.
+    let (events, inbox) = mpsc::channel(4);
+    let (over, work_over) = oneshot::channel();
+    let worker = thread::Builder::new()
+        .name("qtl-work".to_owned())
+        .spawn(move || {
+            // Dropped also by a panic, which tells the server that the work is over.
+            let _over: oneshot::Sender<()> = over;
+            actor::run(work, limits, inbox);
+        })
+        .map_err(io_error("cannot start the worker thread"))?;
+
+    let served = runtime.block_on(listen(options, acceptor, limits, events, work_over, shutdown));
+    let worked = worker.join();
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    served?;
+    worked.map_err(|_| WireError::WorkPanicked)
+}
+
+async fn listen(
+    options: ServeOptions,
+    acceptor: TlsAcceptor,
+    limits: Limits,
+    events: mpsc::Sender<Event>,
+    mut work_over: oneshot::Receiver<()>,
+    shutdown: ShutdownHandle,
+) -> Result<(), WireError> {
+    options.listener.set_nonblocking(true).map_err(io_error("cannot use the listener"))?;
+    let listener = tokio::net::TcpListener::from_std(options.listener)
+        .map_err(io_error("cannot use the listener"))?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let split = SplitServer::new(Sessions { events: events.clone(), next: AtomicU64::new(1) })
+        .max_decoding_message_size(limits.message_bytes)
+        .max_encoding_message_size(limits.message_bytes);
+    health.set_serving::<SplitServer<Sessions>>().await;
+
+    let (ready, connections) = mpsc::channel(1);
+    let accepting = tokio::spawn(accept(listener, acceptor, ready));
+    let (drain, draining) = oneshot::channel::<()>();
+    let mut serving = tokio::spawn(
+        Server::builder()
+            .http2_keepalive_interval(Some(options.keep_alive))
+            .http2_keepalive_timeout(Some(options.keep_alive_timeout))
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_concurrent_streams(8)
+            .add_service(health_service)
+            .add_service(split)
+            .serve_with_incoming_shutdown(ReceiverStream::new(connections), async {
+                let _ = draining.await;
+            }),
+    );
+    let panicked = tokio::select! {
+        () = shutdown.wait() => false,
+        _ = &mut work_over => true,
+    };
+    accepting.abort();
+    health.set_not_serving::<SplitServer<Sessions>>().await;
+    // Behind the message that is worked on, whose answer still goes out.
+    let _ = events.send(Event::Shutdown).await;
+    drop(events);
+    if !panicked {
+        let _ = work_over.await;
+    }
+    let _ = drain.send(());
+    if timeout(DRAIN_TIME, &mut serving).await.is_err() {
+        serving.abort();
+    }
+    Ok(())
+}
+
+/// The service: every stream reports to the worker thread.
+struct Sessions {
+    events: mpsc::Sender<Event>,
+    next: AtomicU64,
+}
+
+#[tonic::async_trait]
+impl Split for Sessions {
+    type SessionStream = ReceiverStream<Result<Bytes, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<Bytes>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = self.next.fetch_add(1, Ordering::Relaxed);
+        tracing::info!("stream {peer}: {} has connected", describe(&request));
+        let (outbox, replies) = mpsc::channel(4);
+        let events = self.events.clone();
+        events
+            .send(Event::Opened { peer, outbox })
+            .await
+            .map_err(|_| Status::unavailable("the server is shutting down"))?;
+        tokio::spawn(async move {
+            listen_to(peer, request.into_inner(), &events).await;
+            tracing::info!("stream {peer}: over");
+            let _ = events.send(Event::Gone { peer }).await;
+        });
+        Ok(Response::new(ReceiverStream::new(replies)))
+    }
+}
+
+/// Reports messages until the stream is over.
+async fn listen_to(peer: u64, mut incoming: Streaming<Bytes>, events: &mpsc::Sender<Event>) {
+    loop {
+        let event = match incoming.message().await {
+            Ok(Some(bytes)) => Event::Message { peer, bytes },
+            Ok(None) => return,
+            Err(status) if status.code() == Code::OutOfRange => {
+                let error = MessageError::Malformed(status.message().to_owned());
+                let _ = events.send(Event::Garbled { peer, error }).await;
+                return;
+            }
+            Err(status) => {
+                tracing::info!("stream {peer}: {}", status.message());
+                return;
+            }
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn describe<T>(request: &Request<T>) -> String {
+    let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+    let address = info.and_then(|info| info.get_ref().remote_addr());
+    let certificates = info.and_then(TlsConnectInfo::peer_certs);
+    let name = certificates.and_then(|chain| chain.first().and_then(peer_name));
+    let name = name.unwrap_or_else(|| "a client without a name".to_owned());
+    match address {
+        Some(address) => format!("'{name}' at {address}"),
+        None => format!("'{name}'"),
+    }
+}
+
+fn io_error(what: &str) -> impl FnOnce(io::Error) -> WireError {
+    let what = what.to_owned();
+    move |source| WireError::Io { what, source }
+}

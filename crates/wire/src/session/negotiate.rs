@@ -1,0 +1,79 @@
+//! Where two peers go on after a greeting.
+
+use crate::{Resume, Standing, Terms};
+
+/// The step both peers go on from.
+///
+/// They go on live if both hold state in memory and the server has applied as many steps as the
+/// client, or one more (its answer to that one was lost on the way, and is kept). Otherwise both go
+/// back to the latest checkpoint that both have, or to the beginning.
+pub fn negotiate(client: &Standing, server: &Standing) -> Resume {
+    if let (Some(mine), Some(theirs)) = (client.live, server.live)
+        && (theirs == mine || Some(theirs) == mine.checked_add(1))
+    {
+        return Resume {
+            at: mine,
+            fresh: theirs == 0,
+            live: true,
+        };
+    }
+    let common = client
+        .saved
+        .iter()
+        .filter(|step| server.saved.contains(step));
+    let at = common.max().copied().unwrap_or(0);
+    Resume {
+        at,
+        fresh: at == 0,
+        live: false,
+    }
+}
+
+/// The first field in which the terms differ, with both values (`None`: the side has no such field).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Dotted name of the recipe field.
+    pub field: String,
+    /// The client's value.
+    pub client: Option<String>,
+    /// The server's value.
+    pub server: Option<String>,
+    /// How many other fields differ too.
+    pub others: usize,
+}
+
+/// Compares terms field by field.
+pub fn compare(client: &Terms, server: &Terms) -> Option<Difference> {
+    let mut fields: Vec<&String> = client.fields.keys().chain(server.fields.keys()).collect();
+    fields.sort_unstable();
+    fields.dedup();
+    fields.retain(|&field| client.fields.get(field) != server.fields.get(field));
+    let (first, others) = fields.split_first()?;
+    Some(Difference {
+        field: (*first).clone(),
+        client: client.fields.get(*first).cloned(),
+        server: server.fields.get(*first).cloned(),
+        others: others.len(),
+    })
+}
+
+impl Difference {
+    /// One sentence that names the field and both values.
+    pub fn sentence(&self) -> String {
+        let value = |value: &Option<String>| match value {
+            Some(value) => format!("'{value}'"),
+            None => "no value".to_owned(),
+        };
+        let others = match self.others {
+            0 => String::new(),
+            1 => " (and 1 more field differs)".to_owned(),
+            n => format!(" (and {n} more fields differ)"),
+        };
+        format!(
+            "the recipes differ in {}: the client has {}, the server has {}{others}; give both sides the same recipe",
+            self.field,
+            value(&self.client),
+            value(&self.server),
+        )
+    }
+}

@@ -1,0 +1,116 @@
+//! What a client asks for within a session.
+
+use super::{Action, Call, No, Peer, Server, What};
+use crate::message::{ClientMessage, ServerMessage};
+use crate::{Purpose, Reason};
+
+impl Server {
+    pub(super) fn asked(&mut self, peer: Peer, message: ClientMessage) -> Result<Vec<Action>, No> {
+        let Some(session) = self.session.as_ref().filter(|session| session.peer == peer) else {
+            return Err((Reason::Order, "a session begins with a greeting".to_owned()));
+        };
+        let (instance, purpose) = (session.instance, session.purpose);
+        if purpose == Purpose::Generate && !message.generates() {
+            return Err((
+                Reason::Order,
+                "this session is for generation only; greet for training".to_owned(),
+            ));
+        }
+        let applied = self.memory.live.unwrap_or(0);
+        let call = match message {
+            ClientMessage::Greeting(_) => unreachable!("greetings are handled before"),
+            ClientMessage::Calibration(c) => {
+                if self.memory.calibration.as_ref() == Some(&c) {
+                    return self.send(peer, ServerMessage::Calibrated);
+                }
+                if applied > 0 || self.memory.calibration.is_some() {
+                    return Err((
+                        Reason::Order,
+                        format!(
+                            "calibration comes once, before step 0; {applied} steps are applied"
+                        ),
+                    ));
+                }
+                (Call::Calibrate(c.clone()), What::Calibrate(c))
+            }
+            ClientMessage::Forward(f) => {
+                if let Some(frame) = self.memory.answer(f.step) {
+                    return Ok(vec![Action::Send {
+                        peer,
+                        frame: frame.clone(),
+                    }]);
+                }
+                expect("step", f.step, applied)?;
+                let step = f.step;
+                (Call::Step(f), What::Step(step))
+            }
+            ClientMessage::Save(step) => {
+                expect("save", step, applied)?;
+                if self.memory.saved == Some(step) {
+                    return self.send(peer, ServerMessage::Saved(step));
+                }
+                (Call::Save(step), What::Save(step))
+            }
+            ClientMessage::Finish(step) => {
+                expect("finish", step, applied)?;
+                if self.memory.finished == Some(step) {
+                    return self.send(peer, ServerMessage::Finished(step));
+                }
+                (Call::Finish(step), What::Finish(step))
+            }
+            ClientMessage::Open { generation, prompt } => {
+                if let Some(running) = self.memory.generation(instance, generation)
+                    && running.index == 0
+                {
+                    return Ok(vec![Action::Send {
+                        peer,
+                        frame: running.answer.clone(),
+                    }]);
+                }
+                self.memory.generation = None;
+                (Call::Open(prompt), What::Open(generation))
+            }
+            ClientMessage::Next {
+                generation,
+                index,
+                rows,
+            } => {
+                let Some(running) = self.memory.generation(instance, generation) else {
+                    return Err((
+                        Reason::Generation,
+                        format!(
+                            "generation {generation} is not in the server's memory; open it again"
+                        ),
+                    ));
+                };
+                if running.index == index {
+                    return Ok(vec![Action::Send {
+                        peer,
+                        frame: running.answer.clone(),
+                    }]);
+                }
+                expect("next", index, running.index + 1)?;
+                (Call::Next(rows), What::Next)
+            }
+            ClientMessage::Close { generation } => {
+                let mut actions = self.send(peer, ServerMessage::Closed { generation })?;
+                if self.memory.generation(instance, generation).is_some() {
+                    self.memory.generation = None;
+                    actions.insert(0, Action::DropCache);
+                }
+                return Ok(actions);
+            }
+        };
+        Ok(self.call(peer, instance, call.0, call.1))
+    }
+}
+
+fn expect(what: &str, sent: u64, expected: u64) -> Result<(), No> {
+    if sent == expected {
+        return Ok(());
+    }
+    Err((
+        Reason::Order,
+        format!("{what} {sent} is out of order: the server expects {what} {expected}"),
+    ))
+}

@@ -1,0 +1,113 @@
+//! What becomes of the work's outcome.
+
+use super::{Action, No, Peer, Returned, Server, Waiting, What};
+use crate::message::{ServerMessage, encode_server};
+use crate::session::memory::{Generation, Memory};
+use crate::{Purpose, Reason, Tokens, WorkError};
+
+impl Server {
+    pub(super) fn concluded(
+        &mut self,
+        waiting: Waiting,
+        outcome: Result<Returned, WorkError>,
+    ) -> Result<Vec<Action>, No> {
+        let Waiting {
+            peer,
+            instance,
+            what,
+        } = waiting;
+        let returned = outcome.map_err(|error| {
+            // After a failure nobody knows what was applied: only a checkpoint is sure.
+            if matches!(
+                (&what, &error),
+                (What::Step(_) | What::Restore(..), WorkError::Failed(_))
+            ) {
+                self.memory = Memory::default();
+            }
+            if matches!(what, What::Open(_) | What::Next) {
+                self.memory.generation = None;
+            }
+            match error {
+                WorkError::Invalid(_) => (Reason::Invalid, error.to_string()),
+                WorkError::Failed(_) => (Reason::Failed, error.to_string()),
+            }
+        })?;
+        match (what, returned) {
+            (What::Stand(greeting), Returned::Stand(terms, standing)) => {
+                self.compared(peer, greeting, &terms, standing)
+            }
+            (What::Restore(greeting, to), Returned::Done) => {
+                if greeting.purpose == Purpose::Train {
+                    self.memory = Memory::restored(greeting.instance, to);
+                }
+                self.welcome(peer, &greeting, to, greeting.purpose == Purpose::Generate)
+            }
+            (What::Calibrate(c), Returned::Done) => {
+                self.memory.calibration = Some(c);
+                self.send(peer, ServerMessage::Calibrated)
+            }
+            (What::Step(step), Returned::Backward(backward)) if backward.step == step => {
+                match encode_server(ServerMessage::Backward(backward), &self.limits) {
+                    Ok(frame) => {
+                        self.memory.applied(step, frame.clone());
+                        Ok(vec![Action::Send { peer, frame }])
+                    }
+                    Err(error) => {
+                        // The step is applied here and can never be applied there.
+                        self.memory = Memory::default();
+                        Err((Reason::Failed, error.to_string()))
+                    }
+                }
+            }
+            (What::Save(step), Returned::Done) => {
+                self.memory.saved = Some(step);
+                self.send(peer, ServerMessage::Saved(step))
+            }
+            (What::Finish(step), Returned::Done) => {
+                self.memory.finished = Some(step);
+                self.send(peer, ServerMessage::Finished(step))
+            }
+            (What::Open(number), Returned::Tokens(tokens)) => {
+                self.generated(peer, instance, number, 0, tokens)
+            }
+            (What::Next, Returned::Tokens(tokens)) => match self.memory.generation.take() {
+                Some(running) => {
+                    self.generated(peer, instance, running.number, running.index + 1, tokens)
+                }
+                None => Err((Reason::Generation, "no generation is open".to_owned())),
+            },
+            (_, returned) => {
+                self.memory = Memory::default();
+                let answer = format!("{returned:?}").chars().take(40).collect::<String>();
+                Err((
+                    Reason::Failed,
+                    format!("the work answered something else than asked: {answer}"),
+                ))
+            }
+        }
+    }
+
+    fn generated(
+        &mut self,
+        peer: Peer,
+        instance: u64,
+        number: u64,
+        index: u64,
+        tokens: Tokens,
+    ) -> Result<Vec<Action>, No> {
+        let message = ServerMessage::Tokens {
+            generation: number,
+            index,
+            ids: tokens.ids,
+        };
+        let answer = self.encode(message)?;
+        let frame = answer.clone();
+        self.memory.generation = Some(Generation {
+            instance,
+            number,
+            index,
+            answer,
+        });
+        Ok(vec![Action::Send { peer, frame }])
+    }
+}
