@@ -163,22 +163,19 @@ impl Loaded for Questions {
             (Group::Perception, score.perception),
             (Group::Cognition, score.cognition),
         ] {
-            let tasks: Vec<_> = score
-                .tasks
-                .iter()
-                .filter(|task| task.group == group)
-                .collect();
-            if !tasks.is_empty() {
-                let questions: usize = tasks.iter().map(|task| task.questions).sum();
-                let name = format!("{group:?} (of {})", 200 * tasks.len());
-                table.push([
-                    name,
-                    questions.to_string(),
-                    String::new(),
-                    String::new(),
-                    shown(total),
-                ]);
-            }
+            let Some(total) = total else { continue };
+            let tasks = score.tasks.iter().filter(|task| task.group == group);
+            let (count, questions) =
+                tasks.fold((0, 0), |(n, sum), task| (n + 1, sum + task.questions));
+            let name = format!("{group:?} (of {})", 200 * count);
+            let cells = [
+                name,
+                questions.to_string(),
+                String::new(),
+                String::new(),
+                shown(total),
+            ];
+            table.push(cells);
         }
         FormScore {
             form: "mme",

@@ -4,7 +4,7 @@ use super::BarChart;
 use super::axis::{Axis, number};
 use super::svg::{class, escape, figure, legend, line, text};
 
-const WIDTH: f64 = 640.0;
+const WIDTH: f64 = 560.0;
 const TOP: f64 = 6.0;
 const BAR: f64 = 16.0;
 const GAP: f64 = 12.0;

@@ -4,11 +4,11 @@ use super::axis::{Axis, number};
 use super::svg::{class, escape, figure, legend, line, text};
 use super::{Chart, Series};
 
-const SIZE: (f64, f64) = (640.0, 340.0);
-const LEFT: f64 = 62.0;
-const RIGHT: f64 = 618.0;
+const SIZE: (f64, f64) = (560.0, 320.0);
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 544.0;
 const TOP: f64 = 14.0;
-const BOTTOM: f64 = 286.0;
+const BOTTOM: f64 = 266.0;
 /// Points drawn per line: more cannot be told apart at this width and make the page heavy.
 const MOST_POINTS: usize = 800;
 /// Lines with fewer points show each of them.
@@ -31,23 +31,29 @@ pub(super) fn draw(chart: &Chart) -> String {
         )
     };
     let mut drawing = axes(chart, &x, &y);
+    let smooths = |points: &[(f64, f64)]| chart.smooth > 1 && points.len() > 2 * chart.smooth;
+    // All faint lines first: they would dull the strong ones.
+    for (i, points) in series
+        .iter()
+        .enumerate()
+        .filter(|(_, points)| smooths(points))
+    {
+        let raw = path("raw", &thinned(points), place);
+        drawing.push_str(&format!("<g class=\"{}\">{raw}</g>", class(i)));
+    }
     for (i, points) in series.iter().enumerate() {
-        drawing.push_str(&format!("<g class=\"{}\">", class(i)));
-        let smooth = chart.smooth > 1 && points.len() > 2 * chart.smooth;
-        if smooth {
-            drawing.push_str(&path("raw", &thinned(points), place));
-            drawing.push_str(&path(
-                "line",
-                &thinned(&smoothed(points, chart.smooth)),
-                place,
-            ));
+        let smooth = if smooths(points) {
+            smoothed(points, chart.smooth)
         } else {
-            drawing.push_str(&path("line", &thinned(points), place));
-        }
-        if points.len() < FEW_POINTS {
-            drawing.push_str(&markers(&chart.series[i].name, points, place));
-        }
-        drawing.push_str("</g>");
+            points.clone()
+        };
+        let line = path("line", &thinned(&smooth), place);
+        let dots = if points.len() < FEW_POINTS {
+            markers(&chart.series[i].name, points, place)
+        } else {
+            String::new()
+        };
+        drawing.push_str(&format!("<g class=\"{}\">{line}{dots}</g>", class(i)));
     }
     if series.iter().all(Vec::is_empty) {
         drawing.push_str(&text(
@@ -60,7 +66,7 @@ pub(super) fn draw(chart: &Chart) -> String {
     }
     let legend = legend(chart.series.iter().map(|series| series.name.as_str()), true);
     let mut note = chart.note.clone();
-    if chart.smooth > 1 && series.iter().any(|points| points.len() > 2 * chart.smooth) {
+    if series.iter().any(|points| smooths(points)) {
         let remark = format!(
             "Strong line: mean over {} neighbouring points; faint line: the points.",
             chart.smooth
@@ -147,19 +153,36 @@ fn markers(name: &str, points: &[(f64, f64)], place: impl Fn((f64, f64)) -> (f64
         .collect()
 }
 
-/// The mean over a window of neighbours around each point, narrower at the ends.
+/// At each point, the straight line that fits a window of neighbours best. Where the window lies evenly
+/// around the point that is their mean; at the ends, where it cannot, a mean would bend a slope.
 fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
-    let mut sums = vec![0.0];
-    for (_, y) in points {
-        sums.push(sums[sums.len() - 1] + y);
-    }
     let half = window / 2;
+    // Sums up to each point, of y and of y times its number.
+    let mut sums = vec![(0.0, 0.0)];
+    for (i, (_, y)) in points.iter().enumerate() {
+        let (sum, weighted) = sums[i];
+        sums.push((sum + y, weighted + y * i as f64));
+    }
     (0..points.len())
         .map(|i| {
-            // Equally far to both sides: a lopsided window would bend the ends of a slope.
-            let reach = half.min(i).min(points.len() - 1 - i);
-            let (low, high) = (i - reach, i + reach + 1);
-            (points[i].0, (sums[high] - sums[low]) / (high - low) as f64)
+            let (low, high) = (i.saturating_sub(half), (i + half + 1).min(points.len()));
+            let count = (high - low) as f64;
+            let (sum, weighted) = (sums[high].0 - sums[low].0, sums[high].1 - sums[low].1);
+            let (mean, centre) = (sum / count, (low + high - 1) as f64 / 2.0);
+            if 2 * i == low + high - 1 {
+                return (points[i].0, mean);
+            }
+            let slope = (weighted - centre * sum) / (count * (count * count - 1.0) / 12.0);
+            // The line may leave the values it was fitted to, even below zero on a logarithmic axis.
+            let (least, most) = points[low..high]
+                .iter()
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), p| {
+                    (l.min(p.1), m.max(p.1))
+                });
+            (
+                points[i].0,
+                (mean + slope * (i as f64 - centre)).clamp(least, most),
+            )
         })
         .collect()
 }
@@ -207,6 +230,25 @@ mod tests {
         for (smooth, raw) in smoothed(&points, 9).iter().zip(&points) {
             assert!((smooth.1 - raw.1).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn smoothing_takes_noise_away_up_to_the_ends_and_stays_within_the_values() {
+        let noise = |i: u32| if i.is_multiple_of(2) { 1.0 } else { 3.0 };
+        let points: Vec<(f64, f64)> = (0..400).map(|i| (f64::from(i), noise(i))).collect();
+        assert!(
+            smoothed(&points, 101)
+                .iter()
+                .all(|(_, y)| (y - 2.0).abs() < 0.1)
+        );
+        let cliff: Vec<(f64, f64)> = (0..40)
+            .map(|i| (f64::from(i), if i < 4 { 9.0 } else { 0.1 }))
+            .collect();
+        assert!(
+            smoothed(&cliff, 15)
+                .iter()
+                .all(|(_, y)| (0.1..=9.0).contains(y))
+        );
     }
 
     #[test]

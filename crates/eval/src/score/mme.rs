@@ -121,10 +121,10 @@ pub struct MmeScore {
     pub tasks: Vec<Task>,
     /// Questions answered rightly over all tasks, in per cent.
     pub accuracy: f64,
-    /// Sum of the scores of the perception tasks: up to 200 each, 2000 for all ten.
-    pub perception: f64,
-    /// Sum of the scores of the cognition tasks: up to 200 each, 800 for all four.
-    pub cognition: f64,
+    /// Sum of the scores of the perception tasks: up to 200 each, 2000 for all ten; `None` without any.
+    pub perception: Option<f64>,
+    /// Sum of the scores of the cognition tasks: up to 200 each, 800 for all four; `None` without any.
+    pub cognition: Option<f64>,
 }
 
 /// Scores the answers to some labels. Within a task, labels 1 and 2 are a picture's pair, 3 and 4 the next.
@@ -149,11 +149,11 @@ pub fn score(labels: &[Label], answers: &Answers) -> MmeScore {
         })
         .collect();
     let total = |group| {
-        tasks
+        let scores = tasks
             .iter()
             .filter(|task| task.group == group)
-            .map(|task| task.score)
-            .sum()
+            .map(|task| task.score);
+        scores.reduce(|sum, score| sum + score)
     };
     let right: usize = tasks.iter().map(|task| task.right).sum();
     MmeScore {

@@ -132,6 +132,7 @@ fn answers_become_scores() {
     assert_eq!(file["details"]["pope"]["categories"][0]["FP"], 1);
     assert_eq!(file["details"]["mme"]["tasks"][0]["acc_plus"], 0.0);
     assert_eq!(file["details"]["mme"]["perception"], 50.0);
+    assert!(file["details"]["mme"]["cognition"].is_null());
     assert_eq!(file["details"]["caption"]["f1"], 50.0);
     assert_eq!(
         suite.credits(&given).unwrap(),
