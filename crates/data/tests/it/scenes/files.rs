@@ -1,0 +1,178 @@
+//! Data set folders: content against the sample, refusals, nothing half-written.
+
+use std::fs;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Mutex;
+
+use qtl_data::scenes::*;
+use serde_json::Value;
+
+use super::{fixture, names, read_json};
+
+fn quiet(_: u64, _: u64) {}
+
+/// Every picture of one folder stands in the other with the same pixels.
+fn assert_same_pictures(expected: &Path, made: &Path) {
+    assert_eq!(names(expected), names(made));
+    for name in names(expected) {
+        let open = |dir: &Path| image::open(dir.join(&name)).unwrap();
+        assert_eq!(open(expected), open(made), "{name}");
+    }
+}
+
+#[test]
+fn training_files_are_those_of_the_sample() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("deep/train");
+    let plan = Plan::new(TRAIN_SEED, 12);
+    let seen = Mutex::new(Vec::new());
+    write_train(&dir, &plan, &|done, total| {
+        seen.lock().unwrap().push((done, total))
+    })
+    .unwrap();
+
+    let mut seen = seen.into_inner().unwrap();
+    seen.sort();
+    assert_eq!(seen, (1..=12).map(|done| (done, 12)).collect::<Vec<_>>());
+    let sample = fixture("sample");
+    let text = |dir: &Path| fs::read_to_string(dir.join("llava.json")).unwrap();
+    assert_eq!(text(&dir), text(&sample));
+    assert_same_pictures(&sample.join("images"), &dir.join("images"));
+
+    assert_eq!(
+        names(&dir),
+        ["LICENSES.md", "generated.json", "images", "llava.json"]
+    );
+    assert_eq!(fs::read_to_string(dir.join("LICENSES.md")).unwrap(), NOTICE);
+    assert!(NOTICE.contains(ATTRIBUTION));
+    assert_eq!(
+        Made::read(&dir).unwrap(),
+        Some(Made::by(Split::Train, &plan))
+    );
+    assert_eq!(
+        names(dir.parent().unwrap()),
+        ["train"],
+        "nothing temporary is left"
+    );
+}
+
+#[test]
+fn test_files_are_those_of_the_sample() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("test");
+    fs::create_dir(&dir).unwrap(); // an empty folder is as good as none
+    write_test(&dir, &Plan::new(TEST_SEED, 6), &quiet).unwrap();
+
+    let sample = fixture("sample/test");
+    let mut expected = names(&sample);
+    expected.extend(["LICENSES.md".to_owned(), "generated.json".to_owned()]);
+    expected.sort();
+    assert_eq!(names(&dir), expected);
+    assert_same_pictures(&sample.join("images"), &dir.join("images"));
+    for name in [
+        "captions.json",
+        "scenes.json",
+        "vqav2_annotations.json",
+        "vqav2_questions.json",
+    ] {
+        assert_eq!(
+            read_json(&dir.join(name)),
+            read_json(&sample.join(name)),
+            "{name}"
+        );
+    }
+    for name in [
+        "pope_random.json",
+        "pope_popular.json",
+        "pope_adversarial.json",
+    ] {
+        let lines = |dir: &Path| -> Vec<Value> {
+            let text = fs::read_to_string(dir.join(name)).unwrap();
+            text.lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        };
+        assert_eq!(lines(&dir), lines(&sample), "{name}");
+    }
+    assert_eq!(names(&dir.join("mme")), names(&sample.join("mme")));
+    for name in names(&sample.join("mme")) {
+        let text = |dir: &Path| fs::read_to_string(dir.join("mme").join(&name)).unwrap();
+        assert_eq!(text(&dir), text(&sample), "{name}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_is_named_and_left_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("data");
+    let plan = Plan::new(1, 2);
+    write_train(&dir, &plan, &quiet).unwrap();
+    let before = fs::read(dir.join("llava.json")).unwrap();
+    let other = Plan::new(2, 3);
+    assert!(matches!(
+        write_train(&dir, &other, &quiet),
+        Err(SceneError::Exists { .. })
+    ));
+    assert_eq!(fs::read(dir.join("llava.json")).unwrap(), before);
+
+    let other = Plan {
+        overwrite: true,
+        ..other
+    };
+    write_train(&dir, &other, &quiet).unwrap();
+    assert_eq!(
+        Made::read(&dir).unwrap(),
+        Some(Made::by(Split::Train, &other))
+    );
+    assert_eq!(names(&dir.join("images")).len(), 3);
+
+    let foreign = temp.path().join("letters");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("dear.txt"), "dear").unwrap();
+    assert!(matches!(
+        write_test(&foreign, &other, &quiet),
+        Err(SceneError::NotGenerated { .. })
+    ));
+    assert_eq!(
+        fs::read_to_string(foreign.join("dear.txt")).unwrap(),
+        "dear"
+    );
+
+    let file = foreign.join("dear.txt");
+    assert!(matches!(
+        write_test(&file, &other, &quiet),
+        Err(SceneError::BadTarget { .. })
+    ));
+    let below = write_test(&file.join("below"), &other, &quiet)
+        .unwrap_err()
+        .to_string();
+    assert!(below.contains("dear.txt"), "{below}");
+    let none = Plan::new(1, 0);
+    assert!(matches!(
+        write_test(&temp.path().join("new"), &none, &quiet),
+        Err(SceneError::NoScenes)
+    ));
+    assert_eq!(names(temp.path()), ["data", "letters"]);
+}
+
+#[test]
+fn writing_that_stops_half_way_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let stop = |done: u64, _: u64| assert!(done < 3, "stopped by the test");
+    let write = || write_train(&temp.path().join("data"), &Plan::new(1, 8), &stop);
+    assert!(std::panic::catch_unwind(AssertUnwindSafe(write)).is_err());
+    assert_eq!(names(temp.path()), Vec::<String>::new());
+}
+
+#[cfg(unix)]
+#[test]
+fn data_folders_have_the_usual_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let temp = tempfile::tempdir().unwrap();
+    let (made, usual) = (temp.path().join("made"), temp.path().join("usual"));
+    write_train(&made, &Plan::new(1, 1), &quiet).unwrap();
+    fs::create_dir(&usual).unwrap();
+    let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode();
+    assert_eq!(mode(&made), mode(&usual));
+}
