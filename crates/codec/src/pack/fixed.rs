@@ -40,21 +40,20 @@ pub(super) fn unpack<S: Symbol>(bits: u32, bytes: &[u8], data: &mut [S]) -> Resu
 }
 
 fn pack_all<S: Symbol, const BITS: usize>(data: &[S], out: &mut [u8]) {
-    let mut words = out.chunks_exact_mut(BITS);
     let groups = data.chunks_exact(8);
     let rest = groups.remainder();
-    for (group, word) in groups.zip(&mut words) {
+    // The last symbols, fewer than 8, may take as many bytes as 8 do.
+    let (words, tail) = out.split_at_mut(groups.len() * BITS);
+    for (group, word) in groups.zip(words.chunks_exact_mut(BITS)) {
         word.copy_from_slice(&join::<S, BITS>(group).to_le_bytes()[..BITS]);
     }
-    let tail = words.into_remainder();
     tail.copy_from_slice(&join::<S, BITS>(rest).to_le_bytes()[..tail.len()]);
 }
 
 fn unpack_all<S: Symbol, const BITS: usize>(bytes: &[u8], data: &mut [S]) {
-    let words = bytes.chunks_exact(BITS);
-    let tail = words.remainder();
     let mut groups = data.chunks_exact_mut(8);
-    for (word, group) in words.zip(&mut groups) {
+    let (words, tail) = bytes.split_at(groups.len() * BITS);
+    for (word, group) in words.chunks_exact(BITS).zip(&mut groups) {
         split::<S, BITS>(word, group);
     }
     split::<S, BITS>(tail, groups.into_remainder());

@@ -7,9 +7,9 @@ use std::collections::BinaryHeap;
 /// for all others. `None` if nothing occurs or more symbols occur than the total has room for.
 ///
 /// Starts from the proportional values rounded down and hands out (or takes back) the difference one by one where it
-/// saves (costs) most of the code length `-sum count * log2(frequency)`. The gain of a step from `f` to `f + 1`,
-/// `count * log2(1 + 1/f)`, is compared as `count / (2f + 1)`, its leading term: in integers, so that every machine
-/// makes the same table.
+/// saves (costs) most of the code length `-sum count * log2(frequency)`. The gain of a step from `f` to `f + 1` is
+/// `count * ln(1 + 1/f) = 2 count (1/m + 1/(3 m^3) + ...)` with `m = 2f + 1`. These two terms are compared, in
+/// integers, so that every machine makes the same table.
 pub(crate) fn quantize(counts: &[u64], bits: u32) -> Option<Vec<u32>> {
     let total = 1u32 << bits;
     let sum: u128 = counts.iter().map(|&count| u128::from(count)).sum();
@@ -23,9 +23,14 @@ pub(crate) fn quantize(counts: &[u64], bits: u32) -> Option<Vec<u32>> {
     };
     let mut frequencies: Vec<u32> = counts.iter().map(share).collect();
     let given: u32 = frequencies.iter().sum();
+    // 40 bits of a count and 17 of `m` leave the products below 128 bits; no plane in memory has larger counts.
+    let excess = counts
+        .iter()
+        .map(|count| 24u32.saturating_sub(count.leading_zeros()))
+        .max()?;
     let step = |symbol: usize, frequency: u32| Step {
-        count: counts[symbol],
-        middle: 2 * frequency + 1,
+        count: counts[symbol] >> excess,
+        middle: 2 * u64::from(frequency) + 1,
         symbol,
     };
     match given.cmp(&total) {
@@ -68,13 +73,17 @@ fn present(frequencies: &[u32]) -> impl Iterator<Item = (usize, u32)> {
 #[derive(PartialEq, Eq)]
 struct Step {
     count: u64,
-    middle: u32,
+    middle: u64,
     symbol: usize,
 }
 
 impl Ord for Step {
     fn cmp(&self, other: &Self) -> Ordering {
-        let worth = |a: &Self, b: &Self| u128::from(a.count) * u128::from(b.middle);
+        // count * (3 m^2 + 1) / m^3, both sides times both denominators.
+        let worth = |a: &Self, b: &Self| {
+            let (m, other) = (u128::from(a.middle), u128::from(b.middle));
+            u128::from(a.count) * (3 * m * m + 1) * (other * other * other)
+        };
         // Ties go to the lower symbol.
         worth(self, other)
             .cmp(&worth(other, self))
@@ -127,7 +136,7 @@ mod tests {
                         let mut other = best.clone();
                         other[from] -= 1;
                         other[to] += 1;
-                        // The integer comparison is right to the leading term only.
+                        // The comparison in integers is good to a quarter of a percent of a step.
                         prop_assert!(cost(&counts, &best, 6) <= cost(&counts, &other, 6) * 1.002);
                     }
                 }

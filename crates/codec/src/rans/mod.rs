@@ -21,6 +21,8 @@ mod encode;
 pub(crate) mod frequency;
 pub(crate) mod slot;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use crate::bytes::{Reader, put_varint};
 use crate::code::{SymbolData, Symbols};

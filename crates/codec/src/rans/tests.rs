@@ -1,0 +1,99 @@
+//! Our stream against an independent implementation of the same coder.
+
+use super::*;
+use constriction::stream::model::ContiguousCategoricalEntropyModel;
+use constriction::stream::stack::DefaultAnsCoder;
+
+#[path = "../../tests/it/planes.rs"]
+mod planes;
+
+/// Bits of our words and states; of constriction's coder with the same frequencies; and of our table.
+fn lengths(plane: &Symbols) -> (f64, f64, f64) {
+    let mut out = Vec::new();
+    let parts = Rans.encode(plane, usize::MAX, &mut out).unwrap();
+    let bits = if plane.alphabet <= 256 { 12 } else { 16 };
+    let frequencies = frequency::quantize(&entropy::histogram(plane), bits).unwrap();
+    // It has no zero probabilities, so the symbols that occur are renumbered.
+    let present: Vec<u32> = frequencies.iter().copied().filter(|&f| f > 0).collect();
+    let mut renumbered = vec![0; frequencies.len()];
+    let occurring = frequencies.iter().enumerate().filter(|&(_, &f)| f > 0);
+    for (next, (symbol, _)) in occurring.enumerate() {
+        renumbered[symbol] = next;
+    }
+    let message: Vec<usize> = plane.data.iter().map(|s| renumbered[s as usize]).collect();
+    let mut coder = DefaultAnsCoder::new();
+    if bits == 12 {
+        let model = ContiguousCategoricalEntropyModel::<u32, Vec<u32>, 12>::from_nonzero_fixed_point_probabilities(
+            present, false,
+        );
+        coder
+            .encode_iid_symbols_reverse(&message, &model.unwrap())
+            .unwrap();
+    } else {
+        let model = ContiguousCategoricalEntropyModel::<u32, Vec<u32>, 16>::from_nonzero_fixed_point_probabilities(
+            present, false,
+        );
+        coder
+            .encode_iid_symbols_reverse(&message, &model.unwrap())
+            .unwrap();
+    }
+    let ours = 8.0 * (parts.symbols + parts.header) as f64;
+    (ours, coder.num_bits() as f64, 8.0 * parts.tables as f64)
+}
+
+#[test]
+fn as_short_as_an_independent_coder_and_as_the_entropy() {
+    const COUNT: usize = 1 << 20;
+    let gaussian = |levels| {
+        (
+            levels,
+            planes::features(COUNT, levels, 3.0, u64::from(levels)),
+        )
+    };
+    let skewed = |alphabet, shape| (alphabet, planes::skewed(COUNT, alphabet, shape, 11));
+    let cases = [
+        gaussian(2),
+        gaussian(3),
+        gaussian(4),
+        gaussian(5),
+        gaussian(8),
+        gaussian(16),
+        gaussian(64),
+        skewed(4, 0.1),
+        skewed(256, 0.3),
+        skewed(256, 1.0),
+        skewed(1000, 0.3),
+    ];
+    for (alphabet, symbols) in cases {
+        let plane = Symbols::from_u32(alphabet, 1, COUNT, symbols).unwrap();
+        let (ours, theirs, table) = lengths(&plane);
+        let floor = entropy::order0_bits(&plane) * COUNT as f64;
+        println!(
+            "{alphabet:5} symbols: {:.5} bits each, constriction {:.5}, entropy {:.5}, table {table} bits",
+            ours / COUNT as f64,
+            theirs / COUNT as f64,
+            floor / COUNT as f64,
+        );
+        assert!(
+            (ours - theirs).abs() <= 0.001 * theirs,
+            "{alphabet}: {ours} bits, constriction {theirs}"
+        );
+        assert!(
+            ours + table <= 1.001 * floor + table,
+            "{alphabet}: {ours} bits, entropy {floor}"
+        );
+        assert!(
+            ours >= floor,
+            "{alphabet}: {ours} bits, below the entropy {floor}"
+        );
+    }
+}
+
+#[test]
+fn short_streams_cost_one_lane_only() {
+    let plane = Symbols::from_u32(4, 1, 600, planes::features(600, 4, 3.0, 5)).unwrap();
+    let (ours, theirs, table) = lengths(&plane);
+    // States of 32 bits against their 64, the number of words, and rounding to words.
+    assert!(ours <= theirs + 32.0, "{ours} bits, constriction {theirs}");
+    assert!(table <= 72.0);
+}

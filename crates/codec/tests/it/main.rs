@@ -1,0 +1,12 @@
+//! The codec from outside: round trips, sizes, malformed bytes, limits and the reference's numbers.
+
+#![allow(clippy::unwrap_used)]
+
+mod fuzz;
+mod golden;
+mod inputs;
+mod limits;
+mod malformed;
+mod planes;
+mod roundtrip;
+mod size;

@@ -1,0 +1,100 @@
+//! How many bytes things take.
+
+use crate::planes::{features, skewed};
+use qtl_codec::entropy::order0_bits;
+use qtl_codec::pack::packed_len;
+use qtl_codec::{Account, Code, Options, ScalarData, Scalars, Symbols, encode, encode_accounted};
+
+fn size(alphabet: u32, rows: usize, cols: usize, data: Vec<u32>) -> (usize, Account) {
+    let plane = Symbols::from_u32(alphabet, rows, cols, data).unwrap();
+    let (bytes, account) = encode_accounted(&Code::new(vec![plane.into()]), &Options::default());
+    (bytes.len(), account)
+}
+
+#[test]
+fn degenerate_planes_are_a_few_bytes() {
+    assert_eq!(encode(&Code::default(), &Options::default()).len(), 10);
+    for (rows, cols) in [(0, 0), (0, 1280), (729, 0)] {
+        assert!(size(4, rows, cols, vec![]).0 <= 18, "{rows} x {cols}");
+    }
+    for alphabet in [2, 3, 4, 256, 300, 65_536] {
+        let (len, account) = size(alphabet, 729, 1280, vec![alphabet - 1; 729 * 1280]);
+        assert!(len <= 24, "alphabet {alphabet}: {len} bytes");
+        assert!(account.bits_per_element() < 0.001);
+        assert!(size(alphabet, 1, 1, vec![1]).0 <= 20);
+    }
+}
+
+#[test]
+fn never_larger_than_packing_and_64_bytes() {
+    for alphabet in [2, 3, 4, 5, 16, 100, 256, 257, 5000, 65_536] {
+        for count in [0, 1, 2, 10, 100, 1000, 4095, 4096, 20_000] {
+            for (seed, shape) in [0.0, 0.01, 0.1, 0.5, 1.0].into_iter().enumerate() {
+                let (len, _) = size(
+                    alphabet,
+                    count,
+                    1,
+                    skewed(count, alphabet, shape, seed as u64),
+                );
+                let packed = packed_len(alphabet, count);
+                assert!(
+                    len <= packed + 64,
+                    "{count} of {alphabet}: {len} bytes, packed {packed}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn gaussian_features_at_four_levels_take_less_than_1_28_bits() {
+    let data = features(832 * 1280, 4, 3.0, 7);
+    let plane = Symbols::from_u32(4, 832, 1280, data.clone()).unwrap();
+    let (len, account) = size(4, 832, 1280, data);
+    let (rate, entropy) = (account.bits_per_element(), order0_bits(&plane));
+    println!("{len} bytes, {rate:.5} bits per element, entropy {entropy:.5}");
+    assert!(rate <= 1.28);
+    assert!(rate <= entropy * 1.001, "{rate} bits, entropy {entropy}");
+    // The entropy of this quantizer's output for an ideal Gaussian, by numerical integration: 1.2670.
+    assert!((entropy - 1.2670).abs() < 0.005, "{entropy}");
+}
+
+#[test]
+fn three_levels_pack_close_to_their_logarithm() {
+    let rate = 8.0 * packed_len(3, 1_000_000) as f64 / 1e6;
+    assert!((1.5849..1.5875).contains(&rate), "{rate}");
+}
+
+#[test]
+fn accounts_name_every_byte() {
+    let symbols = Symbols::from_u32(4, 64, 128, features(64 * 128, 4, 3.0, 1)).unwrap();
+    let scalars = Scalars::new(64, 1, ScalarData::F32(vec![1.0; 64])).unwrap();
+    let code = Code::new(vec![symbols.into(), scalars.clone().into()]);
+    let (bytes, account) = encode_accounted(&code, &Options::default());
+    assert_eq!(account.total(), bytes.len() as u64);
+    assert_eq!(account.scalars, 256);
+    assert_eq!(account.elements, 64 * 128);
+    assert!((4..=12).contains(&account.tables), "{account:?}");
+    assert!(account.header <= 26, "{account:?}");
+    let (_, packed) = encode_accounted(&code, &Options { entropy: false });
+    assert_eq!((packed.symbols, packed.tables), (64 * 128 / 4, 0));
+    let (_, alone) = encode_accounted(&Code::new(vec![scalars.into()]), &Options::default());
+    assert_eq!(alone.elements, 64, "scalars are what was sent");
+    let both: Account = [account, alone].iter().sum();
+    assert_eq!(both, account + alone);
+    assert_eq!(both.total(), account.total() + alone.total());
+}
+
+#[test]
+fn encoding_is_deterministic() {
+    let code = || {
+        // In integers, so that the symbols themselves are the same on every machine.
+        let mut rng = fastrand::Rng::with_seed(5);
+        let data = (0..10_000).map(|_| rng.u32(..200).min(rng.u32(..200)).min(rng.u32(..200)));
+        let plane = Symbols::from_u32(200, 100, 100, data).unwrap();
+        encode(&Code::new(vec![plane.into()]), &Options::default())
+    };
+    assert_eq!(code(), code());
+    // The bytes themselves, so that a change of the format cannot go unnoticed.
+    assert_eq!(crc32fast::hash(&code()), 558_161_692);
+}
