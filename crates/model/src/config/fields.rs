@@ -1,0 +1,222 @@
+//! Typed access to the fields of a JSON object, with errors that say where they are.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+use crate::nn::Activation;
+
+/// An object inside a configuration file. A field that is `null` counts as left out.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    file: PathBuf,
+    /// Path of this object inside the file, ending in a dot unless empty.
+    prefix: String,
+    map: Map<String, Value>,
+}
+
+impl Fields {
+    /// Reads `config.json` in a folder, or the file itself.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or is not a JSON object.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let file = if path.is_dir() {
+            path.join("config.json")
+        } else {
+            path.to_owned()
+        };
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(source) => return Err(ConfigError::Read { file, source }),
+        };
+        Self::parse(&file, &text)
+    }
+
+    /// Parses the text of a configuration; `file` is for messages only.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not a JSON object.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let syntax = |reason: String| ConfigError::Syntax {
+            file: file.to_owned(),
+            reason,
+        };
+        match serde_json::from_str(text) {
+            Ok(Value::Object(map)) => Ok(Self {
+                file: file.to_owned(),
+                prefix: String::new(),
+                map,
+            }),
+            Ok(_) => Err(syntax("it holds another JSON value".to_owned())),
+            Err(error) => Err(syntax(error.to_string())),
+        }
+    }
+
+    /// The object in the field `name`.
+    pub fn child(&self, name: &str) -> Result<Self, ConfigError> {
+        match self.get(name) {
+            Some(Value::Object(map)) => Ok(Self {
+                file: self.file.clone(),
+                prefix: format!("{}{name}.", self.prefix),
+                map: map.clone(),
+            }),
+            Some(other) => Err(self.wrong(name, other, "an object")),
+            None => Err(self.missing(name, "it holds the configuration of one half of the model")),
+        }
+    }
+
+    /// The value of a field, unless left out or `null`.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A positive integer.
+    pub fn size(&self, name: &str, default: usize) -> Result<usize, ConfigError> {
+        Ok(self.optional_size(name)?.unwrap_or(default))
+    }
+
+    /// A positive integer that may be left out.
+    pub fn optional_size(&self, name: &str) -> Result<Option<usize>, ConfigError> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        let size = value.as_u64().and_then(|size| u32::try_from(size).ok());
+        match size {
+            Some(size) if size > 0 => Ok(Some(size as usize)),
+            _ => Err(self.wrong(name, value, "a positive integer")),
+        }
+    }
+
+    /// An integer of either sign.
+    pub fn integer(&self, name: &str, default: i64) -> Result<i64, ConfigError> {
+        self.typed(name, default, Value::as_i64, "an integer")
+    }
+
+    /// A finite number.
+    pub fn number(&self, name: &str, default: f64) -> Result<f64, ConfigError> {
+        self.typed(name, default, Value::as_f64, "a number")
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool, ConfigError> {
+        self.typed(name, default, Value::as_bool, "true or false")
+    }
+
+    /// A string that must be there.
+    pub fn text(&self, name: &str, cure: &str) -> Result<&str, ConfigError> {
+        match self.get(name) {
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => Err(self.wrong(name, other, "a string")),
+            None => Err(self.missing(name, cure)),
+        }
+    }
+
+    /// The name of an activation.
+    pub fn activation(&self, name: &str, default: &str) -> Result<Activation, ConfigError> {
+        let value = match self.get(name) {
+            None => default,
+            Some(_) => self.text(name, "")?,
+        };
+        Activation::from_name(value).ok_or_else(|| {
+            let known: Vec<&str> = Activation::NAMES.iter().map(|(name, _)| *name).collect();
+            self.wrong(name, value, &format!("one of {}", known.join(", ")))
+        })
+    }
+
+    /// Base of the rotary embedding: `rope_theta`, or `rope_parameters.rope_theta` since transformers 5.
+    pub fn rope_theta(&self, default: f64) -> Result<f64, ConfigError> {
+        for (name, kind) in [("rope_scaling", "type"), ("rope_parameters", "rope_type")] {
+            if self.get(name).is_none() {
+                continue;
+            }
+            let child = self.child(name)?;
+            let key = if child.get("rope_type").is_some() {
+                "rope_type"
+            } else {
+                kind
+            };
+            if let Some(value) = child.get(key)
+                && value.as_str() != Some("default")
+            {
+                return Err(child.wrong(
+                    key,
+                    value,
+                    "\"default\": stretched rotary embeddings are not supported",
+                ));
+            }
+            if name == "rope_parameters" {
+                return child.number("rope_theta", default);
+            }
+        }
+        self.number("rope_theta", default)
+    }
+
+    /// Picks the entry whose name equals `model_type` and lets it read these fields.
+    pub fn family<T>(
+        &self,
+        families: &[(&str, fn(&Fields) -> Result<T, ConfigError>)],
+    ) -> Result<T, ConfigError> {
+        let names: Vec<String> = families.iter().map(|(name, _)| format!("{name:?}")).collect();
+        let supported = names.join(", ");
+        let value = self.text("model_type", &format!("set it to one of {supported}"))?;
+        match families.iter().find(|(name, _)| *name == value) {
+            Some((_, read)) => read(self),
+            None => Err(ConfigError::Family {
+                file: self.file.clone(),
+                field: format!("{}model_type", self.prefix),
+                value: value.to_owned(),
+                supported,
+            }),
+        }
+    }
+
+    /// Checks that one count divides another.
+    pub fn divides(
+        &self,
+        name: &str,
+        divisor: usize,
+        whole_name: &str,
+        whole: usize,
+    ) -> Result<(), ConfigError> {
+        if whole.is_multiple_of(divisor) {
+            return Ok(());
+        }
+        Err(self.wrong(name, divisor, &format!("a divisor of {whole_name} = {whole}")))
+    }
+
+    /// The error for a field whose value will not do.
+    pub fn wrong(&self, name: &str, value: impl Display, expected: &str) -> ConfigError {
+        ConfigError::Value {
+            file: self.file.clone(),
+            field: format!("{}{name}", self.prefix),
+            value: value.to_string(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    fn missing(&self, name: &str, cure: &str) -> ConfigError {
+        ConfigError::Missing {
+            file: self.file.clone(),
+            field: format!("{}{name}", self.prefix),
+            cure: cure.to_owned(),
+        }
+    }
+
+    fn typed<T>(
+        &self,
+        name: &str,
+        default: T,
+        read: impl Fn(&Value) -> Option<T>,
+        expected: &str,
+    ) -> Result<T, ConfigError> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(value) => read(value).ok_or_else(|| self.wrong(name, value, expected)),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The configuration of a whole TinyLLaVA model.
+
+use std::path::Path;
+
+use super::{ConfigError, Fields};
+use crate::connector::ConnectorSpec;
+use crate::llm::DecoderSpec;
+use crate::vision::{FeatureSelect, Strategy, VisionSpec};
+
+/// A `TinyLlavaConfig` (`model_type` "tinyllava").
+///
+/// Which language model and which tower are meant is read from the `model_type` inside `text_config` and
+/// `vision_config`, never from a path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TinyLlavaConfig {
+    /// The language model.
+    pub text: DecoderSpec,
+    /// The vision tower.
+    pub vision: VisionSpec,
+    /// What the tower hands on.
+    pub select: FeatureSelect,
+    /// The connector.
+    pub connector: ConnectorSpec,
+    /// Sequences are cut at this length, images included.
+    pub max_length: usize,
+}
+
+impl TinyLlavaConfig {
+    /// Reads `config.json` in a folder, or the file itself.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] naming the field.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_fields(&Fields::read(path)?)
+    }
+
+    /// Reads an already parsed configuration.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] naming the field.
+    pub fn from_fields(fields: &Fields) -> Result<Self, ConfigError> {
+        fields.family(&[("tinyllava", read)])
+    }
+}
+
+fn read(fields: &Fields) -> Result<TinyLlavaConfig, ConfigError> {
+    let text = DecoderSpec::from_config(&fields.child("text_config")?)?;
+    let vision = VisionSpec::from_config(&fields.child("vision_config")?)?;
+    let select = select(fields, &vision)?;
+    let kind = fields.text("connector_type", "for example \"mlp2x_gelu\"")?;
+    let connector = ConnectorSpec {
+        kind: kind.to_owned(),
+        input: vision.hidden_size,
+        output: text.hidden_size,
+        norm: fields.flag("connector_norm", false)?,
+    };
+    let max_length = fields.size("tokenizer_model_max_length", text.max_positions)?;
+    Ok(TinyLlavaConfig {
+        text,
+        vision,
+        select,
+        connector,
+        max_length,
+    })
+}
+
+fn select(fields: &Fields, vision: &VisionSpec) -> Result<FeatureSelect, ConfigError> {
+    let layer = fields.integer("vision_feature_layer", -2)?;
+    let strategy = match fields.get("vision_feature_select_strategy") {
+        None => Strategy::Patch,
+        Some(value) => match value.as_str() {
+            Some("patch") => Strategy::Patch,
+            Some("cls_patch") => Strategy::ClsPatch,
+            _ => {
+                let name = "vision_feature_select_strategy";
+                return Err(fields.wrong(name, value, "\"patch\" or \"cls_patch\""));
+            }
+        },
+    };
+    let select = FeatureSelect { layer, strategy };
+    if select.depth(vision.layers).is_none() {
+        let states = vision.layers + 1;
+        let expected = format!("from -{states} to {}", vision.layers);
+        return Err(fields.wrong("vision_feature_layer", layer, &expected));
+    }
+    Ok(select)
+}

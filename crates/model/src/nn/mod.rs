@@ -1,0 +1,24 @@
+//! Building blocks shared by the vision tower, the connector and the decoder.
+//!
+//! Weights are kept in PyTorch layout (`[out, in]`), so that a parameter's path in the module tree is its Hugging Face
+//! name and no tensor is ever transposed on the way in or out of a file.
+
+mod activation;
+mod attention;
+mod embedding;
+mod linear;
+mod mask;
+mod mlp;
+mod norm;
+mod param;
+mod rope;
+
+pub use activation::Activation;
+pub use attention::attend;
+pub use embedding::Embedding;
+pub use linear::Linear;
+pub use mask::Mask;
+pub use mlp::{GatedMlp, Mlp};
+pub use norm::{LayerNorm, Norm, NormKind, NormSpec, RmsNorm, rms_normalize};
+pub(crate) use param::filled;
+pub use rope::{RopeSpec, RopeTables};

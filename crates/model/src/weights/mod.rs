@@ -1,0 +1,19 @@
+//! Weights by name: reading and writing safetensors, starting values, names of parameters.
+
+mod checkpoint;
+mod decode;
+mod init;
+mod keys;
+mod load;
+mod names;
+mod random;
+mod save;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use init::{Fill, initialize};
+pub use keys::KeyMap;
+pub use load::{LoadError, load_into};
+pub(crate) use names::PathStack;
+pub use names::{Parameter, param_id, parameters, rename_ids};
+pub use random::Stream;
+pub use save::{NamedTensor, SaveType, save, tensors_of};

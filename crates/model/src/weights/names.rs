@@ -1,0 +1,102 @@
+//! Names and ids of parameters.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+
+/// A parameter without its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Path in the module tree, below the prefix it was asked for.
+    pub name: String,
+    /// The id that optimizers know it by.
+    pub id: ParamId,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// The path to where a traversal is. Variants of enums are not part of a name: which normalisation a model has does not
+/// change what its weight is called.
+#[derive(Debug, Default)]
+pub(crate) struct PathStack(Vec<Option<String>>);
+
+impl PathStack {
+    pub(crate) fn enter(&mut self, name: &str, container: &str) {
+        let part = (!container.starts_with("Enum:")).then(|| name.to_owned());
+        self.0.push(part);
+    }
+
+    pub(crate) fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    /// The full name with `prefix` before it; the prefix brings its own dot.
+    pub(crate) fn name(&self, prefix: &str) -> String {
+        let parts: Vec<&str> = self.0.iter().flatten().map(String::as_str).collect();
+        format!("{prefix}{}", parts.join("."))
+    }
+}
+
+/// An id that depends on the name alone, so that runs can be repeated and optimizer state finds its parameter.
+pub fn param_id(name: &str) -> ParamId {
+    ParamId::from(hash(name))
+}
+
+/// 64-bit FNV-1a.
+pub(super) fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// All float parameters in module order; `prefix` goes before every name and ends in a dot unless empty.
+pub fn parameters<M: Module>(module: &M, prefix: &str) -> Vec<Parameter> {
+    struct Visitor<'a> {
+        path: PathStack,
+        prefix: &'a str,
+        found: Vec<Parameter>,
+    }
+    impl ModuleVisitor for Visitor<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.found.push(Parameter {
+                name: self.path.name(self.prefix),
+                id: param.id,
+                shape: param.lazy_shape().to_vec(),
+            });
+        }
+    }
+    let mut visitor = Visitor {
+        path: PathStack::default(),
+        prefix,
+        found: Vec::new(),
+    };
+    module.visit(&mut visitor);
+    visitor.found
+}
+
+/// Gives every float parameter the id of its name; values stay untouched and uninitialised ones stay so.
+pub fn rename_ids<M: Module>(module: M, prefix: &str) -> M {
+    struct Mapper<'a> {
+        path: PathStack,
+        prefix: &'a str,
+    }
+    impl ModuleMapper for Mapper<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.exit();
+        }
+        fn map_float<const D: usize>(&mut self, mut param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.id = param_id(&self.path.name(self.prefix));
+            param
+        }
+    }
+    let path = PathStack::default();
+    module.map(&mut Mapper { path, prefix })
+}
