@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use super::ConfigError;
 use crate::nn::Activation;
 
+/// A `model_type` and what reads its configuration.
+pub type Family<T> = (&'static str, fn(&Fields) -> Result<T, ConfigError>);
+
 /// An object inside a configuration file. A field that is `null` counts as left out.
 #[derive(Clone, Debug)]
 pub struct Fields {
@@ -157,11 +160,11 @@ impl Fields {
     }
 
     /// Picks the entry whose name equals `model_type` and lets it read these fields.
-    pub fn family<T>(
-        &self,
-        families: &[(&str, fn(&Fields) -> Result<T, ConfigError>)],
-    ) -> Result<T, ConfigError> {
-        let names: Vec<String> = families.iter().map(|(name, _)| format!("{name:?}")).collect();
+    pub fn family<T>(&self, families: &[Family<T>]) -> Result<T, ConfigError> {
+        let names: Vec<String> = families
+            .iter()
+            .map(|(name, _)| format!("{name:?}"))
+            .collect();
         let supported = names.join(", ");
         let value = self.text("model_type", &format!("set it to one of {supported}"))?;
         match families.iter().find(|(name, _)| *name == value) {
@@ -186,7 +189,11 @@ impl Fields {
         if whole.is_multiple_of(divisor) {
             return Ok(());
         }
-        Err(self.wrong(name, divisor, &format!("a divisor of {whole_name} = {whole}")))
+        Err(self.wrong(
+            name,
+            divisor,
+            &format!("a divisor of {whole_name} = {whole}"),
+        ))
     }
 
     /// The error for a field whose value will not do.

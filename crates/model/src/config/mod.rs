@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use fields::Fields;
+pub use fields::{Family, Fields};
 pub use tinyllava::TinyLlavaConfig;
 
 /// Why a configuration cannot be used. Every message names the file, the field, the value and the cure.

@@ -20,7 +20,8 @@ impl MlpConnector {
     pub(super) fn new(spec: &ConnectorSpec, depth: usize, device: &Device) -> Self {
         let layer = |i: usize| {
             let input = if i == 0 { spec.input } else { spec.output };
-            (i % 2 == 0).then(|| Linear::new(input, spec.output, true, device))
+            i.is_multiple_of(2)
+                .then(|| Linear::new(input, spec.output, true, device))
         };
         Self {
             _connector: (0..2 * depth - 1).map(layer).collect(),
@@ -29,10 +30,12 @@ impl MlpConnector {
     }
 
     pub(super) fn forward(&self, features: Tensor<3>) -> Tensor<3> {
-        self._connector.iter().fold(features, |x, layer| match layer {
-            Some(linear) => linear.forward(x),
-            None => Activation::Gelu.forward(x),
-        })
+        self._connector
+            .iter()
+            .fold(features, |x, layer| match layer {
+                Some(linear) => linear.forward(x),
+                None => Activation::Gelu.forward(x),
+            })
     }
 }
 

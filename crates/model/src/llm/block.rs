@@ -84,7 +84,6 @@ impl SelfAttention {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        self.o_proj
-            .forward(attend(q, k, v, Some(&context.mask)))
+        self.o_proj.forward(attend(q, k, v, Some(&context.mask)))
     }
 }

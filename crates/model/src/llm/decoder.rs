@@ -38,7 +38,9 @@ impl Decoder {
     pub fn new(spec: DecoderSpec, device: &Device) -> Self {
         Self {
             model: Body {
-                layers: (0..spec.layers).map(|_| Block::new(&spec, device)).collect(),
+                layers: (0..spec.layers)
+                    .map(|_| Block::new(&spec, device))
+                    .collect(),
                 norm: spec.norm.build(spec.hidden_size, device),
             },
             lm_head: Linear::new(spec.hidden_size, spec.vocab_size, false, device),
@@ -140,7 +142,9 @@ impl Decoder {
 
     fn cached(&self, x: Tensor<3>, context: &Context, cache: &mut Cache) -> Tensor<3> {
         let layers = self.model.layers.iter().zip(cache.layers());
-        layers.fold(x, |x, (block, cache)| block.forward(x, context, Some(cache)))
+        layers.fold(x, |x, (block, cache)| {
+            block.forward(x, context, Some(cache))
+        })
     }
 }
 

@@ -10,7 +10,12 @@ pub fn spec(fields: &Fields) -> Result<DecoderSpec, ConfigError> {
     let hidden_size = fields.size("hidden_size", 4096)?;
     let heads = fields.size("num_attention_heads", 32)?;
     let kv_heads = fields.size("num_key_value_heads", heads)?;
-    fields.divides("num_key_value_heads", kv_heads, "num_attention_heads", heads)?;
+    fields.divides(
+        "num_key_value_heads",
+        kv_heads,
+        "num_attention_heads",
+        heads,
+    )?;
     let head_dim = match fields.optional_size("head_dim")? {
         Some(width) => width,
         None => {
@@ -19,7 +24,11 @@ pub fn spec(fields: &Fields) -> Result<DecoderSpec, ConfigError> {
         }
     };
     if head_dim % 2 != 0 {
-        return Err(fields.wrong("head_dim", head_dim, "even, because rotary embedding pairs dimensions"));
+        return Err(fields.wrong(
+            "head_dim",
+            head_dim,
+            "even, because rotary embedding pairs dimensions",
+        ));
     }
     let attention_bias = fields.flag("attention_bias", false)?;
     Ok(DecoderSpec {

@@ -55,7 +55,10 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &[i64]) -> Tensor<1> {
         return value;
     }
     let ones = Tensor::full([rows, 1], -1.0, &log_probs.device());
-    let slope = log_probs.exp().scatter(1, targets, ones, burn::tensor::IndexingUpdateOp::Add) / rows as f64;
+    let slope = log_probs
+        .exp()
+        .scatter(1, targets, ones, burn::tensor::IndexingUpdateOp::Add)
+        / rows as f64;
     let carrier = (logits * slope).sum();
     // The carrier cancels exactly: a finite number minus itself.
     value + (carrier.clone() - carrier.detach())

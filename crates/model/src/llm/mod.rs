@@ -13,7 +13,7 @@ mod loss;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, Fields};
+use crate::config::{ConfigError, Family, Fields};
 use crate::nn::{Activation, NormSpec, RopeSpec};
 pub use cache::Cache;
 pub use decoder::{Context, Decoder};
@@ -21,8 +21,7 @@ pub use embedding::TokenEmbedding;
 pub use loss::{IGNORED, Supervision, cross_entropy};
 
 /// The families, by `model_type`.
-pub const FAMILIES: &[(&str, fn(&Fields) -> Result<DecoderSpec, ConfigError>)] =
-    &[("llama", llama::spec)];
+pub const FAMILIES: &[Family<DecoderSpec>] = &[("llama", llama::spec)];
 
 /// Everything that distinguishes one decoder from another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,12 +5,12 @@ mod vit;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, Fields};
+use crate::config::{ConfigError, Family, Fields};
 use crate::nn::{Activation, NormSpec};
 pub use vit::VisionTower;
 
 /// The families, by `model_type`. A composite configuration (`siglip`) holds the tower's in `vision_config`.
-pub const FAMILIES: &[(&str, fn(&Fields) -> Result<VisionSpec, ConfigError>)] = &[
+pub const FAMILIES: &[Family<VisionSpec>] = &[
     ("siglip_vision_model", siglip::spec),
     ("siglip", siglip::composite),
 ];

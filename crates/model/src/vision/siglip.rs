@@ -26,7 +26,12 @@ pub fn spec(fields: &Fields) -> Result<VisionSpec, ConfigError> {
         },
         activation: fields.activation("hidden_act", "gelu_pytorch_tanh")?,
     };
-    fields.divides("num_attention_heads", spec.heads, "hidden_size", spec.hidden_size)?;
+    fields.divides(
+        "num_attention_heads",
+        spec.heads,
+        "hidden_size",
+        spec.hidden_size,
+    )?;
     if spec.patch_size > spec.image_size {
         return Err(fields.wrong("patch_size", spec.patch_size, "at most image_size"));
     }

@@ -83,9 +83,9 @@ impl KeyMap {
             .or("", "vision_tower._vision_tower.")
             .or("vision_model.", "")
             .or("vision_model.", "vision_tower._vision_tower.");
-        unused.iter().fold(map, |map, name| {
-            map.ignore(&format!("vision_model.{name}"))
-        })
+        unused
+            .iter()
+            .fold(map, |map, name| map.ignore(&format!("vision_model.{name}")))
     }
 
     /// A connector: bare or inside a TinyLLaVA file.

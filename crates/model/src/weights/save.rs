@@ -98,7 +98,9 @@ fn replace(beside: &Path, path: &Path) -> Result<(), CheckpointError> {
         .map_err(|e| failed(beside, e))?;
     std::fs::rename(beside, path).map_err(|e| failed(path, e))?;
     // The rename itself lasts only once the folder is on disk; not every system can sync a folder.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
         let _ = folder.sync_all();
     }
@@ -131,7 +133,9 @@ impl View for Stored<'_> {
         let values = self.0.data.iter();
         Cow::Owned(match self.1 {
             SaveType::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
-            SaveType::Bf16 => values.flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            SaveType::Bf16 => values
+                .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+                .collect(),
         })
     }
 

@@ -1,0 +1,122 @@
+//! Connectors against the reference.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use qtl_model::config::Fields;
+use qtl_model::connector::{Connector, ConnectorError, ConnectorSpec};
+use qtl_model::weights::{Checkpoint, KeyMap, load_into, parameters};
+
+use crate::golden::{each, floats};
+
+fn spec(kind: &str, input: usize, output: usize) -> ConnectorSpec {
+    ConnectorSpec {
+        kind: kind.to_owned(),
+        input,
+        output,
+        norm: false,
+    }
+}
+
+#[test]
+fn golden_connector() {
+    let device = Device::flex();
+    each(&["connector_"], |case| {
+        let fields = Fields::read(&case.dir).unwrap();
+        let spec = spec(
+            fields.text("connector_type", "").unwrap(),
+            fields.size("vision_hidden_size", 0).unwrap(),
+            fields.size("hidden_size", 0).unwrap(),
+        );
+        let connector = match Connector::new(&spec, &device) {
+            Err(ConnectorError::Kind(kind)) => {
+                return Err(format!("connector {kind} is not supported"));
+            }
+            other => other.unwrap(),
+        };
+        let file = Checkpoint::open(&case.dir).unwrap();
+        let connector = load_into(connector, &file, &KeyMap::connector()).unwrap();
+        let features: Tensor<3> = case.tensor("in.features", &device);
+        let forward = case.check("out.features", connector.forward(features.clone()));
+
+        let connector = connector.train();
+        let features = features.autodiff().require_grad();
+        let cotangent: Tensor<3> = case.tensor("in.cotangent", &device);
+        let grads = (connector.forward(features.clone()) * cotangent)
+            .sum()
+            .backward();
+        let backward = case.check_grad("grad.features", features.grad(&grads));
+        let backward = backward.max(case.check_parameters("grad.weight:", &connector, &grads));
+        Ok(format!(
+            "outputs within {forward:.1e}, gradients within {backward:.1e}"
+        ))
+    });
+}
+
+#[test]
+fn names_are_those_of_tinyllava() {
+    let device = Device::flex();
+    let names = |kind: &str| -> Vec<String> {
+        let connector = Connector::new(&spec(kind, 4, 6), &device).unwrap();
+        let all = parameters(&connector, "connector.");
+        all.into_iter()
+            .map(|p| format!("{} {:?}", p.name, p.shape))
+            .collect()
+    };
+    assert_eq!(
+        names("linear"),
+        [
+            "connector._connector.weight [6, 4]",
+            "connector._connector.bias [6]"
+        ]
+    );
+    assert_eq!(
+        names("mlp2x_gelu"),
+        [
+            "connector._connector.0.weight [6, 4]",
+            "connector._connector.0.bias [6]",
+            "connector._connector.2.weight [6, 6]",
+            "connector._connector.2.bias [6]"
+        ]
+    );
+    assert_eq!(names("mlp1x_gelu").len(), 2);
+}
+
+#[test]
+fn unknown_kinds_and_impossible_widths_are_refused() {
+    let device = Device::flex();
+    for kind in [
+        "mof_mlp",
+        "mlp0x_gelu",
+        "mlp12x_gelu",
+        "mlpx_gelu",
+        "mlp2x_relu",
+        "qformer",
+    ] {
+        let error = Connector::new(&spec(kind, 4, 4), &device).unwrap_err();
+        assert_eq!(error, ConnectorError::Kind(kind.to_owned()));
+        assert!(error.to_string().contains("mlp2x_gelu"));
+    }
+    let error = Connector::new(&spec("identity", 4, 6), &device).unwrap_err();
+    assert_eq!(
+        error,
+        ConnectorError::Width {
+            input: 4,
+            output: 6
+        }
+    );
+}
+
+#[test]
+fn output_norm_gives_every_token_unit_mean_square() {
+    let device = Device::flex();
+    let mut spec = spec("identity", 3, 3);
+    spec.norm = true;
+    let connector = Connector::new(&spec, &device).unwrap();
+    let x = Tensor::<3>::from_floats([[[3.0, 4.0, 0.0], [100.0, -100.0, 100.0]]], &device);
+    let y = floats(connector.forward(x));
+    for token in y.chunks(3) {
+        let square: f32 = token.iter().map(|v| v * v).sum::<f32>() / 3.0;
+        assert!((square - 1.0).abs() < 1e-5, "{square}");
+    }
+    assert!((y[0] / y[1] - 0.75).abs() < 1e-6);
+}

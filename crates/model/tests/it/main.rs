@@ -1,0 +1,9 @@
+//! Tests of the crate from outside, in one binary.
+#![allow(clippy::unwrap_used)]
+
+mod connector;
+mod golden;
+mod llm;
+mod nn;
+mod vision;
+mod weights;

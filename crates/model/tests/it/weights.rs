@@ -1,0 +1,304 @@
+//! Names, files and starting values.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::Device;
+use qtl_model::config::Fields;
+use qtl_model::connector::{self, Connector, ConnectorSpec};
+use qtl_model::llm::{Decoder, DecoderSpec};
+use qtl_model::weights::{
+    Checkpoint, CheckpointError, Fill, KeyMap, LoadError, NamedTensor, SaveType, initialize,
+    load_into, param_id, parameters, rename_ids, save, tensors_of,
+};
+
+fn spec() -> DecoderSpec {
+    let text = r#"{"model_type": "llama", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "vocab_size": 10}"#;
+    DecoderSpec::from_config(&Fields::parse(Path::new("tiny"), text).unwrap()).unwrap()
+}
+
+fn connector(seed: u64) -> Connector {
+    let spec = ConnectorSpec {
+        kind: "mlp2x_gelu".to_owned(),
+        input: 3,
+        output: 4,
+        norm: false,
+    };
+    let connector = Connector::new(&spec, &Device::flex()).unwrap();
+    initialize(connector, "", seed, connector::fill)
+}
+
+fn tensor(name: &str, shape: &[usize]) -> NamedTensor {
+    let count = shape.iter().product::<usize>();
+    NamedTensor {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        data: (0..count).map(|i| i as f32 / 3.0).collect(),
+    }
+}
+
+#[test]
+fn saved_and_loaded_is_the_same_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    let saved = tensors_of(
+        &Decoder::init(spec(), 1, &Device::flex()),
+        "language_model.",
+    );
+    save(&file, &saved, SaveType::F32).unwrap();
+    let decoder = Decoder::new(spec(), &Device::flex());
+    let decoder = load_into(
+        decoder,
+        &Checkpoint::open(folder.path()).unwrap(),
+        &KeyMap::decoder(),
+    );
+    assert_eq!(tensors_of(&decoder.unwrap(), "language_model."), saved);
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["model.safetensors"]);
+}
+
+#[test]
+fn bfloat16_files_hold_the_nearest_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("half.safetensors");
+    let stored = [tensor("a", &[7]), tensor("empty", &[0])];
+    save(&file, &stored, SaveType::Bf16).unwrap();
+    let read = Checkpoint::open(&file).unwrap().read("a").unwrap();
+    for (read, value) in read.iter().zip(&stored[0].data) {
+        assert_eq!(*read, half::bf16::from_f32(*value).to_f32());
+    }
+}
+
+#[test]
+fn a_failed_save_leaves_the_old_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights.safetensors");
+    save(&file, &[tensor("a", &[2])], SaveType::F32).unwrap();
+    let before = fs::read(&file).unwrap();
+    // The place for the new file is taken by a folder.
+    fs::create_dir(folder.path().join("weights.safetensors.partial")).unwrap();
+    let error = save(&file, &[tensor("b", &[2])], SaveType::F32).unwrap_err();
+    assert!(error.to_string().contains("weights.safetensors"), "{error}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn one_error_lists_all_that_is_missing_surplus_or_misshapen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    let mut stored = tensors_of(&Decoder::init(spec(), 1, &Device::flex()), "");
+    for tensor in &mut stored {
+        match tensor.name.as_str() {
+            "model.layers.0.self_attn.q_proj.weight" => {
+                tensor.name = "model.layers.0.self_attn.q_prj.weight".into()
+            }
+            "model.norm.weight" => (tensor.shape, tensor.data) = (vec![9], vec![0.0; 9]),
+            _ => {}
+        }
+    }
+    stored.retain(|t| t.name != "model.layers.1.mlp.up_proj.weight");
+    stored.push(tensor("model.layers.2.mlp.up_proj.weight", &[12, 8]));
+    // Somebody else's, and buffers of old files: no reason to complain.
+    stored.push(tensor("model.embed_tokens.weight", &[10, 8]));
+    stored.push(tensor("vision_model.x", &[1]));
+    stored.push(tensor("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]));
+    save(&file, &stored, SaveType::F32).unwrap();
+    let module = Decoder::new(spec(), &Device::flex());
+    let error = load_into(
+        module,
+        &Checkpoint::open(&file).unwrap(),
+        &KeyMap::decoder(),
+    )
+    .unwrap_err();
+    let text = error.to_string();
+    let LoadError::Mismatch {
+        missing,
+        surplus,
+        misshaped,
+        ..
+    } = error
+    else {
+        panic!("{text}");
+    };
+    assert_eq!(
+        missing,
+        [
+            "model.layers.0.self_attn.q_proj.weight",
+            "model.layers.1.mlp.up_proj.weight"
+        ]
+    );
+    assert_eq!(
+        surplus,
+        [
+            "model.layers.0.self_attn.q_prj.weight",
+            "model.layers.2.mlp.up_proj.weight"
+        ]
+    );
+    assert_eq!(
+        misshaped,
+        ["model.norm.weight: [9] in the file, [8] in the model"]
+    );
+    assert!(
+        text.contains("q_proj.weight (nearest in the file: model.layers.0.self_attn.q_prj.weight)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn shards_are_read_through_their_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |json: &str| fs::write(path("model.safetensors.index.json"), json).unwrap();
+    save(
+        &path("one.safetensors"),
+        &[tensor("a", &[2]), tensor("b", &[3])],
+        SaveType::F32,
+    )
+    .unwrap();
+    save(
+        &path("two.safetensors"),
+        &[tensor("c", &[2, 2])],
+        SaveType::F32,
+    )
+    .unwrap();
+    write(
+        r#"{"weight_map": {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}}"#,
+    );
+    let file = Checkpoint::open(folder.path()).unwrap();
+    assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(file.shape("c"), Some(&[2, 2][..]));
+    assert_eq!(file.read("b").unwrap(), tensor("b", &[3]).data);
+    assert!(matches!(
+        file.read("d"),
+        Err(CheckpointError::Unknown { .. })
+    ));
+
+    for (json, says) in [
+        (
+            r#"{"weight_map": {"c": "one.safetensors"}}"#,
+            "should hold c",
+        ),
+        (
+            r#"{"weight_map": {"a": "../one.safetensors"}}"#,
+            "not a plain file name",
+        ),
+        (r#"{"weight_map": {"a": ".."}}"#, "not a plain file name"),
+        (
+            r#"{"weight_map": {"a": "three.safetensors"}}"#,
+            "three.safetensors",
+        ),
+        (r#"{"weights": {}}"#, "weight_map"),
+    ] {
+        write(json);
+        let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    assert!(matches!(
+        Checkpoint::open(folder.path()),
+        Err(CheckpointError::NoWeights(_))
+    ));
+    save(&file, &[tensor("a", &[20])], SaveType::F32).unwrap();
+    let whole = fs::read(&file).unwrap();
+    for length in 0..whole.len() {
+        fs::write(&file, &whole[..length]).unwrap();
+        let error = Checkpoint::open(&file).unwrap_err();
+        assert!(
+            matches!(error, CheckpointError::Damaged { .. }),
+            "{length}: {error}"
+        );
+    }
+    let mut huge = whole.clone();
+    huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    fs::write(&file, &huge).unwrap();
+    assert!(matches!(
+        Checkpoint::open(&file),
+        Err(CheckpointError::Damaged { .. })
+    ));
+    let mut longer = whole;
+    longer.push(0);
+    fs::write(&file, &longer).unwrap();
+    assert!(matches!(
+        Checkpoint::open(&file),
+        Err(CheckpointError::Damaged { .. })
+    ));
+}
+
+#[test]
+fn integers_are_not_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ids.safetensors");
+    let view =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::I32, vec![1], &[1, 0, 0, 0])
+            .unwrap();
+    safetensors::serialize_to_file([("ids", view)], None, &file).unwrap();
+    let error = Checkpoint::open(&file)
+        .unwrap()
+        .read("ids")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("ids has type I32") && error.contains("BF16"),
+        "{error}"
+    );
+}
+
+#[test]
+fn ids_depend_on_names_alone() {
+    let decoder = || rename_ids(Decoder::new(spec(), &Device::flex()), "language_model.");
+    let (one, two) = (parameters(&decoder(), ""), parameters(&decoder(), ""));
+    assert_eq!(one, two);
+    for parameter in &one {
+        assert_eq!(
+            parameter.id,
+            param_id(&format!("language_model.{}", parameter.name))
+        );
+    }
+    let mut ids: Vec<_> = one.iter().map(|p| p.id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), one.len());
+}
+
+#[test]
+fn starting_values_depend_on_seed_and_name_alone() {
+    let values = |seed| tensors_of(&connector(seed), "");
+    assert_eq!(values(1), values(1));
+    assert_ne!(values(1), values(2));
+    // A decoder with one block more starts with the same first blocks.
+    let mut deeper = spec();
+    deeper.layers += 1;
+    let shallow = tensors_of(&Decoder::init(spec(), 4, &Device::flex()), "");
+    let deep = tensors_of(&Decoder::init(deeper, 4, &Device::flex()), "");
+    for tensor in &shallow {
+        assert!(deep.contains(tensor), "{}", tensor.name);
+    }
+}
+
+#[test]
+fn fills_have_their_spread() {
+    let all = tensors_of(&Decoder::init(spec(), 9, &Device::flex()), "");
+    for tensor in &all {
+        let n = tensor.data.len() as f32;
+        let deviation = (tensor.data.iter().map(|v| v * v).sum::<f32>() / n).sqrt();
+        if tensor.name.contains("norm") {
+            assert!(tensor.data.iter().all(|v| *v == 1.0));
+        } else {
+            assert!(
+                (deviation - 0.02).abs() < 0.02 * 4.0 / n.sqrt(),
+                "{}: {deviation}",
+                tensor.name
+            );
+        }
+    }
+    assert_eq!(Fill::xavier(&[2, 4]), Fill::Uniform(1.0));
+}
