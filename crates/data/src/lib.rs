@@ -1,1 +1,36 @@
 //! Files into examples: LLaVA JSON, pictures, tokenizers, templates, samplers, generated scenes.
+//!
+//! In reading order: a [`llava::Dataset`] lists the entries of a JSON file; a [`reader::Reader`] turns one entry
+//! into an [`example::Example`] with the help of an [`image`] decoder, a [`preprocess::Processor`], a
+//! [`tokenizer::Tokenizer`] and a [`template::Template`]; a [`loader::Loader`] hands out batches of examples in the
+//! order that a [`sampler`] draws, the same batches after every restart.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod error;
+pub mod llava;
+
+pub mod image;
+pub mod preprocess;
+
+pub mod template;
+pub mod tokenizer;
+
+pub mod collate;
+pub mod example;
+
+pub mod loader;
+pub mod reader;
+pub mod sampler;
+
+pub mod scenes;
+
+pub use error::{DataError, Fault, Skipped, Strictness};
+pub use example::{Example, IGNORED, PLACEHOLDER, Pixels, TokenSpan, Turns};
+pub use llava::{Dataset, Turn};
+pub use loader::{Batch, Loader, LoaderOptions, Source};
+pub use preprocess::{Aspect, Processor};
+pub use reader::{Reader, ReaderOptions};
+pub use sampler::{Order, Position};
+pub use template::Template;
+pub use tokenizer::Tokenizer;

@@ -12,7 +12,7 @@
 //! | which objects stand where | [`scene`] |
 //! | scene into RGB pixels | [`pixels`] |
 //! | scene into questions and answers | [`questions`] |
-//! | data sets in LLaVA, POPE, VQAv2 and MME layout | [`write`] |
+//! | data sets in LLaVA, POPE, VQAv2 and MME layout | [`mod@write`] |
 //! | word vocabulary as a Hugging Face tokenizer | [`tokenizer`] |
 //!
 //! The pictures are Twemoji (CC BY 4.0) and Noto Emoji (Apache-2.0): whoever shows or ships them, or scenes made of

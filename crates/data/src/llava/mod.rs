@@ -1,0 +1,184 @@
+//! LLaVA's dataset files: one JSON list of `{id, image?, conversations: [{from, value}, ..]}`, for pretraining (one
+//! caption per picture) and for instructions (many turns, with or without a picture).
+
+mod parse;
+
+pub use parse::{Wrong, message, turns};
+
+use std::path::{Path, PathBuf};
+
+use serde_json::value::RawValue;
+
+use crate::error::{DataError, EntryError, Fault, Skipped, Strictness};
+
+/// A question and its answer. `answer: None` is an answer still to be generated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// What is asked; may contain `<image>`.
+    pub question: String,
+    /// What is answered.
+    pub answer: Option<String>,
+}
+
+/// One message as it stands in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks. Only the first message's is read.
+    pub from: String,
+    /// The text; `None` for null.
+    pub value: Option<String>,
+}
+
+/// One usable entry.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Zero-based place in the file's list.
+    pub index: usize,
+    /// Its id as text, `#index` where it has none.
+    pub id: String,
+    /// The picture's path, relative to the image folder and inside it.
+    pub image: Option<PathBuf>,
+    /// The conversation.
+    pub turns: Vec<Turn>,
+    /// Words (separated by white space) of all messages.
+    pub words: u32,
+}
+
+impl Entry {
+    /// Words, plus 128 for a picture: the length by which LLaVA groups samples.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        u64::from(self.words) + if self.image.is_some() { 128 } else { 0 }
+    }
+
+    /// Words, negative for text-only samples: what [`crate::sampler`] needs to keep the two kinds apart.
+    #[must_use]
+    pub fn modality_length(&self) -> i64 {
+        if self.image.is_some() {
+            i64::from(self.words)
+        } else {
+            -i64::from(self.words)
+        }
+    }
+}
+
+/// The entries of a dataset file. Pictures are not touched here.
+#[derive(Debug)]
+pub struct Dataset {
+    file: PathBuf,
+    image_folder: PathBuf,
+    entries: Vec<Entry>,
+    skipped: Skipped,
+}
+
+impl Dataset {
+    /// Reads `file`; pictures are looked for below `image_folder`. A byte order mark is accepted.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not UTF-8, not JSON, not a list, or has no usable entry; with [`Strictness::Stop`]
+    /// also the first bad entry.
+    pub fn open(
+        file: &Path,
+        image_folder: &Path,
+        strictness: Strictness,
+    ) -> Result<Self, DataError> {
+        let path = || file.to_path_buf();
+        let bytes = std::fs::read(file).map_err(|source| DataError::Read {
+            path: path(),
+            source,
+        })?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| DataError::NotUtf8 {
+            path: path(),
+            at: e.valid_up_to(),
+        })?;
+        let raw: Vec<&RawValue> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+            .map_err(|e| {
+                if e.is_data() {
+                    return DataError::NotAList { path: path() };
+                }
+                let cure = if e.is_eof() {
+                    "the file is empty or cut off: fetch it again"
+                } else {
+                    "correct the place named (no trailing commas, no NaN, no comments)"
+                };
+                DataError::NotJson {
+                    path: path(),
+                    reason: e.to_string(),
+                    cure,
+                }
+            })?;
+
+        let count = raw.len();
+        let mut entries = Vec::with_capacity(count);
+        let mut skipped = Skipped::default();
+        for (index, raw) in raw.into_iter().enumerate() {
+            match parse::entry(file, index, raw) {
+                Ok(entry) => entries.push(entry),
+                Err(error) if strictness == Strictness::Skip => skipped.add(&error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if entries.is_empty() {
+            let why = if count == 0 {
+                String::new()
+            } else {
+                format!(" ({skipped})")
+            };
+            return Err(DataError::NothingUsable {
+                path: path(),
+                entries: count,
+                why,
+            });
+        }
+        Ok(Self {
+            file: path(),
+            image_folder: image_folder.to_path_buf(),
+            entries,
+            skipped,
+        })
+    }
+
+    /// The dataset file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Where pictures are looked for.
+    #[must_use]
+    pub fn image_folder(&self) -> &Path {
+        &self.image_folder
+    }
+
+    /// The usable entries, in the file's order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What was left out, and why.
+    #[must_use]
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    /// An error about one of this dataset's entries.
+    #[must_use]
+    pub fn complain(
+        &self,
+        entry: &Entry,
+        field: &str,
+        fault: Fault,
+        problem: String,
+    ) -> Box<EntryError> {
+        let (file, id, field) = (self.file.clone(), entry.id.clone(), field.to_owned());
+        Box::new(EntryError {
+            file,
+            index: entry.index,
+            id,
+            field,
+            fault,
+            problem,
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! From a decoded picture to the pixels a vision tower expects, as its `preprocessor_config.json` says.
+
+mod config;
+mod resize;
+
+pub use resize::bicubic;
+
+use std::borrow::Cow;
+
+use ::image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use crate::example::Pixels;
+
+/// What happens to a picture that is not square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aspect {
+    /// Nothing special: SigLIP stretches, CLIP and DINOv2 cut out the middle.
+    #[default]
+    Square,
+    /// Put it in the middle of a square filled with the mean colour first.
+    Pad,
+}
+
+/// How the picture gets its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resize {
+    /// Both sides to this length, whatever the shape.
+    Stretch(usize),
+    /// The shorter side to this length, keeping the shape.
+    Shortest(usize),
+}
+
+/// A vision tower's preprocessing: resize, crop, rescale, normalise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Processor {
+    resize: Resize,
+    crop: Option<usize>,
+    rescale: f64,
+    mean: [f64; 3],
+    std: [f64; 3],
+    /// What comes out: side of the square.
+    side: usize,
+}
+
+impl Processor {
+    /// SigLIP's preprocessing for a tower of `side` pixels: stretch, mean and deviation 0.5.
+    #[must_use]
+    pub fn siglip(side: usize) -> Self {
+        let half = [0.5; 3];
+        Self {
+            resize: Resize::Stretch(side),
+            crop: None,
+            rescale: 0.003_921_568_627_450_98,
+            mean: half,
+            std: half,
+            side,
+        }
+    }
+
+    /// Height and width of what comes out.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// Per-channel mean that is subtracted from values in 0..=1.
+    #[must_use]
+    pub fn mean(&self) -> [f64; 3] {
+        self.mean
+    }
+
+    /// Per-channel deviation that values are divided by.
+    #[must_use]
+    pub fn std(&self) -> [f64; 3] {
+        self.std
+    }
+
+    /// Resized and cropped bytes: `side x side x 3`, row-major, R G B.
+    ///
+    /// # Panics
+    /// If the picture has no pixels; [`crate::image::decode`] never gives such a one.
+    #[must_use]
+    pub fn resized(&self, picture: &RgbImage, aspect: Aspect) -> Vec<u8> {
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let (pixels, width, height) = match aspect {
+            Aspect::Pad if width != height => {
+                let side = width.max(height);
+                (
+                    Cow::Owned(self.padded(picture.as_raw(), width, height)),
+                    side,
+                    side,
+                )
+            }
+            _ => (Cow::Borrowed(picture.as_raw().as_slice()), width, height),
+        };
+        let to = match self.resize {
+            Resize::Stretch(side) => (side, side),
+            Resize::Shortest(side) if width <= height => (side, side * height / width),
+            Resize::Shortest(side) => (side * width / height, side),
+        };
+        let resized = bicubic(&pixels, (width, height), to);
+        if to == (self.side, self.side) {
+            resized
+        } else {
+            self.cropped(&resized, to)
+        }
+    }
+
+    /// The whole way: `(u8 * rescale - mean) / std`, channel first.
+    ///
+    /// # Panics
+    /// If the picture has no pixels.
+    #[must_use]
+    pub fn pixels(&self, picture: &RgbImage, aspect: Aspect) -> Pixels {
+        self.normalised(&self.resized(picture, aspect))
+    }
+
+    /// Normalises the bytes that [`Self::resized`] gives. Rescaling is done in f64 and rounded to f32, the rest in f32.
+    #[must_use]
+    pub fn normalised(&self, bytes: &[u8]) -> Pixels {
+        let mut data = Vec::with_capacity(bytes.len());
+        for channel in 0..3 {
+            let (mean, std) = (self.mean[channel] as f32, self.std[channel] as f32);
+            let table: [f32; 256] =
+                std::array::from_fn(|v| ((v as f64 * self.rescale) as f32 - mean) / std);
+            data.extend(
+                bytes
+                    .iter()
+                    .skip(channel)
+                    .step_by(3)
+                    .map(|&v| table[usize::from(v)]),
+            );
+        }
+        Pixels {
+            side: self.side,
+            data,
+        }
+    }
+
+    fn padded(&self, pixels: &[u8], width: usize, height: usize) -> Vec<u8> {
+        let side = width.max(height);
+        let background = self.mean.map(|m| (m * 255.0) as u8);
+        let mut square = background.repeat(side * side);
+        let (left, top) = ((side - width) / 2, (side - height) / 2);
+        for (y, row) in pixels.chunks_exact(3 * width).enumerate() {
+            let at = 3 * ((top + y) * side + left);
+            square[at..at + row.len()].copy_from_slice(row);
+        }
+        square
+    }
+
+    fn cropped(&self, pixels: &[u8], (width, height): (usize, usize)) -> Vec<u8> {
+        let (left, top) = ((width - self.side) / 2, (height - self.side) / 2);
+        let rows = pixels.chunks_exact(3 * width).skip(top).take(self.side);
+        rows.flat_map(|row| &row[3 * left..3 * (left + self.side)])
+            .copied()
+            .collect()
+    }
+}

@@ -1,0 +1,57 @@
+//! LLaVA's captioning layout for training the connector: questions are ignored, a turn is the picture and its caption.
+
+use super::{IMAGE_TAG, Template, Tokenized, without_first};
+use crate::error::DataError;
+use crate::example::{IGNORED, PLACEHOLDER};
+use crate::llava::Turn;
+use crate::tokenizer::Tokenizer;
+
+#[derive(Debug)]
+pub(super) struct Pretrain;
+
+impl Template for Pretrain {
+    fn name(&self) -> &'static str {
+        "pretrain"
+    }
+
+    fn prompt(&self, turns: &[Turn]) -> String {
+        let line = |turn: &Turn| match &turn.answer {
+            Some(answer) => format!("{IMAGE_TAG}{answer}\n"),
+            // The reference leaves its own slot unfilled here; kept, so that prompts stay comparable.
+            None => format!("{IMAGE_TAG}{{{{content}}}}\n:"),
+        };
+        turns.iter().map(line).collect()
+    }
+
+    fn conversation(
+        &self,
+        turns: &[Turn],
+        tokenizer: &Tokenizer,
+        _: usize,
+    ) -> Result<Tokenized, DataError> {
+        let ids = tokenizer.encode_prompt(&self.prompt(turns))?;
+        let mut labels = ids.clone();
+        // Only the first placeholder (and BOS) is masked: the reference supervises later ones as if they were words.
+        let masked = tokenizer.encode_prompt(IMAGE_TAG)?.len().min(labels.len());
+        labels[..masked].fill(IGNORED);
+        Ok(Tokenized {
+            ids,
+            labels,
+            mismatch: None,
+        })
+    }
+
+    fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError> {
+        if turn.answer.is_none() {
+            // Behind the prefix a caption is simply what comes next.
+            return Ok(Tokenized::default());
+        }
+        let tokens = self.conversation(std::slice::from_ref(turn), tokenizer, usize::MAX)?;
+        let front = tokens
+            .ids
+            .iter()
+            .position(|&id| id == PLACEHOLDER)
+            .map_or(0, |at| at + 1);
+        Ok(without_first(tokens, front))
+    }
+}

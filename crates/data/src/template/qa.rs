@@ -1,0 +1,84 @@
+//! Plain questions and answers for small word-level models: no roles, no system sentence. A picture comes first, then
+//! each turn is `{question} {answer}{end token}`.
+
+use super::{IMAGE_TAG, Template, Tokenized, untagged};
+use crate::error::DataError;
+use crate::example::{IGNORED, PLACEHOLDER};
+use crate::llava::Turn;
+use crate::tokenizer::Tokenizer;
+
+#[derive(Debug)]
+pub(super) struct Qa;
+
+impl Template for Qa {
+    fn name(&self) -> &'static str {
+        "qa"
+    }
+
+    /// The end token has no text of its own here: it shows as a line break.
+    fn prompt(&self, turns: &[Turn]) -> String {
+        let mut prompt = if self.placeholders(turns) > 0 {
+            format!("{IMAGE_TAG}\n")
+        } else {
+            String::new()
+        };
+        for turn in turns {
+            prompt.push_str(untagged(&turn.question).trim());
+            if let Some(answer) = &turn.answer {
+                prompt.push(' ');
+                prompt.push_str(answer);
+                prompt.push('\n');
+            }
+        }
+        prompt
+    }
+
+    fn conversation(
+        &self,
+        turns: &[Turn],
+        tokenizer: &Tokenizer,
+        _: usize,
+    ) -> Result<Tokenized, DataError> {
+        let mut ids: Vec<i64> = tokenizer.leading_bos().into_iter().collect();
+        ids.extend((0..self.placeholders(turns)).map(|_| PLACEHOLDER));
+        let mut labels = vec![IGNORED; ids.len()];
+        for turn in turns {
+            let tokens = self.turn(turn, tokenizer)?;
+            ids.extend(tokens.ids);
+            labels.extend(tokens.labels);
+        }
+        Ok(Tokenized {
+            ids,
+            labels,
+            mismatch: None,
+        })
+    }
+
+    fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError> {
+        let mut ids = tokenizer.encode_bare(untagged(&turn.question).trim())?;
+        let mut labels = vec![IGNORED; ids.len()];
+        if let Some(answer) = &turn.answer {
+            let mut answer = tokenizer.encode_bare(answer.trim())?;
+            answer.push(tokenizer.eos().ok_or_else(|| DataError::Template {
+                template: self.name().to_owned(),
+                problem: format!("tokenizer {} has no end token", tokenizer.name()),
+                cure: "name one as eos_token in tokenizer_config.json".to_owned(),
+            })?);
+            labels.extend(&answer);
+            ids.extend(answer);
+        }
+        Ok(Tokenized {
+            ids,
+            labels,
+            mismatch: None,
+        })
+    }
+
+    /// Questions with a tag; a tag in an answer is an ordinary word here.
+    fn placeholders(&self, turns: &[Turn]) -> usize {
+        turns
+            .iter()
+            .filter(|turn| turn.question.contains(IMAGE_TAG))
+            .count()
+    }
+}

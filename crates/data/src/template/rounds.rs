@@ -1,0 +1,155 @@
+//! The layout that LLaVA's instruction templates share: a system sentence, then `USER: .. ASSISTANT: ..` rounds, and
+//! labels found by counting the ids of each round.
+
+use super::{IMAGE_TAG, Mismatch, Template, Tokenized, untagged, without_first};
+use crate::error::DataError;
+use crate::example::IGNORED;
+use crate::llava::Turn;
+use crate::tokenizer::Tokenizer;
+
+const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. \
+                      The assistant gives helpful, detailed, and polite answers to the user's questions.";
+const SEPARATOR: &str = " ASSISTANT: ";
+
+/// What differs between the templates of this layout.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    /// The template's name.
+    pub name: &'static str,
+    /// The text that ends an answer.
+    pub end: &'static str,
+    /// How ids are counted.
+    pub counting: Counting,
+}
+
+/// How the ids of a round, encoded alone, relate to its ids in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// Alone it has a BOS that it lacks in place; the end text is one id. A Llama tokenizer that is not `legacy` also
+    /// joins a blank to `USER` that is not there from the second round on.
+    Bos,
+}
+
+impl Rounds {
+    fn mask(
+        &self,
+        prompt: &str,
+        labels: &mut [i64],
+        tokenizer: &Tokenizer,
+    ) -> Result<usize, DataError> {
+        let Counting::Bos = self.counting;
+        let (bos, end) = (1, 1);
+        let mut at = 1;
+        ignore(labels, 0, at);
+        for (i, round) in prompt.split(self.end).enumerate() {
+            let mut parts = round.split(SEPARATOR);
+            let (Some(question), Some(_), None) = (parts.next(), parts.next(), parts.next()) else {
+                break;
+            };
+            let mut length = tokenizer.encode_prompt(round)?.len() + end - bos;
+            // One less, since the separator's last blank joins the answer's first word.
+            let asked = tokenizer
+                .encode_prompt(&format!("{question}{SEPARATOR}"))?
+                .len();
+            let mut masked = asked.saturating_sub(1 + bos);
+            if i > 0 {
+                let legacy = tokenizer.legacy().ok_or_else(|| DataError::Template {
+                    template: self.name.to_owned(),
+                    problem: format!(
+                        "tokenizer {} is not of the Llama family (it has no `legacy`)",
+                        tokenizer.name()
+                    ),
+                    cure: "use the template that was made for this tokenizer".to_owned(),
+                })?;
+                length = length.saturating_sub(usize::from(!legacy));
+                masked = masked.saturating_sub(usize::from(!legacy));
+            }
+            ignore(labels, at, at + masked);
+            at += length;
+        }
+        ignore(labels, at, labels.len());
+        Ok(at)
+    }
+}
+
+fn ignore(labels: &mut [i64], from: usize, to: usize) {
+    let to = to.min(labels.len());
+    labels[from.min(to)..to].fill(IGNORED);
+}
+
+impl Template for Rounds {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn prompt(&self, turns: &[Turn]) -> String {
+        let mut prompt = String::new();
+        for (i, turn) in turns.iter().enumerate() {
+            if i == 0 {
+                prompt.push_str(SYSTEM);
+                prompt.push(' ');
+            }
+            let question = if turn.question.contains(IMAGE_TAG) {
+                // Wherever the tags were, one stands in front.
+                let bare = untagged(&turn.question);
+                if bare.is_empty() {
+                    IMAGE_TAG.to_owned()
+                } else {
+                    format!("{IMAGE_TAG}\n{bare}")
+                }
+            } else {
+                turn.question.clone()
+            };
+            prompt.push_str("USER: ");
+            prompt.push_str(&question);
+            match &turn.answer {
+                Some(answer) => {
+                    prompt.push_str(SEPARATOR);
+                    prompt.push_str(answer);
+                    prompt.push_str(self.end);
+                }
+                None => prompt.push_str(SEPARATOR.trim_end()),
+            }
+        }
+        prompt
+    }
+
+    fn conversation(
+        &self,
+        turns: &[Turn],
+        tokenizer: &Tokenizer,
+        max_length: usize,
+    ) -> Result<Tokenized, DataError> {
+        let prompt = self.prompt(turns);
+        let ids = tokenizer.encode_prompt(&prompt)?;
+        let mut labels = ids.clone();
+        let pad = tokenizer.pad();
+        let mut actual = ids.iter().filter(|&&id| Some(id) != pad).count();
+        if pad.is_some() && pad == tokenizer.eos() {
+            actual += prompt.matches(self.end).count();
+        }
+        let counted = self.mask(&prompt, &mut labels, tokenizer)?;
+        let mismatch =
+            (counted < max_length && counted != actual).then_some(Mismatch { counted, actual });
+        if mismatch.is_some() {
+            labels.fill(IGNORED);
+        }
+        Ok(Tokenized {
+            ids,
+            labels,
+            mismatch,
+        })
+    }
+
+    fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError> {
+        let alone = Turn {
+            question: untagged(&turn.question),
+            answer: turn.answer.clone(),
+        };
+        let tokens = self.conversation(&[alone], tokenizer, usize::MAX)?;
+        Ok(without_first(
+            tokens,
+            usize::from(tokenizer.leading_bos().is_some()),
+        ))
+    }
+}

@@ -1,0 +1,366 @@
+//! Hugging Face tokenizers, encoding as the reference's slow (SentencePiece) tokenizers do.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::error::DataError;
+use crate::example::PLACEHOLDER;
+use crate::template::IMAGE_TAG;
+
+/// SentencePiece's stand-in for a blank.
+const BLANK: char = '\u{2581}';
+
+/// What a literal of a special token is called where no configuration names it.
+const CUSTOMARY: [(&str, &[&str]); 4] = [
+    ("bos_token", &["<bos>", "<s>"]),
+    ("eos_token", &["<eos>", "</s>"]),
+    ("pad_token", &["<pad>"]),
+    ("unk_token", &["<unk>", "[UNK]"]),
+];
+
+/// A tokenizer with its special ids.
+#[derive(Debug)]
+pub struct Tokenizer {
+    name: String,
+    inner: tokenizers::Tokenizer,
+    bos: Option<i64>,
+    eos: Option<i64>,
+    pad: Option<i64>,
+    unk: Option<i64>,
+    legacy: Option<bool>,
+    puts_bos: bool,
+    cleans_up: bool,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` and, where they exist, `tokenizer_config.json` and `special_tokens_map.json` of a folder;
+    /// or a `tokenizer.json` with its neighbours.
+    ///
+    /// # Errors
+    /// A file cannot be read or understood.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let file = if path.is_dir() {
+            path.join("tokenizer.json")
+        } else {
+            path.to_path_buf()
+        };
+        let bytes = std::fs::read(&file).map_err(|source| DataError::Read {
+            path: file.clone(),
+            source,
+        })?;
+        let beside = |name: &str| {
+            let path = file.with_file_name(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(DataError::Read { path, source }),
+            }
+        };
+        let (config, map) = (
+            beside("tokenizer_config.json")?,
+            beside("special_tokens_map.json")?,
+        );
+        Self::from_json(
+            &file.display().to_string(),
+            &bytes,
+            config.as_deref(),
+            map.as_deref(),
+        )
+    }
+
+    /// The same from memory: `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`. `name` is what errors
+    /// call it.
+    ///
+    /// Special ids are the ones the configuration names; without one, the customary literals (`<bos>`, `<eos>`, ...).
+    /// As in the reference, padding is the unknown token wherever there is one.
+    ///
+    /// With `legacy: false` in a Llama configuration, SentencePiece puts its leading blank once, at the very start, while
+    /// `tokenizer.json` does so after every special token; its normaliser is then replaced. See [`Self::encode`].
+    ///
+    /// # Errors
+    /// Not JSON, or not a tokenizer.
+    pub fn from_json(
+        name: &str,
+        tokenizer: &[u8],
+        config: Option<&[u8]>,
+        special_tokens_map: Option<&[u8]>,
+    ) -> Result<Self, DataError> {
+        let parse = |bytes: &[u8]| {
+            serde_json::from_slice::<Value>(bytes).map_err(|e| DataError::Tokenizer {
+                name: name.to_owned(),
+                problem: format!("a file is not JSON: {e}"),
+                cure: "fetch the tokenizer's files again",
+            })
+        };
+        let mut definition = parse(tokenizer)?;
+        let config = config.map(parse).transpose()?;
+        let map = special_tokens_map.map(parse).transpose()?;
+
+        let legacy = legacy(&definition, config.as_ref());
+        if legacy == Some(false) {
+            drop_leading_blank(&mut definition);
+        }
+        let mut inner: tokenizers::Tokenizer =
+            serde_json::from_value(definition).map_err(|e| DataError::Tokenizer {
+                name: name.to_owned(),
+                problem: format!("tokenizer.json: {e}"),
+                cure: "use a tokenizer.json written by the tokenizers library",
+            })?;
+        inner.with_padding(None);
+        // Removing truncation cannot fail; the result only exists for settings that contradict each other.
+        let _ = inner.with_truncation(None);
+
+        let special = |key: &str| {
+            let named = [config.as_ref(), map.as_ref()]
+                .into_iter()
+                .flatten()
+                .find_map(|v| literal(v.get(key)?));
+            match named {
+                Some(text) => inner.token_to_id(text),
+                None if config.is_some() || map.is_some() => None,
+                None => CUSTOMARY
+                    .iter()
+                    .find(|(k, _)| *k == key)?
+                    .1
+                    .iter()
+                    .find_map(|t| inner.token_to_id(t)),
+            }
+            .map(i64::from)
+        };
+        let (bos, eos, pad, unk) = (
+            special("bos_token"),
+            special("eos_token"),
+            special("pad_token"),
+            special("unk_token"),
+        );
+        let flag = |key: &str| {
+            config
+                .as_ref()
+                .and_then(|c| c.get(key))
+                .and_then(Value::as_bool)
+        };
+        let begins = inner
+            .encode("", true)
+            .ok()
+            .and_then(|e| e.get_ids().first().copied())
+            .map(i64::from);
+        let puts_bos = bos.is_some() && flag("add_bos_token").unwrap_or(begins == bos);
+        Ok(Self {
+            name: name.to_owned(),
+            inner,
+            bos,
+            eos,
+            pad: unk.or(pad),
+            unk: unk.or(pad),
+            legacy,
+            puts_bos,
+            cleans_up: flag("clean_up_tokenization_spaces").unwrap_or(false),
+        })
+    }
+
+    /// Ids of a text, with BOS in front if this tokenizer puts one. Special tokens written out in the text are recognised.
+    ///
+    /// # Errors
+    /// The text holds something the vocabulary has no token for (only word-level models without an unknown token).
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>, DataError> {
+        let mut ids: Vec<i64> = self.leading_bos().into_iter().collect();
+        ids.extend(self.encode_bare(text)?);
+        Ok(ids)
+    }
+
+    /// Ids of a text, without BOS.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_bare(&self, text: &str) -> Result<Vec<i64>, DataError> {
+        if self.legacy != Some(false) {
+            return self.ids(text);
+        }
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut marked = String::with_capacity(text.len() + BLANK.len_utf8());
+        marked.push(BLANK);
+        marked.extend(text.chars().map(|c| if c == BLANK { ' ' } else { c }));
+        let mut ids = self.ids(&marked)?;
+        // A text that begins with a special token gets no blank in front of it.
+        let blank = self.inner.token_to_id("\u{2581}").map(i64::from);
+        if ids.len() > 1 && blank == Some(ids[0]) && self.is_special(ids[1]) {
+            ids.remove(0);
+        }
+        Ok(ids)
+    }
+
+    fn ids(&self, text: &str) -> Result<Vec<i64>, DataError> {
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|e| DataError::Tokenizer {
+                name: self.name.clone(),
+                problem: format!(
+                    "cannot encode {:?}: {e}",
+                    text.chars().take(60).collect::<String>()
+                ),
+                cure: "give the tokenizer an unknown token, or keep to its vocabulary",
+            })?;
+        Ok(encoding.get_ids().iter().copied().map(i64::from).collect())
+    }
+
+    /// Ids of a prompt whose `<image>` tags become [`PLACEHOLDER`]. The pieces between the tags are encoded alone, so
+    /// each has its own leading blank with SentencePiece; one BOS stays, at the start.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<i64>, DataError> {
+        let mut pieces = prompt.split(IMAGE_TAG);
+        let mut ids = self.encode(pieces.next().unwrap_or_default())?;
+        // The reference cuts as many ids off later pieces as the first has BOS, also a BOS that was written out.
+        let cut = usize::from(self.bos.is_some() && ids.first().copied() == self.bos);
+        for piece in pieces {
+            ids.push(PLACEHOLDER);
+            ids.extend(self.encode(piece)?.into_iter().skip(cut));
+        }
+        Ok(ids)
+    }
+
+    /// What generated ids say: special tokens left out, white space trimmed at both ends.
+    ///
+    /// # Errors
+    /// The tokenizer's decoder refuses.
+    pub fn answer(&self, ids: &[u32]) -> Result<String, DataError> {
+        let text = self
+            .inner
+            .decode(ids, true)
+            .map_err(|e| DataError::Tokenizer {
+                name: self.name.clone(),
+                problem: format!("cannot decode: {e}"),
+                cure: "check that model and tokenizer belong together",
+            })?;
+        let text = if self.cleans_up { clean_up(text) } else { text };
+        Ok(text.trim().to_owned())
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Id of the begin-of-text token.
+    #[must_use]
+    pub fn bos(&self) -> Option<i64> {
+        self.bos
+    }
+
+    /// The id that every encoding begins with.
+    #[must_use]
+    pub fn leading_bos(&self) -> Option<i64> {
+        self.bos.filter(|_| self.puts_bos)
+    }
+
+    /// Id of the end-of-text token.
+    #[must_use]
+    pub fn eos(&self) -> Option<i64> {
+        self.eos
+    }
+
+    /// Id used for padding: the unknown token where there is one.
+    #[must_use]
+    pub fn pad(&self) -> Option<i64> {
+        self.pad
+    }
+
+    /// Id of the unknown token.
+    #[must_use]
+    pub fn unk(&self) -> Option<i64> {
+        self.unk
+    }
+
+    /// Llama's `legacy` switch; `None` for tokenizers of other families.
+    #[must_use]
+    pub fn legacy(&self) -> Option<bool> {
+        self.legacy
+    }
+
+    /// Number of tokens, added ones included.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    fn is_special(&self, id: i64) -> bool {
+        let token = u32::try_from(id)
+            .ok()
+            .and_then(|id| self.inner.get_added_tokens_decoder().get(&id).cloned());
+        token.is_some_and(|token| token.special)
+    }
+}
+
+/// A special token is named by its text or by an object that holds it.
+fn literal(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+fn legacy(definition: &Value, config: Option<&Value>) -> Option<bool> {
+    let class = config
+        .and_then(|c| c.get("tokenizer_class"))
+        .and_then(Value::as_str);
+    let llama = match class {
+        Some(class) => {
+            class.starts_with("LlamaTokenizer") || class.starts_with("CodeLlamaTokenizer")
+        }
+        // Without a configuration the normaliser gives the family away.
+        None => {
+            let normalizer = &definition["normalizer"];
+            let list = normalizer["normalizers"].as_array();
+            list.into_iter()
+                .flatten()
+                .chain([normalizer])
+                .any(|n| n["type"] == "Prepend" && n["prepend"] == "\u{2581}")
+        }
+    };
+    // The published default of the switch is the old behaviour.
+    llama.then(|| {
+        config
+            .and_then(|c| c.get("legacy"))
+            .and_then(Value::as_bool)
+            .unwrap_or(true)
+    })
+}
+
+/// Takes out everything that puts a leading blank, and keeps blanks becoming the stand-in.
+fn drop_leading_blank(definition: &mut Value) {
+    let old = definition["normalizer"].take();
+    let mut steps: Vec<Value> = match old["normalizers"].as_array() {
+        Some(list) => list.clone(),
+        None if old.is_null() => Vec::new(),
+        None => vec![old],
+    };
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
+    steps.retain(|step| step["type"] != "Prepend" && *step != replace);
+    steps.push(replace);
+    definition["normalizer"] = json!({"type": "Sequence", "normalizers": steps});
+    if definition["pre_tokenizer"]["type"] == "Metaspace" {
+        definition["pre_tokenizer"] = Value::Null;
+    }
+}
+
+/// What `clean_up_tokenization_spaces` stands for.
+fn clean_up(text: String) -> String {
+    const RULES: [(&str, &str); 10] = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    RULES
+        .iter()
+        .fold(text, |text, (from, to)| text.replace(from, to))
+}
