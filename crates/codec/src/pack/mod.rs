@@ -1,8 +1,8 @@
 //! Packing: every symbol in the same number of bits, whatever the statistics.
 //!
-//! - [`fixed`]: alphabets of `2^b` symbols, `b` bits each. This is the byte layout of the reference implementation,
+//! - `fixed`: alphabets of `2^b` symbols, `b` bits each. This is the byte layout of the reference implementation,
 //!   without its rule to round the count up.
-//! - [`radix`]: all others; a group of symbols is one number in base `alphabet`, so that 3 levels take 1.586 bits
+//! - `radix`: all others; a group of symbols is one number in base `alphabet`, so that 3 levels take 1.586 bits
 //!   each, not 2.
 //!
 //! Both fill a little-endian bit stream, row-major, and pad its last byte with zeros.
