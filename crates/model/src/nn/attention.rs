@@ -23,12 +23,7 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Mask>) -> 
     let mut scores = (q * scale).matmul(k.swap_dims(2, 3));
     if let Some(mask) = mask {
         let by_head = scores.reshape([batch, heads, queries, keys]);
-        let bias = mask.bias();
-        let bias = if bias.dtype() == by_head.dtype() {
-            bias
-        } else {
-            bias.cast(by_head.dtype())
-        };
+        let bias = mask.bias().cast(by_head.dtype());
         scores = (by_head + bias).reshape([batch, groups, rows, keys]);
     }
     let mixed = if scores.is_autodiff() {

@@ -26,14 +26,9 @@ impl Linear {
 
     /// `x: [.., in]` to `[.., out]`. The f32 master weights are cast to the type of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let weight = self.weight.val();
-        let bias = self.bias.as_ref().map(Param::val);
-        if weight.dtype() == x.dtype() {
-            linear(x, weight.transpose(), bias)
-        } else {
-            let dtype = x.dtype();
-            let weight = weight.cast(dtype);
-            linear(x, weight.transpose(), bias.map(|bias| bias.cast(dtype)))
-        }
+        let dtype = x.dtype();
+        let weight = self.weight.val().cast(dtype).transpose();
+        let bias = self.bias.as_ref().map(|bias| bias.val().cast(dtype));
+        linear(x, weight, bias)
     }
 }

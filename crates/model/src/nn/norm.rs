@@ -117,9 +117,5 @@ pub fn rms_normalize<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
 
 fn in_f32<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
     let dtype = x.dtype();
-    if dtype == DType::F32 {
-        f(x)
-    } else {
-        f(x.cast(DType::F32)).cast(dtype)
-    }
+    f(x.cast(DType::F32)).cast(dtype)
 }

@@ -67,19 +67,10 @@ impl RopeTables {
     /// Rotates `x: [B, S, heads, head_dim]`.
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         let dtype = x.dtype();
-        let x = if dtype == DType::F32 {
-            x
-        } else {
-            x.cast(DType::F32)
-        };
+        let x = x.cast(DType::F32);
         let dims @ [batch, length, heads, width] = x.dims();
         let flat = x.clone().reshape([batch * length * heads, width]);
         let turned = flat.matmul(self.turn.clone()).reshape(dims);
-        let out = turned * self.sin.clone() + x * self.cos.clone();
-        if dtype == DType::F32 {
-            out
-        } else {
-            out.cast(dtype)
-        }
+        (turned * self.sin.clone() + x * self.cos.clone()).cast(dtype)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use qtl_model::config::Fields;
 use qtl_model::llm::{Decoder, DecoderSpec, FAMILIES, Supervision, TokenEmbedding};
 use qtl_model::weights::{Checkpoint, KeyMap, load_into};
@@ -292,6 +292,20 @@ fn padding_on_the_right_changes_nothing() {
     let want: f32 = loss(&decoder, embed(&embedding, &short), &labels).into_scalar();
     let got: f32 = loss(&decoder, embed(&embedding, &long), &padded).into_scalar();
     assert!((want - got).abs() < 1e-6);
+}
+
+#[test]
+fn half_precision_activations_stay_near_full_ones() {
+    let (embedding, decoder) = tiny(2);
+    let x = embed(&embedding, &[vec![1, 2, 3, 4, 5, 6, 7]]);
+    let half = logits(&decoder, x.clone().cast(DType::BF16));
+    assert_eq!(half.dtype(), DType::BF16);
+    let full = floats(logits(&decoder, x));
+    let largest = full.iter().fold(0.0f32, |top, v| top.max(v.abs()));
+    for (half, full) in floats(half.cast(DType::F32)).iter().zip(&full) {
+        // bfloat16 keeps eight bits.
+        assert!((half - full).abs() < 0.05 * largest, "{half} {full}");
+    }
 }
 
 #[test]
