@@ -172,7 +172,9 @@ pub enum TlsProblem {
     )]
     ClientNotAccepted,
     /// This side's certificate is past its end.
-    #[error("the server says that this client's certificate has expired; get a new client kit")]
+    #[error(
+        "the server says that this client's certificate has expired or is not valid yet; get a new client kit (and check the clocks)"
+    )]
     ClientExpired,
     /// The server asked for a certificate, and this side sent none.
     #[error("the server requires a client certificate and none was sent; use a client kit")]

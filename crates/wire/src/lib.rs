@@ -16,6 +16,7 @@
 //! - [`caller`]: the client's state machine, driven over a transport.
 //! - [`link`]: a link within one process, with simulated delay and loss.
 //! - [`certs`]: certificates: making them, and checking them before a connection is tried.
+//! - [`grpc`]: the protocol over HTTP/2 and mutual TLS; the only module that knows tonic.
 //!
 //! `docs/PROTOCOL.md` is the same told to a person who audits what crosses the wire.
 
@@ -43,8 +44,14 @@ pub mod link;
 
 pub mod certs;
 
+pub mod grpc;
+
 pub use certs::KitError;
 pub use error::{Reason, Refusal, TlsProblem, WireError};
+pub use grpc::{
+    ClientOptions, ClientTls, GrpcClient, RetryPolicy, ServeOptions, ServerTls, ShutdownHandle,
+    bind, serve,
+};
 pub use layout::{Layout, Sequence, Span, SpanKind};
 pub use limits::Limits;
 pub use link::{LocalLink, Simulation};

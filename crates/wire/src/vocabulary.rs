@@ -65,7 +65,8 @@ pub struct Resume {
     /// The run starts from its beginning: this is the moment to calibrate.
     pub fresh: bool,
     /// Both peers still hold the state in memory. If false, the server has gone back to checkpoint
-    /// `at`, and the caller must do the same before it goes on (0: the beginning).
+    /// `at`, and the caller must do the same before it goes on (0: the beginning). Always true for
+    /// generation, for which nobody goes back.
     pub live: bool,
 }
 
@@ -128,6 +129,8 @@ pub struct Prompt {
 pub struct Rows {
     /// Container of the rows.
     pub text: Vec<u8>,
+    /// The sequences that go on, numbered among those of the call before, ascending; one row each.
+    pub keep: Vec<u32>,
 }
 
 /// The greedy choice for every running sequence.

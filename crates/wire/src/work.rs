@@ -80,6 +80,9 @@ pub enum Reply<T> {
 }
 
 /// The client's end of a session. Calls block; lost connections are mended inside.
+///
+/// After an error the same call may be made again: the next call opens a new stream, and a step that
+/// the server has applied in the meantime is answered from its memory.
 pub trait Exchange: Send {
     /// Opens the session. The exchange remembers what it was told and greets again by itself after a
     /// lost connection, keeping `live` and `saved` up to date from the calls made.

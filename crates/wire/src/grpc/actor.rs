@@ -15,7 +15,10 @@ use crate::session::server::{Peer, Server};
 /// What the streams report.
 pub(super) enum Event {
     /// A stream is open; answers go there.
-    Opened { peer: Peer, outbox: mpsc::Sender<Result<Bytes, Status>> },
+    Opened {
+        peer: Peer,
+        outbox: mpsc::Sender<Result<Bytes, Status>>,
+    },
     /// A message came.
     Message { peer: Peer, bytes: Bytes },
     /// Something came that is no message.
@@ -55,7 +58,9 @@ pub(super) fn run<W: Work>(mut work: W, limits: Limits, mut events: mpsc::Receiv
             match output {
                 Output::Send { peer, frame } => {
                     // A full outbox belongs to a client that asks and does not listen.
-                    let sent = outboxes.get(&peer).map(|outbox| outbox.try_send(Ok(frame.bytes)));
+                    let sent = outboxes
+                        .get(&peer)
+                        .map(|outbox| outbox.try_send(Ok(frame.bytes)));
                     if matches!(sent, Some(Err(_))) {
                         outboxes.remove(&peer);
                         server.gone(peer);

@@ -27,7 +27,9 @@ impl<S> Counting<S> {
     }
 
     fn sent(&self, bytes: usize) -> usize {
-        self.counters.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.counters
+            .sent
+            .fetch_add(bytes as u64, Ordering::Relaxed);
         bytes
     }
 }
@@ -41,7 +43,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
         let bytes = buffer.filled().len() - before;
-        self.counters.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.counters
+            .received
+            .fetch_add(bytes as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

@@ -26,7 +26,9 @@ pub(super) async fn accept(
 ) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         let (socket, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {

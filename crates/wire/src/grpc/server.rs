@@ -63,8 +63,13 @@ impl ServeOptions {
 /// Listens on `address` (`host:port`; port 0: any free one).
 pub fn bind(address: &str) -> Result<TcpListener, WireError> {
     TcpListener::bind(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => WireError::AddressInUse { address: address.to_owned() },
-        _ => WireError::Io { what: format!("cannot listen on {address}"), source },
+        io::ErrorKind::AddrInUse => WireError::AddressInUse {
+            address: address.to_owned(),
+        },
+        _ => WireError::Io {
+            what: format!("cannot listen on {address}"),
+            source,
+        },
     })
 }
 
@@ -96,7 +101,9 @@ pub fn serve(
         })
         .map_err(io_error("cannot start the worker thread"))?;
 
-    let served = runtime.block_on(listen(options, acceptor, limits, events, work_over, shutdown));
+    let served = runtime.block_on(listen(
+        options, acceptor, limits, events, work_over, shutdown,
+    ));
     let worked = worker.join();
     runtime.shutdown_timeout(Duration::from_millis(200));
     served?;
@@ -111,13 +118,19 @@ async fn listen(
     mut work_over: oneshot::Receiver<()>,
     shutdown: ShutdownHandle,
 ) -> Result<(), WireError> {
-    options.listener.set_nonblocking(true).map_err(io_error("cannot use the listener"))?;
+    options
+        .listener
+        .set_nonblocking(true)
+        .map_err(io_error("cannot use the listener"))?;
     let listener = tokio::net::TcpListener::from_std(options.listener)
         .map_err(io_error("cannot use the listener"))?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    let split = SplitServer::new(Sessions { events: events.clone(), next: AtomicU64::new(1) })
-        .max_decoding_message_size(limits.message_bytes)
-        .max_encoding_message_size(limits.message_bytes);
+    let split = SplitServer::new(Sessions {
+        events: events.clone(),
+        next: AtomicU64::new(1),
+    })
+    .max_decoding_message_size(limits.message_bytes)
+    .max_encoding_message_size(limits.message_bytes);
     health.set_serving::<SplitServer<Sessions>>().await;
 
     let (ready, connections) = mpsc::channel(1);

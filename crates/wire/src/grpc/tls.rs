@@ -1,6 +1,5 @@
 //! Keys and certificates for either end, and what a failed handshake means.
 
-use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,7 +48,10 @@ impl ServerTls {
     /// Checks and reads a server kit: `ca.pem`, `server.pem`, `server.key`.
     pub fn from_kit(dir: &Path) -> Result<ServerTls, KitError> {
         check_kit(dir, Role::Server, SystemTime::now())?;
-        Ok(ServerTls { ca: read(&dir.join("ca.pem"))?, identity: Identity::read(dir, Role::Server)? })
+        Ok(ServerTls {
+            ca: read(&dir.join("ca.pem"))?,
+            identity: Identity::read(dir, Role::Server)?,
+        })
     }
 
     pub(super) fn config(&self) -> Result<ServerConfig, WireError> {
@@ -63,7 +65,9 @@ impl ServerTls {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
-                builder.with_client_cert_verifier(verifier).with_single_cert(certificate, key)
+                builder
+                    .with_client_cert_verifier(verifier)
+                    .with_single_cert(certificate, key)
             })
             .map_err(|error| unusable(&self.identity.origin, error.to_string()))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -76,11 +80,17 @@ impl ClientTls {
     pub fn from_kit(dir: &Path) -> Result<ClientTls, KitError> {
         check_kit(dir, Role::Client, SystemTime::now())?;
         let identity = Some(Identity::read(dir, Role::Client)?);
-        Ok(ClientTls { ca: read(&dir.join("ca.pem"))?, identity })
+        Ok(ClientTls {
+            ca: read(&dir.join("ca.pem"))?,
+            identity,
+        })
     }
 
     pub(super) fn config(&self) -> Result<ClientConfig, WireError> {
-        let origin = self.identity.as_ref().map(|identity| identity.origin.clone());
+        let origin = self
+            .identity
+            .as_ref()
+            .map(|identity| identity.origin.clone());
         let origin = origin.unwrap_or_else(|| PathBuf::from("ca.pem"));
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -114,19 +124,25 @@ impl Identity {
 /// The private key is not printed.
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerTls").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("ServerTls")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientTls").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("ClientTls")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,21 +150,30 @@ fn roots(pem: &[u8], origin: &Path) -> Result<RootCertStore, WireError> {
     let path = origin.with_file_name("ca.pem");
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&path, pem)? {
-        roots.add(certificate).map_err(|error| unusable(&path, error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(&path, error.to_string()))?;
     }
     Ok(roots)
 }
 
 fn unusable(path: &Path, cause: String) -> WireError {
-    KitError::Malformed { path: path.to_owned(), expected: "usable certificate or key", cause }.into()
+    KitError::Malformed {
+        path: path.to_owned(),
+        expected: "usable certificate or key",
+        cause,
+    }
+    .into()
 }
 
 /// What an I/O error of a TLS stream says about the peers, if it is one of TLS and not of the network.
 pub(super) fn problem(error: &io::Error) -> Option<TlsProblem> {
     let inner = error.get_ref()?;
-    let error = inner
-        .downcast_ref::<Error>()
-        .or_else(|| inner.source().and_then(|source| source.downcast_ref::<Error>()))?;
+    let error = inner.downcast_ref::<Error>().or_else(|| {
+        inner
+            .source()
+            .and_then(|source| source.downcast_ref::<Error>())
+    })?;
     Some(match error {
         Error::InvalidCertificate(certificate) => match certificate {
             // A bad signature by an authority of the right name is one by another authority.
@@ -161,9 +186,9 @@ pub(super) fn problem(error: &io::Error) -> Option<TlsProblem> {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 TlsProblem::ServerNotYetValid
             }
-            CertificateError::NotValidForNameContext { expected, .. } => {
-                TlsProblem::WrongName { expected: expected.to_str().into_owned() }
-            }
+            CertificateError::NotValidForNameContext { expected, .. } => TlsProblem::WrongName {
+                expected: expected.to_str().into_owned(),
+            },
             other => TlsProblem::Other(format!("the server's certificate was rejected: {other}")),
         },
         Error::AlertReceived(alert) => match alert {

@@ -21,7 +21,10 @@ pub(super) struct Verdict(Arc<Mutex<Option<TlsProblem>>>);
 impl Verdict {
     /// The reason, if the stream broke for one of TLS.
     pub fn get(&self) -> Option<TlsProblem> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn note<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {

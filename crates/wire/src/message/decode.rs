@@ -40,7 +40,10 @@ pub fn decode_client(bytes: &[u8], limits: &Limits) -> Result<ClientMessage, Mes
         Kind::Next(next) => ClientMessage::Next {
             generation: next.generation,
             index: next.index,
-            rows: Rows { text: next.text },
+            rows: Rows {
+                text: next.text,
+                keep: validate::keep(next.keep, limits)?,
+            },
         },
         Kind::Close(close) => ClientMessage::Close {
             generation: close.generation,

@@ -55,6 +55,7 @@ pub fn encode_client(message: ClientMessage, limits: &Limits) -> Result<Frame, M
                 generation,
                 index,
                 text: rows.text,
+                keep: validate::keep(rows.keep, limits)?,
             })
         }
         ClientMessage::Close { generation } => Kind::Close(proto::Close { generation }),

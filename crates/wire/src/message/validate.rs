@@ -18,6 +18,19 @@ pub(super) fn containers(containers: &[&[u8]], limits: &Limits) -> Result<(), Me
     })
 }
 
+/// The sequences of a generation that go on: few, and each once.
+pub(super) fn keep(keep: Vec<u32>, limits: &Limits) -> Result<Vec<u32>, MessageError> {
+    bound("sequences that go on", keep.len(), limits.sequences)?;
+    match keep.windows(2).find(|pair| pair[0] >= pair[1]) {
+        None => Ok(keep),
+        Some(pair) => Err(MessageError::Field {
+            field: "Next.keep",
+            value: format!("{}, {}", pair[0], pair[1]),
+            expected: "the numbers of the sequences that go on must ascend",
+        }),
+    }
+}
+
 /// Sizes and characters of a greeting.
 pub(super) fn greeting(greeting: &Greeting, limits: &Limits) -> Result<(), MessageError> {
     run(&greeting.standing.run)?;

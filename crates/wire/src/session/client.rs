@@ -227,10 +227,12 @@ impl Client {
         }
         let standing = &mut hello.standing;
         let train = hello.purpose == Purpose::Train;
-        let fits = match live {
-            true => !train || standing.live == Some(at),
-            false => at == 0 || standing.saved.contains(&at),
-        };
+        // The weights that generation uses are the server's choice.
+        let fits = !train
+            || match live {
+                true => standing.live == Some(at),
+                false => at == 0 || standing.saved.contains(&at),
+            };
         if !fits {
             return Err(WireError::Protocol(format!(
                 "it goes on from step {at}, where this side does not stand"

@@ -10,6 +10,9 @@ pub(super) struct Memory {
     pub owner: Option<u64>,
     /// Number of steps applied.
     pub live: Option<u64>,
+    /// Whether the client has built on this memory since it was restored. Until then it may not even
+    /// know of the restore (the welcome can be lost), and must be told again.
+    pub confirmed: bool,
     /// What the run was calibrated with.
     pub calibration: Option<Calibration>,
     /// The last applied step and the answer to it.
@@ -52,6 +55,7 @@ impl Memory {
     pub fn standing(&self, server: Standing, instance: u64, client: &Standing) -> Standing {
         let kept = self.answer.as_ref().map(|(step, _)| *step);
         let usable = self.owner == Some(instance)
+            && self.confirmed
             && self.live.is_some()
             && self.live == server.live
             && (self.live == client.live || kept == client.live);

@@ -16,6 +16,7 @@ impl Server {
                 "this session is for generation only; greet for training".to_owned(),
             ));
         }
+        self.memory.confirmed |= purpose == Purpose::Train;
         let applied = self.memory.live.unwrap_or(0);
         let call = match message {
             ClientMessage::Greeting(_) => unreachable!("greetings are handled before"),

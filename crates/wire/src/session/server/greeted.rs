@@ -30,12 +30,15 @@ impl Server {
                     frame: session.welcome.clone(),
                 }]);
             }
-            if session.attempt >= greeting.attempt {
-                return Err((
-                    Reason::Order,
-                    "the client has greeted again since, on another stream".to_owned(),
-                ));
-            }
+        }
+        if let Some((instance, attempt)) = self.last
+            && instance == greeting.instance
+            && attempt >= greeting.attempt
+        {
+            return Err((
+                Reason::Order,
+                "the client has greeted again since, on another stream".to_owned(),
+            ));
         }
         Ok(self.call(peer, greeting.instance, Call::Stand, What::Stand(greeting)))
     }
@@ -102,7 +105,7 @@ impl Server {
         run: Option<String>,
         to: u64,
     ) -> Result<Vec<Action>, No> {
-        let mut actions = self.take_over(peer, greeting.instance);
+        let mut actions = self.take_over(peer, &greeting);
         actions.extend(self.call(
             peer,
             greeting.instance,
@@ -120,7 +123,7 @@ impl Server {
         live: bool,
     ) -> Result<Vec<Action>, No> {
         let frame = self.encode(ServerMessage::Welcome { at, live })?;
-        let mut actions = self.take_over(peer, greeting.instance);
+        let mut actions = self.take_over(peer, greeting);
         self.session = Some(Session {
             peer,
             instance: greeting.instance,
@@ -133,7 +136,9 @@ impl Server {
     }
 
     /// Ends the same client's older stream, and another client's generation.
-    fn take_over(&mut self, peer: Peer, instance: u64) -> Vec<Action> {
+    fn take_over(&mut self, peer: Peer, greeting: &Greeting) -> Vec<Action> {
+        let instance = greeting.instance;
+        self.last = Some((instance, greeting.attempt));
         let mut actions = Vec::new();
         if let Some(old) = self.session.take()
             && old.peer != peer

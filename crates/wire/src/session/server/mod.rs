@@ -84,6 +84,8 @@ pub enum Returned {
 pub struct Server {
     limits: Limits,
     session: Option<Session>,
+    /// Instance and attempt of the last greeting that was followed: a late one must not undo it.
+    last: Option<(u64, u32)>,
     memory: Memory,
     waiting: Option<Waiting>,
 }
@@ -127,6 +129,7 @@ impl Server {
         Server {
             limits,
             session: None,
+            last: None,
             memory: Memory::default(),
             waiting: None,
         }

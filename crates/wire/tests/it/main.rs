@@ -1,0 +1,18 @@
+//! One test binary: the protocol between two toy halves, over every kind of link.
+
+#![allow(clippy::unwrap_used)]
+
+mod certificates;
+mod document;
+mod generation;
+mod greeting;
+mod link;
+mod messages;
+mod negotiation;
+mod network;
+mod pair;
+mod replay;
+mod soak;
+mod toy;
+mod trouble;
+mod world;

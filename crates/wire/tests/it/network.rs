@@ -1,0 +1,393 @@
+//! Whole runs over real sockets with mutual TLS.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use qtl_wire::*;
+
+use crate::pair::Dice;
+use crate::toy::{ToyClient, ToyServer, layout, terms, undisturbed};
+use crate::world::{Running, kits, listen, options};
+
+#[test]
+fn a_run_over_the_network_is_the_run_in_one_process() {
+    let server = Running::fresh();
+    let mut client = server.connect();
+    let mut toy = ToyClient::default();
+    toy.train(&mut client, 20, 6).unwrap();
+    assert_eq!(toy.state, undisturbed(20).0);
+
+    let meter = client.meter();
+    let mut link = LocalLink::local(ToyServer::fresh());
+    ToyClient::default().train(&mut link, 20, 6).unwrap();
+    assert_eq!(
+        (meter.up, meter.down),
+        (link.meter().up, link.meter().down),
+        "the same messages"
+    );
+    // Sockets carry the messages and more: TLS, HTTP/2 and certificates.
+    assert!(
+        meter.socket_sent > meter.up.total().bytes + 1000,
+        "{meter:?}"
+    );
+    assert!(
+        meter.socket_received > meter.down.total().bytes + 1000,
+        "{meter:?}"
+    );
+    assert!(meter.waiting_seconds > 0.0);
+    assert_eq!(meter.connections, 1);
+}
+
+#[test]
+fn a_restarted_server_costs_steps_but_changes_nothing() {
+    let mut server = Running::fresh();
+    let mut client = server.connect();
+    let mut toy = ToyClient::default();
+    toy.train(&mut client, 6, 4).unwrap();
+    server.restart();
+    assert_eq!(
+        client.step(toy.forward(6)).unwrap(),
+        Reply::Rewind { to: 4 }
+    );
+    toy.restore(4);
+    toy.go_on(&mut client, 4, 15, 4).unwrap();
+    assert_eq!(toy.state, undisturbed(15).0);
+    assert_eq!(client.meter().connections, 2);
+}
+
+#[test]
+fn a_step_under_way_is_finished_and_answered_at_shutdown() {
+    let mut work = ToyServer::fresh();
+    work.pace = Duration::from_millis(400);
+    let mut server = Running::start(options(0), work);
+    let mut client = server.connect();
+    let toy = ToyClient::default();
+    client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap();
+    let forward = toy.forward(0);
+    let step = thread::spawn(move || client.step(forward));
+    while server.log.lock().unwrap().begun == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    server.stop().unwrap();
+    assert!(matches!(step.join().unwrap(), Ok(Reply::Done(_))));
+}
+
+#[test]
+fn a_restarted_client_takes_its_run_up_again() {
+    let server = Running::fresh();
+    let mut toy = ToyClient::default();
+    toy.train(&mut server.connect(), 6, 4).unwrap();
+    // The first process is gone; what it did after step 4 was never on a disk.
+    let mut again = ToyClient {
+        checkpoints: toy.checkpoints.clone(),
+        ..ToyClient::default()
+    };
+    again.train(&mut server.connect(), 12, 4).unwrap();
+    assert_eq!(again.state, undisturbed(12).0);
+    assert_eq!(server.log.lock().unwrap().restores, [0, 4]);
+}
+
+#[test]
+fn a_second_client_is_told_that_the_server_is_busy() {
+    let server = Running::fresh();
+    let mut first = server.connect();
+    let standing = ToyClient::default().standing();
+    first.greet(&terms(), &standing, Purpose::Train).unwrap();
+    let mut options = server.client_options();
+    options.retry.connect_for = Duration::from_millis(300);
+    let mut second = GrpcClient::connect(options).unwrap();
+    let start = Instant::now();
+    let error = second
+        .greet(&terms(), &standing, Purpose::Train)
+        .unwrap_err();
+    let WireError::GaveUp { attempts, last, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(
+        *attempts > 1 && last.to_string().contains("another client"),
+        "{error}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(5));
+    // As soon as the first has left, there is room.
+    drop(first);
+    let mut third = server.connect();
+    third.greet(&terms(), &standing, Purpose::Train).unwrap();
+}
+
+#[test]
+fn messages_of_many_megabytes_arrive() {
+    let server = Running::fresh();
+    let mut client = server.connect();
+    let toy = ToyClient::default();
+    client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap();
+    let forward = Forward {
+        image: vec![5; 24 << 20],
+        ..toy.forward(0)
+    };
+    assert!(matches!(client.step(forward), Ok(Reply::Done(_))));
+    assert!(client.meter().socket_sent > 24 << 20);
+}
+
+#[test]
+fn a_message_beyond_the_servers_limit_is_refused_not_retried() {
+    let mut small = options(0);
+    small.max_message_bytes = 10_000;
+    let server = Running::start(small, ToyServer::fresh());
+    let mut client = server.connect();
+    let toy = ToyClient::default();
+    client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap();
+    let forward = Forward {
+        image: vec![5; 20_000],
+        ..toy.forward(0)
+    };
+    let error = client.step(forward).unwrap_err();
+    let WireError::Refused(refusal) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(refusal.reason, Reason::Invalid);
+    assert!(refusal.sentence.contains("10000"), "{error}");
+    // And beyond the client's own limit it is not even sent.
+    let mut options = server.client_options();
+    options.max_message_bytes = 10_000;
+    drop(client);
+    let mut client = GrpcClient::connect(options).unwrap();
+    client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap();
+    let forward = Forward {
+        image: vec![5; 20_000],
+        ..toy.forward(0)
+    };
+    let error = client.step(forward).unwrap_err();
+    assert!(matches!(error, WireError::Message(_)), "{error:?}");
+    assert!(matches!(client.step(toy.forward(0)), Ok(Reply::Done(_))));
+}
+
+#[test]
+fn generation_runs_over_the_network() {
+    let server = Running::fresh();
+    let mut client = server.connect();
+    client
+        .greet(&terms(), &Standing::default(), Purpose::Generate)
+        .unwrap();
+    let prompt = Prompt {
+        image: vec![1],
+        text: vec![2],
+        layout: layout(),
+    };
+    assert_eq!(client.open(prompt).unwrap().ids, [1, 1]);
+    for i in 0..5 {
+        client
+            .next(Rows {
+                text: vec![i],
+                keep: vec![0, 1],
+            })
+            .unwrap();
+    }
+    client.close().unwrap();
+    assert_eq!(client.meter().up.generate.messages, 7);
+}
+
+#[test]
+fn raising_the_flag_ends_a_call_at_once() {
+    let mut work = ToyServer::fresh();
+    work.pace = Duration::from_secs(2);
+    let server = Running::start(options(0), work);
+    let mut options = server.client_options();
+    let cancel = Arc::new(AtomicBool::new(false));
+    options.cancel = cancel.clone();
+    let mut client = GrpcClient::connect(options).unwrap();
+    let toy = ToyClient::default();
+    client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap();
+    let flag = cancel.clone();
+    let raiser = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        flag.store(true, Ordering::Relaxed);
+        Instant::now()
+    });
+    let error = client.step(toy.forward(0)).unwrap_err();
+    let reaction = Instant::now().duration_since(raiser.join().unwrap());
+    assert!(matches!(error, WireError::Cancelled), "{error:?}");
+    assert!(reaction < Duration::from_secs(1), "{reaction:?}");
+    // Lowered again, the same step goes on where it was: the server has applied it meanwhile.
+    cancel.store(false, Ordering::Relaxed);
+    assert!(matches!(client.step(toy.forward(0)), Ok(Reply::Done(_))));
+    assert_eq!(server.log.lock().unwrap().steps, 1);
+}
+
+/// Forwards bytes, and cuts each connection after some of them.
+fn bad_cable(to: u16, seed: u64) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut dice = Dice(seed);
+        for near in listener.incoming() {
+            let near = near.unwrap();
+            let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else {
+                continue;
+            };
+            // A handshake takes about 2,500 bytes up.
+            let budget = 2_500 + dice.roll(3_000) as usize;
+            pump(near.try_clone().unwrap(), far.try_clone().unwrap(), budget);
+            pump(far, near, usize::MAX);
+        }
+    });
+    port
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, mut budget: usize) {
+    thread::spawn(move || {
+        let mut buffer = [0; 256];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if read > budget || to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+            budget -= read;
+        }
+        let _ = from.shutdown(std::net::Shutdown::Both);
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+#[test]
+fn a_cable_that_breaks_in_mid_message_changes_nothing() {
+    let server = Running::fresh();
+    let port = bad_cable(server.port, 1);
+    let mut options = server.client_options();
+    options.address = format!("localhost:{port}");
+    let mut client = GrpcClient::connect(options).unwrap();
+    let mut toy = ToyClient::default();
+    toy.train(&mut client, 200, 70).unwrap();
+    assert_eq!(toy.state, undisturbed(200).0);
+    let log = server.log.lock().unwrap();
+    assert_eq!(
+        (log.steps, log.restores.as_slice()),
+        (200, &[0][..]),
+        "no step twice, no step back"
+    );
+    let connections = client.meter().connections;
+    assert!(
+        connections > 3,
+        "only {connections} connections: the cable held"
+    );
+}
+
+/// Forwards bytes; the first connection falls silent after some of them, without an end.
+fn mute_cable(to: u16, after: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut after = Some(after);
+        for near in listener.incoming() {
+            let near = near.unwrap();
+            let far = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            let (near2, far2) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            match after.take() {
+                Some(budget) => thread::spawn(move || silent(near2, far2, budget)),
+                None => thread::spawn(move || pump(near2, far2, usize::MAX)),
+            };
+            pump(far, near, usize::MAX);
+        }
+    });
+    port
+}
+
+fn silent(mut from: TcpStream, mut to: TcpStream, mut budget: usize) {
+    let mut buffer = [0; 256];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if budget >= read && to.write_all(&buffer[..read]).is_ok() {
+            budget -= read;
+        } else {
+            budget = 0;
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_falls_silent_is_found_out_by_both() {
+    let quick = Duration::from_millis(400);
+    let mut server = options(0);
+    (server.keep_alive, server.keep_alive_timeout) = (quick, quick);
+    let server = Running::start(server, ToyServer::fresh());
+    let port = mute_cable(server.port, 4_000);
+    let mut options = server.client_options();
+    options.address = format!("localhost:{port}");
+    (options.keep_alive, options.keep_alive_timeout) = (quick, quick);
+    let mut client = GrpcClient::connect(options).unwrap();
+    let mut toy = ToyClient::default();
+    toy.train(&mut client, 60, 20).unwrap();
+    assert_eq!(toy.state, undisturbed(60).0);
+    assert!(
+        client.meter().connections > 1,
+        "the first connection never fell silent"
+    );
+    assert_eq!(server.log.lock().unwrap().steps, 60);
+}
+
+#[test]
+fn a_panic_in_the_work_ends_the_server_with_an_error() {
+    let mut server = Running::fresh();
+    let mut options = server.client_options();
+    options.retry.reconnect_for = Duration::ZERO;
+    let mut client = GrpcClient::connect(options).unwrap();
+    let toy = ToyClient::default();
+    client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap();
+    let forward = Forward {
+        image: b"panic".to_vec(),
+        ..toy.forward(0)
+    };
+    assert!(client.step(forward).is_err());
+    assert!(matches!(server.stop(), Err(WireError::WorkPanicked)));
+}
+
+#[test]
+fn health_checks_are_answered_within_mutual_tls() {
+    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    let server = Running::fresh();
+    let tls = kits().client();
+    let identity = tls.identity.unwrap();
+    let config = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(&tls.ca))
+        .identity(Identity::from_pem(&identity.certificate, &identity.key));
+    let endpoint = Endpoint::from_shared(format!("https://localhost:{}", server.port)).unwrap();
+    let endpoint = endpoint.tls_config(config).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let status = runtime.block_on(async {
+        let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+        let request = HealthCheckRequest {
+            service: "qtl.split.v1.Split".to_owned(),
+        };
+        client.check(request).await.unwrap().into_inner().status
+    });
+    assert_eq!(status, ServingStatus::Serving as i32);
+}
+
+#[test]
+fn a_server_listens_again_on_the_same_port_at_once() {
+    let mut server = Running::fresh();
+    let port = server.port;
+    for _ in 0..3 {
+        server.restart();
+        assert_eq!(server.port, port);
+        server.connect();
+    }
+    server.stop().unwrap();
+    drop(listen(port));
+}

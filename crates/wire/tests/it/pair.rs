@@ -1,0 +1,279 @@
+//! Both peers in one thread, with a network in between that loses, repeats, delays and cuts, and
+//! processes that die. Everything follows from a seed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use qtl_wire::limits::Limits;
+use qtl_wire::message::{Frame, decode_server};
+use qtl_wire::session::client::{Call, Client, Event};
+use qtl_wire::session::drive::{Output, drive};
+use qtl_wire::session::server::Server;
+use qtl_wire::{Purpose, Reason, WireError};
+
+use crate::toy::{Disk, Log, ToyClient, ToyServer, terms};
+
+/// A small generator, so that a seed means the same everywhere.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+
+    pub fn one_in(&mut self, sides: u64) -> bool {
+        self.roll(sides) == 0
+    }
+}
+
+/// How often things go wrong: once in so many messages; 0 is never.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    pub drop: u64,
+    pub repeat: u64,
+    pub cut: u64,
+    pub kill_server: u64,
+    pub kill_client: u64,
+}
+
+pub struct Pair {
+    pub client: Client,
+    pub server: Server,
+    pub work: ToyServer,
+    pub disk: Arc<Mutex<Disk>>,
+    pub log: Arc<Mutex<Log>>,
+    limits: Limits,
+    faults: Faults,
+    dice: Dice,
+    stream: u64,
+    instance: u64,
+    up: VecDeque<Frame>,
+    down: VecDeque<Frame>,
+    /// What is still on its way on streams that the client has given up, and whether the server has
+    /// noticed.
+    late: VecDeque<(u64, Frame)>,
+    unnoticed: Vec<u64>,
+    /// Streams up to this one ended with a server's process.
+    dead: u64,
+    pub faults_seen: u64,
+}
+
+/// The client's process was killed.
+#[derive(Debug)]
+pub struct Killed;
+
+impl Pair {
+    pub fn new(seed: u64, faults: Faults) -> Pair {
+        let (disk, log) = (Arc::default(), Arc::default());
+        let limits = Limits::default();
+        Pair {
+            client: Client::new(1, limits),
+            server: Server::new(limits),
+            work: ToyServer::new(&disk, &log),
+            disk,
+            log,
+            limits,
+            faults,
+            dice: Dice(seed),
+            stream: 0,
+            instance: 1,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            late: VecDeque::new(),
+            unnoticed: Vec::new(),
+            dead: 0,
+            faults_seen: 0,
+        }
+    }
+
+    /// A whole run of a toy client that survives everything; returns its final state.
+    pub fn run(&mut self, steps: u64, every: u64) -> u64 {
+        let mut toy = ToyClient::default();
+        while self.life(&mut toy, steps, every).is_err() {
+            self.restart_client();
+        }
+        toy.state
+    }
+
+    fn life(&mut self, toy: &mut ToyClient, steps: u64, every: u64) -> Result<(), Killed> {
+        self.client.greet(&terms(), &toy.standing(), Purpose::Train);
+        let Event::Welcome(resume) = self.settle(None)? else {
+            panic!("no welcome")
+        };
+        let mut at = resume.at;
+        let mut back = Some(at);
+        loop {
+            if let Some(to) = back.take() {
+                toy.restore(to);
+                at = to;
+                if at == 0 {
+                    back = self.call(Call::Calibrate(toy.calibration()))?.err();
+                    continue;
+                }
+            }
+            if at == steps {
+                match self.call(Call::Finish(steps))? {
+                    Ok(_) => return Ok(()),
+                    Err(to) => back = Some(to),
+                }
+                continue;
+            }
+            match self.call(Call::Step(toy.forward(at)))? {
+                Ok(Event::Answer(qtl_wire::session::client::Answer::Backward(b))) => toy.apply(&b),
+                Ok(event) => panic!("{event:?} does not answer a step"),
+                Err(to) => {
+                    back = Some(to);
+                    continue;
+                }
+            }
+            at += 1;
+            if at.is_multiple_of(every) {
+                toy.checkpoints.insert(at, toy.state);
+                back = self.call(Call::Save(at))?.err();
+            }
+        }
+    }
+
+    /// A call to its end: the answer, or the checkpoint to go back to.
+    fn call(&mut self, call: Call) -> Result<Result<Event, u64>, Killed> {
+        let event = match self.client.begin(call).unwrap() {
+            Event::Send(frame) => self.settle(Some(frame))?,
+            event => event,
+        };
+        match event {
+            Event::Rewind(to) => Ok(Err(to)),
+            event => Ok(Ok(event)),
+        }
+    }
+
+    fn settle(&mut self, frame: Option<Frame>) -> Result<Event, Killed> {
+        match frame {
+            Some(frame) => self.up.push_back(frame),
+            None => self.connect(),
+        }
+        for _ in 0..100_000 {
+            if self.happens(self.faults.kill_client) {
+                return Err(Killed);
+            }
+            if self.happens(self.faults.kill_server) {
+                self.restart_server();
+            }
+            if self.happens(self.faults.cut) {
+                self.connect();
+            }
+            self.meanwhile();
+            if let Some(frame) = self.up.pop_front() {
+                for _ in 0..self.copies() {
+                    self.arrive(self.stream, &frame);
+                }
+            } else if let Some(frame) = self.down.pop_front() {
+                match self.copies() {
+                    0 => continue,
+                    1 => {}
+                    _ => self.down.push_front(frame.clone()),
+                }
+                match self
+                    .client
+                    .receive(decode_server(&frame.bytes, &self.limits).unwrap())
+                {
+                    Ok(Event::Nothing) => {}
+                    Ok(Event::Send(frame)) => self.up.push_back(frame),
+                    Ok(event) => return Ok(event),
+                    Err(WireError::Refused(no)) if no.reason == Reason::Busy => self.connect(),
+                    Err(error) => panic!("{error}"),
+                }
+            } else {
+                // Nothing is on its way and an answer is due: the timer of a real transport.
+                self.connect();
+            }
+        }
+        panic!("the peers do not find together");
+    }
+
+    /// The client opens another stream. The server may notice the end of the old one late, and what
+    /// was sent on it may still arrive.
+    fn connect(&mut self) {
+        self.unnoticed.push(self.stream);
+        while let Some(frame) = self.up.pop_front() {
+            if self.dice.one_in(2) {
+                self.late.push_back((self.stream, frame));
+            }
+        }
+        self.down.clear();
+        self.stream += 1;
+        self.up.push_back(self.client.connected().unwrap());
+    }
+
+    /// What happens on streams that the client has left.
+    fn meanwhile(&mut self) {
+        if self.dice.one_in(3)
+            && let Some((stream, frame)) = self.late.pop_front()
+        {
+            self.arrive(stream, &frame);
+        }
+        if self.dice.one_in(4) {
+            for stream in std::mem::take(&mut self.unnoticed) {
+                self.late.retain(|(late, _)| *late != stream);
+                self.server.gone(stream);
+            }
+        }
+    }
+
+    fn arrive(&mut self, stream: u64, frame: &Frame) {
+        if stream <= self.dead {
+            return;
+        }
+        for output in drive(
+            &mut self.server,
+            &mut self.work,
+            &self.limits,
+            stream,
+            &frame.bytes,
+        ) {
+            match output {
+                Output::Send { peer, frame } if peer == self.stream => self.down.push_back(frame),
+                Output::Send { .. } => {}
+                Output::Hangup { peer } => self.server.gone(peer),
+            }
+        }
+    }
+
+    fn copies(&mut self) -> usize {
+        if self.happens(self.faults.drop) {
+            return 0;
+        }
+        if self.happens(self.faults.repeat) {
+            2
+        } else {
+            1
+        }
+    }
+
+    fn happens(&mut self, one_in: u64) -> bool {
+        let happens = one_in > 0 && self.dice.one_in(one_in);
+        self.faults_seen += u64::from(happens);
+        happens
+    }
+
+    fn restart_server(&mut self) {
+        self.server = Server::new(self.limits);
+        self.work = ToyServer::new(&self.disk, &self.log);
+        self.dead = self.stream;
+        self.late.clear();
+        self.unnoticed.clear();
+        self.up.clear();
+        self.down.clear();
+    }
+
+    fn restart_client(&mut self) {
+        self.instance += 1;
+        self.client = Client::new(self.instance, self.limits);
+        self.unnoticed.push(self.stream);
+        self.up.clear();
+        self.down.clear();
+    }
+}
