@@ -1,1 +1,34 @@
 //! The vision-language model in two partitions, and the quantizers of the cut layer.
+//!
+//! A model is data: one vision transformer and one decoder, described by specs that Hugging Face's `config.json`
+//! selects. It never exists in one piece: the client's partition turns pictures and text into codes, the server's
+//! turns codes into a loss and gradients, and the single-process model is the two without a wire between them.
+//!
+//! # Layout, in reading order
+//!
+//! - [`config`]: `config.json` into specs; [`weights`]: safetensors into parameters and back
+//! - [`nn`], [`vision`], [`connector`], [`llm`]: the parts
+//! - [`quant`]: the quantizers of the cut layer and the codec of the returned gradient
+//! - [`splice`]: pictures into text, and who sees whom; [`targets`]: what is trained on
+//! - [`partition`]: the two halves; [`recompute`]: training attention without keeping its scores
+//! - [`generate`]: answers across the cut
+//! - [`pretrained`]: a directory into partitions; [`params`]: parameters by name
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod config;
+pub mod connector;
+pub mod generate;
+pub mod llm;
+pub mod nn;
+pub mod params;
+pub mod partition;
+pub mod pretrained;
+pub mod quant;
+pub mod recompute;
+pub mod splice;
+pub mod targets;
+pub mod vision;
+pub mod weights;
+
+pub use burn::tensor::Device;

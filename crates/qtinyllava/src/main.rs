@@ -1,2 +1,70 @@
-//! The command line.
-fn main() {}
+//! The command line: parse, one visible match, library calls.
+
+mod commands;
+mod demo;
+mod progress;
+mod signal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Split fine-tuning of small vision-language models: pictures and text stay with the client, the language model stays
+/// with the server, and only quantized, entropy-coded features and gradients cross, over mutual TLS.
+#[derive(Parser)]
+#[command(name = "qtinyllava", version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  qtinyllava demo                                   the whole story in a few minutes, into runs/demo
+  qtinyllava certs --out certs --server-name gpu.example.org
+  qtinyllava serve --model base --recipe r.toml --run runs/server --listen 0.0.0.0:7443 --tls certs/server
+  qtinyllava train --model base --recipe r.toml --run runs/client --connect gpu.example.org:7443 --tls certs/client \\
+                   --data llava.json --images images";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Generate pictures, train split over loopback TLS, evaluate, and write a report
+    Demo(demo::Args),
+    /// Make data sets
+    #[command(subcommand)]
+    Data(commands::data::Command),
+    /// Make certificates: a CA, a server kit and a client kit
+    Certs(commands::certs::Args),
+    /// Hold the language model and serve one client
+    Serve(commands::serve::Args),
+    /// Train from the client's side (or both sides in one process with --local)
+    Train(commands::train::Args),
+    /// Join the two halves of a run into one model directory
+    Merge(commands::merge::Args),
+    /// Score a model on a directory of questions
+    Eval(commands::eval::Args),
+    /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
+    Align(commands::align::Args),
+}
+
+fn main() -> ExitCode {
+    let level = tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Data(command) => commands::data::run(&command),
+        Command::Certs(args) => commands::certs::run(&args),
+        Command::Serve(args) => commands::serve::run(&args),
+        Command::Train(args) => commands::train::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Align(args) => commands::align::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

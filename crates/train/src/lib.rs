@@ -1,1 +1,33 @@
 //! A recipe into trained weights: the split training step on both sides, checkpoints, resume.
+//!
+//! # Layout, in reading order
+//!
+//! - [`recipe`]: what a run computes; [`tune`]: which parameters it trains; [`schedule`], [`optimizer`]: how
+//! - [`message`]: the model's types as the wire's
+//! - [`server`]: the server's side of a run; [`client`]: the client's
+//! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`answer`]: generation over a link
+//! - [`align`]: first sight for a tower trained from nothing
+//! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod align;
+pub mod answer;
+pub mod checkpoint;
+pub mod client;
+pub mod error;
+mod files;
+pub mod measure;
+pub mod merge;
+pub mod message;
+pub mod metrics;
+pub mod optimizer;
+pub mod recipe;
+pub mod schedule;
+pub mod server;
+pub mod tune;
+
+pub use client::{Client, Ended};
+pub use error::TrainError;
+pub use recipe::Recipe;
+pub use server::ServerWork;

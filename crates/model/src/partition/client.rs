@@ -1,0 +1,312 @@
+//! The client's partition: examples into codes, and the returned gradient into gradients of its parameters.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use qtl_codec::Code;
+
+use super::names;
+use crate::connector::Connector;
+use crate::llm::TokenEmbedding;
+use crate::params::{self, Named};
+use crate::quant::{Accumulator, Encoder};
+use crate::recompute::{Tape, leaf, pull, take};
+use crate::splice::{Layout, PADDING, Spliced};
+use crate::vision::VisionTower;
+use crate::weights::{NamedTensor, parameters, tensors_of};
+
+/// Everything of the model that stays with the data.
+#[derive(Debug, Clone)]
+pub struct ClientPartition {
+    /// Pictures into features.
+    pub vision_tower: VisionTower,
+    /// Features into the language model's width.
+    pub connector: Connector,
+    /// Token ids into rows; the only part of the language model that the client holds.
+    pub embed_tokens: TokenEmbedding,
+    /// Quantizer of image rows, the client's half.
+    pub quantizer_image: Encoder,
+    /// Quantizer of text rows, the client's half.
+    pub quantizer_text: Encoder,
+}
+
+/// A batch as the client's partition takes it.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// [pictures, 3, side, side]; `None` for text only.
+    pub pixels: Option<Tensor<4>>,
+    /// Ids, labels and layout.
+    pub spliced: Spliced,
+}
+
+/// What crosses the cut upward.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// Code of the image rows; `None` without pictures.
+    pub image: Option<Code>,
+    /// Code of the text rows.
+    pub text: Code,
+    /// How the two interleave.
+    pub layout: Layout,
+}
+
+/// Bounded features of a batch before rounding.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// [image rows, code_dim].
+    pub image: Option<Tensor<2>>,
+    /// [text rows, code_dim].
+    pub text: Tensor<2>,
+}
+
+/// The client's half of a step that waits for its gradient.
+pub struct Pending {
+    tracked: ClientPartition,
+    plain: VisionTower,
+    image: Option<Tensor<2>>,
+    text: Tensor<2>,
+    penalty: Option<Tensor<1>>,
+    penalty_value: f64,
+    tower: Option<TowerTape>,
+}
+
+/// A trained tower is recomputed block by block: its embedding's graph, its blocks' inputs, and the leaf that the
+/// connector read.
+struct TowerTape {
+    embedded: Tensor<3>,
+    blocks: Tape,
+    features: Tensor<3>,
+}
+
+impl ClientPartition {
+    /// Rows per picture that reach the language model.
+    pub fn tokens_per_picture(&self) -> usize {
+        self.vision_tower.feature_tokens()
+    }
+
+    /// Codes of a batch for inference: recorded statistics, no graph.
+    pub fn encode(&self, batch: &Batch) -> Cut {
+        let image = batch.pixels.clone().map(|pixels| {
+            let features = self.connector.forward(self.vision_tower.forward(pixels));
+            let z = self.quantizer_image.bound(self.quantizer_image.input(rows(features)));
+            self.quantizer_image.quantize(used(z, &batch.spliced.image_rows))
+        });
+        Cut {
+            image,
+            text: self.encode_text(&batch.spliced.text_ids),
+            layout: batch.spliced.layout.clone(),
+        }
+    }
+
+    /// Code of single tokens, for generation. Where the statistics are those of the batch, a single token has
+    /// none, and its row crosses as 16-bit floats.
+    pub fn encode_tokens(&self, ids: &[i64]) -> Code {
+        if self.quantizer_text.is_rowwise() {
+            self.encode_text(ids)
+        } else {
+            crate::quant::to_f16(self.embed(ids))
+        }
+    }
+
+    fn encode_text(&self, ids: &[i64]) -> Code {
+        let z = self.quantizer_text.bound(self.quantizer_text.input(self.embed(ids)));
+        self.quantizer_text.quantize(z)
+    }
+
+    /// Adds the projected features of a batch to calibration sums (image, text).
+    pub fn calibrate(&self, batch: &Batch, image: &mut Accumulator, text: &mut Accumulator) {
+        if let Some(pixels) = batch.pixels.clone() {
+            let features = self.connector.forward(self.vision_tower.forward(pixels));
+            image.add(used(self.quantizer_image.input(rows(features)), &batch.spliced.image_rows));
+        }
+        text.add(self.quantizer_text.input(self.embed(&batch.spliced.text_ids)));
+    }
+
+    /// Forward of a training step: parameters for which `trained` holds get a gradient in
+    /// [`Pending::backward`], and the recorded statistics move.
+    pub fn forward(&mut self, batch: &Batch, trained: &dyn Fn(&str) -> bool) -> (Cut, Pending) {
+        let tracked = self.track(trained);
+        let mut tower = None;
+        let mut penalty = None;
+        let image = batch.pixels.clone().map(|pixels| {
+            let features = if trains_any(&self.vision_tower, trained) {
+                let tape = TowerTape::run(&tracked.vision_tower, &self.vision_tower, pixels);
+                let features = tape.features.clone();
+                tower = Some(tape);
+                features
+            } else {
+                self.vision_tower.forward(pixels)
+            };
+            let u = tracked.quantizer_image.input(rows(tracked.connector.forward(features)));
+            let z = bound(&mut self.quantizer_image, u, &mut penalty);
+            used(z, &batch.spliced.image_rows)
+        });
+        let u = tracked.quantizer_text.input(tracked.embed(&batch.spliced.text_ids));
+        let text = bound(&mut self.quantizer_text, u, &mut penalty);
+        let cut = Cut {
+            image: image.clone().map(|z| self.quantizer_image.quantize(z.inner())),
+            text: self.quantizer_text.quantize(text.clone().inner()),
+            layout: batch.spliced.layout.clone(),
+        };
+        let penalty_value = penalty.clone().map_or(0.0, |p| f64::from(p.inner().into_scalar::<f32>()));
+        let image = image.map(|z| self.quantizer_image.surrogate(z));
+        let text = self.quantizer_text.surrogate(text);
+        let plain = self.vision_tower.clone();
+        (cut, Pending { tracked, plain, image, text, penalty, penalty_value, tower })
+    }
+
+    fn embed(&self, ids: &[i64]) -> Tensor<2> {
+        if !ids.contains(&PADDING) {
+            return self.embed_tokens.lookup(ids);
+        }
+        let shown: Vec<i64> = ids.iter().map(|id| (*id).max(0)).collect();
+        let keep: Vec<f32> = ids.iter().map(|id| if *id == PADDING { 0.0 } else { 1.0 }).collect();
+        let device = self.device();
+        let keep = Tensor::<2>::from_data(TensorData::new(keep, [ids.len(), 1]), &device);
+        self.embed_tokens.lookup(&shown) * keep
+    }
+
+    fn track(&self, trained: &dyn Fn(&str) -> bool) -> Self {
+        Self {
+            vision_tower: params::track(&self.vision_tower, names::VISION_TOWER, trained),
+            connector: params::track(&self.connector, names::CONNECTOR, trained),
+            embed_tokens: params::track(&self.embed_tokens, names::LANGUAGE_MODEL, trained),
+            quantizer_image: params::track(&self.quantizer_image, names::QUANTIZER_IMAGE, trained),
+            quantizer_text: params::track(&self.quantizer_text, names::QUANTIZER_TEXT, trained),
+        }
+    }
+
+    /// Replaces each parameter by `change(name, flattened value)` where that returns a value.
+    pub fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
+        Self {
+            vision_tower: params::replace(self.vision_tower, names::VISION_TOWER, change),
+            connector: params::replace(self.connector, names::CONNECTOR, change),
+            embed_tokens: params::replace(self.embed_tokens, names::LANGUAGE_MODEL, change),
+            quantizer_image: params::replace(self.quantizer_image, names::QUANTIZER_IMAGE, change),
+            quantizer_text: params::replace(self.quantizer_text, names::QUANTIZER_TEXT, change),
+        }
+    }
+
+    /// All parameters with their values, under the names of a merged checkpoint.
+    pub fn tensors(&self) -> Vec<NamedTensor> {
+        let mut all = tensors_of(&self.vision_tower, names::VISION_TOWER);
+        all.extend(tensors_of(&self.connector, names::CONNECTOR));
+        all.extend(tensors_of(&self.embed_tokens, names::LANGUAGE_MODEL));
+        all.extend(tensors_of(&self.quantizer_image, names::QUANTIZER_IMAGE));
+        all.extend(tensors_of(&self.quantizer_text, names::QUANTIZER_TEXT));
+        all
+    }
+
+    /// The device the parameters live on.
+    pub fn device(&self) -> Device {
+        self.embed_tokens.lookup(&[0]).device()
+    }
+}
+
+impl Pending {
+    /// What would cross the cut without a quantizer's rounding, for comparing sizes: plain tensors.
+    pub fn features(&self) -> Features {
+        Features {
+            image: self.image.clone().map(Tensor::inner),
+            text: self.text.clone().inner(),
+        }
+    }
+
+    /// The distortion penalty of this step, already weighted.
+    pub fn penalty(&self) -> f64 {
+        self.penalty_value
+    }
+
+    /// Pushes the returned gradient (image rows, text rows) and that of the penalty back through the client's half
+    /// and returns the gradients of the trained parameters by name.
+    ///
+    /// One scalar carries everything, since autodiff can walk a graph only once:
+    /// `sum(z_image g_image) + sum(z_text g_text) + penalty`.
+    pub fn backward(self, image: Option<Tensor<2>>, text: Tensor<2>) -> Named {
+        let mut named = Named::new();
+        let mut terms = Vec::new();
+        if let (Some(z), Some(g)) = (self.image, image) {
+            terms.push((z * g).sum());
+        }
+        terms.push((self.text * text).sum());
+        terms.extend(self.penalty);
+        let Some(total) = terms.into_iter().filter(Tensor::is_tracked).reduce(|a, b| a + b) else {
+            return named;
+        };
+        let mut grads = total.backward();
+        self.tracked.collect(&mut grads, &mut named);
+        if let Some(tape) = self.tower {
+            let gradient = take(&tape.features, &mut grads);
+            let mut tower = Named::new();
+            tape.backward(&self.tracked.vision_tower, &self.plain, gradient, &mut tower);
+            named.extend(tower);
+        }
+        named
+    }
+}
+
+impl ClientPartition {
+    fn collect(&self, grads: &mut burn::tensor::Gradients, into: &mut Named) {
+        params::collect(&self.connector, names::CONNECTOR, grads, into);
+        params::collect(&self.embed_tokens, names::LANGUAGE_MODEL, grads, into);
+        params::collect(&self.quantizer_image, names::QUANTIZER_IMAGE, grads, into);
+        params::collect(&self.quantizer_text, names::QUANTIZER_TEXT, grads, into);
+    }
+}
+
+impl TowerTape {
+    fn run(tracked: &VisionTower, plain: &VisionTower, pixels: Tensor<4>) -> Self {
+        let embedded = tracked.embed(pixels);
+        let (output, blocks) = Tape::run(plain.depth(), embedded.clone().inner(), |i, x| plain.block(i, x));
+        Self { embedded, blocks, features: leaf(plain.select(output)) }
+    }
+
+    fn backward(self, tracked: &VisionTower, plain: &VisionTower, gradient: Tensor<3>, into: &mut Named) {
+        // The chosen tokens' gradient, spread over all tokens again.
+        let shape = self.embedded.dims();
+        let device = gradient.device();
+        let whole = leaf(Tensor::<3>::zeros(shape, &device));
+        let chosen = plain.select(whole.clone());
+        let gradient = take(&whole, &mut pull(chosen, gradient));
+        let gradient = self.blocks.backward(
+            gradient,
+            |i, x| tracked.block(i, x),
+            |grads| params::collect(tracked, names::VISION_TOWER, grads, into),
+        );
+        if self.embedded.is_tracked() {
+            let mut grads = pull(self.embedded, gradient);
+            params::collect(tracked, names::VISION_TOWER, &mut grads, into);
+        }
+    }
+}
+
+/// [pictures, tokens, width] -> [pictures x tokens, width].
+fn rows(features: Tensor<3>) -> Tensor<2> {
+    let [pictures, tokens, width] = features.dims();
+    features.reshape([pictures * tokens, width])
+}
+
+/// The rows that the batch really shows; pictures nobody shows and rows beyond the cut stay home.
+fn used(z: Tensor<2>, image_rows: &[usize]) -> Tensor<2> {
+    if image_rows.len() == z.dims()[0] && image_rows.iter().enumerate().all(|(i, row)| i == *row) {
+        return z;
+    }
+    let ids: Vec<i64> = image_rows.iter().map(|row| *row as i64).collect();
+    let ids = Tensor::<1, Int>::from_data(TensorData::from(ids.as_slice()), &z.device());
+    z.select(0, ids)
+}
+
+/// Records statistics, bounds, and adds the penalty.
+fn bound(encoder: &mut Encoder, u: Tensor<2>, penalty: &mut Option<Tensor<1>>) -> Tensor<2> {
+    encoder.observe(u.clone().inner());
+    let z = encoder.bound(u);
+    if let Some(own) = encoder.penalty(z.clone()) {
+        *penalty = Some(match penalty.take() {
+            Some(other) => other + own,
+            None => own,
+        });
+    }
+    z
+}
+
+fn trains_any(tower: &VisionTower, trained: &dyn Fn(&str) -> bool) -> bool {
+    parameters(tower, names::VISION_TOWER).iter().any(|p| trained(&p.name))
+}

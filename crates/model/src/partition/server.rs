@@ -1,0 +1,294 @@
+//! The server's partition: codes into a loss, and the gradient that goes back.
+
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use qtl_codec::Code;
+
+use super::{Cut, names};
+use crate::llm::{Cache, Context, Decoder as LanguageModel, Supervision};
+use crate::nn::Mask;
+use crate::params::{self, Named};
+use crate::quant::{Decoder, QuantError};
+use crate::recompute::{Tape, leaf, pull, take};
+use crate::splice::{Grid, Kind, Layout};
+use crate::targets::{self, TargetError};
+use crate::weights::{NamedTensor, tensors_of};
+
+/// Everything of the model that stays with the server.
+#[derive(Debug, Clone)]
+pub struct ServerPartition {
+    /// The language model without its token embedding.
+    pub language_model: LanguageModel,
+    /// Quantizer of image rows, the server's half.
+    pub quantizer_image: Decoder,
+    /// Quantizer of text rows, the server's half.
+    pub quantizer_text: Decoder,
+}
+
+/// What one training step gives.
+#[derive(Debug)]
+pub struct Step {
+    /// Mean cross-entropy over the supervised tokens.
+    pub loss: f64,
+    /// How many there were.
+    pub tokens: usize,
+    /// Gradient of the dequantized image rows: [rows, code_dim].
+    pub image: Option<Tensor<2>>,
+    /// Gradient of the dequantized text rows: [rows, code_dim].
+    pub text: Tensor<2>,
+    /// Gradients of the trained parameters by name.
+    pub parameters: Named,
+}
+
+/// A message whose parts do not fit together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StepError {
+    /// A code of the wrong kind or shape.
+    #[error("{stream} features: {source}")]
+    Code {
+        /// `image` or `text`.
+        stream: &'static str,
+        /// What is wrong.
+        source: QuantError,
+    },
+    /// The layout counts other rows than the codes hold.
+    #[error("the layout counts {layout} {stream} rows, the code holds {code}")]
+    Rows {
+        /// `image` or `text`.
+        stream: &'static str,
+        /// Rows in the layout.
+        layout: usize,
+        /// Rows in the code.
+        code: usize,
+    },
+    /// A sequence without a token, or longer than the model takes.
+    #[error("sequence {sequence} of the batch has {length} tokens; the language model takes 1 to {longest}")]
+    Length {
+        /// Which.
+        sequence: usize,
+        /// Its length.
+        length: usize,
+        /// The longest allowed.
+        longest: usize,
+    },
+    /// A token was asked for before any prompt.
+    #[error("no generation is open; send a prompt first")]
+    NoPrompt,
+    /// Targets that do not fit.
+    #[error(transparent)]
+    Targets(#[from] TargetError),
+}
+
+/// Dequantized rows: the leaves of the server's graph.
+struct Leaves {
+    image: Option<Tensor<2>>,
+    text: Tensor<2>,
+}
+
+impl Step {
+    /// A batch without a supervised token teaches nothing.
+    fn nothing(leaves: Leaves) -> Self {
+        let zero = |leaf: Tensor<2>| leaf.inner().zeros_like();
+        Self {
+            loss: 0.0,
+            tokens: 0,
+            image: leaves.image.map(zero),
+            text: zero(leaves.text),
+            parameters: Named::new(),
+        }
+    }
+}
+
+impl ServerPartition {
+    /// Width of the language model.
+    pub fn hidden_size(&self) -> usize {
+        self.language_model.spec().hidden_size
+    }
+
+    /// The device the parameters live on.
+    pub fn device(&self) -> Device {
+        self.language_model.device()
+    }
+
+    /// Size of the vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        self.language_model.spec().vocab_size
+    }
+
+    /// Forward and backward of one batch. `targets` is what [`targets::encode`] wrote. Attention scores of one block
+    /// at a time are alive: the blocks are run without a graph and recomputed in backward; only the last one, whose
+    /// backward follows at once, is tracked straight away.
+    pub fn step(&self, cut: &Cut, targets: &Code, trained: &dyn Fn(&str) -> bool, device: &Device) -> Result<Step, StepError> {
+        let leaves = self.dequantize(cut, device)?;
+        let leaves = Leaves { image: leaves.image.map(leaf), text: leaf(leaves.text) };
+        let grid = self.grid(&cut.layout)?;
+        let supervision = supervision(&grid, targets, self.vocab_size())?;
+        let tracked = self.track(trained);
+        let context = self.context(&grid, device);
+
+        let input = tracked.assemble(&leaves, &grid);
+        let before_last = self.language_model.blocks().saturating_sub(1);
+        let (x, tape) =
+            Tape::run(before_last, input.clone().inner(), |i, x| self.language_model.block(i, x, &context));
+        let last = leaf(x);
+        let mut hidden = last.clone();
+        if before_last < self.language_model.blocks() {
+            hidden = tracked.language_model.block(before_last, hidden, &context);
+        }
+        if supervision.targets.is_empty() {
+            return Ok(Step::nothing(leaves));
+        }
+        let loss = tracked.language_model.loss(hidden, &supervision);
+        let value = f64::from(loss.clone().inner().into_scalar::<f32>());
+
+        let mut parameters = Named::new();
+        let mut absorb = |grads: &mut Gradients| {
+            params::collect(&tracked.language_model, names::LANGUAGE_MODEL, grads, &mut parameters);
+        };
+        let mut grads = loss.backward();
+        let gradient = take(&last, &mut grads);
+        absorb(&mut grads);
+        let gradient =
+            tape.backward(gradient, |i, x| tracked.language_model.block(i, x, &context), &mut absorb);
+        let mut grads = pull(input, gradient);
+        params::collect(&tracked.quantizer_image, names::QUANTIZER_IMAGE, &mut grads, &mut parameters);
+        params::collect(&tracked.quantizer_text, names::QUANTIZER_TEXT, &mut grads, &mut parameters);
+        Ok(Step {
+            loss: value,
+            tokens: supervision.targets.len(),
+            image: leaves.image.map(|leaf| take(&leaf, &mut grads)),
+            text: take(&leaves.text, &mut grads),
+            parameters,
+        })
+    }
+
+    /// The logits of every cell of the padded batch: [sequences, longest, vocab], and the grid that says which cell
+    /// holds what.
+    pub fn logits(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
+        let (input, grid) = self.input(cut, device)?;
+        let context = self.context(&grid, device);
+        let hidden = self.language_model.forward(input, &context);
+        Ok((self.language_model.head(hidden), grid))
+    }
+
+    /// What the language model reads for a batch: [sequences, longest, hidden].
+    pub fn input(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
+        let leaves = self.dequantize(cut, device)?;
+        let grid = self.grid(&cut.layout)?;
+        Ok((self.assemble(&leaves, &grid), grid))
+    }
+
+    /// Runs a batch of prompts: the greedy next token of each, and the cache to go on with.
+    pub fn prefill(&self, cut: &Cut, device: &Device) -> Result<(Vec<u32>, Cache), StepError> {
+        let (input, _) = self.input(cut, device)?;
+        let (logits, cache) = self.language_model.prefill(input, &cut.layout.lengths());
+        Ok((greedy(logits), cache))
+    }
+
+    /// One more token for each of the sequences `keep` of the cache (the others are finished): their next tokens.
+    pub fn next(&self, cache: &mut Cache, keep: &[usize], code: &Code, device: &Device) -> Result<Vec<u32>, StepError> {
+        // A quantizer whose statistics are those of a batch cannot code a single token; see `encode_tokens`.
+        let rows = match self.quantizer_text.dequantize(code, device) {
+            Ok(leaf) => self.quantizer_text.expand(leaf),
+            Err(error) => crate::quant::from_f16(code, self.hidden_size(), device)
+                .map_err(|_| StepError::Code { stream: "text", source: error })?,
+        };
+        if rows.dims()[0] != keep.len() || keep.iter().any(|k| *k >= cache.rows()) {
+            return Err(StepError::Rows { stream: "text", layout: cache.rows(), code: rows.dims()[0] });
+        }
+        let longest = self.language_model.spec().max_positions;
+        if let Some((sequence, position)) = cache.positions().iter().enumerate().find(|(_, p)| **p + 1 >= longest) {
+            return Err(StepError::Length { sequence, length: position + 2, longest });
+        }
+        cache.retain(keep);
+        Ok(greedy(self.language_model.step(rows, cache)))
+    }
+
+    fn dequantize(&self, cut: &Cut, device: &Device) -> Result<Leaves, StepError> {
+        let read = |stream, decoder: &Decoder, code: &Code, kind| {
+            let leaf = decoder.dequantize(code, device).map_err(|source| StepError::Code { stream, source })?;
+            let (layout, code) = (cut.layout.rows(kind), leaf.dims()[0]);
+            if layout == code { Ok(leaf) } else { Err(StepError::Rows { stream, layout, code }) }
+        };
+        let image = match &cut.image {
+            Some(code) => Some(read("image", &self.quantizer_image, code, Kind::Image)?),
+            None => match cut.layout.rows(Kind::Image) {
+                0 => None,
+                layout => return Err(StepError::Rows { stream: "image", layout, code: 0 }),
+            },
+        };
+        Ok(Leaves { image, text: read("text", &self.quantizer_text, &cut.text, Kind::Text)? })
+    }
+
+    fn grid(&self, layout: &Layout) -> Result<Grid, StepError> {
+        let longest = self.language_model.spec().max_positions;
+        for (sequence, length) in layout.lengths().into_iter().enumerate() {
+            if length == 0 || length > longest {
+                return Err(StepError::Length { sequence, length, longest });
+            }
+        }
+        Ok(Grid::new(layout))
+    }
+
+    /// Expands the leaves and puts each row in its cell; padding cells get a row of zeros.
+    fn assemble(&self, leaves: &Leaves, grid: &Grid) -> Tensor<3> {
+        let text = self.quantizer_text.expand(leaves.text.clone());
+        let [_, width] = text.dims();
+        let device = text.device();
+        let mut parts = Vec::with_capacity(3);
+        parts.extend(leaves.image.clone().map(|leaf| self.quantizer_image.expand(leaf)));
+        parts.push(text);
+        parts.push(Tensor::zeros([1, width], &device));
+        let source: Vec<i64> = grid.source.iter().map(|row| *row as i64).collect();
+        let source = Tensor::<1, Int>::from_data(TensorData::from(source.as_slice()), &device);
+        Tensor::cat(parts, 0).select(0, source).reshape([grid.height, grid.width, width])
+    }
+
+    fn context(&self, grid: &Grid, device: &Device) -> Context {
+        let positions: Vec<Vec<usize>> = grid.positions.chunks(grid.width).map(<[usize]>::to_vec).collect();
+        let mask = Mask::new([grid.height, grid.width, grid.width], device, |row, to, from| grid.sees(row, to, from));
+        self.language_model.context(&positions, mask, device)
+    }
+
+    fn track(&self, trained: &dyn Fn(&str) -> bool) -> Self {
+        Self {
+            language_model: params::track(&self.language_model, names::LANGUAGE_MODEL, trained),
+            quantizer_image: params::track(&self.quantizer_image, names::QUANTIZER_IMAGE, trained),
+            quantizer_text: params::track(&self.quantizer_text, names::QUANTIZER_TEXT, trained),
+        }
+    }
+
+    /// Replaces each parameter by `change(name, flattened value)` where that returns a value.
+    pub fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
+        Self {
+            language_model: params::replace(self.language_model, names::LANGUAGE_MODEL, change),
+            quantizer_image: params::replace(self.quantizer_image, names::QUANTIZER_IMAGE, change),
+            quantizer_text: params::replace(self.quantizer_text, names::QUANTIZER_TEXT, change),
+        }
+    }
+
+    /// All parameters with their values, under the names of a merged checkpoint.
+    pub fn tensors(&self) -> Vec<NamedTensor> {
+        let mut all = tensors_of(&self.language_model, names::LANGUAGE_MODEL);
+        all.extend(tensors_of(&self.quantizer_image, names::QUANTIZER_IMAGE));
+        all.extend(tensors_of(&self.quantizer_text, names::QUANTIZER_TEXT));
+        all
+    }
+}
+
+fn supervision(grid: &Grid, code: &Code, vocab: usize) -> Result<Supervision, StepError> {
+    let targets = targets::decode(code, grid.text_cells.len(), vocab)?;
+    let mut supervision = Supervision::default();
+    for (target, predictor) in targets.into_iter().zip(&grid.predictors) {
+        if let (Some(target), Some(cell)) = (target, predictor) {
+            supervision.rows.push(*cell);
+            supervision.targets.push(target as i64);
+        }
+    }
+    Ok(supervision)
+}
+
+fn greedy(logits: Tensor<2>) -> Vec<u32> {
+    let best = logits.argmax(1).into_data().convert::<i64>();
+    let best = best.try_into_vec::<i64>().expect("converted to i64");
+    best.into_iter().map(|id| id as u32).collect()
+}

@@ -1,0 +1,65 @@
+//! `certs`: a private certificate authority and a kit for each side.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use qtl_wire::certs::{Ca, Issue, make_ca, make_client_kit, make_server_kit};
+
+/// Make certificates: a CA, a server kit and a client kit
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  qtinyllava certs --out certs --server-name gpu.example.org --server-name 10.0.0.5
+makes certs/ca (keep ca.key offline), certs/server (for the server), certs/client (for the client). Run it again with
+--client NAME to make a kit for one more client under the same CA.")]
+pub struct Args {
+    /// Directory to write into
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Host name or IP address under which clients reach the server; may be given more than once
+    #[arg(long = "server-name", value_name = "NAME", default_value = "localhost")]
+    server_names: Vec<String>,
+    /// Name of the client
+    #[arg(long, value_name = "NAME", default_value = "client")]
+    client: String,
+    /// Days until the certificates expire
+    #[arg(long, default_value_t = 365)]
+    days: u32,
+    /// Replace files that are there
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Certificates for one run on this machine: valid for a week, signed by a key that is not kept.
+pub fn throw_away(out: &std::path::Path) -> Result<()> {
+    let issue = Issue::days(7);
+    let ca = make_ca(&out.join("ca"), "qtinyllava demo CA", &issue)?;
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    make_server_kit(&ca, &out.join("server"), &names, &issue)?;
+    make_client_kit(&ca, &out.join("client"), "demo client", &issue)?;
+    std::fs::remove_file(out.join("ca/ca.key"))?;
+    Ok(())
+}
+
+/// Makes what is missing.
+pub fn run(args: &Args) -> Result<()> {
+    let mut issue = Issue::days(args.days);
+    issue.overwrite = args.overwrite;
+    let ca_dir = args.out.join("ca");
+    let server = args.out.join("server");
+    let ca = if ca_dir.join("ca.pem").exists() && !args.overwrite {
+        Ca::load(&ca_dir)?
+    } else {
+        let ca = make_ca(&ca_dir, "qtinyllava CA", &issue)?;
+        println!("wrote {} (ca.key signs new kits: keep it off both machines)", ca_dir.display());
+        ca
+    };
+    if !server.exists() || args.overwrite {
+        make_server_kit(&ca, &server, &args.server_names, &issue)?;
+        println!("wrote {} for {}", server.display(), args.server_names.join(", "));
+    }
+    let client = args.out.join(&args.client);
+    make_client_kit(&ca, &client, &args.client, &issue)?;
+    println!("wrote {}", client.display());
+    Ok(())
+}

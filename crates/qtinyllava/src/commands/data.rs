@@ -1,0 +1,69 @@
+//! `data`: making data sets.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+use qtl_data::scenes::{Plan, write_test, write_train};
+
+use crate::progress::Progress;
+
+/// What can be made.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Generate scenes of emoji with questions, as LLaVA JSON and PNG (train) or as benchmark files (test)
+    #[command(after_help = "\
+Examples:
+  qtinyllava data scenes --out data/train --count 24000
+  qtinyllava data scenes --out data/test --split test --seed 102 --count 400")]
+    Scenes(Scenes),
+}
+
+/// Which files to write.
+#[derive(Clone, Copy, ValueEnum)]
+enum Split {
+    Train,
+    Test,
+}
+
+/// Flags of `data scenes`.
+#[derive(clap::Args)]
+pub struct Scenes {
+    /// Directory to write; must be new or empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Training conversations or test questions
+    #[arg(long, value_enum, default_value = "train")]
+    split: Split,
+    /// Seed: the same seed gives the same pixels and words everywhere
+    #[arg(long, default_value_t = 101)]
+    seed: u64,
+    /// Number of scenes
+    #[arg(long, default_value_t = 4000)]
+    count: u64,
+    /// Replace an earlier data set in the same directory
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Runs a `data` subcommand.
+pub fn run(command: &Command) -> Result<()> {
+    let Command::Scenes(args) = command;
+    let mut plan = Plan::new(args.seed, args.count);
+    plan.overwrite = args.overwrite;
+    scenes(matches!(args.split, Split::Test), &args.out, &plan)?;
+    println!("wrote {} scenes to {}", args.count, args.out.display());
+    Ok(())
+}
+
+/// Writes scenes with a progress bar.
+pub fn scenes(test: bool, out: &std::path::Path, plan: &Plan) -> Result<()> {
+    let bar = std::sync::Mutex::new(Progress::new("scenes", plan.count));
+    let progress = |done: u64, _: u64| {
+        if let Ok(mut bar) = bar.lock() {
+            bar.at(done, "");
+        }
+    };
+    let write = if test { write_test } else { write_train };
+    Ok(write(out, plan, &progress)?)
+}

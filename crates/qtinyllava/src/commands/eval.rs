@@ -1,0 +1,118 @@
+//! `eval`: scores on a directory of questions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use qtl_data::{Turns, template};
+use qtl_eval::answer::Answerer;
+use qtl_eval::benchmark::{Scores, Suite};
+use qtl_model::Device;
+use qtl_model::generate::{InProcess, Remote};
+use qtl_train::answer::Linked;
+use qtl_train::server::{facts, terms};
+use qtl_wire::{Exchange, Purpose, Standing};
+
+use super::{Companions, aspect, blueprint};
+use crate::progress::Progress;
+
+/// Score a model on a directory of questions
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --json scores.json
+  qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --split gpu.example.org:7443 --tls certs/client")]
+pub struct Args {
+    /// Merged model directory
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+    /// Directory with images/ and question files (POPE, VQAv2, MME, captions; what is absent is left out)
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Write the scores as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Get the answers over the wire from a server that was started on the same model
+    #[arg(long, value_name = "HOST:PORT", requires = "tls")]
+    split: Option<String>,
+    /// The client's kit from `qtinyllava certs`
+    #[arg(long, value_name = "DIR")]
+    tls: Option<PathBuf>,
+    /// Questions decoded together
+    #[arg(long, default_value_t = 84)]
+    batch: usize,
+    /// Longest answer in tokens
+    #[arg(long, default_value_t = 32)]
+    longest: usize,
+}
+
+/// Asks, scores, prints, writes.
+pub fn run(args: &Args) -> Result<()> {
+    let split = args.split.as_deref().zip(args.tls.as_deref());
+    let evaluation = evaluate(&args.checkpoint, &args.data, split, args.batch, args.longest)?;
+    println!("{}", evaluation.scores);
+    if let Some(path) = &args.json {
+        qtl_train::metrics::write_json(path, &serde_json::to_value(&evaluation.scores)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Questions with their answers and scores.
+pub struct Evaluation {
+    /// The questions.
+    pub suite: Suite,
+    /// One answer each.
+    pub answers: Vec<String>,
+    /// What they are worth.
+    pub scores: Scores,
+}
+
+/// Answers every question in `data` with the merged model in `checkpoint`; over the wire if `split` is given.
+pub fn evaluate(checkpoint: &Path, data: &Path, split: Option<(&str, &Path)>, batch: usize, longest: usize) -> Result<Evaluation> {
+    let recipe = qtl_train::merge::recipe_of(checkpoint)?;
+    let blueprint = blueprint(checkpoint, &recipe)?;
+    let companions = Companions::open(&blueprint)?;
+    let suite = Suite::load(data)?;
+    let device = Device::default();
+    let client = blueprint.client(&device)?.partition;
+    let answerer = Answerer {
+        client: &client,
+        tokenizer: &companions.tokenizer,
+        template: template::named(&recipe.data.template)?,
+        processor: &companions.processor,
+        aspect: aspect(&recipe)?,
+        turns: match recipe.data.turns() {
+            Turns::Independent { .. } => Turns::Independent { per_sample: 0, only: Vec::new() },
+            Turns::Conversation => Turns::Conversation,
+        },
+        max_length: recipe.data.max_length,
+        longest,
+        batch,
+    };
+    let answers = match split {
+        None => {
+            let server = blueprint.server(&device)?.partition;
+            ask(&answerer, &suite, &mut InProcess::new(&server))?
+        }
+        Some((address, tls)) => {
+            let stop = Arc::new(AtomicBool::new(false));
+            let mut link = super::train::connect(address, tls, &stop)?;
+            link.greet(&terms(&recipe, &facts(&blueprint)), &Standing::default(), Purpose::Generate)?;
+            let answers = ask(&answerer, &suite, &mut Linked(&mut link))?;
+            link.close()?;
+            answers
+        }
+    };
+    let scores = suite.score(&answers)?;
+    Ok(Evaluation { suite, answers, scores })
+}
+
+fn ask<R: Remote>(answerer: &Answerer<'_>, suite: &Suite, remote: &mut R) -> Result<Vec<String>>
+where
+    R::Error: std::error::Error + Send + Sync + 'static,
+{
+    let mut bar = Progress::new("eval", suite.questions().len() as u64);
+    Ok(answerer.suite(suite, remote, &mut |done, _| bar.at(done as u64, "questions"))?)
+}

@@ -1,0 +1,119 @@
+//! One file per subcommand: its flags, and the library calls behind them.
+
+pub mod align;
+pub mod certs;
+pub mod data;
+pub mod eval;
+pub mod merge;
+pub mod serve;
+pub mod train;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use qtl_data::{Aspect, Dataset, Processor, Reader, ReaderOptions, Tokenizer, template};
+use qtl_model::pretrained::Blueprint;
+use qtl_train::Recipe;
+
+/// The model and recipe that serve and train both need.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// Model directory (config.json, safetensors, tokenizer)
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Recipe file; both sides need the same one [default: the recipe that a merged model carries]
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Change one field of the recipe, for example --set train.lr=1e-4
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl ModelArgs {
+    /// The recipe, with its overrides.
+    pub fn recipe(&self) -> Result<Recipe> {
+        match &self.recipe {
+            Some(path) => Ok(Recipe::load(path, &self.set)?),
+            None if self.set.is_empty() => Ok(qtl_train::merge::recipe_of(&self.model)?),
+            None => bail!("--set changes a recipe file: give --recipe FILE as well"),
+        }
+    }
+
+    /// What it takes to build a half of the model.
+    pub fn blueprint(&self, recipe: &Recipe) -> Result<Blueprint> {
+        blueprint(&self.model, recipe)
+    }
+}
+
+/// What it takes to build a half of the model in `dir` under `recipe`.
+pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
+    let (image, text) = (recipe.quantizer.image.clone(), recipe.quantizer.text.clone());
+    Ok(Blueprint::read(dir, image, text, recipe.seed)?)
+}
+
+/// What a client needs beside the model: tokenizer, picture processor.
+pub struct Companions {
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The picture processor.
+    pub processor: Processor,
+}
+
+impl Companions {
+    /// Reads `tokenizer.json` and `preprocessor_config.json`; a model without the latter gets SigLIP's processor for its
+    /// picture size.
+    pub fn open(blueprint: &Blueprint) -> Result<Self> {
+        let dir = &blueprint.dir;
+        let tokenizer = Tokenizer::open(dir)?;
+        let config = dir.join("preprocessor_config.json");
+        let processor = if config.is_file() {
+            Processor::open(&config)?
+        } else {
+            Processor::siglip(blueprint.config.vision.image_size)
+        };
+        if processor.side() != blueprint.config.vision.image_size {
+            bail!(
+                "{}: pictures come out {} pixels wide, the vision tower takes {}; use the tower's own preprocessor_config.json",
+                config.display(),
+                processor.side(),
+                blueprint.config.vision.image_size
+            );
+        }
+        Ok(Self { tokenizer, processor })
+    }
+}
+
+/// How pictures that are not square are treated.
+pub fn aspect(recipe: &Recipe) -> Result<Aspect> {
+    match recipe.data.aspect.as_str() {
+        "square" => Ok(Aspect::Square),
+        "pad" => Ok(Aspect::Pad),
+        other => bail!("data.aspect = {other:?}: expected \"square\" or \"pad\""),
+    }
+}
+
+/// The training data as the recipe wants it read.
+pub fn reader(recipe: &Recipe, blueprint: &Blueprint, data: &Path, images: &Path) -> Result<Arc<Reader>> {
+    let companions = Companions::open(blueprint)?;
+    let template = template::named(&recipe.data.template)?;
+    let dataset = Dataset::open(data, images, recipe.data.strictness())
+        .with_context(|| format!("cannot use the data set {}", data.display()))?;
+    let options = ReaderOptions {
+        aspect: aspect(recipe)?,
+        turns: recipe.data.turns(),
+        max_length: recipe.data.max_length,
+        seed: recipe.seed,
+        strictness: recipe.data.strictness(),
+    };
+    Ok(Arc::new(Reader::new(dataset, template, companions.tokenizer, companions.processor, options)?))
+}
+
+/// A name that no other run has: seconds since 1970 and the process.
+pub fn run_name(recipe: &Recipe) -> String {
+    let seconds = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos());
+    let name: String = recipe.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("{name}-{seconds:x}-{}", std::process::id())
+}

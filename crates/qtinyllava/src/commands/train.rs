@@ -1,0 +1,185 @@
+//! `train`: the client's half, or both halves in one process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use qtl_model::Device;
+use qtl_train::client::{Client, Ended, Event};
+use qtl_train::metrics::StepRecord;
+use qtl_train::{Recipe, ServerWork, metrics};
+use qtl_wire::certs::{Role, check_kit};
+use qtl_wire::grpc::{ClientOptions, ClientTls, GrpcClient};
+use qtl_wire::{Exchange, LocalLink};
+
+use super::ModelArgs;
+use crate::progress::{Progress, bytes};
+
+/// How long a stopping client waits for its server.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Train from the client's side (or both sides in one process with --local)
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  qtinyllava train --model base --recipe r.toml --run runs/client --connect gpu.example.org:7443 --tls certs/client \\
+                   --data data/train/llava.json
+  qtinyllava train --local --model base --recipe r.toml --run runs/local --data data/train/llava.json
+Started again with the same flags it resumes from the newest step that both sides have saved. Ctrl-C saves first.")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// LLaVA's JSON file
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Folder that the JSON's picture paths start from [default: the JSON file's folder]
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Directory of the run: checkpoints, metrics.jsonl, TensorBoard files
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// The server's address
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "local", requires = "tls")]
+    connect: Option<String>,
+    /// The client's kit from `qtinyllava certs`
+    #[arg(long, value_name = "DIR")]
+    tls: Option<PathBuf>,
+    /// Both halves in this process, through the same step code, without a network
+    #[arg(long, conflicts_with_all = ["connect", "tls"])]
+    local: bool,
+}
+
+/// Trains to the end or to the next Ctrl-C.
+pub fn run(args: &Args) -> Result<()> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let late = Arc::clone(&cancel);
+    let stop = crate::signal::on_interrupt("both sides save their state first", move || {
+        // A server that is not there cannot save: do not wait for it for ever.
+        let late = Arc::clone(&late);
+        std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE);
+            late.store(true, Ordering::Relaxed);
+        });
+    })?;
+    let recipe = args.model.recipe()?;
+    let blueprint = args.model.blueprint(&recipe)?;
+    let images = args.images.clone().or_else(|| args.data.parent().map(Path::to_owned)).unwrap_or_default();
+    let source = super::reader(&recipe, &blueprint, &args.data, &images)?;
+    if source.skipped().total() > 0 {
+        eprintln!("warning: {}", source.skipped());
+    }
+    let mut client = Client::open(
+        recipe.clone(),
+        &blueprint,
+        source,
+        &args.run,
+        &super::run_name(&recipe),
+        Device::default(),
+    )?;
+    std::fs::write(args.run.join("recipe.toml"), recipe.to_toml())?;
+    let mut link: Box<dyn Exchange> = match (&args.connect, &args.tls) {
+        (Some(address), Some(tls)) => Box::new(connect(address, tls, &cancel)?),
+        _ => {
+            let server = ServerWork::open(recipe.clone(), &blueprint, Some(&args.run.join("server")), Device::default())?;
+            Box::new(LocalLink::local(server))
+        }
+    };
+    let ended = watched(&mut client, link.as_mut(), &stop, &recipe)?;
+    write_wire(&args.run, link.as_ref())?;
+    match ended {
+        Ended::Finished => eprintln!("finished; metrics and checkpoints are in {}", args.run.display()),
+        Ended::Stopped { step } => {
+            eprintln!("stopped at step {step}; the same command resumes from there");
+        }
+    }
+    Ok(())
+}
+
+/// A connection to a server, after a look at our own certificate.
+pub fn connect(address: &str, tls: &Path, cancel: &Arc<AtomicBool>) -> Result<GrpcClient> {
+    check_kit(tls, Role::Client, std::time::SystemTime::now())?;
+    let mut options = ClientOptions::new(address, ClientTls::from_kit(tls)?);
+    options.cancel = Arc::clone(cancel);
+    Ok(GrpcClient::connect(options)?)
+}
+
+fn watched(client: &mut Client, link: &mut dyn Exchange, stop: &AtomicBool, recipe: &Recipe) -> Result<Ended> {
+    let mut view = View::new(client.steps(), &recipe.name);
+    Ok(client.train(link, stop, &mut |event| view.show(event))?)
+}
+
+/// What the run looks like while it goes on.
+struct View {
+    bar: Progress,
+    name: String,
+    recent: Vec<StepRecord>,
+    since: Instant,
+}
+
+impl View {
+    fn new(steps: u64, name: &str) -> Self {
+        Self { bar: Progress::new("train", steps), name: name.to_owned(), recent: Vec::new(), since: Instant::now() }
+    }
+
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::Calibrating { done, of } if done == of => self.bar.say(&format!("calibrated on {of} batches")),
+            Event::Calibrating { .. } | Event::Saved { .. } => {}
+            Event::Started { step: 0, of } => self.bar.say(&format!("{}: {of} steps", self.name)),
+            Event::Started { step, of } => self.bar.say(&format!("{}: resuming at step {step} of {of}", self.name)),
+            Event::Rewound { to } => self.bar.say(&format!("the server was restarted: both sides go on from step {to}")),
+            Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped}")),
+            Event::Step(record) => self.step(record),
+        }
+    }
+
+    fn step(&mut self, record: &StepRecord) {
+        if self.recent.len() == 20 {
+            self.recent.remove(0);
+        } else if self.recent.is_empty() {
+            self.since = Instant::now();
+        }
+        self.recent.push((*record).clone());
+        let n = self.recent.len() as f64;
+        let mean = |field: fn(&StepRecord) -> f64| self.recent.iter().map(field).sum::<f64>() / n;
+        let seconds = mean(|r| r.compute + r.coding + r.waiting).max(1e-9);
+        let message = format!(
+            "loss {:.3} {:.0} samples/s up {}/s down {}/s distinct {:.0}/1000 still {}",
+            mean(|r| r.loss),
+            mean(|r| r.samples as f64) / seconds,
+            bytes(mean(|r| r.bytes_up as f64) / seconds),
+            bytes(mean(|r| r.bytes_down as f64) / seconds),
+            record.distinct_per_1000,
+            record.constant_channels,
+        );
+        self.bar.at(record.step + 1, &message);
+    }
+}
+
+/// What crossed, by kind of message and part, as `wire.json` in the run directory.
+fn write_wire(run: &Path, link: &dyn Exchange) -> Result<()> {
+    let meter = link.meter();
+    let direction = |mut d: qtl_wire::meter::Direction| {
+        let kinds = qtl_wire::meter::Kind::ALL.iter().map(|kind| {
+            let t = *d.of(*kind);
+            let tally = serde_json::json!({
+                "messages": t.messages, "bytes": t.bytes, "image": t.image, "text": t.text,
+                "targets": t.targets, "framing": t.framing,
+            });
+            (format!("{kind:?}").to_lowercase(), tally)
+        });
+        kinds.collect::<serde_json::Map<_, _>>()
+    };
+    let wire = serde_json::json!({
+        "up": direction(meter.up),
+        "down": direction(meter.down),
+        "socket_sent": meter.socket_sent,
+        "socket_received": meter.socket_received,
+        "connections": meter.connections,
+        "waiting_seconds": meter.waiting_seconds,
+    });
+    metrics::write_json(&run.join("wire.json"), &wire)?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! `demo`: the whole story on this machine. Scenes, certificates, a server and a client as processes of their own over
+//! mutual TLS on loopback, evaluation, report.
+
+mod base;
+mod children;
+mod summary;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use qtl_data::scenes::{Made, Plan, Split, TEST_SEED, TRAIN_SEED};
+use qtl_model::weights::SaveType;
+use qtl_train::merge::merge;
+use qtl_train::{Recipe, metrics};
+
+use crate::commands::{certs, data, eval};
+
+/// The recipe that the demo runs, also to be found in `recipes/`.
+const RECIPE: &str = include_str!("../../../../recipes/demo.toml");
+/// Says that a directory is a demo's and may be written over by the next one.
+const MARKER: &str = "demo.json";
+
+/// Generate pictures, train split over loopback TLS, evaluate, and write a report
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  qtinyllava demo                                              into runs/demo; open runs/demo/report.html
+  qtinyllava demo --out runs/none --set quantizer.image={kind='none'} --set quantizer.text={kind='none'}
+Interrupted with Ctrl-C, the same command resumes. A finished demo is started anew.")]
+pub struct Args {
+    /// Directory to write
+    #[arg(long, value_name = "DIR", default_value = "runs/demo")]
+    out: PathBuf,
+    /// Change one field of the demo's recipe
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// Training scenes (seed 101)
+    #[arg(long, default_value_t = 4000)]
+    train_scenes: u64,
+    /// Test scenes (seed 102)
+    #[arg(long, default_value_t = 400)]
+    test_scenes: u64,
+}
+
+/// Runs or resumes the demo.
+pub fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let recipe = Recipe::parse(RECIPE, &args.set, Path::new("recipes/demo.toml"))?;
+    let out = &args.out;
+    let spent = prepare(out, &recipe)?;
+    let (base, kits) = (out.join("base"), out.join("certs"));
+    base::write(&base)?;
+    fs::write(out.join("recipe.toml"), recipe.to_toml())?;
+    scenes(Split::Train, &out.join("train"), TRAIN_SEED, args.train_scenes)?;
+    scenes(Split::Test, &out.join("test"), TEST_SEED, args.test_scenes)?;
+    if !kits.join("client").exists() {
+        certs::throw_away(&kits)?;
+    }
+    let trained = children::train(out)?;
+    if !trained {
+        note_time(out, &recipe, spent + start.elapsed().as_secs_f64())?;
+        bail!("interrupted; the same command goes on from the last checkpoint");
+    }
+    let checkpoint = out.join("checkpoint");
+    merge(&out.join("client"), &out.join("server"), &base, &checkpoint, SaveType::F32)?;
+    let evaluation = eval::evaluate(&checkpoint, &out.join("test"), None, 84, 32)?;
+    let wall = spent + start.elapsed().as_secs_f64();
+    let summary = summary::Summary::new(&recipe, out, &evaluation, wall)?;
+    summary.write(out, &evaluation)?;
+    println!("\n{}", evaluation.scores);
+    for table in summary.tables() {
+        println!("{table}");
+    }
+    println!("report: {}", out.join("report.html").display());
+    Ok(())
+}
+
+/// Makes the directory ready, and returns the seconds that an interrupted demo there has already taken.
+fn prepare(out: &Path, recipe: &Recipe) -> Result<f64> {
+    let marker = out.join(MARKER);
+    let text = fs::read_to_string(&marker).ok();
+    let state: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
+    let empty = !out.exists() || fs::read_dir(out).with_context(|| out.display().to_string())?.next().is_none();
+    let Some(state) = state else {
+        if !empty {
+            bail!("{} is not empty and was not written by a demo; choose another --out", out.display());
+        }
+        note_time(out, recipe, 0.0)?;
+        return Ok(0.0);
+    };
+    let same = state["recipe"] == recipe.to_toml().as_str();
+    if same && !out.join("summary.json").exists() {
+        eprintln!("resuming the demo in {}", out.display());
+        return Ok(state["seconds"].as_f64().unwrap_or(0.0));
+    }
+    fs::remove_dir_all(out).with_context(|| format!("cannot clear {}", out.display()))?;
+    note_time(out, recipe, 0.0)?;
+    Ok(0.0)
+}
+
+fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let state = serde_json::json!({ "recipe": recipe.to_toml(), "seconds": seconds });
+    metrics::write_json(&out.join(MARKER), &state).with_context(|| format!("cannot write {}", out.display()))
+}
+
+fn scenes(split: Split, dir: &Path, seed: u64, count: u64) -> Result<()> {
+    let mut plan = Plan::new(seed, count);
+    if Made::read(dir)? == Some(Made::by(split, &plan)) {
+        return Ok(());
+    }
+    plan.overwrite = true;
+    data::scenes(split == Split::Test, dir, &plan)
+}

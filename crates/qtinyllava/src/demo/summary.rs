@@ -1,0 +1,243 @@
+//! What the demo found: `summary.json`, tables for the terminal, `report.html`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use qtl_eval::Table;
+use qtl_eval::report::{self, BarChart, BarSeries, Chart, Example, Qa, Report, Series};
+use qtl_train::Recipe;
+use qtl_train::metrics::{self, StepRecord};
+use serde_json::{Value, json};
+
+use crate::commands::eval::Evaluation;
+use crate::progress::bytes;
+
+/// Sums over all steps of the run, and what surrounds them.
+pub struct Summary {
+    recipe: Recipe,
+    records: Vec<StepRecord>,
+    wire: Value,
+    scores: Value,
+    wall: f64,
+}
+
+impl Summary {
+    /// Reads what the run left in `out`.
+    pub fn new(recipe: &Recipe, out: &Path, evaluation: &Evaluation, wall: f64) -> Result<Self> {
+        let path = out.join("client/metrics.jsonl");
+        let records = metrics::read(&path).with_context(|| path.display().to_string())?;
+        let path = out.join("client/wire.json");
+        let wire = serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?)?;
+        let scores = serde_json::to_value(&evaluation.scores)?;
+        Ok(Self { recipe: recipe.clone(), records, wire, scores, wall })
+    }
+
+    fn sum(&self, field: fn(&StepRecord) -> f64) -> f64 {
+        self.records.iter().map(field).sum()
+    }
+
+    fn per_sample(&self, field: fn(&StepRecord) -> f64) -> f64 {
+        self.sum(field) / self.sum(|r| r.samples as f64).max(1.0)
+    }
+
+    fn bits(&self, bytes: fn(&StepRecord) -> f64, elements: fn(&StepRecord) -> f64) -> f64 {
+        8.0 * self.sum(bytes) / self.sum(elements).max(1.0)
+    }
+
+    fn distinct(&self) -> f64 {
+        let last = &self.records[self.records.len().saturating_sub(50)..];
+        last.iter().map(|r| r.distinct_per_1000).sum::<f64>() / last.len().max(1) as f64
+    }
+
+    fn json(&self) -> Value {
+        let score = |form: &str| self.scores.get(form).cloned().unwrap_or(Value::Null);
+        json!({
+            "wall_s": self.wall,
+            "accuracy": { "pope": score("pope"), "vqa": score("vqa"), "mme": score("mme"), "caption": score("caption") },
+            "bytes_per_sample": {
+                "up": self.per_sample(|r| r.bytes_up as f64),
+                "down": self.per_sample(|r| r.bytes_down as f64),
+                "up_16bit": self.per_sample(|r| r.up_16bit as f64),
+                "down_32bit": self.per_sample(|r| r.down_32bit as f64),
+            },
+            "bits_per_element": {
+                "image_packed": self.bits(|r| r.packed_image as f64, |r| r.elements_image as f64),
+                "image_coded": self.bits(|r| r.bytes_image as f64, |r| r.elements_image as f64),
+                "text_packed": self.bits(|r| r.packed_text as f64, |r| r.elements_text as f64),
+                "text_coded": self.bits(|r| r.bytes_text as f64, |r| r.elements_text as f64),
+                "gradient": self.bits(|r| r.bytes_gradient as f64, |r| r.elements_gradient as f64),
+            },
+            "seconds": {
+                "compute": self.sum(|r| r.compute),
+                "coding": self.sum(|r| r.coding),
+                "waiting": self.sum(|r| r.waiting),
+            },
+            "distinct_codes_per_1000": self.distinct(),
+            "socket_bytes": { "sent": self.wire["socket_sent"], "received": self.wire["socket_received"] },
+            "steps": self.records.len(),
+            "recipe": self.recipe.to_toml(),
+            "details": self.scores["details"],
+        })
+    }
+
+    /// Bytes and seconds, for the terminal and the report.
+    pub fn tables(&self) -> Vec<Table> {
+        let json = self.json();
+        let number = |path: &str| json.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        let row = |name: &str, own: &str, plain: &str| {
+            let (own, plain) = (number(own), number(plain));
+            [name.to_owned(), bytes(own), bytes(plain), format!("{:.1} %", 100.0 * (1.0 - own / plain))]
+        };
+        let mut wire = Table::new("Bytes per sample", &["direction", "measured", "uncompressed", "saved"]);
+        wire.push(row("up (features, targets, layout)", "/bytes_per_sample/up", "/bytes_per_sample/up_16bit"));
+        wire.push(row("down (gradient, loss)", "/bytes_per_sample/down", "/bytes_per_sample/down_32bit"));
+        let sum = |a: &str, b: &str| number(a) + number(b);
+        let (own, plain) = (
+            sum("/bytes_per_sample/up", "/bytes_per_sample/down"),
+            sum("/bytes_per_sample/up_16bit", "/bytes_per_sample/down_32bit"),
+        );
+        wire.push(["round trip".to_owned(), bytes(own), bytes(plain), format!("{:.1} %", 100.0 * (1.0 - own / plain))]);
+        wire.note = format!(
+            "Uncompressed: the same features as 16-bit and the same gradients as 32-bit floats, encoded for real. \
+             The sockets carried {} up and {} down in all, TLS included.",
+            bytes(number("/socket_bytes/sent")),
+            bytes(number("/socket_bytes/received"))
+        );
+        let mut bits = Table::new("Bits per element", &["stream", "packed", "entropy-coded"]);
+        for (name, stream) in [("image", "image"), ("text", "text")] {
+            let of = |kind: &str| format!("{:.3}", number(&format!("/bits_per_element/{stream}_{kind}")));
+            bits.push([name.to_owned(), of("packed"), of("coded")]);
+        }
+        bits.push(["gradient".to_owned(), String::new(), format!("{:.3}", number("/bits_per_element/gradient"))]);
+        bits.note = "Container headers, tables and scales included.".into();
+        let mut time = Table::new("Seconds", &["computing", "coding", "waiting for the wire", "wall clock in all"]);
+        let seconds = |path: &str| format!("{:.1}", number(path));
+        time.push(["/seconds/compute", "/seconds/coding", "/seconds/waiting", "/wall_s"].map(seconds));
+        time.note = format!(
+            "{:.0} different image codes per 1,000 at the end of training (near 0 would be a collapsed code).",
+            number("/distinct_codes_per_1000")
+        );
+        vec![wire, bits, time]
+    }
+
+    /// Writes `summary.json` and `report.html`.
+    pub fn write(&self, out: &Path, evaluation: &Evaluation) -> Result<()> {
+        let report = self.report(evaluation)?;
+        report::write(&report, &out.join("report.html"))?;
+        let path = out.join("summary.json");
+        metrics::write_json(&path, &self.json()).with_context(|| path.display().to_string())
+    }
+
+    fn report(&self, evaluation: &Evaluation) -> Result<Report> {
+        let mut accuracy = Table::new("Accuracy in per cent", &["question form", "measure", "score"]);
+        for form in &evaluation.scores.forms {
+            accuracy.push([form.form.to_owned(), form.measure.to_owned(), format!("{:.1}", form.percent)]);
+        }
+        accuracy.note = format!("{} questions about test scenes that training never saw.", evaluation.answers.len());
+        let mut tables = vec![accuracy];
+        tables.extend(self.tables());
+        Ok(Report {
+            title: format!("qtinyllava: {}", self.recipe.name),
+            intro: "A small vision-language model, fine-tuned in two processes over mutual TLS: the client kept pictures, \
+                    text, vision tower, connector and token embedding; the server kept the language model. Every number \
+                    here was measured in this run."
+                .into(),
+            facts: self.facts(),
+            tables,
+            charts: self.charts(),
+            bars: vec![self.bars()],
+            examples: examples(evaluation)?,
+        })
+    }
+
+    fn facts(&self) -> Vec<(String, String)> {
+        let quantizer = |spec| serde_json::to_string(spec).unwrap_or_default();
+        [
+            ("steps", self.records.len().to_string()),
+            ("samples per step", self.recipe.train.batch.to_string()),
+            ("image quantizer", quantizer(&self.recipe.quantizer.image)),
+            ("text quantizer", quantizer(&self.recipe.quantizer.text)),
+            ("gradient", format!("{:?}", self.recipe.gradient.codec)),
+            ("wall clock", format!("{:.0} s", self.wall)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        let series = |name: &str, field: fn(&StepRecord) -> f64| Series {
+            name: name.to_owned(),
+            points: self.records.iter().map(|r| (r.step as f64, field(r))).collect(),
+        };
+        let chart = |title: &str, y: &str, note: &str, series: Vec<Series>| Chart {
+            title: title.to_owned(),
+            x_label: "step".into(),
+            y_label: y.to_owned(),
+            note: note.to_owned(),
+            log_y: false,
+            smooth: 20,
+            series,
+        };
+        let up = |r: &StepRecord| r.bytes_up as f64 / r.samples.max(1) as f64;
+        let down = |r: &StepRecord| r.bytes_down as f64 / r.samples.max(1) as f64;
+        vec![
+            chart("Loss", "cross-entropy", "Mean over the supervised tokens of each batch.", vec![series("loss", |r| r.loss)]),
+            chart("Bytes per sample", "bytes", "Whole messages.", vec![series("up", up), series("down", down)]),
+            chart(
+                "Life of the code",
+                "per 1,000 rows",
+                "Different image codes per 1,000; a collapsing quantizer falls towards 0.",
+                vec![series("distinct codes", |r| r.distinct_per_1000)],
+            ),
+        ]
+    }
+
+    fn bars(&self) -> BarChart {
+        let series = |name: &str, values: [fn(&StepRecord) -> f64; 3]| BarSeries {
+            name: name.to_owned(),
+            values: values.iter().map(|field| self.per_sample(*field)).collect(),
+        };
+        BarChart {
+            title: "Where the bytes go".into(),
+            value_label: "bytes per sample".into(),
+            note: "Image and text features up, gradients down.".into(),
+            categories: ["image up", "text up", "gradient down"].map(str::to_owned).into(),
+            series: vec![
+                series(
+                    "measured",
+                    [|r| r.bytes_image as f64, |r| r.bytes_text as f64, |r| r.bytes_gradient as f64],
+                ),
+                series(
+                    "16 bit up, 32 bit down",
+                    [
+                        |r| 2.0 * r.elements_image as f64,
+                        |r| 2.0 * r.elements_text as f64,
+                        |r| 4.0 * r.elements_gradient as f64,
+                    ],
+                ),
+            ],
+        }
+    }
+}
+
+/// The first pictures with their questions, answers and truths.
+fn examples(evaluation: &Evaluation) -> Result<Vec<Example>> {
+    let credits = evaluation.suite.credits(&evaluation.answers)?;
+    let mut examples = Vec::new();
+    let mut at = 0;
+    for questions in evaluation.suite.pictures().take(8) {
+        let Some(first) = questions.first() else { continue };
+        let png = fs::read(&first.image).with_context(|| first.image.display().to_string())?;
+        let qa = questions.iter().enumerate().map(|(i, question)| Qa {
+            question: question.text.clone(),
+            answer: evaluation.answers[at + i].clone(),
+            truth: question.truth.clone(),
+            credit: Some(credits[at + i]),
+        });
+        let caption = first.image.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        examples.push(Example { caption, png, qa: qa.collect() });
+        at += questions.len();
+    }
+    Ok(examples)
+}

@@ -1,0 +1,408 @@
+//! The client's side of a run: the loop that reads batches, sends their codes, and applies what comes back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::tensor::{Tensor, TensorData};
+use qtl_data::loader::{Loader, LoaderOptions, Source};
+use qtl_data::{Example, Order, Position, Skipped};
+use qtl_model::Device;
+use qtl_model::partition::{Batch, ClientPartition, Cut};
+use qtl_model::pretrained::{Blueprint, restore_client};
+use qtl_model::quant::Accumulator;
+use qtl_model::splice::{Sample, splice};
+use qtl_model::targets;
+use qtl_wire::{Backward, Calibration, Exchange, Forward, Purpose, Reply, Standing};
+
+use crate::checkpoint::{Side, State, Store};
+use crate::error::{AnswerError, TrainError};
+use crate::measure;
+use crate::message::{decode, encode_cut, to_wire};
+use crate::metrics::{StepRecord, Writer};
+use crate::optimizer::Optimizer;
+use crate::recipe::Recipe;
+use crate::schedule;
+use crate::server::{calibration_code, facts, terms};
+
+/// What a client tells whoever watches it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Features are measured before the first step: so many batches of so many.
+    Calibrating {
+        /// Batches done.
+        done: usize,
+        /// Batches in all.
+        of: usize,
+    },
+    /// The run starts or goes on at this step, of this many.
+    Started {
+        /// Steps already applied.
+        step: u64,
+        /// Steps in all.
+        of: u64,
+    },
+    /// The server was restarted; both sides went back to this step.
+    Rewound {
+        /// Steps applied there.
+        to: u64,
+    },
+    /// A step was applied.
+    Step(Box<StepRecord>),
+    /// Samples were left out.
+    Skipped(Skipped),
+    /// Both sides hold a checkpoint of this step.
+    Saved {
+        /// The step.
+        step: u64,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All steps are done and the final weights are saved on both sides.
+    Finished,
+    /// It was asked to stop; both sides hold a checkpoint of this step.
+    Stopped {
+        /// Steps applied.
+        step: u64,
+    },
+}
+
+/// The client's partition with its data, optimizer and checkpoints.
+pub struct Client {
+    device: Device,
+    recipe: Recipe,
+    facts: BTreeMap<String, String>,
+    initial: ClientPartition,
+    partition: ClientPartition,
+    calibrate: bool,
+    optimizer: Optimizer,
+    source: Arc<dyn Source>,
+    run: String,
+    run_dir: PathBuf,
+    store: Store,
+    position: Position,
+    step: u64,
+}
+
+/// A loader and a metrics file that go on from the same step.
+struct Stream {
+    loader: Loader,
+    writer: Writer,
+}
+
+impl Client {
+    /// Loads the client's half of the model and looks for checkpoints in `run_dir`. `fresh_run` names the run if there
+    /// are none; it must be unlike any other run's name.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file.
+    pub fn open(
+        recipe: Recipe,
+        blueprint: &Blueprint,
+        source: Arc<dyn Source>,
+        run_dir: &Path,
+        fresh_run: &str,
+        device: Device,
+    ) -> Result<Self, TrainError> {
+        let loaded = blueprint.client(&device)?;
+        let store = Store::open(run_dir, recipe.train.keep).map_err(|e| TrainError::io(run_dir, e))?;
+        let run = store.run()?.unwrap_or_else(|| fresh_run.to_owned());
+        Ok(Self {
+            facts: facts(blueprint),
+            optimizer: Optimizer::new(&recipe.train, &recipe.tune),
+            calibrate: !loaded.quantizers_found && recipe.quantizer.calibration_batches > 0,
+            initial: loaded.partition.clone(),
+            partition: loaded.partition,
+            device,
+            recipe,
+            source,
+            run,
+            run_dir: run_dir.to_owned(),
+            store,
+            position: Position::default(),
+            step: 0,
+        })
+    }
+
+    /// Micro-batches in all.
+    pub fn steps(&self) -> u64 {
+        self.recipe.train.steps * self.recipe.train.accumulate
+    }
+
+    /// The client's half as it stands.
+    pub fn partition(&self) -> &ClientPartition {
+        &self.partition
+    }
+
+    /// Trains until the recipe's last step or until `stop` is set, whichever is first.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`]; what both sides have saved stays, and another call of the program resumes from there.
+    pub fn train(
+        &mut self,
+        link: &mut dyn Exchange,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(&Event),
+    ) -> Result<Ended, TrainError> {
+        let standing = Standing { run: self.run.clone(), saved: self.store.steps(), live: None };
+        let resume = link.greet(&terms(&self.recipe, &self.facts), &standing, Purpose::Train)?;
+        let mut stream = self.restore(resume.at)?;
+        let of = self.steps();
+        watch(&Event::Started { step: self.step, of });
+        loop {
+            let at_boundary = self.step.is_multiple_of(self.recipe.train.accumulate);
+            let stopping = at_boundary && stop.load(Ordering::Relaxed);
+            let reply = if self.step == of {
+                link.finish(of)?
+            } else if stopping {
+                self.save(link, &mut stream, watch)?
+            } else {
+                self.advance(link, &mut stream, watch)?
+            };
+            match reply {
+                Reply::Rewind { to } => {
+                    stream = self.restore(to)?;
+                    watch(&Event::Rewound { to });
+                }
+                Reply::Done(()) if self.step == of && !stopping => return Ok(Ended::Finished),
+                Reply::Done(()) if stopping => return Ok(Ended::Stopped { step: self.step }),
+                Reply::Done(()) => {}
+            }
+        }
+    }
+
+    /// One micro-batch, and a checkpoint where one is due.
+    fn advance(
+        &mut self,
+        link: &mut dyn Exchange,
+        stream: &mut Stream,
+        watch: &mut dyn FnMut(&Event),
+    ) -> Result<Reply<()>, TrainError> {
+        if self.step == 0
+            && self.calibrate
+            && let Reply::Rewind { to } = self.calibrate(link, watch)?
+        {
+            return Ok(Reply::Rewind { to });
+        }
+        let Some(batch) = stream.loader.next_batch()? else {
+            unreachable!("the loader was asked for batches without end");
+        };
+        if batch.skipped.total() > 0 {
+            watch(&Event::Skipped(batch.skipped));
+        }
+        let record = match self.exchange(link, &batch.examples)? {
+            Reply::Done(record) => record,
+            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+        };
+        self.position = batch.position_after;
+        stream.writer.step(&record).map_err(|e| TrainError::io(&self.run_dir, e))?;
+        watch(&Event::Step(Box::new(record)));
+        let every = self.recipe.train.save_every * self.recipe.train.accumulate;
+        if self.step.is_multiple_of(every) || self.step == self.steps() {
+            return self.save(link, stream, watch);
+        }
+        Ok(Reply::Done(()))
+    }
+
+    /// Forward, the wire, backward, and the optimizer where its step ends.
+    fn exchange(&mut self, link: &mut dyn Exchange, examples: &[Example]) -> Result<Reply<StepRecord>, TrainError> {
+        let start = Instant::now();
+        let tune = self.recipe.tune.clone();
+        let batch = self.batch(examples)?;
+        let (cut, pending) = self.partition.forward(&batch, &|name| tune.trains(name));
+        let computed = start.elapsed().as_secs_f64();
+
+        let coding = Instant::now();
+        let ((image, image_account), (text, text_account)) = encode_cut(&cut);
+        let vocab = self.partition.embed_tokens.vocab_size();
+        let targets = targets::encode(&batch.spliced.labels, vocab);
+        let targets = qtl_codec::encode(&targets, &qtl_codec::Options::default());
+        let mut coded = coding.elapsed().as_secs_f64();
+
+        let before = link.meter();
+        let waiting = Instant::now();
+        let message = Forward { step: self.step, image, text, targets, layout: to_wire(&cut.layout) };
+        let answer = match link.step(message)? {
+            Reply::Done(answer) => answer,
+            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+        };
+        let waited = waiting.elapsed().as_secs_f64();
+        if !answer.loss.is_finite() {
+            return Err(TrainError::Diverged { step: self.step, loss: answer.loss });
+        }
+        let meter = link.meter();
+
+        let coding = Instant::now();
+        let (image, text) = self
+            .gradients(&cut, &answer)
+            .map_err(|source| TrainError::Answer { step: self.step, source })?;
+        coded += coding.elapsed().as_secs_f64();
+        let mut record = StepRecord {
+            step: self.step,
+            loss: answer.loss,
+            penalty: pending.penalty(),
+            samples: examples.len() as u64,
+            tokens: answer.tokens,
+            bytes_up: meter.up.step.bytes - before.up.step.bytes,
+            bytes_down: meter.down.step.bytes - before.down.step.bytes,
+            bytes_image: image_account.total(),
+            bytes_text: text_account.total(),
+            elements_image: image_account.elements,
+            elements_text: text_account.elements,
+            bytes_gradient: (answer.image.len() + answer.text.len()) as u64,
+            elements_gradient: measure::elements(image.as_ref()) + measure::elements(Some(&text)),
+            ..StepRecord::default()
+        };
+        // What other ways of sending the same tensors would have cost. Not part of the step's own time.
+        measure::alternatives(&mut record, &cut, &pending.features(), image.as_ref(), &text);
+
+        let backward = Instant::now();
+        self.optimizer.add(pending.backward(image, text), 1.0 / self.recipe.train.accumulate as f32);
+        let (factor, _) = schedule::at(&self.recipe.train, self.step);
+        record.lr = factor * self.recipe.train.lr;
+        if schedule::ends_step(&self.recipe.train, self.step) {
+            record.gradient_norm = self.optimizer.clip();
+            let optimizer = &mut self.optimizer;
+            self.partition =
+                self.partition.clone().replace(&mut |name, value| optimizer.update(name, value, factor));
+        }
+        record.compute = computed + backward.elapsed().as_secs_f64() + answer.compute_seconds;
+        record.coding = coded + answer.coding_seconds;
+        record.waiting = (waited - answer.compute_seconds - answer.coding_seconds).max(0.0);
+        self.step += 1;
+        Ok(Reply::Done(record))
+    }
+
+    fn batch(&self, examples: &[Example]) -> Result<Batch, TrainError> {
+        let max_length = self.recipe.data.max_length;
+        Ok(batch(&self.partition, examples, max_length, &self.device)?)
+    }
+
+    fn gradients(&self, cut: &Cut, answer: &Backward) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
+        let codec = self.recipe.gradient.codec;
+        let read = |stream, bytes: &[u8], code: &qtl_codec::Code| {
+            let [want, cols] = measure::shape(code);
+            let gradient = codec.decode(&decode(stream, bytes)?, cols, &self.device)?;
+            match gradient.dims() {
+                [got, _] if got == want => Ok(gradient),
+                [got, _] => Err(AnswerError::Rows { stream, got, want }),
+            }
+        };
+        let image = match &cut.image {
+            Some(code) => Some(read("image", &answer.image, code)?),
+            None => None,
+        };
+        Ok((image, read("text", &answer.text, &cut.text)?))
+    }
+
+    /// Measures mean and deviation of the features over the run's first batches, so that both halves of the quantizers
+    /// start as plain uniform quantizers.
+    fn calibrate(&mut self, link: &mut dyn Exchange, watch: &mut dyn FnMut(&Event)) -> Result<Reply<()>, TrainError> {
+        let of = self.recipe.quantizer.calibration_batches;
+        let mut loader = self.loader(Position::default())?;
+        let (mut image, mut text) = (Accumulator::default(), Accumulator::default());
+        for done in 1..=of {
+            let Some(batch) = loader.next_batch()? else { break };
+            self.partition.calibrate(&self.batch(&batch.examples)?, &mut image, &mut text);
+            watch(&Event::Calibrating { done, of });
+        }
+        let (image, text) = (image.moments(), text.moments());
+        if let Some(moments) = &image {
+            self.partition.quantizer_image.set_moments(moments);
+        }
+        if let Some(moments) = &text {
+            self.partition.quantizer_text.set_moments(moments);
+        }
+        let container = |moments: Option<_>| moments.as_ref().map(calibration_code).unwrap_or_default();
+        Ok(link.calibrate(Calibration { image: container(image), text: container(text) })?)
+    }
+
+    /// Saves the client's half, then has the server save its own: a crash in between leaves both an older one.
+    fn save(
+        &mut self,
+        link: &mut dyn Exchange,
+        stream: &mut Stream,
+        watch: &mut dyn FnMut(&Event),
+    ) -> Result<Reply<()>, TrainError> {
+        stream.writer.flush().map_err(|e| TrainError::io(&self.run_dir, e))?;
+        let recipe = self.recipe.to_toml();
+        let state = State::new(Side::Client, &self.run, self.step, Some(self.position), recipe);
+        self.store.save(&state, &self.partition.tensors(), &self.optimizer.entries())?;
+        let reply = link.save(self.step)?;
+        if reply == Reply::Done(()) {
+            watch(&Event::Saved { step: self.step });
+        }
+        Ok(reply)
+    }
+
+    /// Goes to the checkpoint of `step`, or to the beginning.
+    fn restore(&mut self, step: u64) -> Result<Stream, TrainError> {
+        self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
+        self.partition = self.initial.clone();
+        self.position = Position::default();
+        if step > 0 {
+            let state = self.store.state(step, Side::Client, &self.run)?;
+            self.position = state.position.unwrap_or_default();
+            self.partition = restore_client(self.initial.clone(), &self.store.weights(step))?;
+            let entries = self.store.optimizer(step)?;
+            self.optimizer.restore(entries, &self.device).map_err(|name| {
+                TrainError::Halves(format!("the optimizer's checkpoint of step {step} has an entry {name} that does not belong"))
+            })?;
+        }
+        self.step = step;
+        self.store.forget_after(step).map_err(|e| TrainError::io(&self.run_dir, e))?;
+        let writer = Writer::open(&self.run_dir, step).map_err(|e| TrainError::io(&self.run_dir, e))?;
+        Ok(Stream { loader: self.loader(self.position)?, writer })
+    }
+
+    fn loader(&self, start: Position) -> Result<Loader, TrainError> {
+        let order = if self.recipe.data.group_by_length { Order::Grouped { world_size: 1 } } else { Order::Shuffle };
+        let options = LoaderOptions {
+            batch_size: self.recipe.train.batch,
+            order,
+            seed: self.recipe.seed,
+            start,
+            ahead: 2 * self.recipe.train.batch,
+            strictness: self.recipe.data.strictness(),
+            ..LoaderOptions::default()
+        };
+        Ok(Loader::new(Arc::clone(&self.source), options)?)
+    }
+}
+
+/// Examples as the client's partition takes them.
+///
+/// # Errors
+///
+/// [`qtl_model::splice::SpliceError`] if a sample shows more pictures than it has.
+pub fn batch(
+    partition: &ClientPartition,
+    examples: &[Example],
+    max_length: usize,
+    device: &Device,
+) -> Result<Batch, qtl_model::splice::SpliceError> {
+    let mut pixels = Vec::new();
+    let mut samples = Vec::with_capacity(examples.len());
+    let mut pictures = 0;
+    let mut side = 0;
+    for example in examples {
+        let first = pictures;
+        if let Some(picture) = &example.pixels {
+            pixels.extend_from_slice(&picture.data);
+            side = picture.side;
+            pictures += 1;
+        }
+        samples.push(Sample { spans: &example.spans, pictures: first..pictures });
+    }
+    let spliced = splice(&samples, partition.tokens_per_picture(), max_length)?;
+    let pixels = (pictures > 0)
+        .then(|| Tensor::from_data(TensorData::new(pixels, [pictures, 3, side, side]), device));
+    Ok(Batch { pixels, spliced })
+}

@@ -1,0 +1,101 @@
+//! Everything that can end a run, each naming the file or field and the cure.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use qtl_data::DataError;
+use qtl_model::config::ConfigError;
+use qtl_model::partition::StepError;
+use qtl_model::pretrained::PretrainedError;
+use qtl_model::quant::QuantError;
+use qtl_model::splice::SpliceError;
+use qtl_wire::WireError;
+
+use crate::checkpoint::CheckpointError;
+use crate::message::ContainerError;
+use crate::recipe::RecipeError;
+
+/// Why a run ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The model's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The model's weights.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A sample's pictures and image tokens disagree.
+    #[error(transparent)]
+    Splice(#[from] SpliceError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The peer or the way to it.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The server's answer cannot be read.
+    #[error("the server's answer to step {step}: {source}")]
+    Answer {
+        /// The step.
+        step: u64,
+        /// What is wrong.
+        source: AnswerError,
+    },
+    /// Two halves that do not belong together.
+    #[error("{0}")]
+    Halves(String),
+    /// A batch that the model cannot take.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The loss is not a number any more.
+    #[error("the loss of step {step} is {loss}; the run has diverged. Resume from a checkpoint with a lower train.lr")]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// The loss.
+        loss: f64,
+    },
+    /// A file.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What can be wrong with a returned gradient.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// Its container.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// Its planes.
+    #[error(transparent)]
+    Gradient(#[from] QuantError),
+    /// It has other rows than were sent.
+    #[error("the {stream} gradient has {got} rows, {want} were sent")]
+    Rows {
+        /// `image` or `text`.
+        stream: &'static str,
+        /// Rows that came.
+        got: usize,
+        /// Rows that were sent.
+        want: usize,
+    },
+}
+
+impl TrainError {
+    /// An I/O error with the path it happened at.
+    pub fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}

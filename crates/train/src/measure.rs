@@ -1,0 +1,77 @@
+//! What the same tensors would have cost on the wire in other forms, encoded for real on the run's own features, and
+//! how alive a code is.
+
+use std::collections::HashSet;
+
+use burn::tensor::Tensor;
+use qtl_codec::{Code, Options, Plane, SymbolData};
+use qtl_model::partition::{Cut, Features};
+use qtl_model::quant::{gradient::GradientCodec, to_f16};
+
+use crate::metrics::StepRecord;
+
+/// Fills in what packing without entropy coding, 16-bit features and 32-bit gradients would have taken, and the
+/// diagnostics of the image code.
+pub fn alternatives(record: &mut StepRecord, cut: &Cut, features: &Features, image: Option<&Tensor<2>>, text: &Tensor<2>) {
+    let size = |code: &Code, entropy| qtl_codec::encode(code, &Options { entropy }).len() as u64;
+    record.packed_image = cut.image.as_ref().map_or(0, |code| size(code, false));
+    record.packed_text = size(&cut.text, false);
+    let half = |x: &Tensor<2>| size(&to_f16(x.clone()), false);
+    // Everything else in the message, targets and layout, would be the same.
+    let others = record.bytes_up - record.bytes_image - record.bytes_text;
+    record.up_16bit = others + features.image.as_ref().map_or(0, half) + half(&features.text);
+    let full = |g: &Tensor<2>| size(&GradientCodec::F32.encode(g.clone()), false);
+    record.down_32bit = record.bytes_down - record.bytes_gradient + image.map_or(0, full) + full(text);
+    if let Some((distinct, constant)) = cut.image.as_ref().and_then(liveliness) {
+        record.distinct_per_1000 = distinct;
+        record.constant_channels = constant;
+    }
+}
+
+/// Different rows per 1,000 rows, and channels that show one symbol only. `None` for a code without symbols.
+pub fn liveliness(code: &Code) -> Option<(f64, u64)> {
+    let [Plane::Symbols(plane)] = code.planes.as_slice() else {
+        return None;
+    };
+    let SymbolData::U8(symbols) = &plane.data else {
+        return None;
+    };
+    if symbols.is_empty() {
+        return None;
+    }
+    let rows: HashSet<&[u8]> = symbols.chunks_exact(plane.cols).collect();
+    let first = &symbols[..plane.cols];
+    let constant = (0..plane.cols)
+        .filter(|column| symbols.chunks_exact(plane.cols).all(|row| row[*column] == first[*column]))
+        .count();
+    Some((1000.0 * rows.len() as f64 / plane.rows as f64, constant as u64))
+}
+
+/// Rows and columns of a code's main plane.
+pub fn shape(code: &Code) -> [usize; 2] {
+    match code.planes.first() {
+        Some(Plane::Symbols(plane)) => [plane.rows, plane.cols],
+        Some(Plane::Scalars(plane)) => [plane.rows, plane.cols],
+        _ => [0, 0],
+    }
+}
+
+/// Elements of a tensor that may be absent.
+pub fn elements(x: Option<&Tensor<2>>) -> u64 {
+    x.map_or(0, |x| x.dims().iter().product::<usize>() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collapsed_code_shows() {
+        let plane = |symbols: Vec<u8>| {
+            let plane = qtl_codec::Symbols::new(4, 4, 2, SymbolData::U8(symbols)).unwrap();
+            Code::new(vec![plane.into()])
+        };
+        assert_eq!(liveliness(&plane(vec![1, 2, 1, 2, 1, 2, 1, 2])), Some((250.0, 2)));
+        assert_eq!(liveliness(&plane(vec![0, 2, 1, 2, 2, 2, 3, 2])), Some((1000.0, 1)));
+    }
+}

@@ -1,0 +1,361 @@
+//! The recipe: everything that decides what a run computes, in one TOML file without layers.
+//!
+//! Paths and addresses are not part of it: they belong to one machine and are given on its command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use qtl_data::{Strictness, Turns};
+use qtl_model::quant::{QuantError, QuantizerSpec, gradient::GradientCodec};
+use serde::{Deserialize, Serialize};
+
+use crate::tune::TuneSpec;
+
+/// One training stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What the run is called.
+    pub name: String,
+    /// Seeds shuffling, the choice of turns and fresh weights.
+    #[serde(default)]
+    pub seed: u64,
+    /// What the cut layer's features become, per modality.
+    #[serde(default)]
+    pub quantizer: Quantizers,
+    /// How the gradient travels back.
+    #[serde(default)]
+    pub gradient: GradientSpec,
+    /// How samples become token sequences.
+    pub data: DataSpec,
+    /// Steps, batch, learning rate.
+    pub train: TrainSpec,
+    /// What is trained.
+    #[serde(default)]
+    pub tune: TuneSpec,
+}
+
+/// One quantizer per modality.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quantizers {
+    /// For image tokens.
+    pub image: QuantizerSpec,
+    /// For text tokens.
+    pub text: QuantizerSpec,
+    /// Batches of the calibration pass before the first step of a fresh run; 0 leaves the fresh projections
+    /// as they are.
+    pub calibration_batches: usize,
+}
+
+impl Default for Quantizers {
+    fn default() -> Self {
+        Self { image: QuantizerSpec::None, text: QuantizerSpec::None, calibration_batches: 16 }
+    }
+}
+
+/// The returned gradient.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GradientSpec {
+    /// Its precision.
+    pub codec: GradientCodec,
+}
+
+/// How samples become token sequences.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// Name of the conversation template.
+    pub template: String,
+    /// How the turns of a sample are laid out.
+    #[serde(default)]
+    pub turns: TurnsSpec,
+    /// With `independent` turns: how many of a sample's turns each step sees; 0 for all.
+    #[serde(default)]
+    pub per_sample: usize,
+    /// With `independent` turns: draw only turns whose question starts with one of these, where there are any.
+    #[serde(default)]
+    pub only: Vec<String>,
+    /// Sequences are cut at this many tokens, picture included.
+    pub max_length: usize,
+    /// Group samples of one modality and similar length, as LLaVA's fine-tuning does.
+    #[serde(default)]
+    pub group_by_length: bool,
+    /// `square` stretches or crops as the tower's preprocessor says, `pad` pads to a square first.
+    #[serde(default = "square")]
+    pub aspect: String,
+    /// Stop at the first bad sample instead of skipping and counting it.
+    #[serde(default)]
+    pub strict: bool,
+}
+
+fn square() -> String {
+    "square".to_owned()
+}
+
+impl DataSpec {
+    /// What to do with bad samples.
+    pub fn strictness(&self) -> Strictness {
+        if self.strict { Strictness::Stop } else { Strictness::Skip }
+    }
+
+    /// How turns become spans.
+    pub fn turns(&self) -> Turns {
+        match self.turns {
+            TurnsSpec::Conversation => Turns::Conversation,
+            TurnsSpec::Independent => {
+                Turns::Independent { per_sample: self.per_sample, only: self.only.clone() }
+            }
+        }
+    }
+}
+
+/// The relation of a sample's turns to each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnsSpec {
+    /// One sequence: each turn sees those before it.
+    #[default]
+    Conversation,
+    /// Every turn sees the picture and itself only; the picture is sent once.
+    Independent,
+}
+
+/// Steps, batch, optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Optimizer steps. Not epochs: the server's schedule needs the number, and it does not see the data.
+    pub steps: u64,
+    /// Samples per micro-batch.
+    pub batch: usize,
+    /// Micro-batches per optimizer step.
+    #[serde(default = "one")]
+    pub accumulate: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Share of the steps over which the learning rate rises from zero.
+    #[serde(default)]
+    pub warmup: f64,
+    /// Decoupled weight decay of everything but biases and norms.
+    #[serde(default)]
+    pub weight_decay: f32,
+    /// AdamW's betas.
+    #[serde(default = "betas")]
+    pub betas: [f32; 2],
+    /// AdamW's epsilon.
+    #[serde(default = "epsilon")]
+    pub epsilon: f32,
+    /// Largest norm of the gradient of each half; 0 for no clipping.
+    #[serde(default = "unit")]
+    pub clip: f64,
+    /// Optimizer steps between checkpoints.
+    #[serde(default = "hundred")]
+    pub save_every: u64,
+    /// Checkpoints kept on each side (at least two, so that both sides always share one).
+    #[serde(default = "two")]
+    pub keep: usize,
+}
+
+fn one() -> u64 {
+    1
+}
+fn two() -> usize {
+    2
+}
+fn hundred() -> u64 {
+    100
+}
+fn unit() -> f64 {
+    1.0
+}
+fn betas() -> [f32; 2] {
+    [0.9, 0.999]
+}
+fn epsilon() -> f32 {
+    1e-8
+}
+
+/// What can be wrong with a recipe.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error("cannot read the recipe {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not a recipe: syntax, type, missing or unknown field.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What, where, and the nearest known field.
+        message: String,
+    },
+    /// A `--set` that is not `field=value`.
+    #[error("--set {0}: expected field=value, for example --set train.lr=1e-4")]
+    Set(String),
+    /// A value out of its range.
+    #[error("{field} = {value} is out of range: {range}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// A quantizer value out of its range.
+    #[error(transparent)]
+    Quantizer(#[from] QuantError),
+}
+
+impl Recipe {
+    /// Reads a recipe and applies `overrides` of the form `train.lr=1e-4`.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, overrides, path)
+    }
+
+    /// Like [`load`](Self::load) for a text; `path` is for the messages.
+    pub fn parse(text: &str, overrides: &[String], path: &Path) -> Result<Self, RecipeError> {
+        let fail = |message: String| RecipeError::Parse { path: path.to_owned(), message };
+        let recipe: Self = if overrides.is_empty() {
+            // Straight from the text, so that messages carry the line.
+            toml::from_str(text).map_err(|e| fail(explain(&e.to_string())))?
+        } else {
+            let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| fail(e.to_string()))?;
+            for set in overrides {
+                let (key, value) = set.split_once('=').ok_or_else(|| RecipeError::Set(set.clone()))?;
+                insert(&mut table, key.trim(), value.trim()).ok_or_else(|| RecipeError::Set(set.clone()))?;
+            }
+            toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| fail(explain(&e.to_string())))?
+        };
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as TOML, every default written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a recipe is plain data that TOML can hold")
+    }
+
+    /// Every field that both sides must agree on, flattened to `section.field`. The data section is left
+    /// out: what the client does with its files is its own affair.
+    pub fn terms(&self) -> BTreeMap<String, String> {
+        let value = toml::Value::try_from(self).expect("a recipe is plain data that TOML can hold");
+        let mut fields = BTreeMap::new();
+        flatten("", &value, &mut fields);
+        fields.retain(|key, _| !key.starts_with("data.") && key != "name");
+        fields
+    }
+
+    fn check(&self) -> Result<(), RecipeError> {
+        self.quantizer.image.check()?;
+        self.quantizer.text.check()?;
+        let t = &self.train;
+        let rules = [
+            ("train.steps", t.steps.to_string(), "1 or more", t.steps >= 1),
+            ("train.batch", t.batch.to_string(), "1 or more", t.batch >= 1),
+            ("train.accumulate", t.accumulate.to_string(), "1 or more", t.accumulate >= 1),
+            ("train.save_every", t.save_every.to_string(), "1 or more", t.save_every >= 1),
+            ("train.keep", t.keep.to_string(), "2 or more", t.keep >= 2),
+            ("train.lr", t.lr.to_string(), "a number above 0", t.lr.is_finite() && t.lr > 0.0),
+            ("train.warmup", t.warmup.to_string(), "0 to 1", (0.0..=1.0).contains(&t.warmup)),
+            ("train.clip", t.clip.to_string(), "0 or more", t.clip.is_finite() && t.clip >= 0.0),
+            ("data.max_length", self.data.max_length.to_string(), "1 or more", self.data.max_length >= 1),
+        ];
+        match rules.into_iter().find(|rule| !rule.3) {
+            Some((field, value, range, _)) => Err(RecipeError::Range { field, value, range }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Sets `a.b.c` in a table; the value is TOML if it parses as such, otherwise text.
+fn insert(table: &mut toml::Table, key: &str, value: &str) -> Option<()> {
+    let (parents, last) = match key.rsplit_once('.') {
+        Some((parents, last)) => (parents.split('.').collect(), last),
+        None => (Vec::new(), key),
+    };
+    let mut at = table;
+    for parent in parents {
+        at = at.entry(parent).or_insert_with(|| toml::Value::Table(toml::Table::new())).as_table_mut()?;
+    }
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    at.insert(last.to_owned(), parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())));
+    Some(())
+}
+
+fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&key, value, into);
+            }
+        }
+        other => {
+            into.insert(prefix.to_owned(), other.to_string());
+        }
+    }
+}
+
+/// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`".
+fn explain(message: &str) -> String {
+    let Some((_, rest)) = message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `")) else {
+        return message.to_owned();
+    };
+    let mut names = rest.split('`').step_by(2);
+    let Some(unknown) = names.next() else {
+        return message.to_owned();
+    };
+    match names.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))) {
+        Some(nearest) => format!("{}\ndid you mean `{nearest}` instead of `{unknown}`?", message.trim_end()),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "name = 'x'\n[data]\ntemplate = 'qa'\nmax_length = 64\n[train]\nsteps = 10\nbatch = 8\nlr = 1e-3\n";
+
+    fn parse(text: &str, sets: &[&str]) -> Result<Recipe, RecipeError> {
+        let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+        Recipe::parse(text, &sets, Path::new("r.toml"))
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_nearest_neighbour() {
+        let error = parse(&MINIMAL.replace("lr =", "lrr ="), &[]).unwrap_err().to_string();
+        assert!(error.contains("r.toml") && error.contains("`lrr`") && error.contains("did you mean `lr`"), "{error}");
+        let error = parse(MINIMAL, &["train.bach=4"]).unwrap_err().to_string();
+        assert!(error.contains("did you mean `batch`"), "{error}");
+    }
+
+    #[test]
+    fn overrides_are_typed_and_ranges_are_checked() {
+        let recipe = parse(MINIMAL, &["train.lr=1e-4", "quantizer.image={kind='fsq', levels=4}", "name=other"]).unwrap();
+        assert_eq!((recipe.train.lr, recipe.name.as_str()), (1e-4, "other"));
+        assert!(matches!(recipe.quantizer.image, QuantizerSpec::Fsq { levels: 4, .. }));
+        let error = parse(MINIMAL, &["quantizer.text={kind='fsq', levels=1}"]).unwrap_err().to_string();
+        assert!(error.contains("levels = 1"), "{error}");
+        assert!(matches!(parse(MINIMAL, &["train.batch=0"]), Err(RecipeError::Range { field: "train.batch", .. })));
+        assert!(matches!(parse(MINIMAL, &["train.batch"]), Err(RecipeError::Set(_))));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_the_data_section_stays_home() {
+        let recipe = parse(MINIMAL, &[]).unwrap();
+        assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe);
+        let terms = recipe.terms();
+        assert_eq!(terms["train.lr"], "0.001");
+        assert!(terms.keys().all(|key| !key.starts_with("data.")));
+    }
+}

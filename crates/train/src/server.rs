@@ -1,0 +1,287 @@
+//! The server's side of a run: what a session asks for, done on the server's partition.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use qtl_codec::{Code, Options, Plane, ScalarData};
+use qtl_model::Device;
+use qtl_model::llm::Cache;
+use qtl_model::partition::{ServerPartition, StepError};
+use qtl_model::pretrained::{Blueprint, restore_server};
+use qtl_model::quant::Moments;
+use qtl_wire::{Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError};
+
+use crate::checkpoint::{Side, State, Store};
+use crate::error::TrainError;
+use crate::message::{ContainerError, decode, decode_cut};
+use crate::optimizer::Optimizer;
+use crate::recipe::Recipe;
+use crate::schedule;
+
+/// The server's partition with its optimizer and checkpoints.
+pub struct ServerWork {
+    device: Device,
+    recipe: Recipe,
+    facts: BTreeMap<String, String>,
+    /// The weights that step 0 starts from; shares memory with `partition` until the first step.
+    initial: ServerPartition,
+    partition: ServerPartition,
+    optimizer: Optimizer,
+    store: Option<Store>,
+    run: String,
+    applied: Option<u64>,
+    cache: Option<Cache>,
+    observer: Box<dyn FnMut(&Event) + Send>,
+}
+
+/// What a server tells whoever watches it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A client began or resumed a run at this step.
+    Resumed {
+        /// Steps already applied.
+        step: u64,
+    },
+    /// A step was applied.
+    Step {
+        /// Its number.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// Its step.
+        step: u64,
+    },
+    /// The run is over.
+    Finished {
+        /// Its last step.
+        step: u64,
+    },
+}
+
+impl ServerWork {
+    /// Loads the server's half of the model. `run_dir` holds the run's checkpoints; without one (generation from a
+    /// finished model) nothing can be saved.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file.
+    pub fn open(recipe: Recipe, blueprint: &Blueprint, run_dir: Option<&Path>, device: Device) -> Result<Self, TrainError> {
+        let partition = blueprint.server(&device)?.partition;
+        let store = match run_dir {
+            Some(dir) => Some(Store::open(dir, recipe.train.keep).map_err(|source| TrainError::io(dir, source))?),
+            None => None,
+        };
+        let run = match &store {
+            Some(store) => store.run()?.unwrap_or_default(),
+            None => String::new(),
+        };
+        Ok(Self {
+            facts: facts(blueprint),
+            optimizer: Optimizer::new(&recipe.train, &recipe.tune),
+            initial: partition.clone(),
+            partition,
+            device,
+            recipe,
+            store,
+            run,
+            applied: None,
+            cache: None,
+            observer: Box::new(|_| {}),
+        })
+    }
+
+    /// Who is told what happens.
+    pub fn watch(&mut self, observer: impl FnMut(&Event) + Send + 'static) {
+        self.observer = Box::new(observer);
+    }
+
+    fn store(&self) -> Result<&Store, WorkError> {
+        self.store.as_ref().ok_or_else(|| {
+            WorkError::Failed("this server was started without a run directory and cannot train; start it with --run DIR".into())
+        })
+    }
+
+    fn write(&self, step: u64) -> Result<(), WorkError> {
+        let store = self.store()?;
+        if store.steps().contains(&step) {
+            return Ok(());
+        }
+        let state = State::new(Side::Server, &self.run, step, None, self.recipe.to_toml());
+        store.save(&state, &self.partition.tensors(), &self.optimizer.entries()).map_err(failed)
+    }
+
+    fn apply(&mut self, step: u64) {
+        let (schedule, _) = schedule::at(&self.recipe.train, step);
+        self.optimizer.clip();
+        let optimizer = &mut self.optimizer;
+        self.partition = self.partition.clone().replace(&mut |name, value| optimizer.update(name, value, schedule));
+    }
+}
+
+/// What both sides read from the model's configuration and must agree on.
+pub fn facts(blueprint: &Blueprint) -> BTreeMap<String, String> {
+    let text = &blueprint.config.text;
+    [
+        ("checkpoint.hidden_size", text.hidden_size),
+        ("checkpoint.num_hidden_layers", text.layers),
+        ("checkpoint.vocab_size", text.vocab_size),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_string()))
+    .into()
+}
+
+/// Recipe and configuration as the greeting compares them.
+pub fn terms(recipe: &Recipe, facts: &BTreeMap<String, String>) -> Terms {
+    let mut fields = recipe.terms();
+    fields.extend(facts.clone());
+    Terms { fields }
+}
+
+impl Work for ServerWork {
+    fn terms(&self) -> Terms {
+        terms(&self.recipe, &self.facts)
+    }
+
+    fn standing(&self) -> Standing {
+        let saved = self.store.as_ref().map(Store::steps).unwrap_or_default();
+        Standing { run: self.run.clone(), saved, live: self.applied }
+    }
+
+    fn begin(&mut self, run: &str) -> Result<(), WorkError> {
+        self.run = run.to_owned();
+        Ok(())
+    }
+
+    fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
+        let image = moments(&c.image)?;
+        let text = moments(&c.text)?;
+        if let Some(image) = image {
+            self.partition.quantizer_image.calibrate(&image);
+        }
+        if let Some(text) = text {
+            self.partition.quantizer_text.calibrate(&text);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
+        let start = Instant::now();
+        let cut = decode_cut(&f.image, &f.text, &f.layout).map_err(invalid)?;
+        let targets = decode("targets", &f.targets).map_err(invalid)?;
+        let decoded = start.elapsed();
+        let tune = &self.recipe.tune;
+        let step = self.partition.step(&cut, &targets, &|name| tune.trains(name), &self.device).map_err(invalid)?;
+        let weight = 1.0 / self.recipe.train.accumulate as f32;
+        self.optimizer.add(step.parameters, weight);
+        if schedule::ends_step(&self.recipe.train, f.step) {
+            self.apply(f.step);
+        }
+        let computed = start.elapsed();
+        let codec = self.recipe.gradient.codec;
+        let container = |g| qtl_codec::encode(&codec.encode(g), &Options::default());
+        let image = step.image.map(container).unwrap_or_default();
+        let text = container(step.text);
+        self.applied = Some(f.step + 1);
+        (self.observer)(&Event::Step { step: f.step, loss: step.loss });
+        Ok(Backward {
+            step: f.step,
+            loss: step.loss,
+            tokens: step.tokens as u64,
+            image,
+            text,
+            compute_seconds: (computed - decoded).as_secs_f64(),
+            coding_seconds: (decoded + (start.elapsed() - computed)).as_secs_f64(),
+        })
+    }
+
+    fn save(&mut self, step: u64) -> Result<(), WorkError> {
+        self.write(step)?;
+        (self.observer)(&Event::Saved { step });
+        Ok(())
+    }
+
+    fn restore(&mut self, step: u64) -> Result<(), WorkError> {
+        self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
+        self.partition = self.initial.clone();
+        if step > 0 {
+            let store = self.store()?;
+            store.state(step, Side::Server, &self.run).map_err(failed)?;
+            let entries = store.optimizer(step).map_err(failed)?;
+            self.partition = restore_server(self.initial.clone(), &store.weights(step)).map_err(failed)?;
+            let unknown = |name| WorkError::Failed(format!("the optimizer's checkpoint has an entry {name} that does not belong"));
+            self.optimizer.restore(entries, &self.device).map_err(unknown)?;
+        }
+        if let Some(store) = &self.store {
+            store.forget_after(step).map_err(failed)?;
+        }
+        self.applied = Some(step);
+        (self.observer)(&Event::Resumed { step });
+        Ok(())
+    }
+
+    fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
+        self.cache = None;
+        let cut = decode_cut(&p.image, &p.text, &p.layout).map_err(invalid)?;
+        let (ids, cache) = self.partition.prefill(&cut, &self.device).map_err(invalid)?;
+        self.cache = Some(cache);
+        Ok(Tokens { ids })
+    }
+
+    fn next(&mut self, r: Rows) -> Result<Tokens, WorkError> {
+        let cache = self.cache.as_mut().ok_or_else(|| WorkError::Invalid("no generation is open".into()))?;
+        let code = decode("text", &r.text).map_err(invalid)?;
+        let keep: Vec<usize> = r.keep.iter().map(|k| *k as usize).collect();
+        let ids = self.partition.next(cache, &keep, &code, &self.device).map_err(invalid)?;
+        Ok(Tokens { ids })
+    }
+
+    fn close(&mut self) {
+        self.cache = None;
+    }
+
+    fn finish(&mut self, step: u64) -> Result<(), WorkError> {
+        self.write(step)?;
+        (self.observer)(&Event::Finished { step });
+        Ok(())
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> WorkError {
+    WorkError::Failed(error.to_string())
+}
+
+/// Errors that the peer's message causes.
+trait PeerFault: std::fmt::Display {}
+impl PeerFault for ContainerError {}
+impl PeerFault for StepError {}
+
+fn invalid(error: impl PeerFault) -> WorkError {
+    WorkError::Invalid(error.to_string())
+}
+
+/// Means and deviations as one container: two rows.
+pub fn calibration_code(moments: &Moments) -> Vec<u8> {
+    let values: Vec<f32> = moments.mean.iter().chain(&moments.std).copied().collect();
+    let plane = qtl_codec::Scalars::new(2, moments.mean.len(), ScalarData::F32(values))
+        .expect("a mean and a deviation per channel are two rows");
+    qtl_codec::encode(&Code::new(vec![plane.into()]), &Options::default())
+}
+
+fn moments(bytes: &[u8]) -> Result<Option<Moments>, WorkError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let code = decode("calibration", bytes).map_err(invalid)?;
+    match code.planes.as_slice() {
+        [Plane::Scalars(plane)] if plane.rows == 2 => {
+            let values = plane.to_f32();
+            let (mean, std) = values.split_at(plane.cols);
+            Ok(Some(Moments { mean: mean.to_vec(), std: std.to_vec() }))
+        }
+        _ => Err(WorkError::Invalid("a calibration is two rows of numbers, means and deviations".into())),
+    }
+}
