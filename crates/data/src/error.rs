@@ -171,6 +171,8 @@ pub enum Fault {
     TagWithoutImage,
     /// A picture, but no `<image>` placeholder: it would not be looked at.
     ImageWithoutTag,
+    /// The tokenizer has no token for a word.
+    UnknownWord,
     /// No token would be supervised.
     NoLabels,
 }
@@ -193,6 +195,9 @@ impl Fault {
             Self::TooManyTags => "an entry has one picture: keep `<image>` in one question only",
             Self::TagWithoutImage => "add the picture, or take `<image>` out of the text",
             Self::ImageWithoutTag => "put `<image>` into the first question, or remove the picture",
+            Self::UnknownWord => {
+                "keep to the tokenizer's vocabulary, or use one with an unknown token"
+            }
             Self::NoLabels => {
                 "keep the template's separator, end-of-turn and unknown-token texts out of the messages, and answers \
                  within the length limit"
@@ -213,6 +218,7 @@ impl fmt::Display for Fault {
             Self::TooManyTags => "more <image> tags than pictures",
             Self::TagWithoutImage => "<image> tag without a picture",
             Self::ImageWithoutTag => "picture without an <image> tag",
+            Self::UnknownWord => "word outside the vocabulary",
             Self::NoLabels => "nothing to learn",
         })
     }

@@ -37,7 +37,7 @@ pub struct TokenSpan {
 pub struct Example {
     /// The entry's id.
     pub id: String,
-    /// The picture; `None` for text only.
+    /// The picture; `None` for text only (the reference sends zeros along, which nothing looks at).
     pub pixels: Option<Pixels>,
     /// The token ids, branch 0 first.
     pub spans: Vec<TokenSpan>,
@@ -96,8 +96,11 @@ pub fn spans(
         Turns::Independent { per_sample, only } => {
             let mut spans = prefix(tokenizer, pictured);
             let room = max_length.saturating_sub(spans.iter().map(|s| s.ids.len()).sum());
-            for (branch, &i) in (1..).zip(&draw(turns, *per_sample, only, key)) {
-                spans.push(span(branch, template.turn(&turns[i], tokenizer)?, room));
+            for i in draw(turns, *per_sample, only, key) {
+                let branch = spans.last().map_or(1, |last| last.branch + 1);
+                let span = span(branch, template.turn(&turns[i], tokenizer)?, room);
+                // A layout has no empty spans.
+                spans.extend((!span.ids.is_empty()).then_some(span));
             }
             Ok(spans)
         }

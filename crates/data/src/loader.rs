@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::error::{DataError, Skipped, Strictness};
+use crate::error::{DataError, EntryError, Skipped, Strictness};
 use crate::example::Example;
 use crate::sampler::{Order, Orders, Position};
 
@@ -206,21 +206,26 @@ impl Loader {
     }
 
     /// Waits for the next sample; the inner error is a sample to be skipped.
-    fn next_example(
-        &mut self,
-    ) -> Result<Result<Example, Box<crate::error::EntryError>>, DataError> {
+    fn next_example(&mut self) -> Result<Result<Example, Box<EntryError>>, DataError> {
         self.read_ahead();
-        let next = self.pending.pop_front();
         self.at.index += 1;
-        let position = next.as_ref().map_or(self.at, |p| p.position);
-        let index = next.as_ref().map_or(0, |p| p.index);
-        match next.and_then(|p| p.answer.recv().ok()) {
-            Some(Ok(example)) => Ok(Ok(example)),
-            Some(Err(DataError::Entry(error))) if self.options.strictness == Strictness::Skip => {
+        let Some(Pending {
+            position,
+            index,
+            answer,
+        }) = self.pending.pop_front()
+        else {
+            // Cannot happen: the constructor makes sure of it.
+            let (name, value, cure) = ("ahead", "0".to_owned(), "give at least 1");
+            return Err(DataError::Setting { name, value, cure });
+        };
+        match answer.recv() {
+            Ok(Ok(example)) => Ok(Ok(example)),
+            Ok(Err(DataError::Entry(error))) if self.options.strictness == Strictness::Skip => {
                 Ok(Err(error))
             }
-            Some(Err(error)) => Err(error),
-            None => Err(DataError::ReaderDied {
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(DataError::ReaderDied {
                 index,
                 epoch: position.epoch,
             }),

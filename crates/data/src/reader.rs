@@ -1,7 +1,9 @@
 //! From an entry of a dataset to an [`Example`].
 
+use std::path::Path;
+
 use crate::error::{DataError, Fault, Skipped, Strictness};
-use crate::example::{DrawKey, Example, IGNORED, Turns, spans};
+use crate::example::{DrawKey, Example, IGNORED, Pixels, TokenSpan, Turns, spans};
 use crate::image::{self, ImageFault};
 use crate::llava::{Dataset, Entry};
 use crate::loader::Source;
@@ -133,63 +135,74 @@ impl Source for Reader {
 
     fn read(&self, index: usize, epoch: u64) -> Result<Example, DataError> {
         let entry = &self.dataset.entries()[self.usable[index]];
+        let spans = self.spans(entry, epoch)?;
+        let pixels = entry
+            .image
+            .as_deref()
+            .map(|path| self.pixels(entry, path))
+            .transpose()?;
+        Ok(Example {
+            id: entry.id.clone(),
+            pixels,
+            spans,
+        })
+    }
+}
+
+impl Reader {
+    fn spans(&self, entry: &Entry, epoch: u64) -> Result<Vec<TokenSpan>, DataError> {
+        let ReaderOptions {
+            turns,
+            max_length,
+            seed,
+            ..
+        } = &self.options;
         let key = DrawKey {
-            seed: self.options.seed,
+            seed: *seed,
             epoch,
             index: entry.index as u64,
         };
-        let (pictured, max_length) = (entry.image.is_some(), self.options.max_length);
-        let turns = &self.options.turns;
+        let (pictured, wrong) = (entry.image.is_some(), |fault, problem| {
+            DataError::from(
+                self.dataset
+                    .complain(entry, "conversations", fault, problem),
+            )
+        });
         let spans = spans(
             self.template,
             &self.tokenizer,
             &entry.turns,
             pictured,
             turns,
-            max_length,
+            *max_length,
             key,
-        )?;
+        );
+        let spans = spans.map_err(|error| match error {
+            DataError::Tokenizer { .. } => wrong(Fault::UnknownWord, error.to_string()),
+            other => other,
+        })?;
         if spans
             .iter()
             .flat_map(|span| &span.labels)
             .all(|&label| label == IGNORED)
         {
             let problem = "after tokenizing no answer is left to learn from".to_owned();
-            return Err(self
-                .dataset
-                .complain(entry, "conversations", Fault::NoLabels, problem)
-                .into());
+            return Err(wrong(Fault::NoLabels, problem));
         }
-        let Some(path) = &entry.image else {
-            return Ok(Example {
-                id: entry.id.clone(),
-                pixels: None,
-                spans,
-            });
-        };
+        Ok(spans)
+    }
+
+    fn pixels(&self, entry: &Entry, path: &Path) -> Result<Pixels, DataError> {
         let path = self.dataset.image_folder().join(path);
+        let wrong =
+            |fault, problem| DataError::from(self.dataset.complain(entry, "image", fault, problem));
         let picture = image::open(&path).map_err(|fault| match fault {
-            ImageFault::Missing(problem) => {
-                DataError::from(
-                    self.dataset
-                        .complain(entry, "image", Fault::MissingImage, problem),
-                )
-            }
-            ImageFault::Corrupt(problem) => {
-                DataError::from(
-                    self.dataset
-                        .complain(entry, "image", Fault::CorruptImage, problem),
-                )
-            }
+            ImageFault::Missing(problem) => wrong(Fault::MissingImage, problem),
+            ImageFault::Corrupt(problem) => wrong(Fault::CorruptImage, problem),
             // A disk or network that fails now may not later: skipping would make two runs differ.
             ImageFault::System(source) => DataError::Read { path, source },
         })?;
-        let pixels = Some(self.processor.pixels(&picture, self.options.aspect));
-        Ok(Example {
-            id: entry.id.clone(),
-            pixels,
-            spans,
-        })
+        Ok(self.processor.pixels(&picture, self.options.aspect))
     }
 }
 

@@ -235,7 +235,7 @@ fn group(
 
 /// One share per rank: each sample goes to the rank with the least so far that is not yet full.
 fn deal(samples: &[usize], length: impl Fn(usize) -> u64, ranks: usize) -> Vec<Vec<usize>> {
-    if samples.len() % ranks != 0 {
+    if !samples.len().is_multiple_of(ranks) {
         return (0..ranks)
             .map(|rank| samples.iter().copied().skip(rank).step_by(ranks).collect())
             .collect();

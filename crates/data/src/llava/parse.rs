@@ -172,7 +172,7 @@ pub fn message(place: usize, value: &Value) -> Result<Message, Wrong> {
 pub fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Wrong> {
     let skip = usize::from(messages.first().is_some_and(|m| m.from != "human"));
     let count = messages.len() - skip;
-    if count % 2 != 0 {
+    if !count.is_multiple_of(2) {
         let (asked, answered) = (count.div_ceil(2), count / 2);
         let dropped = if skip == 1 {
             " after the first message, which is not from `human`, was dropped"

@@ -5,5 +5,5 @@ use super::rounds::{Counting, Rounds};
 pub(super) const LLAMA: Rounds = Rounds {
     name: "llama",
     end: "</s>",
-    counting: Counting::Bos,
+    counting: Counting::Llama,
 };

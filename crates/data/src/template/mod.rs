@@ -1,8 +1,11 @@
 //! Prompts: how a conversation becomes text, ids and labels. One file per template; [`ALL`] names them.
 
+mod gemma;
 mod llama;
+mod phi;
 mod pretrain;
 mod qa;
+mod qwen2;
 mod rounds;
 
 use crate::error::DataError;
@@ -14,7 +17,15 @@ use crate::tokenizer::Tokenizer;
 pub const IMAGE_TAG: &str = "<image>";
 
 /// Every template.
-pub const ALL: &[&dyn Template] = &[&pretrain::Pretrain, &llama::LLAMA, &qa::Qa];
+pub const ALL: &[&dyn Template] = &[
+    &pretrain::Pretrain,
+    &llama::LLAMA,
+    &phi::PHI,
+    &gemma::GEMMA,
+    &qwen2::BASE,
+    &qwen2::INSTRUCT,
+    &qa::Qa,
+];
 
 /// The template of that name.
 ///

@@ -25,9 +25,13 @@ pub(super) struct Rounds {
 /// How the ids of a round, encoded alone, relate to its ids in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counting {
-    /// Alone it has a BOS that it lacks in place; the end text is one id. A Llama tokenizer that is not `legacy` also
-    /// joins a blank to `USER` that is not there from the second round on.
+    /// Alone it has a BOS that it lacks in place; the end text is one id.
     Bos,
+    /// The same; and a tokenizer that is not `legacy` joins a blank to `USER`, alone, that is not there in place from the
+    /// second round on.
+    Llama,
+    /// Alone and in place it has the same ids; the end text has as many as it is encoded to.
+    Plain,
 }
 
 impl Rounds {
@@ -37,9 +41,10 @@ impl Rounds {
         labels: &mut [i64],
         tokenizer: &Tokenizer,
     ) -> Result<usize, DataError> {
-        let Counting::Bos = self.counting;
-        let (bos, end) = (1, 1);
-        let mut at = 1;
+        let (mut at, bos, end) = match self.counting {
+            Counting::Bos | Counting::Llama => (1, 1, 1),
+            Counting::Plain => (0, 0, tokenizer.encode(self.end)?.len()),
+        };
         ignore(labels, 0, at);
         for (i, round) in prompt.split(self.end).enumerate() {
             let mut parts = round.split(SEPARATOR);
@@ -52,7 +57,7 @@ impl Rounds {
                 .encode_prompt(&format!("{question}{SEPARATOR}"))?
                 .len();
             let mut masked = asked.saturating_sub(1 + bos);
-            if i > 0 {
+            if i > 0 && self.counting == Counting::Llama {
                 let legacy = tokenizer.legacy().ok_or_else(|| DataError::Template {
                     template: self.name.to_owned(),
                     problem: format!(
