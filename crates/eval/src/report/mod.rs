@@ -1,8 +1,7 @@
 //! One HTML page a person can read: tables, charts, pictures with questions and answers.
 //!
 //! The page stands alone: no scripts, no files beside it, nothing loaded from anywhere, so that it can be
-//! mailed, archived, and opened where there is no network. Charts are inline SVG ([`line_chart`],
-//! [`bar_chart`]), pictures inline PNG.
+//! mailed, archived, and opened where there is no network. Charts are inline SVG, pictures inline PNG.
 
 mod axis;
 mod bar_chart;
