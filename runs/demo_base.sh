@@ -9,7 +9,8 @@ qtl() { cargo run --release --quiet -- "$@"; }
 [ -f "$out/data/llava.json" ] || qtl data scenes --out "$out/data" --seed 7 --count 24000
 [ -f "$out/test/captions.json" ] || qtl data scenes --out "$out/test" --split test --seed 9 --count 400
 mkdir -p "$out/start"
-cp recipes/demo-base/*.json "$out/data"/tokenizer*.json "$out/data/special_tokens_map.json" "$out/start"
+cp recipes/demo-base/*.json "$out/start"
+qtl data tokenizer --out "$out/start"
 
 qtl align --model "$out/start" --recipe recipes/demo-base-1-align.toml --out "$out/aligned"
 stage() { # recipe, model to start from, name

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
-use qtl_data::scenes::{Plan, write_test, write_train};
+use qtl_data::scenes::{Plan, write_test, write_tokenizer, write_train};
 
 use crate::progress::Progress;
 
@@ -17,6 +17,13 @@ Examples:
   qtinyllava data scenes --out data/train --count 24000
   qtinyllava data scenes --out data/test --split test --seed 102 --count 400")]
     Scenes(Scenes),
+    /// Write the word-level Hugging Face tokenizer of the scenes' questions
+    #[command(after_help = "Example:\n  qtinyllava data tokenizer --out model")]
+    Tokenizer {
+        /// Directory to write tokenizer.json, tokenizer_config.json and special_tokens_map.json into
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// Which files to write.
@@ -48,7 +55,10 @@ pub struct Scenes {
 
 /// Runs a `data` subcommand.
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Scenes(args) = command;
+    let args = match command {
+        Command::Scenes(args) => args,
+        Command::Tokenizer { out } => return Ok(write_tokenizer(out)?),
+    };
     let mut plan = Plan::new(args.seed, args.count);
     plan.overwrite = args.overwrite;
     scenes(matches!(args.split, Split::Test), &args.out, &plan)?;

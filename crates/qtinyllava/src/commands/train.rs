@@ -34,7 +34,7 @@ pub struct Args {
     /// LLaVA's JSON file
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Folder that the JSON's picture paths start from [default: the JSON file's folder]
+    /// Folder that the JSON's picture paths start from [default: images beside the JSON file, or else its folder]
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Directory of the run: checkpoints, metrics.jsonl, TensorBoard files
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     let recipe = args.model.recipe()?;
     let blueprint = args.model.blueprint(&recipe)?;
-    let images = args.images.clone().or_else(|| args.data.parent().map(Path::to_owned)).unwrap_or_default();
+    let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &blueprint, &args.data, &images)?;
     if source.skipped().total() > 0 {
         eprintln!("warning: {}", source.skipped());
@@ -95,6 +95,12 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn beside(data: &Path) -> PathBuf {
+    let folder = data.parent().unwrap_or(Path::new(""));
+    let images = folder.join("images");
+    if images.is_dir() { images } else { folder.to_owned() }
 }
 
 /// A connection to a server, after a look at our own certificate.
