@@ -158,8 +158,9 @@ impl Client {
         watch(&Event::Started { step: self.step, of });
         loop {
             let at_boundary = self.step.is_multiple_of(self.recipe.train.accumulate);
-            let stopping = at_boundary && stop.load(Ordering::Relaxed);
-            let reply = if self.step == of {
+            let finishing = self.step == of;
+            let stopping = at_boundary && !finishing && stop.load(Ordering::Relaxed);
+            let reply = if finishing {
                 link.finish(of)?
             } else if stopping {
                 self.save(link, &mut stream, watch)?
@@ -171,7 +172,7 @@ impl Client {
                     stream = self.restore(to)?;
                     watch(&Event::Rewound { to });
                 }
-                Reply::Done(()) if self.step == of && !stopping => return Ok(Ended::Finished),
+                Reply::Done(()) if finishing => return Ok(Ended::Finished),
                 Reply::Done(()) if stopping => return Ok(Ended::Stopped { step: self.step }),
                 Reply::Done(()) => {}
             }
