@@ -78,35 +78,72 @@ impl Answerer<'_> {
         Ok(answers)
     }
 
-    fn chunk<R: Remote>(&self, questions: &[Question], remote: &mut R) -> Result<Vec<String>, AnswerError<R::Error>> {
+    fn chunk<R: Remote>(
+        &self,
+        questions: &[Question],
+        remote: &mut R,
+    ) -> Result<Vec<String>, AnswerError<R::Error>> {
         let mut pixels = Vec::new();
         let mut pictures = 0;
         let mut shown: Option<&PathBuf> = None;
         let mut prompts: Vec<(Vec<TokenSpan>, usize)> = Vec::with_capacity(questions.len());
         for question in questions {
             if shown != Some(&question.image) {
-                let picture = qtl_data::image::open(&question.image).map_err(|fault| AnswerError::Picture {
-                    path: question.image.clone(),
-                    problem: describe(&fault),
+                let picture = qtl_data::image::open(&question.image).map_err(|fault| {
+                    AnswerError::Picture {
+                        path: question.image.clone(),
+                        problem: describe(&fault),
+                    }
                 })?;
                 pixels.extend(self.processor.pixels(&picture, self.aspect).data);
                 pictures += 1;
                 shown = Some(&question.image);
             }
-            let spans = ask(self.template, self.tokenizer, &question.text, true, &self.turns)?;
+            let spans = ask(
+                self.template,
+                self.tokenizer,
+                &question.text,
+                true,
+                &self.turns,
+            )?;
             prompts.push((spans, pictures - 1));
         }
         let samples: Vec<Sample<'_>> = prompts
             .iter()
-            .map(|(spans, picture)| Sample { spans, pictures: *picture..picture + 1 })
+            .map(|(spans, picture)| Sample {
+                spans,
+                pictures: *picture..picture + 1,
+            })
             .collect();
         let spliced = splice(&samples, self.client.tokens_per_picture(), self.max_length)?;
         let side = self.processor.side();
-        let pixels = Tensor::from_data(TensorData::new(pixels, [pictures, 3, side, side]), &self.client.device());
-        let batch = Batch { pixels: Some(pixels), spliced };
-        let end: Vec<u32> = self.tokenizer.eos().into_iter().map(|id| id as u32).collect();
-        let ids = greedy(self.client, &batch, remote, &end, self.longest, &mut |_, _| {}).map_err(AnswerError::Remote)?;
-        Ok(ids.iter().map(|ids| self.tokenizer.answer(ids)).collect::<Result<_, _>>()?)
+        let pixels = Tensor::from_data(
+            TensorData::new(pixels, [pictures, 3, side, side]),
+            &self.client.device(),
+        );
+        let batch = Batch {
+            pixels: Some(pixels),
+            spliced,
+        };
+        let end: Vec<u32> = self
+            .tokenizer
+            .eos()
+            .into_iter()
+            .map(|id| id as u32)
+            .collect();
+        let ids = greedy(
+            self.client,
+            &batch,
+            remote,
+            &end,
+            self.longest,
+            &mut |_, _| {},
+        )
+        .map_err(AnswerError::Remote)?;
+        Ok(ids
+            .iter()
+            .map(|ids| self.tokenizer.answer(ids))
+            .collect::<Result<_, _>>()?)
     }
 }
 

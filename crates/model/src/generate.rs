@@ -39,7 +39,11 @@ pub struct InProcess<'a> {
 impl<'a> InProcess<'a> {
     /// Generates with `server`.
     pub fn new(server: &'a ServerPartition) -> Self {
-        Self { server, device: server.device(), cache: None }
+        Self {
+            server,
+            device: server.device(),
+            cache: None,
+        }
     }
 }
 

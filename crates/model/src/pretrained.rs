@@ -11,7 +11,9 @@ use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
 use crate::partition::{ClientPartition, ServerPartition, names};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
 use crate::vision::{VisionTower, siglip};
-use crate::weights::{Checkpoint, CheckpointError, Fill, KeyMap, LoadError, NamedTensor, initialize, load_into};
+use crate::weights::{
+    Checkpoint, CheckpointError, Fill, KeyMap, LoadError, NamedTensor, initialize, load_into,
+};
 
 /// What it takes to build either half.
 #[derive(Debug, Clone)]
@@ -56,7 +58,9 @@ pub enum PretrainedError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A checkpoint of a half that does not fit the model.
-    #[error("{place} does not fit this model: {listing}. Is it a checkpoint of another model or recipe?")]
+    #[error(
+        "{place} does not fit this model: {listing}. Is it a checkpoint of another model or recipe?"
+    )]
     Half {
         /// The file.
         place: PathBuf,
@@ -71,9 +75,21 @@ impl Blueprint {
     /// # Errors
     ///
     /// A [`ConfigError`] naming the field.
-    pub fn read(dir: &Path, image: QuantizerSpec, text: QuantizerSpec, seed: u64) -> Result<Self, ConfigError> {
+    pub fn read(
+        dir: &Path,
+        image: QuantizerSpec,
+        text: QuantizerSpec,
+        seed: u64,
+    ) -> Result<Self, ConfigError> {
         let config = TinyLlavaConfig::read(dir)?;
-        Ok(Self { dir: dir.to_owned(), config, image, text, seed, fresh: false })
+        Ok(Self {
+            dir: dir.to_owned(),
+            config,
+            image,
+            text,
+            seed,
+            fresh: false,
+        })
     }
 
     /// The client's half.
@@ -96,23 +112,47 @@ impl Blueprint {
         };
         if self.fresh {
             let deviation = config.text.initializer_range;
-            partition.vision_tower =
-                initialize(partition.vision_tower, names::VISION_TOWER, seed, siglip::fill);
-            partition.connector = initialize(partition.connector, names::CONNECTOR, seed, connector::fill);
-            partition.embed_tokens =
-                initialize(partition.embed_tokens, names::LANGUAGE_MODEL, seed, |_, _| Fill::Normal(deviation));
-            return Ok(Loaded { partition, quantizers_found: false });
+            partition.vision_tower = initialize(
+                partition.vision_tower,
+                names::VISION_TOWER,
+                seed,
+                siglip::fill,
+            );
+            partition.connector =
+                initialize(partition.connector, names::CONNECTOR, seed, connector::fill);
+            partition.embed_tokens = initialize(
+                partition.embed_tokens,
+                names::LANGUAGE_MODEL,
+                seed,
+                |_, _| Fill::Normal(deviation),
+            );
+            return Ok(Loaded {
+                partition,
+                quantizers_found: false,
+            });
         }
         let vision = self.open("vision_tower")?;
         let text = self.open("language_model")?;
-        partition.vision_tower = load_into(partition.vision_tower, &vision, &KeyMap::vision_tower(siglip::UNUSED))?;
-        partition.connector = load_into(partition.connector, &self.open("connector")?, &KeyMap::connector())?;
-        partition.embed_tokens = load_into(partition.embed_tokens, &text, &KeyMap::token_embedding())?;
+        partition.vision_tower = load_into(
+            partition.vision_tower,
+            &vision,
+            &KeyMap::vision_tower(siglip::UNUSED),
+        )?;
+        partition.connector = load_into(
+            partition.connector,
+            &self.open("connector")?,
+            &KeyMap::connector(),
+        )?;
+        partition.embed_tokens =
+            load_into(partition.embed_tokens, &text, &KeyMap::token_embedding())?;
         let mut found = self.image == QuantizerSpec::None && self.text == QuantizerSpec::None;
         if !found && let Some(file) = self.quantizers() {
             (partition, found) = fill_client(partition, &file, &|name| name.starts_with("VQ."))?;
         }
-        Ok(Loaded { partition, quantizers_found: found })
+        Ok(Loaded {
+            partition,
+            quantizers_found: found,
+        })
     }
 
     /// The server's half.
@@ -127,7 +167,11 @@ impl Blueprint {
             LanguageModel::init(spec.clone(), seed, device)
         } else {
             let file = self.open("language_model")?;
-            load_into(LanguageModel::new(spec.clone(), device), &file, &KeyMap::decoder())?
+            load_into(
+                LanguageModel::new(spec.clone(), device),
+                &file,
+                &KeyMap::decoder(),
+            )?
         };
         let mut partition = ServerPartition {
             language_model,
@@ -135,10 +179,16 @@ impl Blueprint {
             quantizer_text: Decoder::init(&self.text, width, seed ^ 3, device),
         };
         let mut found = self.image == QuantizerSpec::None && self.text == QuantizerSpec::None;
-        if !found && !self.fresh && let Some(file) = self.quantizers() {
+        if !found
+            && !self.fresh
+            && let Some(file) = self.quantizers()
+        {
             (partition, found) = fill_server(partition, &file, &|name| name.starts_with("VQ."))?;
         }
-        Ok(Loaded { partition, quantizers_found: found })
+        Ok(Loaded {
+            partition,
+            quantizers_found: found,
+        })
     }
 
     /// A part's own folder, as TinyLLaVA's training writes them, or else the whole directory.
@@ -157,7 +207,10 @@ impl Blueprint {
 /// # Errors
 ///
 /// [`PretrainedError::Half`] listing what is missing or has another shape.
-pub fn restore_client(partition: ClientPartition, file: &Path) -> Result<ClientPartition, PretrainedError> {
+pub fn restore_client(
+    partition: ClientPartition,
+    file: &Path,
+) -> Result<ClientPartition, PretrainedError> {
     let checkpoint = Checkpoint::open(file)?;
     fits(&partition.tensors(), &checkpoint, file)?;
     Ok(fill_client(partition, &checkpoint, &|_| true)?.0)
@@ -168,43 +221,78 @@ pub fn restore_client(partition: ClientPartition, file: &Path) -> Result<ClientP
 /// # Errors
 ///
 /// [`PretrainedError::Half`] listing what is missing or has another shape.
-pub fn restore_server(partition: ServerPartition, file: &Path) -> Result<ServerPartition, PretrainedError> {
+pub fn restore_server(
+    partition: ServerPartition,
+    file: &Path,
+) -> Result<ServerPartition, PretrainedError> {
     let checkpoint = Checkpoint::open(file)?;
     fits(&partition.tensors(), &checkpoint, file)?;
     Ok(fill_server(partition, &checkpoint, &|_| true)?.0)
 }
 
-fn fits(tensors: &[NamedTensor], checkpoint: &Checkpoint, file: &Path) -> Result<(), PretrainedError> {
+fn fits(
+    tensors: &[NamedTensor],
+    checkpoint: &Checkpoint,
+    file: &Path,
+) -> Result<(), PretrainedError> {
     let wrong: Vec<String> = tensors
         .iter()
         .filter_map(|tensor| match checkpoint.shape(&tensor.name) {
             None => Some(format!("{} is missing", tensor.name)),
-            Some(shape) if shape != tensor.shape => {
-                Some(format!("{} is {shape:?} instead of {:?}", tensor.name, tensor.shape))
-            }
+            Some(shape) if shape != tensor.shape => Some(format!(
+                "{} is {shape:?} instead of {:?}",
+                tensor.name, tensor.shape
+            )),
             Some(_) => None,
         })
         .collect();
     if wrong.is_empty() {
         return Ok(());
     }
-    let more = if wrong.len() > 8 { format!(", and {} more", wrong.len() - 8) } else { String::new() };
+    let more = if wrong.len() > 8 {
+        format!(", and {} more", wrong.len() - 8)
+    } else {
+        String::new()
+    };
     let listing = format!("{}{more}", wrong[..wrong.len().min(8)].join(", "));
-    Err(PretrainedError::Half { place: file.to_owned(), listing })
+    Err(PretrainedError::Half {
+        place: file.to_owned(),
+        listing,
+    })
 }
 
 type Filled<P> = Result<(P, bool), PretrainedError>;
 
-fn fill_client(partition: ClientPartition, file: &Checkpoint, wanted: &dyn Fn(&str) -> bool) -> Filled<ClientPartition> {
+fn fill_client(
+    partition: ClientPartition,
+    file: &Checkpoint,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Filled<ClientPartition> {
     let device = partition.device();
-    let mut reader = Reader { file, wanted, device, all: true, failed: None };
+    let mut reader = Reader {
+        file,
+        wanted,
+        device,
+        all: true,
+        failed: None,
+    };
     let partition = partition.replace(&mut |name, value| reader.read(name, &value));
     reader.end(partition)
 }
 
-fn fill_server(partition: ServerPartition, file: &Checkpoint, wanted: &dyn Fn(&str) -> bool) -> Filled<ServerPartition> {
+fn fill_server(
+    partition: ServerPartition,
+    file: &Checkpoint,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Filled<ServerPartition> {
     let device = partition.device();
-    let mut reader = Reader { file, wanted, device, all: true, failed: None };
+    let mut reader = Reader {
+        file,
+        wanted,
+        device,
+        all: true,
+        failed: None,
+    };
     let partition = partition.replace(&mut |name, value| reader.read(name, &value));
     reader.end(partition)
 }
@@ -225,15 +313,19 @@ impl Reader<'_> {
         }
         // The reference's single-process quantizer keeps its input projection in a Sequential.
         let sequential = name.replace("in_proj.", "in_proj.0.");
-        let Some(found) = [name, &sequential].into_iter().find(|name| self.file.contains(name)) else {
+        let Some(found) = [name, &sequential]
+            .into_iter()
+            .find(|name| self.file.contains(name))
+        else {
             // Recorded statistics are ours; a file of the reference has none and loses nothing by it.
             self.all &= name.contains("running_");
             return None;
         };
         match self.file.read(found) {
-            Ok(values) if values.len() == old.dims()[0] => {
-                Some(Tensor::from_data(TensorData::from(values.as_slice()), &self.device))
-            }
+            Ok(values) if values.len() == old.dims()[0] => Some(Tensor::from_data(
+                TensorData::from(values.as_slice()),
+                &self.device,
+            )),
             // A code of another width: fresh projections.
             Ok(_) => {
                 self.all = false;

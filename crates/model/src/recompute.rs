@@ -12,7 +12,11 @@ pub struct Tape {
 
 impl Tape {
     /// Runs `count` blocks from `x` (plain) and keeps their inputs.
-    pub fn run(count: usize, x: Tensor<3>, block: impl Fn(usize, Tensor<3>) -> Tensor<3>) -> (Tensor<3>, Self) {
+    pub fn run(
+        count: usize,
+        x: Tensor<3>,
+        block: impl Fn(usize, Tensor<3>) -> Tensor<3>,
+    ) -> (Tensor<3>, Self) {
         let mut inputs = Vec::with_capacity(count);
         let mut x = x;
         for i in 0..count {
@@ -55,5 +59,6 @@ pub fn pull<const D: usize>(output: Tensor<D>, gradient: Tensor<D>) -> Gradients
 
 /// The gradient of a leaf; zero if nothing depended on it.
 pub fn take<const D: usize>(leaf: &Tensor<D>, grads: &mut Gradients) -> Tensor<D> {
-    leaf.grad_remove(grads).unwrap_or_else(|| leaf.clone().inner().zeros_like())
+    leaf.grad_remove(grads)
+        .unwrap_or_else(|| leaf.clone().inner().zeros_like())
 }

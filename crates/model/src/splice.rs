@@ -49,19 +49,29 @@ pub struct Layout {
 impl Layout {
     /// Rows of one kind in the whole batch.
     pub fn rows(&self, kind: Kind) -> usize {
-        self.sequences.iter().flatten().filter(|s| s.kind == kind).map(|s| s.len).sum()
+        self.sequences
+            .iter()
+            .flatten()
+            .filter(|s| s.kind == kind)
+            .map(|s| s.len)
+            .sum()
     }
 
     /// Length of each sequence.
     pub fn lengths(&self) -> Vec<usize> {
-        self.sequences.iter().map(|spans| spans.iter().map(|s| s.len).sum()).collect()
+        self.sequences
+            .iter()
+            .map(|spans| spans.iter().map(|s| s.len).sum())
+            .collect()
     }
 
     /// Adjacent spans of one kind and branch become one, empty ones go.
     fn push(spans: &mut Vec<Span>, span: Span) {
         match spans.last_mut() {
             _ if span.len == 0 => {}
-            Some(last) if last.kind == span.kind && last.branch == span.branch => last.len += span.len,
+            Some(last) if last.kind == span.kind && last.branch == span.branch => {
+                last.len += span.len
+            }
             _ => spans.push(span),
         }
     }
@@ -101,7 +111,11 @@ pub struct SpliceError {
 
 /// Replaces each image token by the `tokens` rows of its picture and cuts every sequence at `max_length`,
 /// in the middle of a picture if need be.
-pub fn splice(samples: &[Sample<'_>], tokens: usize, max_length: usize) -> Result<Spliced, SpliceError> {
+pub fn splice(
+    samples: &[Sample<'_>],
+    tokens: usize,
+    max_length: usize,
+) -> Result<Spliced, SpliceError> {
     let mut out = Spliced::default();
     for (number, sample) in samples.iter().enumerate() {
         let mut pictures = sample.pictures.clone();
@@ -115,7 +129,8 @@ pub fn splice(samples: &[Sample<'_>], tokens: usize, max_length: usize) -> Resul
                         pictures: sample.pictures.len(),
                     })?;
                     let len = tokens.min(room);
-                    out.image_rows.extend(picture * tokens..picture * tokens + len);
+                    out.image_rows
+                        .extend(picture * tokens..picture * tokens + len);
                     (Kind::Image, len)
                 } else {
                     let len = 1.min(room);
@@ -124,7 +139,14 @@ pub fn splice(samples: &[Sample<'_>], tokens: usize, max_length: usize) -> Resul
                     (Kind::Text, len)
                 };
                 room -= len;
-                Layout::push(&mut spans, Span { kind, len, branch: part.branch });
+                Layout::push(
+                    &mut spans,
+                    Span {
+                        kind,
+                        len,
+                        branch: part.branch,
+                    },
+                );
             }
         }
         out.layout.sequences.push(spans);
@@ -141,12 +163,23 @@ impl Spliced {
         let mut text = (self.text_ids.iter(), self.labels.iter());
         let (mut ids, mut labels) = (Vec::new(), Vec::new());
         for (spans, len) in self.layout.sequences.iter_mut().zip(lengths) {
-            let own: usize = spans.iter().filter(|s| s.kind == Kind::Text).map(|s| s.len).sum();
+            let own: usize = spans
+                .iter()
+                .filter(|s| s.kind == Kind::Text)
+                .map(|s| s.len)
+                .sum();
             ids.extend(text.0.by_ref().take(own));
             labels.extend(text.1.by_ref().take(own));
             ids.extend(std::iter::repeat_n(PADDING, longest - len));
             labels.extend(std::iter::repeat_n(IGNORE, longest - len));
-            Layout::push(spans, Span { kind: Kind::Text, len: longest - len, branch: u32::MAX });
+            Layout::push(
+                spans,
+                Span {
+                    kind: Kind::Text,
+                    len: longest - len,
+                    branch: u32::MAX,
+                },
+            );
         }
         self.text_ids = ids;
         self.labels = labels;
@@ -252,13 +285,25 @@ mod tests {
     use super::*;
 
     fn span(branch: u32, ids: &[i64]) -> TokenSpan {
-        TokenSpan { branch, ids: ids.to_vec(), labels: ids.to_vec() }
+        TokenSpan {
+            branch,
+            ids: ids.to_vec(),
+            labels: ids.to_vec(),
+        }
     }
 
     #[test]
     fn branches_share_the_prefix_and_restart_their_positions() {
         let spans = [span(0, &[IMAGE_TOKEN]), span(1, &[5, 6]), span(2, &[7])];
-        let spliced = splice(&[Sample { spans: &spans, pictures: 0..1 }], 3, 100).unwrap();
+        let spliced = splice(
+            &[Sample {
+                spans: &spans,
+                pictures: 0..1,
+            }],
+            3,
+            100,
+        )
+        .unwrap();
         let grid = Grid::new(&spliced.layout);
         assert_eq!(grid.positions, [0, 1, 2, 3, 4, 3]);
         assert_eq!(grid.predictors, [Some(2), Some(3), Some(2)]);
@@ -269,7 +314,15 @@ mod tests {
     #[test]
     fn sequences_are_cut_even_inside_a_picture() {
         let spans = [span(0, &[1, IMAGE_TOKEN, 2])];
-        let spliced = splice(&[Sample { spans: &spans, pictures: 0..1 }], 4, 3).unwrap();
+        let spliced = splice(
+            &[Sample {
+                spans: &spans,
+                pictures: 0..1,
+            }],
+            4,
+            3,
+        )
+        .unwrap();
         assert_eq!(spliced.image_rows, [0, 1]);
         assert_eq!(spliced.text_ids, [1]);
         assert_eq!(spliced.layout.lengths(), [3]);
@@ -278,14 +331,37 @@ mod tests {
     #[test]
     fn an_image_token_without_a_picture_is_an_error() {
         let spans = [span(0, &[IMAGE_TOKEN, IMAGE_TOKEN])];
-        let error = splice(&[Sample { spans: &spans, pictures: 0..1 }], 4, 30).unwrap_err();
-        assert_eq!(error, SpliceError { sample: 0, pictures: 1 });
+        let error = splice(
+            &[Sample {
+                spans: &spans,
+                pictures: 0..1,
+            }],
+            4,
+            30,
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            SpliceError {
+                sample: 0,
+                pictures: 1
+            }
+        );
     }
 
     #[test]
     fn reference_padding_is_seen_by_nobody() {
         let (a, b) = ([span(0, &[1, 2, 3])], [span(0, &[4])]);
-        let samples = [Sample { spans: &a, pictures: 0..0 }, Sample { spans: &b, pictures: 0..0 }];
+        let samples = [
+            Sample {
+                spans: &a,
+                pictures: 0..0,
+            },
+            Sample {
+                spans: &b,
+                pictures: 0..0,
+            },
+        ];
         let mut spliced = splice(&samples, 1, 9).unwrap();
         spliced.pad_like_the_reference();
         assert_eq!(spliced.text_ids, [1, 2, 3, 4, PADDING, PADDING]);

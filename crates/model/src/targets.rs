@@ -15,7 +15,9 @@ pub enum TargetError {
     #[error("the targets are not one mask and one list of ids")]
     Planes,
     /// The mask is not as long as the text stream, or does not count the ids.
-    #[error("the targets cover {mask} text rows with {ids} ids, the batch has {rows} rows and {set} supervised")]
+    #[error(
+        "the targets cover {mask} text rows with {ids} ids, the batch has {rows} rows and {set} supervised"
+    )]
     Count {
         /// Rows in the mask.
         mask: usize,
@@ -27,7 +29,9 @@ pub enum TargetError {
         set: usize,
     },
     /// An id beyond the vocabulary.
-    #[error("target id {id} is outside the vocabulary of {vocab}; do both sides use the same tokenizer?")]
+    #[error(
+        "target id {id} is outside the vocabulary of {vocab}; do both sides use the same tokenizer?"
+    )]
     Vocabulary {
         /// The id.
         id: usize,
@@ -39,14 +43,21 @@ pub enum TargetError {
 /// `labels`: one per text row, [`IGNORE`] where not supervised. Labels outside 0..vocab count as not supervised.
 pub fn encode(labels: &[i64], vocab: usize) -> Code {
     let known = |label: &i64| *label != IGNORE && (0..vocab as i64).contains(label);
-    let ids: Vec<u32> = labels.iter().filter(|l| known(l)).map(|l| *l as u32).collect();
+    let ids: Vec<u32> = labels
+        .iter()
+        .filter(|l| known(l))
+        .map(|l| *l as u32)
+        .collect();
     let plane = PLANE as u32;
     let mut planes = vec![
         column(2, labels.iter().map(|l| u32::from(known(l))).collect()),
         column(vocab.min(PLANE), ids.iter().map(|id| id % plane).collect()),
     ];
     if vocab > PLANE {
-        planes.push(column(vocab.div_ceil(PLANE), ids.iter().map(|id| id / plane).collect()));
+        planes.push(column(
+            vocab.div_ceil(PLANE),
+            ids.iter().map(|id| id / plane).collect(),
+        ));
     }
     Code::new(planes)
 }
@@ -57,24 +68,35 @@ pub fn decode(code: &Code, rows: usize, vocab: usize) -> Result<Vec<Option<usize
     let planes = planes.ok_or(TargetError::Planes)?;
     let (mask, ids) = match planes.as_slice() {
         [mask, low] => (mask, low.clone()),
-        [mask, low, high] if low.len() == high.len() => {
-            (mask, low.iter().zip(high).map(|(l, h)| h * PLANE + l).collect())
-        }
+        [mask, low, high] if low.len() == high.len() => (
+            mask,
+            low.iter().zip(high).map(|(l, h)| h * PLANE + l).collect(),
+        ),
         _ => return Err(TargetError::Planes),
     };
     let set = mask.iter().sum();
     if mask.len() != rows || ids.len() != set {
-        return Err(TargetError::Count { mask: mask.len(), ids: ids.len(), rows, set });
+        return Err(TargetError::Count {
+            mask: mask.len(),
+            ids: ids.len(),
+            rows,
+            set,
+        });
     }
     if let Some(id) = ids.iter().find(|id| **id >= vocab) {
         return Err(TargetError::Vocabulary { id: *id, vocab });
     }
     let mut ids = ids.into_iter();
-    Ok(mask.iter().map(|m| if *m == 1 { ids.next() } else { None }).collect())
+    Ok(mask
+        .iter()
+        .map(|m| if *m == 1 { ids.next() } else { None })
+        .collect())
 }
 
 fn column(alphabet: usize, values: Vec<u32>) -> Plane {
-    Symbols::from_u32(alphabet.max(2) as u32, values.len(), 1, values).expect("ids are below the vocabulary").into()
+    Symbols::from_u32(alphabet.max(2) as u32, values.len(), 1, values)
+        .expect("ids are below the vocabulary")
+        .into()
 }
 
 fn values(plane: &Plane) -> Option<Vec<usize>> {
@@ -103,8 +125,18 @@ mod tests {
     #[test]
     fn wrong_targets_are_named() {
         let code = encode(&[1, 2], 10);
-        assert!(matches!(decode(&code, 3, 10), Err(TargetError::Count { mask: 2, rows: 3, .. })));
-        assert!(matches!(decode(&code, 2, 2), Err(TargetError::Vocabulary { id: 2, vocab: 2 })));
+        assert!(matches!(
+            decode(&code, 3, 10),
+            Err(TargetError::Count {
+                mask: 2,
+                rows: 3,
+                ..
+            })
+        ));
+        assert!(matches!(
+            decode(&code, 2, 2),
+            Err(TargetError::Vocabulary { id: 2, vocab: 2 })
+        ));
         assert_eq!(decode(&Code::default(), 2, 10), Err(TargetError::Planes));
     }
 }

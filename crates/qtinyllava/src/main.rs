@@ -48,8 +48,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let level = tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
+    let level =
+        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(std::io::stderr)
+        .init();
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Data(command) => commands::data::run(&command),

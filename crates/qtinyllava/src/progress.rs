@@ -21,12 +21,22 @@ impl Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(length);
             let style = "{prefix:>10} {bar:28} {pos}/{len} {msg} {elapsed} left {eta}";
-            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(
+                ProgressStyle::with_template(style)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             bar.set_prefix(what);
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
-        Self { what, bar, length, started: Instant::now(), first: None, said: None }
+        Self {
+            what,
+            bar,
+            length,
+            started: Instant::now(),
+            first: None,
+            said: None,
+        }
     }
 
     /// `done` steps are done; `message` says what else there is to say.
@@ -40,7 +50,9 @@ impl Progress {
             bar.set_message(message.to_owned());
             return;
         }
-        let due = self.said.is_none_or(|said| said.elapsed() > Duration::from_secs(5));
+        let due = self
+            .said
+            .is_none_or(|said| said.elapsed() > Duration::from_secs(5));
         if due || done == self.length {
             self.said = Some(Instant::now());
             let rate = (done - first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);

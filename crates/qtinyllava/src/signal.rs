@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A flag that the first Ctrl-C raises; `then` is called once as well. The second ends the process.
-pub fn on_interrupt(what: &'static str, then: impl Fn() + Send + 'static) -> anyhow::Result<Arc<AtomicBool>> {
+pub fn on_interrupt(
+    what: &'static str,
+    then: impl Fn() + Send + 'static,
+) -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {

@@ -55,25 +55,46 @@ pub fn align(
     watch: &mut dyn FnMut(Progress),
 ) -> Result<(), TrainError> {
     let device = Device::default();
-    let fresh = Blueprint { fresh: true, ..blueprint.clone() };
-    let (mut client, server) = start(fresh.client(&device)?.partition, fresh.server(&device)?.partition, seed);
-    let tune = TuneSpec { vision_tower: Tune::Full, ..TuneSpec::default() };
+    let fresh = Blueprint {
+        fresh: true,
+        ..blueprint.clone()
+    };
+    let (mut client, server) = start(
+        fresh.client(&device)?.partition,
+        fresh.server(&device)?.partition,
+        seed,
+    );
+    let tune = TuneSpec {
+        vision_tower: Tune::Full,
+        ..TuneSpec::default()
+    };
     let mut optimizer = Optimizer::new(train, &tune);
     let words = Words::new(tokenizer, &client, &device)?;
     let processor = Processor::siglip(blueprint.config.vision.image_size);
     for step in 0..train.steps {
         let first = step * train.batch as u64;
-        let scenes: Vec<Scene> = (first..first + train.batch as u64).map(|i| Scene::generate(seed, i, Styles::Both)).collect();
-        let pixels: Vec<f32> =
-            scenes.iter().flat_map(|scene| processor.pixels(&render(scene), Aspect::Square).data).collect();
+        let scenes: Vec<Scene> = (first..first + train.batch as u64)
+            .map(|i| Scene::generate(seed, i, Styles::Both))
+            .collect();
+        let pixels: Vec<f32> = scenes
+            .iter()
+            .flat_map(|scene| processor.pixels(&render(scene), Aspect::Square).data)
+            .collect();
         let side = processor.side();
-        let pixels = Tensor::from_data(TensorData::new(pixels, [train.batch, 3, side, side]), &device);
+        let pixels = Tensor::from_data(
+            TensorData::new(pixels, [train.batch, 3, side, side]),
+            &device,
+        );
         let (loss, cells, gradients) = words.gradients(&client, pixels, &scenes);
         optimizer.add(gradients, 1.0);
         optimizer.clip();
         let (factor, _) = schedule::at(train, step);
         client = client.replace(&mut |name, value| optimizer.update(name, value, factor));
-        watch(Progress { step: step + 1, loss, cells });
+        watch(Progress {
+            step: step + 1,
+            loss,
+            cells,
+        });
     }
     let mut tensors = client.tensors();
     tensors.extend(server.tensors());
@@ -83,7 +104,11 @@ pub fn align(
 
 /// Starting values under which a small model learns to see: a loud embedding, a head that starts as its echo, positions
 /// on a grid, quiet residual branches.
-fn start(client: ClientPartition, server: ServerPartition, seed: u64) -> (ClientPartition, ServerPartition) {
+fn start(
+    client: ClientPartition,
+    server: ServerPartition,
+    seed: u64,
+) -> (ClientPartition, ServerPartition) {
     let depth = client.vision_tower.depth();
     let blocks = server.language_model.blocks();
     let width = server.hidden_size();
@@ -98,9 +123,16 @@ fn start(client: ClientPartition, server: ServerPartition, seed: u64) -> (Client
         let shape = &shapes[name];
         let device = value.device();
         let mut stream = Stream::new(seed, name);
-        let tensor = |values: Vec<f32>| Some(Tensor::<1>::from_data(TensorData::from(values.as_slice()), &device));
+        let tensor = |values: Vec<f32>| {
+            Some(Tensor::<1>::from_data(
+                TensorData::from(values.as_slice()),
+                &device,
+            ))
+        };
         let mut normal = |count: usize, deviation: f64| -> Vec<f32> {
-            (0..count).map(|_| (deviation * stream.normal()) as f32).collect()
+            (0..count)
+                .map(|_| (deviation * stream.normal()) as f32)
+                .collect()
         };
         if name.starts_with("VQ.") || name.contains("norm") {
             None
@@ -109,7 +141,10 @@ fn start(client: ClientPartition, server: ServerPartition, seed: u64) -> (Client
         } else if name.ends_with("position_embedding.weight") {
             let (tokens, width) = (shape[0], shape[1]);
             let side = tokens.isqrt();
-            let (rows, columns) = (normal(side * width, POSITION), normal(side * width, POSITION));
+            let (rows, columns) = (
+                normal(side * width, POSITION),
+                normal(side * width, POSITION),
+            );
             let at = |i: usize| {
                 let (row, column, j) = (i / width / side, i / width % side, i % width);
                 rows[row * width + j] + columns[column * width + j]
@@ -120,16 +155,25 @@ fn start(client: ClientPartition, server: ServerPartition, seed: u64) -> (Client
             embedding = Some(values.clone());
             tensor(values)
         } else if name.ends_with("lm_head.weight") {
-            let echo = embedding.as_ref().map(|e| e.iter().map(|v| HEAD * v).collect());
+            let echo = embedding
+                .as_ref()
+                .map(|e| e.iter().map(|v| HEAD * v).collect());
             tensor(echo.unwrap_or_else(|| normal(shape[0] * width, 0.1)))
         } else {
             let inputs: usize = shape[1..].iter().product();
             let quiet = match name {
-                name if name.ends_with("out_proj.weight") || name.ends_with("fc2.weight") => 2 * depth,
-                name if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") => 2 * blocks,
+                name if name.ends_with("out_proj.weight") || name.ends_with("fc2.weight") => {
+                    2 * depth
+                }
+                name if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") => {
+                    2 * blocks
+                }
                 _ => 1,
             };
-            tensor(normal(shape.iter().product(), (1.0 / (inputs * quiet) as f64).sqrt()))
+            tensor(normal(
+                shape.iter().product(),
+                (1.0 / (inputs * quiet) as f64).sqrt(),
+            ))
         }
     };
     let client = client.replace(&mut fill);
@@ -145,7 +189,11 @@ struct Words {
 }
 
 impl Words {
-    fn new(tokenizer: &Tokenizer, client: &ClientPartition, device: &Device) -> Result<Self, TrainError> {
+    fn new(
+        tokenizer: &Tokenizer,
+        client: &ClientPartition,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
         let embed = |words: &[&str]| -> Result<Tensor<2>, TrainError> {
             let mut ids = Vec::with_capacity(words.len());
             for word in words {
@@ -159,11 +207,20 @@ impl Words {
         let mut names: Vec<&str> = concepts().iter().map(|concept| concept.name).collect();
         names.push("nothing");
         let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();
-        Ok(Self { names: embed(&names)?, colours: embed(&colours)?, device: device.clone() })
+        Ok(Self {
+            names: embed(&names)?,
+            colours: embed(&colours)?,
+            device: device.clone(),
+        })
     }
 
     /// Loss, per cent of cells named rightly, gradients of tower and connector.
-    fn gradients(&self, client: &ClientPartition, pixels: Tensor<4>, scenes: &[Scene]) -> (f64, f64, Named) {
+    fn gradients(
+        &self,
+        client: &ClientPartition,
+        pixels: Tensor<4>,
+        scenes: &[Scene],
+    ) -> (f64, f64, Named) {
         let tower = params::track(&client.vision_tower, names::VISION_TOWER, &|_| true);
         let connector = params::track(&client.connector, names::CONNECTOR, &|_| true);
         let tokens = connector.forward(tower.forward(pixels));
@@ -188,7 +245,8 @@ impl Words {
         let colours: Vec<i64> = scenes.iter().map(|scene| scene.colour as i64).collect();
         let logits = cells.matmul(self.names.clone());
         let right = accuracy(&logits.clone().inner(), &labels, &self.device);
-        let loss = cross_entropy(logits, &labels) + cross_entropy(whole.matmul(self.colours.clone()), &colours);
+        let loss = cross_entropy(logits, &labels)
+            + cross_entropy(whole.matmul(self.colours.clone()), &colours);
         let value = f64::from(loss.clone().inner().into_scalar::<f32>());
         let mut grads = loss.backward();
         let mut named = Named::new();

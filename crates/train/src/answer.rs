@@ -15,7 +15,14 @@ impl Remote for Linked<'_> {
 
     fn open(&mut self, prompts: Cut) -> Result<Vec<u32>, WireError> {
         let ((image, _), (text, _)) = encode_cut(&prompts);
-        Ok(self.0.open(Prompt { image, text, layout: to_wire(&prompts.layout) })?.ids)
+        Ok(self
+            .0
+            .open(Prompt {
+                image,
+                text,
+                layout: to_wire(&prompts.layout),
+            })?
+            .ids)
     }
 
     fn next(&mut self, keep: &[usize], rows: Code) -> Result<Vec<u32>, WireError> {

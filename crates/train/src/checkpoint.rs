@@ -46,8 +46,21 @@ pub struct State {
 
 impl State {
     /// The state of `side` after `step` micro-batches.
-    pub fn new(side: Side, run: &str, step: u64, position: Option<Position>, recipe: String) -> Self {
-        Self { format: FORMAT, side, run: run.to_owned(), step, position, recipe }
+    pub fn new(
+        side: Side,
+        run: &str,
+        step: u64,
+        position: Option<Position>,
+        recipe: String,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            side,
+            run: run.to_owned(),
+            step,
+            position,
+            recipe,
+        }
     }
 }
 
@@ -55,7 +68,10 @@ impl State {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// Writing failed; what was there before is untouched.
-    #[error("cannot save the checkpoint {path}: {source}; earlier checkpoints are untouched{}", cure(source))]
+    #[error(
+        "cannot save the checkpoint {path}: {source}; earlier checkpoints are untouched{}",
+        cure(source)
+    )]
     Save {
         /// The checkpoint.
         path: PathBuf,
@@ -86,7 +102,9 @@ pub enum CheckpointError {
 
 fn cure(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ". Free some space and start again to resume",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ". Free some space and start again to resume"
+        }
         _ => "",
     }
 }
@@ -131,10 +149,18 @@ impl Store {
     }
 
     /// Writes a checkpoint and forgets the oldest beyond `keep`. Saving a step that is there replaces it.
-    pub fn save(&self, state: &State, weights: &[NamedTensor], optimizer: &[NamedTensor]) -> Result<(), CheckpointError> {
+    pub fn save(
+        &self,
+        state: &State,
+        weights: &[NamedTensor],
+        optimizer: &[NamedTensor],
+    ) -> Result<(), CheckpointError> {
         let path = self.path(state.step);
         let partial = path.with_extension("partial");
-        let fail = |source| CheckpointError::Save { path: path.clone(), source };
+        let fail = |source| CheckpointError::Save {
+            path: path.clone(),
+            source,
+        };
         fs::create_dir_all(&partial).map_err(fail)?;
         let written = self.write(&partial, &path, state, weights, optimizer);
         if written.is_err() {
@@ -148,7 +174,14 @@ impl Store {
         Ok(())
     }
 
-    fn write(&self, partial: &Path, path: &Path, state: &State, weights: &[NamedTensor], optimizer: &[NamedTensor]) -> io::Result<()> {
+    fn write(
+        &self,
+        partial: &Path,
+        path: &Path,
+        state: &State,
+        weights: &[NamedTensor],
+        optimizer: &[NamedTensor],
+    ) -> io::Result<()> {
         write_tensors(&partial.join(WEIGHTS), weights)?;
         write_tensors(&partial.join(OPTIMIZER), optimizer)?;
         let json = serde_json::to_vec_pretty(state).map_err(io::Error::other)?;
@@ -166,7 +199,12 @@ impl Store {
         let path = self.path(step).join(STATE);
         let state = read_state(&path)?;
         let other = |field, got: String, want: String| {
-            Err(CheckpointError::Other { path: path.clone(), field, got, want })
+            Err(CheckpointError::Other {
+                path: path.clone(),
+                field,
+                got,
+                want,
+            })
         };
         if state.side != side {
             return other("side", format!("{:?}", state.side), format!("{side:?}"));
@@ -193,11 +231,21 @@ impl Store {
     /// The optimizer's entries of a checkpoint.
     pub fn optimizer(&self, step: u64) -> Result<Vec<(String, Vec<f32>)>, CheckpointError> {
         let path = self.path(step).join(OPTIMIZER);
-        let fail = |message: String| CheckpointError::Read { path: path.clone(), message };
+        let fail = |message: String| CheckpointError::Read {
+            path: path.clone(),
+            message,
+        };
         let bytes = fs::read(&path).map_err(|e| fail(e.to_string()))?;
-        let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
+        let file =
+            safetensors::SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
         let entries = file.iter().map(|(name, view)| {
-            let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            let values = view
+                .data()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect();
             (name.to_owned(), values)
         });
         Ok(entries.collect())
@@ -214,12 +262,20 @@ impl Store {
 
 /// Reads a `state.json`.
 pub fn read_state(path: &Path) -> Result<State, CheckpointError> {
-    let fail = |message: String| CheckpointError::Read { path: path.to_owned(), message };
+    let fail = |message: String| CheckpointError::Read {
+        path: path.to_owned(),
+        message,
+    };
     let bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
     let state: State = serde_json::from_slice(&bytes).map_err(|e| fail(e.to_string()))?;
     if state.format != FORMAT {
         let (got, want) = (state.format.to_string(), FORMAT.to_string());
-        return Err(CheckpointError::Other { path: path.to_owned(), field: "format", got, want });
+        return Err(CheckpointError::Other {
+            path: path.to_owned(),
+            field: "format",
+            got,
+            want,
+        });
     }
     Ok(state)
 }
@@ -236,7 +292,11 @@ mod tests {
     use super::*;
 
     fn tensors(value: f32) -> Vec<NamedTensor> {
-        vec![NamedTensor { name: "a.weight".into(), shape: vec![2, 2], data: vec![value; 4] }]
+        vec![NamedTensor {
+            name: "a.weight".into(),
+            shape: vec![2, 2],
+            data: vec![value; 4],
+        }]
     }
 
     fn state(step: u64) -> State {
@@ -248,14 +308,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), 2).unwrap();
         for step in [100, 200, 300] {
-            store.save(&state(step), &tensors(step as f32), &tensors(0.5)).unwrap();
+            store
+                .save(&state(step), &tensors(step as f32), &tensors(0.5))
+                .unwrap();
         }
         assert_eq!(store.steps(), [200, 300]);
-        assert_eq!(store.optimizer(300).unwrap(), [("a.weight".to_owned(), vec![0.5; 4])]);
+        assert_eq!(
+            store.optimizer(300).unwrap(),
+            [("a.weight".to_owned(), vec![0.5; 4])]
+        );
         assert_eq!(store.run().unwrap().as_deref(), Some("run"));
         store.forget_after(200).unwrap();
         assert_eq!(store.steps(), [200]);
-        let error = store.state(200, Side::Client, "run").unwrap_err().to_string();
+        let error = store
+            .state(200, Side::Client, "run")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("side = Server, expected Client"), "{error}");
     }
 
@@ -265,15 +333,27 @@ mod tests {
     fn a_full_disk_leaves_the_previous_checkpoint_and_no_partial_one() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), 2).unwrap();
-        store.save(&state(100), &tensors(1.0), &tensors(2.0)).unwrap();
+        store
+            .save(&state(100), &tensors(1.0), &tensors(2.0))
+            .unwrap();
         let partial = store.path(200).with_extension("partial");
         fs::create_dir_all(&partial).unwrap();
         std::os::unix::fs::symlink("/dev/full", partial.join("model.safetensors.partial")).unwrap();
-        let error = store.save(&state(200), &tensors(1.0), &tensors(2.0)).unwrap_err();
+        let error = store
+            .save(&state(200), &tensors(1.0), &tensors(2.0))
+            .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("step-00000200") && text.contains("Free some space"), "{text}");
+        assert!(
+            text.contains("step-00000200") && text.contains("Free some space"),
+            "{text}"
+        );
         assert_eq!(store.steps(), [100]);
-        assert_eq!(fs::read_dir(dir.path().join("checkpoints")).unwrap().count(), 1);
+        assert_eq!(
+            fs::read_dir(dir.path().join("checkpoints"))
+                .unwrap()
+                .count(),
+            1
+        );
         assert!(store.optimizer(100).is_ok());
     }
 }

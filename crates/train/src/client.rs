@@ -111,7 +111,8 @@ impl Client {
         device: Device,
     ) -> Result<Self, TrainError> {
         let loaded = blueprint.client(&device)?;
-        let store = Store::open(run_dir, recipe.train.keep).map_err(|e| TrainError::io(run_dir, e))?;
+        let store =
+            Store::open(run_dir, recipe.train.keep).map_err(|e| TrainError::io(run_dir, e))?;
         let run = store.run()?.unwrap_or_else(|| fresh_run.to_owned());
         Ok(Self {
             facts: facts(blueprint),
@@ -151,11 +152,18 @@ impl Client {
         stop: &AtomicBool,
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Ended, TrainError> {
-        let standing = Standing { run: self.run.clone(), saved: self.store.steps(), live: None };
+        let standing = Standing {
+            run: self.run.clone(),
+            saved: self.store.steps(),
+            live: None,
+        };
         let resume = link.greet(&terms(&self.recipe, &self.facts), &standing, Purpose::Train)?;
         let mut stream = self.restore(resume.at)?;
         let of = self.steps();
-        watch(&Event::Started { step: self.step, of });
+        watch(&Event::Started {
+            step: self.step,
+            of,
+        });
         loop {
             let at_boundary = self.step.is_multiple_of(self.recipe.train.accumulate);
             let finishing = self.step == of;
@@ -203,7 +211,10 @@ impl Client {
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
         };
         self.position = batch.position_after;
-        stream.writer.step(&record).map_err(|e| TrainError::io(&self.run_dir, e))?;
+        stream
+            .writer
+            .step(&record)
+            .map_err(|e| TrainError::io(&self.run_dir, e))?;
         watch(&Event::Step(Box::new(record)));
         let every = self.recipe.train.save_every * self.recipe.train.accumulate;
         if self.step.is_multiple_of(every) || self.step == self.steps() {
@@ -213,7 +224,11 @@ impl Client {
     }
 
     /// Forward, the wire, backward, and the optimizer where its step ends.
-    fn exchange(&mut self, link: &mut dyn Exchange, examples: &[Example]) -> Result<Reply<StepRecord>, TrainError> {
+    fn exchange(
+        &mut self,
+        link: &mut dyn Exchange,
+        examples: &[Example],
+    ) -> Result<Reply<StepRecord>, TrainError> {
         let start = Instant::now();
         let tune = self.recipe.tune.clone();
         let batch = self.batch(examples)?;
@@ -229,21 +244,33 @@ impl Client {
 
         let before = link.meter();
         let waiting = Instant::now();
-        let message = Forward { step: self.step, image, text, targets, layout: to_wire(&cut.layout) };
+        let message = Forward {
+            step: self.step,
+            image,
+            text,
+            targets,
+            layout: to_wire(&cut.layout),
+        };
         let answer = match link.step(message)? {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
         };
         let waited = waiting.elapsed().as_secs_f64();
         if !answer.loss.is_finite() {
-            return Err(TrainError::Diverged { step: self.step, loss: answer.loss });
+            return Err(TrainError::Diverged {
+                step: self.step,
+                loss: answer.loss,
+            });
         }
         let meter = link.meter();
 
         let coding = Instant::now();
         let (image, text) = self
             .gradients(&cut, &answer)
-            .map_err(|source| TrainError::Answer { step: self.step, source })?;
+            .map_err(|source| TrainError::Answer {
+                step: self.step,
+                source,
+            })?;
         coded += coding.elapsed().as_secs_f64();
         let mut record = StepRecord {
             step: self.step,
@@ -262,17 +289,28 @@ impl Client {
             ..StepRecord::default()
         };
         // What other ways of sending the same tensors would have cost. Not part of the step's own time.
-        measure::alternatives(&mut record, &cut, &pending.features(), image.as_ref(), &text);
+        measure::alternatives(
+            &mut record,
+            &cut,
+            &pending.features(),
+            image.as_ref(),
+            &text,
+        );
 
         let backward = Instant::now();
-        self.optimizer.add(pending.backward(image, text), 1.0 / self.recipe.train.accumulate as f32);
+        self.optimizer.add(
+            pending.backward(image, text),
+            1.0 / self.recipe.train.accumulate as f32,
+        );
         let (factor, _) = schedule::at(&self.recipe.train, self.step);
         record.lr = factor * self.recipe.train.lr;
         if schedule::ends_step(&self.recipe.train, self.step) {
             record.gradient_norm = self.optimizer.clip();
             let optimizer = &mut self.optimizer;
-            self.partition =
-                self.partition.clone().replace(&mut |name, value| optimizer.update(name, value, factor));
+            self.partition = self
+                .partition
+                .clone()
+                .replace(&mut |name, value| optimizer.update(name, value, factor));
         }
         record.compute = computed + backward.elapsed().as_secs_f64() + answer.compute_seconds;
         record.coding = coded + answer.coding_seconds;
@@ -286,7 +324,11 @@ impl Client {
         Ok(batch(&self.partition, examples, max_length, &self.device)?)
     }
 
-    fn gradients(&self, cut: &Cut, answer: &Backward) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
+    fn gradients(
+        &self,
+        cut: &Cut,
+        answer: &Backward,
+    ) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
         let codec = self.recipe.gradient.codec;
         let read = |stream, bytes: &[u8], code: &qtl_codec::Code| {
             let [want, cols] = measure::shape(code);
@@ -305,13 +347,20 @@ impl Client {
 
     /// Measures mean and deviation of the features over the run's first batches, so that both halves of the quantizers
     /// start as plain uniform quantizers.
-    fn calibrate(&mut self, link: &mut dyn Exchange, watch: &mut dyn FnMut(&Event)) -> Result<Reply<()>, TrainError> {
+    fn calibrate(
+        &mut self,
+        link: &mut dyn Exchange,
+        watch: &mut dyn FnMut(&Event),
+    ) -> Result<Reply<()>, TrainError> {
         let of = self.recipe.quantizer.calibration_batches;
         let mut loader = self.loader(Position::default())?;
         let (mut image, mut text) = (Accumulator::default(), Accumulator::default());
         for done in 1..=of {
-            let Some(batch) = loader.next_batch()? else { break };
-            self.partition.calibrate(&self.batch(&batch.examples)?, &mut image, &mut text);
+            let Some(batch) = loader.next_batch()? else {
+                break;
+            };
+            self.partition
+                .calibrate(&self.batch(&batch.examples)?, &mut image, &mut text);
             watch(&Event::Calibrating { done, of });
         }
         let (image, text) = (image.moments(), text.moments());
@@ -321,8 +370,12 @@ impl Client {
         if let Some(moments) = &text {
             self.partition.quantizer_text.set_moments(moments);
         }
-        let container = |moments: Option<_>| moments.as_ref().map(calibration_code).unwrap_or_default();
-        Ok(link.calibrate(Calibration { image: container(image), text: container(text) })?)
+        let container =
+            |moments: Option<_>| moments.as_ref().map(calibration_code).unwrap_or_default();
+        Ok(link.calibrate(Calibration {
+            image: container(image),
+            text: container(text),
+        })?)
     }
 
     /// Saves the client's half, then has the server save its own: a crash in between leaves both an older one.
@@ -332,10 +385,20 @@ impl Client {
         stream: &mut Stream,
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Reply<()>, TrainError> {
-        stream.writer.flush().map_err(|e| TrainError::io(&self.run_dir, e))?;
+        stream
+            .writer
+            .flush()
+            .map_err(|e| TrainError::io(&self.run_dir, e))?;
         let recipe = self.recipe.to_toml();
-        let state = State::new(Side::Client, &self.run, self.step, Some(self.position), recipe);
-        self.store.save(&state, &self.partition.tensors(), &self.optimizer.entries())?;
+        let state = State::new(
+            Side::Client,
+            &self.run,
+            self.step,
+            Some(self.position),
+            recipe,
+        );
+        self.store
+            .save(&state, &self.partition.tensors(), &self.optimizer.entries())?;
         let reply = link.save(self.step)?;
         if reply == Reply::Done(()) {
             watch(&Event::Saved { step: self.step });
@@ -358,13 +421,23 @@ impl Client {
             })?;
         }
         self.step = step;
-        self.store.forget_after(step).map_err(|e| TrainError::io(&self.run_dir, e))?;
-        let writer = Writer::open(&self.run_dir, step).map_err(|e| TrainError::io(&self.run_dir, e))?;
-        Ok(Stream { loader: self.loader(self.position)?, writer })
+        self.store
+            .forget_after(step)
+            .map_err(|e| TrainError::io(&self.run_dir, e))?;
+        let writer =
+            Writer::open(&self.run_dir, step).map_err(|e| TrainError::io(&self.run_dir, e))?;
+        Ok(Stream {
+            loader: self.loader(self.position)?,
+            writer,
+        })
     }
 
     fn loader(&self, start: Position) -> Result<Loader, TrainError> {
-        let order = if self.recipe.data.group_by_length { Order::Grouped { world_size: 1 } } else { Order::Shuffle };
+        let order = if self.recipe.data.group_by_length {
+            Order::Grouped { world_size: 1 }
+        } else {
+            Order::Shuffle
+        };
         let options = LoaderOptions {
             batch_size: self.recipe.train.batch,
             order,
@@ -400,7 +473,10 @@ pub fn batch(
             side = picture.side;
             pictures += 1;
         }
-        samples.push(Sample { spans: &example.spans, pictures: first..pictures });
+        samples.push(Sample {
+            spans: &example.spans,
+            pictures: first..pictures,
+        });
     }
     let spliced = splice(&samples, partition.tokens_per_picture(), max_length)?;
     let pixels = (pictures > 0)

@@ -55,7 +55,9 @@ pub enum TrainError {
     #[error(transparent)]
     Step(#[from] StepError),
     /// The loss is not a number any more.
-    #[error("the loss of step {step} is {loss}; the run has diverged. Resume from a checkpoint with a lower train.lr")]
+    #[error(
+        "the loss of step {step} is {loss}; the run has diverged. Resume from a checkpoint with a lower train.lr"
+    )]
     Diverged {
         /// The step.
         step: u64,
@@ -96,6 +98,9 @@ pub enum AnswerError {
 impl TrainError {
     /// An I/O error with the path it happened at.
     pub fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
     }
 }

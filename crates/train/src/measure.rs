@@ -12,7 +12,13 @@ use crate::metrics::StepRecord;
 
 /// Fills in what packing without entropy coding, 16-bit features and 32-bit gradients would have taken, and the
 /// diagnostics of the image code.
-pub fn alternatives(record: &mut StepRecord, cut: &Cut, features: &Features, image: Option<&Tensor<2>>, text: &Tensor<2>) {
+pub fn alternatives(
+    record: &mut StepRecord,
+    cut: &Cut,
+    features: &Features,
+    image: Option<&Tensor<2>>,
+    text: &Tensor<2>,
+) {
     let size = |code: &Code, entropy| qtl_codec::encode(code, &Options { entropy }).len() as u64;
     record.packed_image = cut.image.as_ref().map_or(0, |code| size(code, false));
     record.packed_text = size(&cut.text, false);
@@ -21,7 +27,8 @@ pub fn alternatives(record: &mut StepRecord, cut: &Cut, features: &Features, ima
     let others = record.bytes_up - record.bytes_image - record.bytes_text;
     record.up_16bit = others + features.image.as_ref().map_or(0, half) + half(&features.text);
     let full = |g: &Tensor<2>| size(&GradientCodec::F32.encode(g.clone()), false);
-    record.down_32bit = record.bytes_down - record.bytes_gradient + image.map_or(0, full) + full(text);
+    record.down_32bit =
+        record.bytes_down - record.bytes_gradient + image.map_or(0, full) + full(text);
     if let Some((distinct, constant)) = cut.image.as_ref().and_then(liveliness) {
         record.distinct_per_1000 = distinct;
         record.constant_channels = constant;
@@ -42,9 +49,16 @@ pub fn liveliness(code: &Code) -> Option<(f64, u64)> {
     let rows: HashSet<&[u8]> = symbols.chunks_exact(plane.cols).collect();
     let first = &symbols[..plane.cols];
     let constant = (0..plane.cols)
-        .filter(|column| symbols.chunks_exact(plane.cols).all(|row| row[*column] == first[*column]))
+        .filter(|column| {
+            symbols
+                .chunks_exact(plane.cols)
+                .all(|row| row[*column] == first[*column])
+        })
         .count();
-    Some((1000.0 * rows.len() as f64 / plane.rows as f64, constant as u64))
+    Some((
+        1000.0 * rows.len() as f64 / plane.rows as f64,
+        constant as u64,
+    ))
 }
 
 /// Rows and columns of a code's main plane.
@@ -71,7 +85,13 @@ mod tests {
             let plane = qtl_codec::Symbols::new(4, 4, 2, SymbolData::U8(symbols)).unwrap();
             Code::new(vec![plane.into()])
         };
-        assert_eq!(liveliness(&plane(vec![1, 2, 1, 2, 1, 2, 1, 2])), Some((250.0, 2)));
-        assert_eq!(liveliness(&plane(vec![0, 2, 1, 2, 2, 2, 3, 2])), Some((1000.0, 1)));
+        assert_eq!(
+            liveliness(&plane(vec![1, 2, 1, 2, 1, 2, 1, 2])),
+            Some((250.0, 2))
+        );
+        assert_eq!(
+            liveliness(&plane(vec![0, 2, 1, 2, 2, 2, 3, 2])),
+            Some((1000.0, 1))
+        );
     }
 }

@@ -41,8 +41,15 @@ pub struct Merged {
 /// # Errors
 ///
 /// [`TrainError`] naming the file, or the two runs that do not belong together.
-pub fn merge(client: &Path, server: &Path, base: &Path, out: &Path, kind: SaveType) -> Result<Merged, TrainError> {
-    let stores = [client, server].map(|dir| Store::open(dir, 2).map_err(|e| TrainError::io(dir, e)));
+pub fn merge(
+    client: &Path,
+    server: &Path,
+    base: &Path,
+    out: &Path,
+    kind: SaveType,
+) -> Result<Merged, TrainError> {
+    let stores =
+        [client, server].map(|dir| Store::open(dir, 2).map_err(|e| TrainError::io(dir, e)));
     let [client_store, server_store] = stores;
     let (client_store, server_store) = (client_store?, server_store?);
     let runs = (client_store.run()?, server_store.run()?);
@@ -57,7 +64,11 @@ pub fn merge(client: &Path, server: &Path, base: &Path, out: &Path, kind: SaveTy
         )));
     };
     let theirs = server_store.steps();
-    let step = client_store.steps().into_iter().rev().find(|step| theirs.contains(step));
+    let step = client_store
+        .steps()
+        .into_iter()
+        .rev()
+        .find(|step| theirs.contains(step));
     let Some(step) = step else {
         return Err(TrainError::Halves(format!(
             "{} and {} have no checkpoint of the same step",
@@ -73,7 +84,11 @@ pub fn merge(client: &Path, server: &Path, base: &Path, out: &Path, kind: SaveTy
     let (config, untied) = config(base, &state)?;
     write(base, out, &tensors, &config, kind)?;
     let parameters = tensors.iter().map(|t| t.data.len() as u64).sum();
-    Ok(Merged { step, parameters, untied })
+    Ok(Merged {
+        step,
+        parameters,
+        untied,
+    })
 }
 
 /// The recipe that a merged model carries in its `config.json`.
@@ -84,7 +99,10 @@ pub fn merge(client: &Path, server: &Path, base: &Path, out: &Path, kind: SaveTy
 pub fn recipe_of(dir: &Path) -> Result<Recipe, TrainError> {
     let path = dir.join("config.json");
     let config = read_json(&path)?;
-    let Some(text) = config.pointer(&format!("/{OWN}/recipe")).and_then(Value::as_str) else {
+    let Some(text) = config
+        .pointer(&format!("/{OWN}/recipe"))
+        .and_then(Value::as_str)
+    else {
         return Err(TrainError::Halves(format!(
             "{} has no {OWN}.recipe: it was not written by `qtinyllava merge`; give --recipe FILE",
             path.display()
@@ -98,8 +116,19 @@ pub fn recipe_of(dir: &Path) -> Result<Recipe, TrainError> {
 /// # Errors
 ///
 /// [`TrainError`] naming the file.
-pub fn write_model(base: &Path, out: &Path, tensors: &[NamedTensor], kind: SaveType) -> Result<(), TrainError> {
-    write(base, out, tensors, &read_json(&base.join("config.json"))?, kind)
+pub fn write_model(
+    base: &Path,
+    out: &Path,
+    tensors: &[NamedTensor],
+    kind: SaveType,
+) -> Result<(), TrainError> {
+    write(
+        base,
+        out,
+        tensors,
+        &read_json(&base.join("config.json"))?,
+        kind,
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<NamedTensor>, TrainError> {
@@ -108,7 +137,9 @@ fn read(path: &Path) -> Result<Vec<NamedTensor>, TrainError> {
     names
         .into_iter()
         .map(|name| {
-            let data = file.read(&name).map_err(qtl_model::pretrained::PretrainedError::from)?;
+            let data = file
+                .read(&name)
+                .map_err(qtl_model::pretrained::PretrainedError::from)?;
             let shape = file.shape(&name).unwrap_or_default().to_vec();
             Ok(NamedTensor { name, shape, data })
         })
@@ -118,7 +149,11 @@ fn read(path: &Path) -> Result<Vec<NamedTensor>, TrainError> {
 fn read_json(path: &Path) -> Result<Value, TrainError> {
     let text = fs::read_to_string(path).map_err(|e| TrainError::io(path, e))?;
     serde_json::from_str(&text).map_err(|e| {
-        RecipeError::Parse { path: path.to_owned(), message: format!("not JSON: {e}") }.into()
+        RecipeError::Parse {
+            path: path.to_owned(),
+            message: format!("not JSON: {e}"),
+        }
+        .into()
     })
 }
 
@@ -126,7 +161,9 @@ fn read_json(path: &Path) -> Result<Value, TrainError> {
 fn config(base: &Path, state: &State) -> Result<(Value, bool), TrainError> {
     let mut config = read_json(&base.join("config.json"))?;
     let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
-    let tied = |config: &Value| config.pointer("/text_config/tie_word_embeddings") == Some(&Value::Bool(true));
+    let tied = |config: &Value| {
+        config.pointer("/text_config/tie_word_embeddings") == Some(&Value::Bool(true))
+    };
     // The two copies of a tied matrix were trained apart, on two machines.
     let untied = tied(&config);
     if untied && let Some(text) = config.pointer_mut("/text_config") {
@@ -144,7 +181,13 @@ fn config(base: &Path, state: &State) -> Result<(Value, bool), TrainError> {
 }
 
 /// The directory appears whole: it is written beside and renamed.
-fn write(base: &Path, out: &Path, tensors: &[NamedTensor], config: &Value, kind: SaveType) -> Result<(), TrainError> {
+fn write(
+    base: &Path,
+    out: &Path,
+    tensors: &[NamedTensor],
+    config: &Value,
+    kind: SaveType,
+) -> Result<(), TrainError> {
     let beside: PathBuf = out.with_extension("partial");
     if beside.exists() {
         fs::remove_dir_all(&beside).map_err(|e| TrainError::io(&beside, e))?;

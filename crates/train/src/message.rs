@@ -18,7 +18,10 @@ pub struct ContainerError {
 /// Codes of a cut as containers: (image, text), the image empty where there is none.
 pub fn encode_cut(cut: &Cut) -> ((Vec<u8>, Account), (Vec<u8>, Account)) {
     let encode = |code: &Code| qtl_codec::encode_accounted(code, &Options::default());
-    let image = cut.image.as_ref().map_or_else(|| (Vec::new(), Account::default()), encode);
+    let image = cut
+        .image
+        .as_ref()
+        .map_or_else(|| (Vec::new(), Account::default()), encode);
     (image, encode(&cut.text))
 }
 
@@ -28,8 +31,16 @@ pub fn encode_cut(cut: &Cut) -> ((Vec<u8>, Account), (Vec<u8>, Account)) {
 ///
 /// [`ContainerError`] naming the part.
 pub fn decode_cut(image: &[u8], text: &[u8], layout: &wire::Layout) -> Result<Cut, ContainerError> {
-    let image = if image.is_empty() { None } else { Some(decode("image", image)?) };
-    Ok(Cut { image, text: decode("text", text)?, layout: from_wire(layout) })
+    let image = if image.is_empty() {
+        None
+    } else {
+        Some(decode("image", image)?)
+    };
+    Ok(Cut {
+        image,
+        text: decode("text", text)?,
+        layout: from_wire(layout),
+    })
 }
 
 /// Reads one container.
@@ -38,7 +49,8 @@ pub fn decode_cut(image: &[u8], text: &[u8], layout: &wire::Layout) -> Result<Cu
 ///
 /// [`ContainerError`] naming the part.
 pub fn decode(part: &'static str, bytes: &[u8]) -> Result<Code, ContainerError> {
-    let (code, _) = qtl_codec::decode(bytes, &Limits::default()).map_err(|source| ContainerError { part, source })?;
+    let (code, _) = qtl_codec::decode(bytes, &Limits::default())
+        .map_err(|source| ContainerError { part, source })?;
     Ok(code)
 }
 
@@ -52,8 +64,12 @@ pub fn to_wire(layout: &Layout) -> wire::Layout {
         len: span.len as u32,
         branch: span.branch,
     };
-    let sequence = |spans: &Vec<Span>| wire::Sequence { spans: spans.iter().map(span).collect() };
-    wire::Layout { sequences: layout.sequences.iter().map(sequence).collect() }
+    let sequence = |spans: &Vec<Span>| wire::Sequence {
+        spans: spans.iter().map(span).collect(),
+    };
+    wire::Layout {
+        sequences: layout.sequences.iter().map(sequence).collect(),
+    }
 }
 
 /// The wire's layout as the model spells it.
@@ -66,5 +82,11 @@ fn from_wire(layout: &wire::Layout) -> Layout {
         len: span.len as usize,
         branch: span.branch,
     };
-    Layout { sequences: layout.sequences.iter().map(|s| s.spans.iter().map(span).collect()).collect() }
+    Layout {
+        sequences: layout
+            .sequences
+            .iter()
+            .map(|s| s.spans.iter().map(span).collect())
+            .collect(),
+    }
 }

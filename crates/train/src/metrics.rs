@@ -82,8 +82,16 @@ impl Writer {
         }
         let lines = OpenOptions::new().create(true).append(true).open(&path)?;
         let events = create_events(&dir.join("tensorboard"))?;
-        let mut writer = Self { lines: BufWriter::new(lines), events: BufWriter::new(events) };
-        writer.event(Event { wall_time: now(), step: 0, file_version: Some("brain.Event:2".into()), summary: None })?;
+        let mut writer = Self {
+            lines: BufWriter::new(lines),
+            events: BufWriter::new(events),
+        };
+        writer.event(Event {
+            wall_time: now(),
+            step: 0,
+            file_version: Some("brain.Event:2".into()),
+            summary: None,
+        })?;
         Ok(writer)
     }
 
@@ -113,9 +121,17 @@ impl Writer {
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> std::io::Result<()> {
         let value = values
             .iter()
-            .map(|(tag, value)| Value { tag: (*tag).to_owned(), simple_value: Some(*value as f32) })
+            .map(|(tag, value)| Value {
+                tag: (*tag).to_owned(),
+                simple_value: Some(*value as f32),
+            })
             .collect();
-        self.event(Event { wall_time: now(), step: step as i64, file_version: None, summary: Some(Summary { value }) })
+        self.event(Event {
+            wall_time: now(),
+            step: step as i64,
+            file_version: None,
+            summary: Some(Summary { value }),
+        })
     }
 
     /// Hands everything to the operating system.
@@ -132,7 +148,10 @@ impl Writer {
 /// The records of a `metrics.jsonl`; a last line that a crash cut short is left out.
 pub fn read(path: &Path) -> std::io::Result<Vec<StepRecord>> {
     let text = std::fs::read_to_string(path)?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 /// Writes a JSON file at once.
@@ -154,7 +173,12 @@ fn line(record: &StepRecord) -> String {
 
 /// A TFRecord: length, masked CRC of the length, data, masked CRC of the data.
 fn record(data: &[u8]) -> Vec<u8> {
-    let masked = |bytes: &[u8]| crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes();
+    let masked = |bytes: &[u8]| {
+        crc32c::crc32c(bytes)
+            .rotate_right(15)
+            .wrapping_add(0xa282_ead8)
+            .to_le_bytes()
+    };
     let length = (data.len() as u64).to_le_bytes();
     let mut out = Vec::with_capacity(data.len() + 16);
     out.extend(length);
@@ -165,13 +189,19 @@ fn record(data: &[u8]) -> Vec<u8> {
 }
 
 fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
 }
 
 /// TensorBoard finds files by this name; the process id keeps two lives of a run within one second apart.
 fn create_events(dir: &Path) -> std::io::Result<File> {
     std::fs::create_dir_all(dir)?;
-    let name: PathBuf = dir.join(format!("events.out.tfevents.{:010}.{}", now() as u64, std::process::id()));
+    let name: PathBuf = dir.join(format!(
+        "events.out.tfevents.{:010}.{}",
+        now() as u64,
+        std::process::id()
+    ));
     OpenOptions::new().create(true).append(true).open(name)
 }
 
@@ -211,12 +241,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = Writer::open(dir.path(), 0).unwrap();
         for step in 0..5 {
-            writer.step(&StepRecord { step, ..StepRecord::default() }).unwrap();
+            writer
+                .step(&StepRecord {
+                    step,
+                    ..StepRecord::default()
+                })
+                .unwrap();
         }
         writer.flush().unwrap();
         drop(writer);
         Writer::open(dir.path(), 3).unwrap();
-        let steps: Vec<u64> = read(&dir.path().join("metrics.jsonl")).unwrap().iter().map(|r| r.step).collect();
+        let steps: Vec<u64> = read(&dir.path().join("metrics.jsonl"))
+            .unwrap()
+            .iter()
+            .map(|r| r.step)
+            .collect();
         assert_eq!(steps, [0, 1, 2]);
     }
 

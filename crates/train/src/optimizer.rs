@@ -49,7 +49,11 @@ impl Optimizer {
     /// Adds the gradients of one micro-batch, weighted.
     pub fn add(&mut self, gradients: Named, weight: f32) {
         for (name, gradient) in gradients {
-            let gradient = if weight == 1.0 { gradient } else { gradient.mul_scalar(weight) };
+            let gradient = if weight == 1.0 {
+                gradient
+            } else {
+                gradient.mul_scalar(weight)
+            };
             let sum = match self.pending.remove(&name) {
                 Some(before) => before + gradient,
                 None => gradient,
@@ -76,7 +80,11 @@ impl Optimizer {
     pub fn update(&mut self, name: &str, value: Tensor<1>, schedule: f64) -> Option<Tensor<1>> {
         let gradient = self.pending.remove(name)?;
         let lr = self.peak * self.tune.lr_scale(name, self.peak) * schedule;
-        let rule = if decays(name) { &self.decayed } else { &self.plain };
+        let rule = if decays(name) {
+            &self.decayed
+        } else {
+            &self.plain
+        };
         let (value, state) = rule.step(lr, value, gradient, self.state.remove(name));
         if let Some(state) = state {
             self.state.insert(name.to_owned(), state);
@@ -86,11 +94,20 @@ impl Optimizer {
 
     /// The state by name: `NAME.moment_1`, `NAME.moment_2`, `NAME.time`.
     pub fn entries(&self) -> Vec<NamedTensor> {
-        let values = |t: &Tensor<1>| t.to_data().convert::<f32>().try_into_vec::<f32>().expect("converted to f32");
+        let values = |t: &Tensor<1>| {
+            t.to_data()
+                .convert::<f32>()
+                .try_into_vec::<f32>()
+                .expect("converted to f32")
+        };
         let mut out = Vec::with_capacity(3 * self.state.len());
         for (name, AdamWState { momentum }) in &self.state {
             let mut push = |entry: &str, data: Vec<f32>| {
-                out.push(NamedTensor { name: format!("{name}.{entry}"), shape: vec![data.len()], data });
+                out.push(NamedTensor {
+                    name: format!("{name}.{entry}"),
+                    shape: vec![data.len()],
+                    data,
+                });
             };
             push("moment_1", values(&momentum.moment_1));
             push("moment_2", values(&momentum.moment_2));
@@ -106,9 +123,12 @@ impl Optimizer {
         let mut entries: BTreeMap<String, Vec<f32>> = entries.into_iter().collect();
         while let Some((key, moment_1)) = entries.pop_first() {
             let name = key.strip_suffix(".moment_1").ok_or(key.clone())?.to_owned();
-            let moment_2 = entries.remove(&format!("{name}.moment_2")).ok_or(key.clone())?;
+            let moment_2 = entries
+                .remove(&format!("{name}.moment_2"))
+                .ok_or(key.clone())?;
             let time = entries.remove(&format!("{name}.time")).ok_or(key)?;
-            let tensor = |v: Vec<f32>| Tensor::<1>::from_data(TensorData::from(v.as_slice()), device);
+            let tensor =
+                |v: Vec<f32>| Tensor::<1>::from_data(TensorData::from(v.as_slice()), device);
             let momentum = AdaptiveMomentumState {
                 time: time.first().copied().unwrap_or(0.0) as usize,
                 moment_1: tensor(moment_1),

@@ -50,7 +50,11 @@ pub struct Quantizers {
 
 impl Default for Quantizers {
     fn default() -> Self {
-        Self { image: QuantizerSpec::None, text: QuantizerSpec::None, calibration_batches: 16 }
+        Self {
+            image: QuantizerSpec::None,
+            text: QuantizerSpec::None,
+            calibration_batches: 16,
+        }
     }
 }
 
@@ -97,16 +101,21 @@ fn square() -> String {
 impl DataSpec {
     /// What to do with bad samples.
     pub fn strictness(&self) -> Strictness {
-        if self.strict { Strictness::Stop } else { Strictness::Skip }
+        if self.strict {
+            Strictness::Stop
+        } else {
+            Strictness::Skip
+        }
     }
 
     /// How turns become spans.
     pub fn turns(&self) -> Turns {
         match self.turns {
             TurnsSpec::Conversation => Turns::Conversation,
-            TurnsSpec::Independent => {
-                Turns::Independent { per_sample: self.per_sample, only: self.only.clone() }
-            }
+            TurnsSpec::Independent => Turns::Independent {
+                per_sample: self.per_sample,
+                only: self.only.clone(),
+            },
         }
     }
 }
@@ -217,23 +226,36 @@ pub enum RecipeError {
 impl Recipe {
     /// Reads a recipe and applies `overrides` of the form `train.lr=1e-4`.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::parse(&text, overrides, path)
     }
 
     /// Like [`load`](Self::load) for a text; `path` is for the messages.
     pub fn parse(text: &str, overrides: &[String], path: &Path) -> Result<Self, RecipeError> {
-        let fail = |message: String| RecipeError::Parse { path: path.to_owned(), message };
+        let fail = |message: String| RecipeError::Parse {
+            path: path.to_owned(),
+            message,
+        };
         let recipe: Self = if overrides.is_empty() {
             // Straight from the text, so that messages carry the line.
             toml::from_str(text).map_err(|e| fail(explain(&e.to_string())))?
         } else {
-            let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| fail(e.to_string()))?;
+            let mut table: toml::Table = text
+                .parse()
+                .map_err(|e: toml::de::Error| fail(e.to_string()))?;
             for set in overrides {
-                let (key, value) = set.split_once('=').ok_or_else(|| RecipeError::Set(set.clone()))?;
-                insert(&mut table, key.trim(), value.trim()).ok_or_else(|| RecipeError::Set(set.clone()))?;
+                let (key, value) = set
+                    .split_once('=')
+                    .ok_or_else(|| RecipeError::Set(set.clone()))?;
+                insert(&mut table, key.trim(), value.trim())
+                    .ok_or_else(|| RecipeError::Set(set.clone()))?;
             }
-            toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| fail(explain(&e.to_string())))?
+            toml::Value::Table(table)
+                .try_into()
+                .map_err(|e: toml::de::Error| fail(explain(&e.to_string())))?
         };
         recipe.check()?;
         Ok(recipe)
@@ -259,18 +281,62 @@ impl Recipe {
         self.quantizer.text.check()?;
         let t = &self.train;
         let rules = [
-            ("train.steps", t.steps.to_string(), "1 or more", t.steps >= 1),
-            ("train.batch", t.batch.to_string(), "1 or more", t.batch >= 1),
-            ("train.accumulate", t.accumulate.to_string(), "1 or more", t.accumulate >= 1),
-            ("train.save_every", t.save_every.to_string(), "1 or more", t.save_every >= 1),
+            (
+                "train.steps",
+                t.steps.to_string(),
+                "1 or more",
+                t.steps >= 1,
+            ),
+            (
+                "train.batch",
+                t.batch.to_string(),
+                "1 or more",
+                t.batch >= 1,
+            ),
+            (
+                "train.accumulate",
+                t.accumulate.to_string(),
+                "1 or more",
+                t.accumulate >= 1,
+            ),
+            (
+                "train.save_every",
+                t.save_every.to_string(),
+                "1 or more",
+                t.save_every >= 1,
+            ),
             ("train.keep", t.keep.to_string(), "2 or more", t.keep >= 2),
-            ("train.lr", t.lr.to_string(), "a number above 0", t.lr.is_finite() && t.lr > 0.0),
-            ("train.warmup", t.warmup.to_string(), "0 to 1", (0.0..=1.0).contains(&t.warmup)),
-            ("train.clip", t.clip.to_string(), "0 or more", t.clip.is_finite() && t.clip >= 0.0),
-            ("data.max_length", self.data.max_length.to_string(), "1 or more", self.data.max_length >= 1),
+            (
+                "train.lr",
+                t.lr.to_string(),
+                "a number above 0",
+                t.lr.is_finite() && t.lr > 0.0,
+            ),
+            (
+                "train.warmup",
+                t.warmup.to_string(),
+                "0 to 1",
+                (0.0..=1.0).contains(&t.warmup),
+            ),
+            (
+                "train.clip",
+                t.clip.to_string(),
+                "0 or more",
+                t.clip.is_finite() && t.clip >= 0.0,
+            ),
+            (
+                "data.max_length",
+                self.data.max_length.to_string(),
+                "1 or more",
+                self.data.max_length >= 1,
+            ),
         ];
         match rules.into_iter().find(|rule| !rule.3) {
-            Some((field, value, range, _)) => Err(RecipeError::Range { field, value, range }),
+            Some((field, value, range, _)) => Err(RecipeError::Range {
+                field,
+                value,
+                range,
+            }),
             None => Ok(()),
         }
     }
@@ -284,10 +350,19 @@ fn insert(table: &mut toml::Table, key: &str, value: &str) -> Option<()> {
     };
     let mut at = table;
     for parent in parents {
-        at = at.entry(parent).or_insert_with(|| toml::Value::Table(toml::Table::new())).as_table_mut()?;
+        at = at
+            .entry(parent)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()?;
     }
-    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    at.insert(last.to_owned(), parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())));
+    let parsed = format!("v = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"));
+    at.insert(
+        last.to_owned(),
+        parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())),
+    );
     Some(())
 }
 
@@ -295,7 +370,11 @@ fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String
     match value {
         toml::Value::Table(table) => {
             for (key, value) in table {
-                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                let key = if prefix.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{prefix}.{key}")
+                };
                 flatten(&key, value, into);
             }
         }
@@ -307,15 +386,23 @@ fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String
 
 /// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`".
 fn explain(message: &str) -> String {
-    let Some((_, rest)) = message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `")) else {
+    let Some((_, rest)) = message
+        .split_once("unknown field `")
+        .or_else(|| message.split_once("unknown variant `"))
+    else {
         return message.to_owned();
     };
     let mut names = rest.split('`').step_by(2);
     let Some(unknown) = names.next() else {
         return message.to_owned();
     };
-    match names.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))) {
-        Some(nearest) => format!("{}\ndid you mean `{nearest}` instead of `{unknown}`?", message.trim_end()),
+    match names.max_by(|a, b| {
+        strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
+    }) {
+        Some(nearest) => format!(
+            "{}\ndid you mean `{nearest}` instead of `{unknown}`?",
+            message.trim_end()
+        ),
         None => message.to_owned(),
     }
 }
@@ -333,21 +420,50 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_named_with_its_nearest_neighbour() {
-        let error = parse(&MINIMAL.replace("lr =", "lrr ="), &[]).unwrap_err().to_string();
-        assert!(error.contains("r.toml") && error.contains("`lrr`") && error.contains("did you mean `lr`"), "{error}");
+        let error = parse(&MINIMAL.replace("lr =", "lrr ="), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("r.toml")
+                && error.contains("`lrr`")
+                && error.contains("did you mean `lr`"),
+            "{error}"
+        );
         let error = parse(MINIMAL, &["train.bach=4"]).unwrap_err().to_string();
         assert!(error.contains("did you mean `batch`"), "{error}");
     }
 
     #[test]
     fn overrides_are_typed_and_ranges_are_checked() {
-        let recipe = parse(MINIMAL, &["train.lr=1e-4", "quantizer.image={kind='fsq', levels=4}", "name=other"]).unwrap();
+        let recipe = parse(
+            MINIMAL,
+            &[
+                "train.lr=1e-4",
+                "quantizer.image={kind='fsq', levels=4}",
+                "name=other",
+            ],
+        )
+        .unwrap();
         assert_eq!((recipe.train.lr, recipe.name.as_str()), (1e-4, "other"));
-        assert!(matches!(recipe.quantizer.image, QuantizerSpec::Fsq { levels: 4, .. }));
-        let error = parse(MINIMAL, &["quantizer.text={kind='fsq', levels=1}"]).unwrap_err().to_string();
+        assert!(matches!(
+            recipe.quantizer.image,
+            QuantizerSpec::Fsq { levels: 4, .. }
+        ));
+        let error = parse(MINIMAL, &["quantizer.text={kind='fsq', levels=1}"])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("levels = 1"), "{error}");
-        assert!(matches!(parse(MINIMAL, &["train.batch=0"]), Err(RecipeError::Range { field: "train.batch", .. })));
-        assert!(matches!(parse(MINIMAL, &["train.batch"]), Err(RecipeError::Set(_))));
+        assert!(matches!(
+            parse(MINIMAL, &["train.batch=0"]),
+            Err(RecipeError::Range {
+                field: "train.batch",
+                ..
+            })
+        ));
+        assert!(matches!(
+            parse(MINIMAL, &["train.batch"]),
+            Err(RecipeError::Set(_))
+        ));
     }
 
     #[test]

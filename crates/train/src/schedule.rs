@@ -15,7 +15,10 @@ pub fn cosine(step: u64, total: u64, warmup: f64) -> f64 {
 /// The factor for the optimizer step that micro-batch `step` belongs to, and the number of that optimizer step.
 pub fn at(train: &TrainSpec, step: u64) -> (f64, u64) {
     let optimizer_step = step / train.accumulate;
-    (cosine(optimizer_step, train.steps, train.warmup), optimizer_step)
+    (
+        cosine(optimizer_step, train.steps, train.warmup),
+        optimizer_step,
+    )
 }
 
 /// Whether micro-batch `step` is the last of its optimizer step.

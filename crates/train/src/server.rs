@@ -10,7 +10,9 @@ use qtl_model::llm::Cache;
 use qtl_model::partition::{ServerPartition, StepError};
 use qtl_model::pretrained::{Blueprint, restore_server};
 use qtl_model::quant::Moments;
-use qtl_wire::{Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError};
+use qtl_wire::{
+    Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
+};
 
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
@@ -69,10 +71,18 @@ impl ServerWork {
     /// # Errors
     ///
     /// [`TrainError`] naming the file.
-    pub fn open(recipe: Recipe, blueprint: &Blueprint, run_dir: Option<&Path>, device: Device) -> Result<Self, TrainError> {
+    pub fn open(
+        recipe: Recipe,
+        blueprint: &Blueprint,
+        run_dir: Option<&Path>,
+        device: Device,
+    ) -> Result<Self, TrainError> {
         let partition = blueprint.server(&device)?.partition;
         let store = match run_dir {
-            Some(dir) => Some(Store::open(dir, recipe.train.keep).map_err(|source| TrainError::io(dir, source))?),
+            Some(dir) => Some(
+                Store::open(dir, recipe.train.keep)
+                    .map_err(|source| TrainError::io(dir, source))?,
+            ),
             None => None,
         };
         let run = match &store {
@@ -111,14 +121,19 @@ impl ServerWork {
             return Ok(());
         }
         let state = State::new(Side::Server, &self.run, step, None, self.recipe.to_toml());
-        store.save(&state, &self.partition.tensors(), &self.optimizer.entries()).map_err(failed)
+        store
+            .save(&state, &self.partition.tensors(), &self.optimizer.entries())
+            .map_err(failed)
     }
 
     fn apply(&mut self, step: u64) {
         let (schedule, _) = schedule::at(&self.recipe.train, step);
         self.optimizer.clip();
         let optimizer = &mut self.optimizer;
-        self.partition = self.partition.clone().replace(&mut |name, value| optimizer.update(name, value, schedule));
+        self.partition = self
+            .partition
+            .clone()
+            .replace(&mut |name, value| optimizer.update(name, value, schedule));
     }
 }
 
@@ -148,7 +163,11 @@ impl Work for ServerWork {
 
     fn standing(&self) -> Standing {
         let saved = self.store.as_ref().map(Store::steps).unwrap_or_default();
-        Standing { run: self.run.clone(), saved, live: self.applied }
+        Standing {
+            run: self.run.clone(),
+            saved,
+            live: self.applied,
+        }
     }
 
     fn begin(&mut self, run: &str) -> Result<(), WorkError> {
@@ -174,7 +193,10 @@ impl Work for ServerWork {
         let targets = decode("targets", &f.targets).map_err(invalid)?;
         let decoded = start.elapsed();
         let tune = &self.recipe.tune;
-        let step = self.partition.step(&cut, &targets, &|name| tune.trains(name), &self.device).map_err(invalid)?;
+        let step = self
+            .partition
+            .step(&cut, &targets, &|name| tune.trains(name), &self.device)
+            .map_err(invalid)?;
         let weight = 1.0 / self.recipe.train.accumulate as f32;
         self.optimizer.add(step.parameters, weight);
         if schedule::ends_step(&self.recipe.train, f.step) {
@@ -186,7 +208,10 @@ impl Work for ServerWork {
         let image = step.image.map(container).unwrap_or_default();
         let text = container(step.text);
         self.applied = Some(f.step + 1);
-        (self.observer)(&Event::Step { step: f.step, loss: step.loss });
+        (self.observer)(&Event::Step {
+            step: f.step,
+            loss: step.loss,
+        });
         Ok(Backward {
             step: f.step,
             loss: step.loss,
@@ -211,9 +236,16 @@ impl Work for ServerWork {
             let store = self.store()?;
             store.state(step, Side::Server, &self.run).map_err(failed)?;
             let entries = store.optimizer(step).map_err(failed)?;
-            self.partition = restore_server(self.initial.clone(), &store.weights(step)).map_err(failed)?;
-            let unknown = |name| WorkError::Failed(format!("the optimizer's checkpoint has an entry {name} that does not belong"));
-            self.optimizer.restore(entries, &self.device).map_err(unknown)?;
+            self.partition =
+                restore_server(self.initial.clone(), &store.weights(step)).map_err(failed)?;
+            let unknown = |name| {
+                WorkError::Failed(format!(
+                    "the optimizer's checkpoint has an entry {name} that does not belong"
+                ))
+            };
+            self.optimizer
+                .restore(entries, &self.device)
+                .map_err(unknown)?;
         }
         if let Some(store) = &self.store {
             store.forget_after(step).map_err(failed)?;
@@ -226,16 +258,25 @@ impl Work for ServerWork {
     fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
         self.cache = None;
         let cut = decode_cut(&p.image, &p.text, &p.layout).map_err(invalid)?;
-        let (ids, cache) = self.partition.prefill(&cut, &self.device).map_err(invalid)?;
+        let (ids, cache) = self
+            .partition
+            .prefill(&cut, &self.device)
+            .map_err(invalid)?;
         self.cache = Some(cache);
         Ok(Tokens { ids })
     }
 
     fn next(&mut self, r: Rows) -> Result<Tokens, WorkError> {
-        let cache = self.cache.as_mut().ok_or_else(|| WorkError::Invalid("no generation is open".into()))?;
+        let cache = self
+            .cache
+            .as_mut()
+            .ok_or_else(|| WorkError::Invalid("no generation is open".into()))?;
         let code = decode("text", &r.text).map_err(invalid)?;
         let keep: Vec<usize> = r.keep.iter().map(|k| *k as usize).collect();
-        let ids = self.partition.next(cache, &keep, &code, &self.device).map_err(invalid)?;
+        let ids = self
+            .partition
+            .next(cache, &keep, &code, &self.device)
+            .map_err(invalid)?;
         Ok(Tokens { ids })
     }
 
@@ -280,8 +321,13 @@ fn moments(bytes: &[u8]) -> Result<Option<Moments>, WorkError> {
         [Plane::Scalars(plane)] if plane.rows == 2 => {
             let values = plane.to_f32();
             let (mean, std) = values.split_at(plane.cols);
-            Ok(Some(Moments { mean: mean.to_vec(), std: std.to_vec() }))
+            Ok(Some(Moments {
+                mean: mean.to_vec(),
+                std: std.to_vec(),
+            }))
         }
-        _ => Err(WorkError::Invalid("a calibration is two rows of numbers, means and deviations".into())),
+        _ => Err(WorkError::Invalid(
+            "a calibration is two rows of numbers, means and deviations".into(),
+        )),
     }
 }

@@ -113,14 +113,24 @@ mod tests {
 
     #[test]
     fn names_find_their_part_and_decay_group() {
-        let tune = TuneSpec { llm: Tune::Frozen, ..TuneSpec::default() };
+        let tune = TuneSpec {
+            llm: Tune::Frozen,
+            ..TuneSpec::default()
+        };
         assert!(!tune.trains("language_model.model.layers.0.mlp.up_proj.weight"));
         assert!(tune.trains("language_model.model.embed_tokens.weight"));
         assert!(tune.trains("VQ.quantizer_text.quantizer.in_proj.weight"));
         assert!(!tune.trains("VQ.quantizer_text.quantizer.running_mean"));
-        assert!(!tune.trains("vision_tower._vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight"));
+        assert!(
+            !tune.trains("vision_tower._vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight")
+        );
         assert!(decays("language_model.model.layers.0.mlp.up_proj.weight"));
-        for name in ["language_model.model.norm.weight", "a.layer_norm1.weight", "a.input_layernorm.weight", "c.0.bias"] {
+        for name in [
+            "language_model.model.norm.weight",
+            "a.layer_norm1.weight",
+            "a.input_layernorm.weight",
+            "c.0.bias",
+        ] {
             assert!(!decays(name), "{name}");
         }
     }

@@ -86,8 +86,11 @@ impl ClientPartition {
     pub fn encode(&self, batch: &Batch) -> Cut {
         let image = batch.pixels.clone().map(|pixels| {
             let features = self.connector.forward(self.vision_tower.forward(pixels));
-            let z = self.quantizer_image.bound(self.quantizer_image.input(rows(features)));
-            self.quantizer_image.quantize(used(z, &batch.spliced.image_rows))
+            let z = self
+                .quantizer_image
+                .bound(self.quantizer_image.input(rows(features)));
+            self.quantizer_image
+                .quantize(used(z, &batch.spliced.image_rows))
         });
         Cut {
             image,
@@ -107,7 +110,9 @@ impl ClientPartition {
     }
 
     fn encode_text(&self, ids: &[i64]) -> Code {
-        let z = self.quantizer_text.bound(self.quantizer_text.input(self.embed(ids)));
+        let z = self
+            .quantizer_text
+            .bound(self.quantizer_text.input(self.embed(ids)));
         self.quantizer_text.quantize(z)
     }
 
@@ -115,9 +120,15 @@ impl ClientPartition {
     pub fn calibrate(&self, batch: &Batch, image: &mut Accumulator, text: &mut Accumulator) {
         if let Some(pixels) = batch.pixels.clone() {
             let features = self.connector.forward(self.vision_tower.forward(pixels));
-            image.add(used(self.quantizer_image.input(rows(features)), &batch.spliced.image_rows));
+            image.add(used(
+                self.quantizer_image.input(rows(features)),
+                &batch.spliced.image_rows,
+            ));
         }
-        text.add(self.quantizer_text.input(self.embed(&batch.spliced.text_ids)));
+        text.add(
+            self.quantizer_text
+                .input(self.embed(&batch.spliced.text_ids)),
+        );
     }
 
     /// Forward of a training step: parameters for which `trained` holds get a gradient in
@@ -135,22 +146,41 @@ impl ClientPartition {
             } else {
                 self.vision_tower.forward(pixels)
             };
-            let u = tracked.quantizer_image.input(rows(tracked.connector.forward(features)));
+            let u = tracked
+                .quantizer_image
+                .input(rows(tracked.connector.forward(features)));
             let z = bound(&mut self.quantizer_image, u, &mut penalty);
             used(z, &batch.spliced.image_rows)
         });
-        let u = tracked.quantizer_text.input(tracked.embed(&batch.spliced.text_ids));
+        let u = tracked
+            .quantizer_text
+            .input(tracked.embed(&batch.spliced.text_ids));
         let text = bound(&mut self.quantizer_text, u, &mut penalty);
         let cut = Cut {
-            image: image.clone().map(|z| self.quantizer_image.quantize(z.inner())),
+            image: image
+                .clone()
+                .map(|z| self.quantizer_image.quantize(z.inner())),
             text: self.quantizer_text.quantize(text.clone().inner()),
             layout: batch.spliced.layout.clone(),
         };
-        let penalty_value = penalty.clone().map_or(0.0, |p| f64::from(p.inner().into_scalar::<f32>()));
+        let penalty_value = penalty
+            .clone()
+            .map_or(0.0, |p| f64::from(p.inner().into_scalar::<f32>()));
         let image = image.map(|z| self.quantizer_image.surrogate(z));
         let text = self.quantizer_text.surrogate(text);
         let plain = self.vision_tower.clone();
-        (cut, Pending { tracked, plain, image, text, penalty, penalty_value, tower })
+        (
+            cut,
+            Pending {
+                tracked,
+                plain,
+                image,
+                text,
+                penalty,
+                penalty_value,
+                tower,
+            },
+        )
     }
 
     fn embed(&self, ids: &[i64]) -> Tensor<2> {
@@ -158,7 +188,10 @@ impl ClientPartition {
             return self.embed_tokens.lookup(ids);
         }
         let shown: Vec<i64> = ids.iter().map(|id| (*id).max(0)).collect();
-        let keep: Vec<f32> = ids.iter().map(|id| if *id == PADDING { 0.0 } else { 1.0 }).collect();
+        let keep: Vec<f32> = ids
+            .iter()
+            .map(|id| if *id == PADDING { 0.0 } else { 1.0 })
+            .collect();
         let device = self.device();
         let keep = Tensor::<2>::from_data(TensorData::new(keep, [ids.len(), 1]), &device);
         self.embed_tokens.lookup(&shown) * keep
@@ -228,7 +261,11 @@ impl Pending {
         }
         terms.push((self.text * text).sum());
         terms.extend(self.penalty);
-        let Some(total) = terms.into_iter().filter(Tensor::is_tracked).reduce(|a, b| a + b) else {
+        let Some(total) = terms
+            .into_iter()
+            .filter(Tensor::is_tracked)
+            .reduce(|a, b| a + b)
+        else {
             return named;
         };
         let mut grads = total.backward();
@@ -236,7 +273,12 @@ impl Pending {
         if let Some(tape) = self.tower {
             let gradient = take(&tape.features, &mut grads);
             let mut tower = Named::new();
-            tape.backward(&self.tracked.vision_tower, &self.plain, gradient, &mut tower);
+            tape.backward(
+                &self.tracked.vision_tower,
+                &self.plain,
+                gradient,
+                &mut tower,
+            );
             named.extend(tower);
         }
         named
@@ -255,11 +297,23 @@ impl ClientPartition {
 impl TowerTape {
     fn run(tracked: &VisionTower, plain: &VisionTower, pixels: Tensor<4>) -> Self {
         let embedded = tracked.embed(pixels);
-        let (output, blocks) = Tape::run(plain.depth(), embedded.clone().inner(), |i, x| plain.block(i, x));
-        Self { embedded, blocks, features: leaf(plain.select(output)) }
+        let (output, blocks) = Tape::run(plain.depth(), embedded.clone().inner(), |i, x| {
+            plain.block(i, x)
+        });
+        Self {
+            embedded,
+            blocks,
+            features: leaf(plain.select(output)),
+        }
     }
 
-    fn backward(self, tracked: &VisionTower, plain: &VisionTower, gradient: Tensor<3>, into: &mut Named) {
+    fn backward(
+        self,
+        tracked: &VisionTower,
+        plain: &VisionTower,
+        gradient: Tensor<3>,
+        into: &mut Named,
+    ) {
         // The chosen tokens' gradient, spread over all tokens again.
         let shape = self.embedded.dims();
         let device = gradient.device();
@@ -308,5 +362,7 @@ fn bound(encoder: &mut Encoder, u: Tensor<2>, penalty: &mut Option<Tensor<1>>) -
 }
 
 fn trains_any(tower: &VisionTower, trained: &dyn Fn(&str) -> bool) -> bool {
-    parameters(tower, names::VISION_TOWER).iter().any(|p| trained(&p.name))
+    parameters(tower, names::VISION_TOWER)
+        .iter()
+        .any(|p| trained(&p.name))
 }

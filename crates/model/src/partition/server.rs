@@ -61,7 +61,9 @@ pub enum StepError {
         code: usize,
     },
     /// A sequence without a token, or longer than the model takes.
-    #[error("sequence {sequence} of the batch has {length} tokens; the language model takes 1 to {longest}")]
+    #[error(
+        "sequence {sequence} of the batch has {length} tokens; the language model takes 1 to {longest}"
+    )]
     Length {
         /// Which.
         sequence: usize,
@@ -117,9 +119,18 @@ impl ServerPartition {
     /// Forward and backward of one batch. `targets` is what [`targets::encode`] wrote. Attention scores of one block
     /// at a time are alive: the blocks are run without a graph and recomputed in backward; only the last one, whose
     /// backward follows at once, is tracked straight away.
-    pub fn step(&self, cut: &Cut, targets: &Code, trained: &dyn Fn(&str) -> bool, device: &Device) -> Result<Step, StepError> {
+    pub fn step(
+        &self,
+        cut: &Cut,
+        targets: &Code,
+        trained: &dyn Fn(&str) -> bool,
+        device: &Device,
+    ) -> Result<Step, StepError> {
         let leaves = self.dequantize(cut, device)?;
-        let leaves = Leaves { image: leaves.image.map(leaf), text: leaf(leaves.text) };
+        let leaves = Leaves {
+            image: leaves.image.map(leaf),
+            text: leaf(leaves.text),
+        };
         let grid = self.grid(&cut.layout)?;
         let supervision = supervision(&grid, targets, self.vocab_size())?;
         let tracked = self.track(trained);
@@ -127,8 +138,9 @@ impl ServerPartition {
 
         let input = tracked.assemble(&leaves, &grid);
         let before_last = self.language_model.blocks().saturating_sub(1);
-        let (x, tape) =
-            Tape::run(before_last, input.clone().inner(), |i, x| self.language_model.block(i, x, &context));
+        let (x, tape) = Tape::run(before_last, input.clone().inner(), |i, x| {
+            self.language_model.block(i, x, &context)
+        });
         let last = leaf(x);
         let mut hidden = last.clone();
         if before_last < self.language_model.blocks() {
@@ -142,16 +154,34 @@ impl ServerPartition {
 
         let mut parameters = Named::new();
         let mut absorb = |grads: &mut Gradients| {
-            params::collect(&tracked.language_model, names::LANGUAGE_MODEL, grads, &mut parameters);
+            params::collect(
+                &tracked.language_model,
+                names::LANGUAGE_MODEL,
+                grads,
+                &mut parameters,
+            );
         };
         let mut grads = loss.backward();
         let gradient = take(&last, &mut grads);
         absorb(&mut grads);
-        let gradient =
-            tape.backward(gradient, |i, x| tracked.language_model.block(i, x, &context), &mut absorb);
+        let gradient = tape.backward(
+            gradient,
+            |i, x| tracked.language_model.block(i, x, &context),
+            &mut absorb,
+        );
         let mut grads = pull(input, gradient);
-        params::collect(&tracked.quantizer_image, names::QUANTIZER_IMAGE, &mut grads, &mut parameters);
-        params::collect(&tracked.quantizer_text, names::QUANTIZER_TEXT, &mut grads, &mut parameters);
+        params::collect(
+            &tracked.quantizer_image,
+            names::QUANTIZER_IMAGE,
+            &mut grads,
+            &mut parameters,
+        );
+        params::collect(
+            &tracked.quantizer_text,
+            names::QUANTIZER_TEXT,
+            &mut grads,
+            &mut parameters,
+        );
         Ok(Step {
             loss: value,
             tokens: supervision.targets.len(),
@@ -185,19 +215,44 @@ impl ServerPartition {
     }
 
     /// One more token for each of the sequences `keep` of the cache (the others are finished): their next tokens.
-    pub fn next(&self, cache: &mut Cache, keep: &[usize], code: &Code, device: &Device) -> Result<Vec<u32>, StepError> {
+    pub fn next(
+        &self,
+        cache: &mut Cache,
+        keep: &[usize],
+        code: &Code,
+        device: &Device,
+    ) -> Result<Vec<u32>, StepError> {
         // A quantizer whose statistics are those of a batch cannot code a single token; see `encode_tokens`.
         let rows = match self.quantizer_text.dequantize(code, device) {
             Ok(leaf) => self.quantizer_text.expand(leaf),
-            Err(error) => crate::quant::from_f16(code, self.hidden_size(), device)
-                .map_err(|_| StepError::Code { stream: "text", source: error })?,
+            Err(error) => {
+                crate::quant::from_f16(code, self.hidden_size(), device).map_err(|_| {
+                    StepError::Code {
+                        stream: "text",
+                        source: error,
+                    }
+                })?
+            }
         };
         if rows.dims()[0] != keep.len() || keep.iter().any(|k| *k >= cache.rows()) {
-            return Err(StepError::Rows { stream: "text", layout: cache.rows(), code: rows.dims()[0] });
+            return Err(StepError::Rows {
+                stream: "text",
+                layout: cache.rows(),
+                code: rows.dims()[0],
+            });
         }
         let longest = self.language_model.spec().max_positions;
-        if let Some((sequence, position)) = cache.positions().iter().enumerate().find(|(_, p)| **p + 1 >= longest) {
-            return Err(StepError::Length { sequence, length: position + 2, longest });
+        if let Some((sequence, position)) = cache
+            .positions()
+            .iter()
+            .enumerate()
+            .find(|(_, p)| **p + 1 >= longest)
+        {
+            return Err(StepError::Length {
+                sequence,
+                length: position + 2,
+                longest,
+            });
         }
         cache.retain(keep);
         Ok(greedy(self.language_model.step(rows, cache)))
@@ -205,25 +260,48 @@ impl ServerPartition {
 
     fn dequantize(&self, cut: &Cut, device: &Device) -> Result<Leaves, StepError> {
         let read = |stream, decoder: &Decoder, code: &Code, kind| {
-            let leaf = decoder.dequantize(code, device).map_err(|source| StepError::Code { stream, source })?;
+            let leaf = decoder
+                .dequantize(code, device)
+                .map_err(|source| StepError::Code { stream, source })?;
             let (layout, code) = (cut.layout.rows(kind), leaf.dims()[0]);
-            if layout == code { Ok(leaf) } else { Err(StepError::Rows { stream, layout, code }) }
+            if layout == code {
+                Ok(leaf)
+            } else {
+                Err(StepError::Rows {
+                    stream,
+                    layout,
+                    code,
+                })
+            }
         };
         let image = match &cut.image {
             Some(code) => Some(read("image", &self.quantizer_image, code, Kind::Image)?),
             None => match cut.layout.rows(Kind::Image) {
                 0 => None,
-                layout => return Err(StepError::Rows { stream: "image", layout, code: 0 }),
+                layout => {
+                    return Err(StepError::Rows {
+                        stream: "image",
+                        layout,
+                        code: 0,
+                    });
+                }
             },
         };
-        Ok(Leaves { image, text: read("text", &self.quantizer_text, &cut.text, Kind::Text)? })
+        Ok(Leaves {
+            image,
+            text: read("text", &self.quantizer_text, &cut.text, Kind::Text)?,
+        })
     }
 
     fn grid(&self, layout: &Layout) -> Result<Grid, StepError> {
         let longest = self.language_model.spec().max_positions;
         for (sequence, length) in layout.lengths().into_iter().enumerate() {
             if length == 0 || length > longest {
-                return Err(StepError::Length { sequence, length, longest });
+                return Err(StepError::Length {
+                    sequence,
+                    length,
+                    longest,
+                });
             }
         }
         Ok(Grid::new(layout))
@@ -235,17 +313,32 @@ impl ServerPartition {
         let [_, width] = text.dims();
         let device = text.device();
         let mut parts = Vec::with_capacity(3);
-        parts.extend(leaves.image.clone().map(|leaf| self.quantizer_image.expand(leaf)));
+        parts.extend(
+            leaves
+                .image
+                .clone()
+                .map(|leaf| self.quantizer_image.expand(leaf)),
+        );
         parts.push(text);
         parts.push(Tensor::zeros([1, width], &device));
         let source: Vec<i64> = grid.source.iter().map(|row| *row as i64).collect();
         let source = Tensor::<1, Int>::from_data(TensorData::from(source.as_slice()), &device);
-        Tensor::cat(parts, 0).select(0, source).reshape([grid.height, grid.width, width])
+        Tensor::cat(parts, 0)
+            .select(0, source)
+            .reshape([grid.height, grid.width, width])
     }
 
     fn context(&self, grid: &Grid, device: &Device) -> Context {
-        let positions: Vec<Vec<usize>> = grid.positions.chunks(grid.width).map(<[usize]>::to_vec).collect();
-        let mask = Mask::new([grid.height, grid.width, grid.width], device, |row, to, from| grid.sees(row, to, from));
+        let positions: Vec<Vec<usize>> = grid
+            .positions
+            .chunks(grid.width)
+            .map(<[usize]>::to_vec)
+            .collect();
+        let mask = Mask::new(
+            [grid.height, grid.width, grid.width],
+            device,
+            |row, to, from| grid.sees(row, to, from),
+        );
         self.language_model.context(&positions, mask, device)
     }
 

@@ -47,7 +47,13 @@ pub struct FsqDecoder {
 /// The fields of the `fsq` variant. Only called from the arms that matched it.
 fn fields(spec: &QuantizerSpec, dim: usize) -> (u32, f32, Statistics, usize, f32) {
     match spec {
-        QuantizerSpec::Fsq { levels, width, statistics, code_dim, penalty } => {
+        QuantizerSpec::Fsq {
+            levels,
+            width,
+            statistics,
+            code_dim,
+            penalty,
+        } => {
             let code = if *code_dim == 0 { dim } else { *code_dim };
             (*levels, *width, *statistics, code, *penalty)
         }
@@ -61,15 +67,23 @@ fn projection(input: usize, output: usize, scale: f32, seed: u64, device: &Devic
         // PyTorch's default for a linear layer.
         let bound = (1.0 / input as f64).sqrt();
         let mut stream = Stream::new(seed, "projection");
-        let values: Vec<f32> = (0..input * output).map(|_| (bound * (2.0 * stream.uniform() - 1.0)) as f32).collect();
+        let values: Vec<f32> = (0..input * output)
+            .map(|_| (bound * (2.0 * stream.uniform() - 1.0)) as f32)
+            .collect();
         let weight = Tensor::from_data(TensorData::new(values, [output, input]), device);
         return linear(weight, Tensor::zeros([output], device));
     }
-    linear(Tensor::eye(input, device).mul_scalar(scale), Tensor::zeros([output], device))
+    linear(
+        Tensor::eye(input, device).mul_scalar(scale),
+        Tensor::zeros([output], device),
+    )
 }
 
 fn linear(weight: Tensor<2>, bias: Tensor<1>) -> Linear {
-    Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) }
+    Linear {
+        weight: Param::from_tensor(weight),
+        bias: Some(Param::from_tensor(bias)),
+    }
 }
 
 impl FsqEncoder {
@@ -98,7 +112,12 @@ impl FsqEncoder {
         let dims = u.dims();
         if self.per_channel {
             let mean = self.running_mean.val().unsqueeze::<2>();
-            let reach = self.running_std.val().unsqueeze::<2>().mul_scalar(self.width).add_scalar(EPSILON);
+            let reach = self
+                .running_std
+                .val()
+                .unsqueeze::<2>()
+                .mul_scalar(self.width)
+                .add_scalar(EPSILON);
             return ((u - mean) / reach).clamp(-1.0, 1.0);
         }
         let count = (dims[0] * dims[1]) as f32;
@@ -106,13 +125,23 @@ impl FsqEncoder {
         let centred = u.clone() - mean.clone();
         // The floor keeps the square root's gradient finite for constant features; it changes no value
         // that a 32-bit float can show.
-        let variance = (centred.clone() * centred).sum().div_scalar((count - 1.0).max(1.0));
-        let reach = variance.clamp_min(1e-30).sqrt().mul_scalar(self.width).reshape([1, 1]);
+        let variance = (centred.clone() * centred)
+            .sum()
+            .div_scalar((count - 1.0).max(1.0));
+        let reach = variance
+            .clamp_min(1e-30)
+            .sqrt()
+            .mul_scalar(self.width)
+            .reshape([1, 1]);
         let low = mean.clone() - reach.clone();
         let high = mean + reach;
-        let clipped = u.max_pair(low.clone().expand(dims)).min_pair(high.clone().expand(dims));
+        let clipped = u
+            .max_pair(low.clone().expand(dims))
+            .min_pair(high.clone().expand(dims));
         let span = (high - low.clone()).add_scalar(EPSILON);
-        ((clipped - low).add_scalar(EPSILON) / span).mul_scalar(2.0).sub_scalar(1.0)
+        ((clipped - low).add_scalar(EPSILON) / span)
+            .mul_scalar(2.0)
+            .sub_scalar(1.0)
     }
 
     /// Moves the recorded statistics towards those of a batch. `u`: [rows, code_dim], plain.
@@ -134,7 +163,8 @@ impl FsqEncoder {
     /// See [`super::Encoder::set_moments`].
     pub fn set_moments(&mut self, moments: &Moments) {
         let device = self.running_mean.val().device();
-        let tensor = |v: &[f32]| Param::from_tensor(Tensor::from_data(TensorData::from(v), &device));
+        let tensor =
+            |v: &[f32]| Param::from_tensor(Tensor::from_data(TensorData::from(v), &device));
         self.running_mean = tensor(&moments.mean);
         self.running_std = tensor(&moments.std);
     }
@@ -169,21 +199,37 @@ impl FsqDecoder {
     /// See [`super::Decoder::init`].
     pub fn init(spec: &QuantizerSpec, dim: usize, seed: u64, device: &Device) -> Self {
         let (levels, width, _, code, _) = fields(spec, dim);
-        Self { out_proj: projection(code, dim, width, seed, device), levels, width }
+        Self {
+            out_proj: projection(code, dim, width, seed, device),
+            levels,
+            width,
+        }
     }
 
     /// q = (symbol - h) / h: [rows, code_dim].
     pub fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError> {
         let cols = self.out_proj.weight.dims()[1];
         match code.planes.as_slice() {
-            [Plane::Symbols(Symbols { alphabet, rows, cols: got, data: SymbolData::U8(symbols), .. })]
-                if *alphabet == self.levels && *got == cols =>
-            {
+            [
+                Plane::Symbols(Symbols {
+                    alphabet,
+                    rows,
+                    cols: got,
+                    data: SymbolData::U8(symbols),
+                    ..
+                }),
+            ] if *alphabet == self.levels && *got == cols => {
                 let values = level_values(symbols, self.levels);
-                Ok(Tensor::from_data(TensorData::new(values, [*rows, cols]), device))
+                Ok(Tensor::from_data(
+                    TensorData::new(values, [*rows, cols]),
+                    device,
+                ))
             }
             other => {
-                let want = format!("one plane of symbols of {} with {cols} columns", self.levels);
+                let want = format!(
+                    "one plane of symbols of {} with {cols} columns",
+                    self.levels
+                );
                 Err(super::unexpected(want, other))
             }
         }

@@ -42,14 +42,30 @@ impl GradientCodec {
     }
 
     /// Back to a tensor: [rows, cols].
-    pub fn decode(self, code: &Code, cols: usize, device: &Device) -> Result<Tensor<2>, QuantError> {
-        let tensor = |values: Vec<f32>, rows| Tensor::from_data(TensorData::new(values, [rows, cols]), device);
+    pub fn decode(
+        self,
+        code: &Code,
+        cols: usize,
+        device: &Device,
+    ) -> Result<Tensor<2>, QuantError> {
+        let tensor = |values: Vec<f32>, rows| {
+            Tensor::from_data(TensorData::new(values, [rows, cols]), device)
+        };
         match (self, code.planes.as_slice()) {
-            (Self::F32, [Plane::Scalars(Scalars { rows, cols: got, data: ScalarData::F32(values), .. })]) if *got == cols => {
-                Ok(tensor(values.clone(), *rows))
-            }
+            (
+                Self::F32,
+                [
+                    Plane::Scalars(Scalars {
+                        rows,
+                        cols: got,
+                        data: ScalarData::F32(values),
+                        ..
+                    }),
+                ],
+            ) if *got == cols => Ok(tensor(values.clone(), *rows)),
             (Self::F16, [scale, plane]) => {
-                let unit = single(scale).ok_or_else(|| unexpected(self.describe(cols), &code.planes))?;
+                let unit =
+                    single(scale).ok_or_else(|| unexpected(self.describe(cols), &code.planes))?;
                 let one = Code::new(vec![plane.clone()]);
                 Ok(from_f16(&one, cols, device)?.mul_scalar(unit))
             }
@@ -57,11 +73,21 @@ impl GradientCodec {
                 Self::Int8,
                 [
                     unit,
-                    Plane::Scalars(Scalars { data: ScalarData::F16(scales), .. }),
-                    Plane::Symbols(Symbols { alphabet: 255, rows, cols: got, data: SymbolData::U8(symbols), .. }),
+                    Plane::Scalars(Scalars {
+                        data: ScalarData::F16(scales),
+                        ..
+                    }),
+                    Plane::Symbols(Symbols {
+                        alphabet: 255,
+                        rows,
+                        cols: got,
+                        data: SymbolData::U8(symbols),
+                        ..
+                    }),
                 ],
             ) if *got == cols && scales.len() == *rows => {
-                let unit = single(unit).ok_or_else(|| unexpected(self.describe(cols), &code.planes))?;
+                let unit =
+                    single(unit).ok_or_else(|| unexpected(self.describe(cols), &code.planes))?;
                 let mut values = Vec::with_capacity(symbols.len());
                 for (row, scale) in symbols.chunks_exact(cols.max(1)).zip(scales) {
                     let step = scale.to_f32() * unit / STEPS;
@@ -80,7 +106,10 @@ impl GradientCodec {
 
 fn single(plane: &Plane) -> Option<f32> {
     match plane {
-        Plane::Scalars(Scalars { data: ScalarData::F32(v), .. }) => match v.as_slice() {
+        Plane::Scalars(Scalars {
+            data: ScalarData::F32(v),
+            ..
+        }) => match v.as_slice() {
             [unit] => Some(*unit),
             _ => None,
         },
@@ -110,7 +139,11 @@ fn int8(values: &[f32], rows: usize, cols: usize) -> Code {
         let step = scale.to_f32() * unit / STEPS;
         scales.push(scale);
         let symbol = |v: &f32| {
-            let level = if step > 0.0 { (v / step).round_ties_even().clamp(-STEPS, STEPS) } else { 0.0 };
+            let level = if step > 0.0 {
+                (v / step).round_ties_even().clamp(-STEPS, STEPS)
+            } else {
+                0.0
+            };
             (level + STEPS) as u8
         };
         symbols.extend(row.iter().map(symbol));

@@ -77,7 +77,9 @@ fn quarter() -> f32 {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum QuantError {
     /// Another number of planes, another kind of plane, or another shape than the quantizer writes.
-    #[error("the code has {got}, but this quantizer reads {want}; do both sides use the same recipe?")]
+    #[error(
+        "the code has {got}, but this quantizer reads {want}; do both sides use the same recipe?"
+    )]
     Shape {
         /// What the quantizer expects.
         want: String,
@@ -99,15 +101,31 @@ pub enum QuantError {
 impl QuantizerSpec {
     /// Checks the values that a recipe may get wrong.
     pub fn check(&self) -> Result<(), QuantError> {
-        let Self::Fsq { levels, width, penalty, .. } = self else {
+        let Self::Fsq {
+            levels,
+            width,
+            penalty,
+            ..
+        } = self
+        else {
             return Ok(());
         };
-        let range = |field, value: String, range| Err(QuantError::Range { field, value, range });
+        let range = |field, value: String, range| {
+            Err(QuantError::Range {
+                field,
+                value,
+                range,
+            })
+        };
         if !(2..=256).contains(levels) {
             return range("levels", levels.to_string(), "2 to 256");
         }
         if !(width.is_finite() && *width > 0.0) {
-            return range("width", width.to_string(), "a positive number of standard deviations");
+            return range(
+                "width",
+                width.to_string(),
+                "a positive number of standard deviations",
+            );
         }
         if !(penalty.is_finite() && *penalty >= 0.0) {
             return range("penalty", penalty.to_string(), "zero or more");
@@ -264,7 +282,9 @@ fn symbols(alphabet: u32, rows: usize, cols: usize, data: Vec<u8>) -> Plane {
 
 /// A plane of side information that a quantizer just made.
 fn scalars(rows: usize, cols: usize, data: ScalarData) -> Plane {
-    Scalars::new(rows, cols, data).expect("a quantizer's side information fills its shape").into()
+    Scalars::new(rows, cols, data)
+        .expect("a quantizer's side information fills its shape")
+        .into()
 }
 
 /// The error for planes that are not what `want` describes.
@@ -272,11 +292,22 @@ pub(crate) fn unexpected(want: String, planes: &[Plane]) -> QuantError {
     let describe = |plane: &Plane| match plane {
         Plane::Symbols(s) => format!("{}x{} symbols of {}", s.rows, s.cols, s.alphabet),
         Plane::Scalars(s) => {
-            let bits = if matches!(s.data, ScalarData::F16(_)) { 16 } else { 32 };
+            let bits = if matches!(s.data, ScalarData::F16(_)) {
+                16
+            } else {
+                32
+            };
             format!("{}x{} {bits}-bit floats", s.rows, s.cols)
         }
         _ => "a plane of another kind".to_owned(),
     };
     let got = planes.iter().map(describe).collect::<Vec<_>>().join(", ");
-    QuantError::Shape { want, got: if got.is_empty() { "no plane".to_owned() } else { got } }
+    QuantError::Shape {
+        want,
+        got: if got.is_empty() {
+            "no plane".to_owned()
+        } else {
+            got
+        },
+    }
 }

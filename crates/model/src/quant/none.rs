@@ -57,10 +57,23 @@ pub fn to_f16(x: Tensor<2>) -> Code {
 /// One plane of 16-bit floats with `cols` columns as a tensor.
 pub fn from_f16(code: &Code, cols: usize, device: &Device) -> Result<Tensor<2>, QuantError> {
     match code.planes.as_slice() {
-        [Plane::Scalars(Scalars { rows, cols: got, data: ScalarData::F16(values), .. })] if *got == cols => {
+        [
+            Plane::Scalars(Scalars {
+                rows,
+                cols: got,
+                data: ScalarData::F16(values),
+                ..
+            }),
+        ] if *got == cols => {
             let values: Vec<f32> = values.iter().map(|v| v.to_f32()).collect();
-            Ok(Tensor::from_data(TensorData::new(values, [*rows, cols]), device))
+            Ok(Tensor::from_data(
+                TensorData::new(values, [*rows, cols]),
+                device,
+            ))
         }
-        other => Err(super::unexpected(format!("one plane of 16-bit floats with {cols} columns"), other)),
+        other => Err(super::unexpected(
+            format!("one plane of 16-bit floats with {cols} columns"),
+            other,
+        )),
     }
 }

@@ -46,6 +46,9 @@ impl Accumulator {
             .zip(&mean)
             .map(|(q, m)| ((q - m * m * self.count).max(0.0) / (self.count - 1.0)).sqrt() as f32)
             .collect();
-        Some(Moments { mean: mean.iter().map(|m| *m as f32).collect(), std })
+        Some(Moments {
+            mean: mean.iter().map(|m| *m as f32).collect(),
+            std,
+        })
     }
 }

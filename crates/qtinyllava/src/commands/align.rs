@@ -29,9 +29,23 @@ pub fn run(args: &Args) -> Result<()> {
     let companions = Companions::open(&blueprint)?;
     let mut bar = Progress::new("align", recipe.train.steps);
     let mut cells = 0.0;
-    align(&blueprint, &companions.tokenizer, &recipe.train, recipe.seed, &args.out, &mut |progress| {
-        cells = if progress.step == 1 { progress.cells } else { 0.95 * cells + 0.05 * progress.cells };
-        bar.at(progress.step, &format!("loss {:.3} cells named {cells:.1} %", progress.loss));
-    })?;
+    align(
+        &blueprint,
+        &companions.tokenizer,
+        &recipe.train,
+        recipe.seed,
+        &args.out,
+        &mut |progress| {
+            cells = if progress.step == 1 {
+                progress.cells
+            } else {
+                0.95 * cells + 0.05 * progress.cells
+            };
+            bar.at(
+                progress.step,
+                &format!("loss {:.3} cells named {cells:.1} %", progress.loss),
+            );
+        },
+    )?;
     Ok(())
 }

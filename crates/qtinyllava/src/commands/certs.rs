@@ -51,12 +51,19 @@ pub fn run(args: &Args) -> Result<()> {
         Ca::load(&ca_dir)?
     } else {
         let ca = make_ca(&ca_dir, "qtinyllava CA", &issue)?;
-        println!("wrote {} (ca.key signs new kits: keep it off both machines)", ca_dir.display());
+        println!(
+            "wrote {} (ca.key signs new kits: keep it off both machines)",
+            ca_dir.display()
+        );
         ca
     };
     if !server.exists() || args.overwrite {
         make_server_kit(&ca, &server, &args.server_names, &issue)?;
-        println!("wrote {} for {}", server.display(), args.server_names.join(", "));
+        println!(
+            "wrote {} for {}",
+            server.display(),
+            args.server_names.join(", ")
+        );
     }
     let client = args.out.join(&args.client);
     make_client_kit(&ca, &client, &args.client, &issue)?;

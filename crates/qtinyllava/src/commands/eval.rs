@@ -50,7 +50,13 @@ pub struct Args {
 /// Asks, scores, prints, writes.
 pub fn run(args: &Args) -> Result<()> {
     let split = args.split.as_deref().zip(args.tls.as_deref());
-    let evaluation = evaluate(&args.checkpoint, &args.data, split, args.batch, args.longest)?;
+    let evaluation = evaluate(
+        &args.checkpoint,
+        &args.data,
+        split,
+        args.batch,
+        args.longest,
+    )?;
     println!("{}", evaluation.scores);
     if let Some(path) = &args.json {
         qtl_train::metrics::write_json(path, &serde_json::to_value(&evaluation.scores)?)
@@ -70,7 +76,13 @@ pub struct Evaluation {
 }
 
 /// Answers every question in `data` with the merged model in `checkpoint`; over the wire if `split` is given.
-pub fn evaluate(checkpoint: &Path, data: &Path, split: Option<(&str, &Path)>, batch: usize, longest: usize) -> Result<Evaluation> {
+pub fn evaluate(
+    checkpoint: &Path,
+    data: &Path,
+    split: Option<(&str, &Path)>,
+    batch: usize,
+    longest: usize,
+) -> Result<Evaluation> {
     let recipe = qtl_train::merge::recipe_of(checkpoint)?;
     let blueprint = blueprint(checkpoint, &recipe)?;
     let companions = Companions::open(&blueprint)?;
@@ -84,7 +96,10 @@ pub fn evaluate(checkpoint: &Path, data: &Path, split: Option<(&str, &Path)>, ba
         processor: &companions.processor,
         aspect: aspect(&recipe)?,
         turns: match recipe.data.turns() {
-            Turns::Independent { .. } => Turns::Independent { per_sample: 0, only: Vec::new() },
+            Turns::Independent { .. } => Turns::Independent {
+                per_sample: 0,
+                only: Vec::new(),
+            },
             Turns::Conversation => Turns::Conversation,
         },
         max_length: recipe.data.max_length,
@@ -99,14 +114,22 @@ pub fn evaluate(checkpoint: &Path, data: &Path, split: Option<(&str, &Path)>, ba
         Some((address, tls)) => {
             let stop = Arc::new(AtomicBool::new(false));
             let mut link = super::train::connect(address, tls, &stop)?;
-            link.greet(&terms(&recipe, &facts(&blueprint)), &Standing::default(), Purpose::Generate)?;
+            link.greet(
+                &terms(&recipe, &facts(&blueprint)),
+                &Standing::default(),
+                Purpose::Generate,
+            )?;
             let answers = ask(&answerer, &suite, &mut Linked(&mut link))?;
             link.close()?;
             answers
         }
     };
     let scores = suite.score(&answers)?;
-    Ok(Evaluation { suite, answers, scores })
+    Ok(Evaluation {
+        suite,
+        answers,
+        scores,
+    })
 }
 
 fn ask<R: Remote>(answerer: &Answerer<'_>, suite: &Suite, remote: &mut R) -> Result<Vec<String>>
@@ -114,5 +137,7 @@ where
     R::Error: std::error::Error + Send + Sync + 'static,
 {
     let mut bar = Progress::new("eval", suite.questions().len() as u64);
-    Ok(answerer.suite(suite, remote, &mut |done, _| bar.at(done as u64, "questions"))?)
+    Ok(answerer.suite(suite, remote, &mut |done, _| {
+        bar.at(done as u64, "questions")
+    })?)
 }

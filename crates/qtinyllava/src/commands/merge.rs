@@ -32,12 +32,26 @@ pub struct Args {
 
 /// Joins and says what was joined.
 pub fn run(args: &Args) -> Result<()> {
-    let server = args.server.clone().unwrap_or_else(|| args.client.join("server"));
-    let kind = if args.bf16 { SaveType::Bf16 } else { SaveType::F32 };
+    let server = args
+        .server
+        .clone()
+        .unwrap_or_else(|| args.client.join("server"));
+    let kind = if args.bf16 {
+        SaveType::Bf16
+    } else {
+        SaveType::F32
+    };
     let merged = merge(&args.client, &server, &args.model, &args.out, kind)?;
-    println!("wrote {}: {} parameters after step {}", args.out.display(), merged.parameters, merged.step);
+    println!(
+        "wrote {}: {} parameters after step {}",
+        args.out.display(),
+        merged.parameters,
+        merged.step
+    );
     if merged.untied {
-        println!("the head was tied to the token embedding; training has parted them, and it is written untied");
+        println!(
+            "the head was tied to the token embedding; training has parted them, and it is written untied"
+        );
     }
     Ok(())
 }

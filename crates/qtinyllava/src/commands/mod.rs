@@ -48,7 +48,10 @@ impl ModelArgs {
 
 /// What it takes to build a half of the model in `dir` under `recipe`.
 pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
-    let (image, text) = (recipe.quantizer.image.clone(), recipe.quantizer.text.clone());
+    let (image, text) = (
+        recipe.quantizer.image.clone(),
+        recipe.quantizer.text.clone(),
+    );
     Ok(Blueprint::read(dir, image, text, recipe.seed)?)
 }
 
@@ -80,7 +83,10 @@ impl Companions {
                 blueprint.config.vision.image_size
             );
         }
-        Ok(Self { tokenizer, processor })
+        Ok(Self {
+            tokenizer,
+            processor,
+        })
     }
 }
 
@@ -94,7 +100,12 @@ pub fn aspect(recipe: &Recipe) -> Result<Aspect> {
 }
 
 /// The training data as the recipe wants it read.
-pub fn reader(recipe: &Recipe, blueprint: &Blueprint, data: &Path, images: &Path) -> Result<Arc<Reader>> {
+pub fn reader(
+    recipe: &Recipe,
+    blueprint: &Blueprint,
+    data: &Path,
+    images: &Path,
+) -> Result<Arc<Reader>> {
     let companions = Companions::open(blueprint)?;
     let template = template::named(&recipe.data.template)?;
     let dataset = Dataset::open(data, images, recipe.data.strictness())
@@ -106,7 +117,13 @@ pub fn reader(recipe: &Recipe, blueprint: &Blueprint, data: &Path, images: &Path
         seed: recipe.seed,
         strictness: recipe.data.strictness(),
     };
-    Ok(Arc::new(Reader::new(dataset, template, companions.tokenizer, companions.processor, options)?))
+    Ok(Arc::new(Reader::new(
+        dataset,
+        template,
+        companions.tokenizer,
+        companions.processor,
+        options,
+    )?))
 }
 
 /// A name that no other run has: seconds since 1970 and the process.
@@ -114,6 +131,10 @@ pub fn run_name(recipe: &Recipe) -> String {
     let seconds = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos());
-    let name: String = recipe.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name: String = recipe
+        .name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
     format!("{name}-{seconds:x}-{}", std::process::id())
 }

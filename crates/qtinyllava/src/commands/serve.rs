@@ -41,13 +41,17 @@ pub fn run(args: &Args) -> Result<()> {
     check_kit(&args.tls, Role::Server, std::time::SystemTime::now())?;
     let tls = ServerTls::from_kit(&args.tls)?;
     let listener = bind(&args.listen)?;
-    let address = listener.local_addr().context("the listener has no address")?;
+    let address = listener
+        .local_addr()
+        .context("the listener has no address")?;
     let recipe = args.model.recipe()?;
     let blueprint = args.model.blueprint(&recipe)?;
     let mut work = ServerWork::open(recipe, &blueprint, args.run.as_deref(), Device::default())?;
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();
-    crate::signal::on_interrupt("the step under way is finished first", move || stopper.shutdown())?;
+    crate::signal::on_interrupt("the step under way is finished first", move || {
+        stopper.shutdown()
+    })?;
     let (once, over) = (args.once, shutdown.clone());
     work.watch(move |event| match event {
         Event::Resumed { step } => tracing::info!("training from step {step}"),

@@ -41,7 +41,12 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// The server's address
-    #[arg(long, value_name = "HOST:PORT", required_unless_present = "local", requires = "tls")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        required_unless_present = "local",
+        requires = "tls"
+    )]
     connect: Option<String>,
     /// The client's kit from `qtinyllava certs`
     #[arg(long, value_name = "DIR")]
@@ -82,14 +87,22 @@ pub fn run(args: &Args) -> Result<()> {
     let mut link: Box<dyn Exchange> = match (&args.connect, &args.tls) {
         (Some(address), Some(tls)) => Box::new(connect(address, tls, &cancel)?),
         _ => {
-            let server = ServerWork::open(recipe.clone(), &blueprint, Some(&args.run.join("server")), Device::default())?;
+            let server = ServerWork::open(
+                recipe.clone(),
+                &blueprint,
+                Some(&args.run.join("server")),
+                Device::default(),
+            )?;
             Box::new(LocalLink::local(server))
         }
     };
     let ended = watched(&mut client, link.as_mut(), &stop, &recipe)?;
     write_wire(&args.run, link.as_ref())?;
     match ended {
-        Ended::Finished => eprintln!("finished; metrics and checkpoints are in {}", args.run.display()),
+        Ended::Finished => eprintln!(
+            "finished; metrics and checkpoints are in {}",
+            args.run.display()
+        ),
         Ended::Stopped { step } => {
             eprintln!("stopped at step {step}; the same command resumes from there");
         }
@@ -100,7 +113,11 @@ pub fn run(args: &Args) -> Result<()> {
 fn beside(data: &Path) -> PathBuf {
     let folder = data.parent().unwrap_or(Path::new(""));
     let images = folder.join("images");
-    if images.is_dir() { images } else { folder.to_owned() }
+    if images.is_dir() {
+        images
+    } else {
+        folder.to_owned()
+    }
 }
 
 /// A connection to a server, after a look at our own certificate.
@@ -111,7 +128,12 @@ pub fn connect(address: &str, tls: &Path, cancel: &Arc<AtomicBool>) -> Result<Gr
     Ok(GrpcClient::connect(options)?)
 }
 
-fn watched(client: &mut Client, link: &mut dyn Exchange, stop: &AtomicBool, recipe: &Recipe) -> Result<Ended> {
+fn watched(
+    client: &mut Client,
+    link: &mut dyn Exchange,
+    stop: &AtomicBool,
+    recipe: &Recipe,
+) -> Result<Ended> {
     let mut view = View::new(client.steps(), &recipe.name);
     Ok(client.train(link, stop, &mut |event| view.show(event))?)
 }
@@ -126,16 +148,27 @@ struct View {
 
 impl View {
     fn new(steps: u64, name: &str) -> Self {
-        Self { bar: Progress::new("train", steps), name: name.to_owned(), recent: Vec::new(), since: Instant::now() }
+        Self {
+            bar: Progress::new("train", steps),
+            name: name.to_owned(),
+            recent: Vec::new(),
+            since: Instant::now(),
+        }
     }
 
     fn show(&mut self, event: &Event) {
         match event {
-            Event::Calibrating { done, of } if done == of => self.bar.say(&format!("calibrated on {of} batches")),
+            Event::Calibrating { done, of } if done == of => {
+                self.bar.say(&format!("calibrated on {of} batches"))
+            }
             Event::Calibrating { .. } | Event::Saved { .. } => {}
             Event::Started { step: 0, of } => self.bar.say(&format!("{}: {of} steps", self.name)),
-            Event::Started { step, of } => self.bar.say(&format!("{}: resuming at step {step} of {of}", self.name)),
-            Event::Rewound { to } => self.bar.say(&format!("the server was restarted: both sides go on from step {to}")),
+            Event::Started { step, of } => self
+                .bar
+                .say(&format!("{}: resuming at step {step} of {of}", self.name)),
+            Event::Rewound { to } => self.bar.say(&format!(
+                "the server was restarted: both sides go on from step {to}"
+            )),
             Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped}")),
             Event::Step(record) => self.step(record),
         }

@@ -7,12 +7,30 @@ use anyhow::{Context, Result};
 
 /// Made by `runs/demo_base.sh`; an ordinary model directory.
 const FILES: [(&str, &[u8]); 6] = [
-    ("config.json", include_bytes!("../../assets/demo-base/config.json")),
-    ("model.safetensors", include_bytes!("../../assets/demo-base/model.safetensors")),
-    ("preprocessor_config.json", include_bytes!("../../assets/demo-base/preprocessor_config.json")),
-    ("tokenizer.json", include_bytes!("../../assets/demo-base/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../assets/demo-base/tokenizer_config.json")),
-    ("special_tokens_map.json", include_bytes!("../../assets/demo-base/special_tokens_map.json")),
+    (
+        "config.json",
+        include_bytes!("../../assets/demo-base/config.json"),
+    ),
+    (
+        "model.safetensors",
+        include_bytes!("../../assets/demo-base/model.safetensors"),
+    ),
+    (
+        "preprocessor_config.json",
+        include_bytes!("../../assets/demo-base/preprocessor_config.json"),
+    ),
+    (
+        "tokenizer.json",
+        include_bytes!("../../assets/demo-base/tokenizer.json"),
+    ),
+    (
+        "tokenizer_config.json",
+        include_bytes!("../../assets/demo-base/tokenizer_config.json"),
+    ),
+    (
+        "special_tokens_map.json",
+        include_bytes!("../../assets/demo-base/special_tokens_map.json"),
+    ),
 ];
 
 /// Writes the base into `dir`.

@@ -12,10 +12,17 @@ pub fn train(out: &Path) -> Result<bool> {
     // Ctrl-C reaches the client too, which has both sides save; this process only waits for it.
     let stop = crate::signal::on_interrupt("both sides save their state first", || {})?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let model = [("--model", out.join("base")), ("--recipe", out.join("recipe.toml"))];
+    let model = [
+        ("--model", out.join("base")),
+        ("--recipe", out.join("recipe.toml")),
+    ];
     let mut server = Command::new(&program)
         .arg("serve")
-        .args(model.iter().flat_map(|(flag, path)| [flag.as_ref(), path.as_os_str()]))
+        .args(
+            model
+                .iter()
+                .flat_map(|(flag, path)| [flag.as_ref(), path.as_os_str()]),
+        )
         .arg("--run")
         .arg(out.join("server"))
         .args(["--listen", "127.0.0.1:0", "--once", "--tls"])
@@ -36,7 +43,11 @@ pub fn train(out: &Path) -> Result<bool> {
     };
     let client = Command::new(&program)
         .arg("train")
-        .args(model.iter().flat_map(|(flag, path)| [flag.as_ref(), path.as_os_str()]))
+        .args(
+            model
+                .iter()
+                .flat_map(|(flag, path)| [flag.as_ref(), path.as_os_str()]),
+        )
         .arg("--run")
         .arg(out.join("client"))
         .args(["--connect", &address, "--tls"])

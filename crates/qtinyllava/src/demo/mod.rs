@@ -53,7 +53,12 @@ pub fn run(args: &Args) -> Result<()> {
     let (base, kits) = (out.join("base"), out.join("certs"));
     base::write(&base)?;
     fs::write(out.join("recipe.toml"), recipe.to_toml())?;
-    scenes(Split::Train, &out.join("train"), TRAIN_SEED, args.train_scenes)?;
+    scenes(
+        Split::Train,
+        &out.join("train"),
+        TRAIN_SEED,
+        args.train_scenes,
+    )?;
     scenes(Split::Test, &out.join("test"), TEST_SEED, args.test_scenes)?;
     if !kits.join("client").exists() {
         certs::throw_away(&kits)?;
@@ -64,7 +69,13 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("interrupted; the same command goes on from the last checkpoint");
     }
     let checkpoint = out.join("checkpoint");
-    merge(&out.join("client"), &out.join("server"), &base, &checkpoint, SaveType::F32)?;
+    merge(
+        &out.join("client"),
+        &out.join("server"),
+        &base,
+        &checkpoint,
+        SaveType::F32,
+    )?;
     let evaluation = eval::evaluate(&checkpoint, &out.join("test"), None, 84, 32)?;
     let wall = spent + start.elapsed().as_secs_f64();
     let summary = summary::Summary::new(&recipe, out, &evaluation, wall)?;
@@ -82,10 +93,17 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<f64> {
     let marker = out.join(MARKER);
     let text = fs::read_to_string(&marker).ok();
     let state: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
-    let empty = !out.exists() || fs::read_dir(out).with_context(|| out.display().to_string())?.next().is_none();
+    let empty = !out.exists()
+        || fs::read_dir(out)
+            .with_context(|| out.display().to_string())?
+            .next()
+            .is_none();
     let Some(state) = state else {
         if !empty {
-            bail!("{} is not empty and was not written by a demo; choose another --out", out.display());
+            bail!(
+                "{} is not empty and was not written by a demo; choose another --out",
+                out.display()
+            );
         }
         note_time(out, recipe, 0.0)?;
         return Ok(0.0);
@@ -103,7 +121,8 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<f64> {
 fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let state = serde_json::json!({ "recipe": recipe.to_toml(), "seconds": seconds });
-    metrics::write_json(&out.join(MARKER), &state).with_context(|| format!("cannot write {}", out.display()))
+    metrics::write_json(&out.join(MARKER), &state)
+        .with_context(|| format!("cannot write {}", out.display()))
 }
 
 fn scenes(split: Split, dir: &Path, seed: u64, count: u64) -> Result<()> {

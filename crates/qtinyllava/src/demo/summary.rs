@@ -28,9 +28,16 @@ impl Summary {
         let path = out.join("client/metrics.jsonl");
         let records = metrics::read(&path).with_context(|| path.display().to_string())?;
         let path = out.join("client/wire.json");
-        let wire = serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?)?;
+        let wire =
+            serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?)?;
         let scores = serde_json::to_value(&evaluation.scores)?;
-        Ok(Self { recipe: recipe.clone(), records, wire, scores, wall })
+        Ok(Self {
+            recipe: recipe.clone(),
+            records,
+            wire,
+            scores,
+            wall,
+        })
     }
 
     fn sum(&self, field: fn(&StepRecord) -> f64) -> f64 {
@@ -84,20 +91,45 @@ impl Summary {
     /// Bytes and seconds, for the terminal and the report.
     pub fn tables(&self) -> Vec<Table> {
         let json = self.json();
-        let number = |path: &str| json.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        let number = |path: &str| {
+            json.pointer(path)
+                .and_then(Value::as_f64)
+                .unwrap_or(f64::NAN)
+        };
         let row = |name: &str, own: &str, plain: &str| {
             let (own, plain) = (number(own), number(plain));
-            [name.to_owned(), bytes(own), bytes(plain), format!("{:.1} %", 100.0 * (1.0 - own / plain))]
+            [
+                name.to_owned(),
+                bytes(own),
+                bytes(plain),
+                format!("{:.1} %", 100.0 * (1.0 - own / plain)),
+            ]
         };
-        let mut wire = Table::new("Bytes per sample", &["direction", "measured", "uncompressed", "saved"]);
-        wire.push(row("up (features, targets, layout)", "/bytes_per_sample/up", "/bytes_per_sample/up_16bit"));
-        wire.push(row("down (gradient, loss)", "/bytes_per_sample/down", "/bytes_per_sample/down_32bit"));
+        let mut wire = Table::new(
+            "Bytes per sample",
+            &["direction", "measured", "uncompressed", "saved"],
+        );
+        wire.push(row(
+            "up (features, targets, layout)",
+            "/bytes_per_sample/up",
+            "/bytes_per_sample/up_16bit",
+        ));
+        wire.push(row(
+            "down (gradient, loss)",
+            "/bytes_per_sample/down",
+            "/bytes_per_sample/down_32bit",
+        ));
         let sum = |a: &str, b: &str| number(a) + number(b);
         let (own, plain) = (
             sum("/bytes_per_sample/up", "/bytes_per_sample/down"),
             sum("/bytes_per_sample/up_16bit", "/bytes_per_sample/down_32bit"),
         );
-        wire.push(["round trip".to_owned(), bytes(own), bytes(plain), format!("{:.1} %", 100.0 * (1.0 - own / plain))]);
+        wire.push([
+            "round trip".to_owned(),
+            bytes(own),
+            bytes(plain),
+            format!("{:.1} %", 100.0 * (1.0 - own / plain)),
+        ]);
         wire.note = format!(
             "Uncompressed: the same features as 16-bit and the same gradients as 32-bit floats, encoded for real. \
              The sockets carried {} up and {} down in all, TLS included.",
@@ -106,14 +138,39 @@ impl Summary {
         );
         let mut bits = Table::new("Bits per element", &["stream", "packed", "entropy-coded"]);
         for (name, stream) in [("image", "image"), ("text", "text")] {
-            let of = |kind: &str| format!("{:.3}", number(&format!("/bits_per_element/{stream}_{kind}")));
+            let of = |kind: &str| {
+                format!(
+                    "{:.3}",
+                    number(&format!("/bits_per_element/{stream}_{kind}"))
+                )
+            };
             bits.push([name.to_owned(), of("packed"), of("coded")]);
         }
-        bits.push(["gradient".to_owned(), String::new(), format!("{:.3}", number("/bits_per_element/gradient"))]);
+        bits.push([
+            "gradient".to_owned(),
+            String::new(),
+            format!("{:.3}", number("/bits_per_element/gradient")),
+        ]);
         bits.note = "Container headers, tables and scales included.".into();
-        let mut time = Table::new("Seconds", &["computing", "coding", "waiting for the wire", "wall clock in all"]);
+        let mut time = Table::new(
+            "Seconds",
+            &[
+                "computing",
+                "coding",
+                "waiting for the wire",
+                "wall clock in all",
+            ],
+        );
         let seconds = |path: &str| format!("{:.1}", number(path));
-        time.push(["/seconds/compute", "/seconds/coding", "/seconds/waiting", "/wall_s"].map(seconds));
+        time.push(
+            [
+                "/seconds/compute",
+                "/seconds/coding",
+                "/seconds/waiting",
+                "/wall_s",
+            ]
+            .map(seconds),
+        );
         time.note = format!(
             "{:.0} different image codes per 1,000 at the end of training (near 0 would be a collapsed code).",
             number("/distinct_codes_per_1000")
@@ -130,11 +187,21 @@ impl Summary {
     }
 
     fn report(&self, evaluation: &Evaluation) -> Result<Report> {
-        let mut accuracy = Table::new("Accuracy in per cent", &["question form", "measure", "score"]);
+        let mut accuracy = Table::new(
+            "Accuracy in per cent",
+            &["question form", "measure", "score"],
+        );
         for form in &evaluation.scores.forms {
-            accuracy.push([form.form.to_owned(), form.measure.to_owned(), format!("{:.1}", form.percent)]);
+            accuracy.push([
+                form.form.to_owned(),
+                form.measure.to_owned(),
+                format!("{:.1}", form.percent),
+            ]);
         }
-        accuracy.note = format!("{} questions about test scenes that training never saw.", evaluation.answers.len());
+        accuracy.note = format!(
+            "{} questions about test scenes that training never saw.",
+            evaluation.answers.len()
+        );
         let mut tables = vec![accuracy];
         tables.extend(self.tables());
         Ok(Report {
@@ -168,7 +235,11 @@ impl Summary {
     fn charts(&self) -> Vec<Chart> {
         let series = |name: &str, field: fn(&StepRecord) -> f64| Series {
             name: name.to_owned(),
-            points: self.records.iter().map(|r| (r.step as f64, field(r))).collect(),
+            points: self
+                .records
+                .iter()
+                .map(|r| (r.step as f64, field(r)))
+                .collect(),
         };
         let chart = |title: &str, y: &str, note: &str, series: Vec<Series>| Chart {
             title: title.to_owned(),
@@ -182,8 +253,18 @@ impl Summary {
         let up = |r: &StepRecord| r.bytes_up as f64 / r.samples.max(1) as f64;
         let down = |r: &StepRecord| r.bytes_down as f64 / r.samples.max(1) as f64;
         vec![
-            chart("Loss", "cross-entropy", "Mean over the supervised tokens of each batch.", vec![series("loss", |r| r.loss)]),
-            chart("Bytes per sample", "bytes", "Whole messages.", vec![series("up", up), series("down", down)]),
+            chart(
+                "Loss",
+                "cross-entropy",
+                "Mean over the supervised tokens of each batch.",
+                vec![series("loss", |r| r.loss)],
+            ),
+            chart(
+                "Bytes per sample",
+                "bytes",
+                "Whole messages.",
+                vec![series("up", up), series("down", down)],
+            ),
             chart(
                 "Life of the code",
                 "per 1,000 rows",
@@ -202,11 +283,17 @@ impl Summary {
             title: "Where the bytes go".into(),
             value_label: "bytes per sample".into(),
             note: "Image and text features up, gradients down.".into(),
-            categories: ["image up", "text up", "gradient down"].map(str::to_owned).into(),
+            categories: ["image up", "text up", "gradient down"]
+                .map(str::to_owned)
+                .into(),
             series: vec![
                 series(
                     "measured",
-                    [|r| r.bytes_image as f64, |r| r.bytes_text as f64, |r| r.bytes_gradient as f64],
+                    [
+                        |r| r.bytes_image as f64,
+                        |r| r.bytes_text as f64,
+                        |r| r.bytes_gradient as f64,
+                    ],
                 ),
                 series(
                     "16 bit up, 32 bit down",
@@ -227,7 +314,9 @@ fn examples(evaluation: &Evaluation) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     let mut at = 0;
     for questions in evaluation.suite.pictures().take(8) {
-        let Some(first) = questions.first() else { continue };
+        let Some(first) = questions.first() else {
+            continue;
+        };
         let png = fs::read(&first.image).with_context(|| first.image.display().to_string())?;
         let qa = questions.iter().enumerate().map(|(i, question)| Qa {
             question: question.text.clone(),
@@ -235,8 +324,16 @@ fn examples(evaluation: &Evaluation) -> Result<Vec<Example>> {
             truth: question.truth.clone(),
             credit: Some(credits[at + i]),
         });
-        let caption = first.image.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        examples.push(Example { caption, png, qa: qa.collect() });
+        let caption = first
+            .image
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        examples.push(Example {
+            caption,
+            png,
+            qa: qa.collect(),
+        });
         at += questions.len();
     }
     Ok(examples)
