@@ -1,0 +1,12 @@
+//! The program from outside: its processes, files and messages.
+
+#![allow(clippy::unwrap_used)]
+
+mod eval;
+mod help;
+mod imports;
+mod program;
+mod resume;
+mod split;
+mod world;
+mod wrong;
