@@ -19,6 +19,7 @@ stage() { # recipe, model to start from, name
   qtl eval --checkpoint "$out/$3" --data "$out/test"
 }
 stage demo-base-2-look "$out/aligned" look
-stage demo-base-3-talk "$out/look" talk --bf16
+stage demo-base-3-talk "$out/look" talk
+stage demo-base-4-judge "$out/talk" judge --bf16
 mkdir -p crates/qtinyllava/assets/demo-base
-cp "$out"/talk/*.json "$out/talk/model.safetensors" crates/qtinyllava/assets/demo-base/
+cp "$out"/judge/*.json "$out/judge/model.safetensors" crates/qtinyllava/assets/demo-base/

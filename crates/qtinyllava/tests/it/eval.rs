@@ -9,27 +9,45 @@ use crate::world::{TINY, World, base, flags};
 fn a_merged_model_scores_the_same_whole_and_split() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
-    let [local, merged, whole, split] = ["local", "merged", "whole.json", "split.json"].map(|name| dir.path().join(name));
+    let [local, merged, whole, split] =
+        ["local", "merged", "whole.json", "split.json"].map(|name| dir.path().join(name));
     world.local(&local, TINY).finish().succeeds();
     let mut args = vec!["merge".to_owned()];
-    args.extend(flags(&[("--client", &local), ("--model", &base()), ("--out", &merged)]));
+    args.extend(flags(&[
+        ("--client", &local),
+        ("--model", &base()),
+        ("--out", &merged),
+    ]));
     run(args).succeeds();
 
     let eval = |json| {
         let mut args = vec!["eval".to_owned()];
-        args.extend(flags(&[("--checkpoint", &merged), ("--data", &world.path("test")), ("--json", json)]));
+        args.extend(flags(&[
+            ("--checkpoint", &merged),
+            ("--data", &world.path("test")),
+            ("--json", json),
+        ]));
         args
     };
     run(eval(&whole)).succeeds();
     let scores = fs::read_to_string(&whole).unwrap();
     let parsed: serde_json::Value = serde_json::from_str(&scores).unwrap();
     for form in ["pope", "vqa", "mme", "caption"] {
-        let score = parsed[form].as_f64().unwrap_or_else(|| panic!("no score for {form} in {scores}"));
+        let score = parsed[form]
+            .as_f64()
+            .unwrap_or_else(|| panic!("no score for {form} in {scores}"));
         assert!((0.0..=100.0).contains(&score), "{form}: {score}");
     }
 
-    let mut args = vec!["serve".to_owned(), "--listen".to_owned(), "127.0.0.1:0".to_owned()];
-    args.extend(flags(&[("--model", &merged), ("--tls", &world.path("certs/server"))]));
+    let mut args = vec![
+        "serve".to_owned(),
+        "--listen".to_owned(),
+        "127.0.0.1:0".to_owned(),
+    ];
+    args.extend(flags(&[
+        ("--model", &merged),
+        ("--tls", &world.path("certs/server")),
+    ]));
     let mut server = Program::start(args);
     let mut args = eval(&split);
     args.extend(["--split".to_owned(), server.address()]);

@@ -4,14 +4,39 @@ use crate::program::run;
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    let commands = ["", "demo", "data scenes", "data tokenizer", "certs", "serve", "train", "merge", "eval", "align"];
+    let commands = [
+        "",
+        "demo",
+        "data scenes",
+        "data tokenizer",
+        "certs",
+        "serve",
+        "train",
+        "merge",
+        "eval",
+        "align",
+    ];
     for command in commands {
         let help = run(command.split_whitespace().chain(["--help"])).succeeds();
-        assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
+        assert!(
+            help.stdout.contains("Example"),
+            "{command}: {}",
+            help.stdout
+        );
     }
     let top = run(["--help"]).stdout;
-    let listed = top.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    for name in listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
-        assert!(commands.iter().any(|c| c.split(' ').next() == Some(name)), "{name} is not looked at here");
+    let listed = top
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty());
+    for name in listed
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+    {
+        assert!(
+            commands.iter().any(|c| c.split(' ').next() == Some(name)),
+            "{name} is not looked at here"
+        );
     }
 }

@@ -10,9 +10,22 @@ const RULES: &[(&str, &[&str])] = &[
     ("qtl-wire", &["qtl-codec"]),
     ("qtl-data", &[]),
     ("qtl-model", &["qtl-codec", "qtl-data"]),
-    ("qtl-train", &["qtl-codec", "qtl-data", "qtl-model", "qtl-wire"]),
+    (
+        "qtl-train",
+        &["qtl-codec", "qtl-data", "qtl-model", "qtl-wire"],
+    ),
     ("qtl-eval", &["qtl-data", "qtl-model"]),
-    ("qtinyllava", &["qtl-codec", "qtl-data", "qtl-eval", "qtl-model", "qtl-train", "qtl-wire"]),
+    (
+        "qtinyllava",
+        &[
+            "qtl-codec",
+            "qtl-data",
+            "qtl-eval",
+            "qtl-model",
+            "qtl-train",
+            "qtl-wire",
+        ],
+    ),
 ];
 /// The only crates that know tensors.
 const TENSORS: &[&str] = &["qtl-eval", "qtl-model", "qtl-train"];
@@ -26,7 +39,11 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
         .exec()
         .unwrap();
     let crates = metadata.packages.iter().map(|package| {
-        let names = package.dependencies.iter().map(|dependency| dependency.name.clone()).collect();
+        let names = package
+            .dependencies
+            .iter()
+            .map(|dependency| dependency.name.clone())
+            .collect();
         (package.name.to_string(), names)
     });
     crates.collect()
@@ -36,20 +53,34 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
 fn crates_import_only_what_the_rules_allow() {
     let imports = imports();
     for (name, allowed) in RULES {
-        let found = imports.get(*name).unwrap_or_else(|| panic!("there is no crate {name}"));
+        let found = imports
+            .get(*name)
+            .unwrap_or_else(|| panic!("there is no crate {name}"));
         for import in found.iter().filter(|import| imports.contains_key(*import)) {
-            assert!(allowed.contains(&import.as_str()), "{name} must not import {import}");
+            assert!(
+                allowed.contains(&import.as_str()),
+                "{name} must not import {import}"
+            );
         }
     }
     for name in imports.keys() {
-        assert!(RULES.iter().any(|rule| rule.0 == name), "{name} has no rule here");
+        assert!(
+            RULES.iter().any(|rule| rule.0 == name),
+            "{name} has no rule here"
+        );
     }
 }
 
 #[test]
 fn only_the_crates_of_the_model_know_tensors() {
     for (name, found) in imports() {
-        let burn = found.iter().find(|import| *import == "burn" || import.starts_with("burn-"));
-        assert_eq!(burn.is_some(), TENSORS.contains(&name.as_str()), "{name} imports {burn:?}");
+        let burn = found
+            .iter()
+            .find(|import| *import == "burn" || import.starts_with("burn-"));
+        assert_eq!(
+            burn.is_some(),
+            TENSORS.contains(&name.as_str()),
+            "{name} imports {burn:?}"
+        );
     }
 }

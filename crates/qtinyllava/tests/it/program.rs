@@ -60,8 +60,16 @@ impl Program {
             .spawn()
             .unwrap();
         let (out, err) = (Arc::<Lines>::default(), Arc::<Lines>::default());
-        let readers = vec![out.follow(child.stdout.take().unwrap()), err.follow(child.stderr.take().unwrap())];
-        Self { child, out, err, readers }
+        let readers = vec![
+            out.follow(child.stdout.take().unwrap()),
+            err.follow(child.stderr.take().unwrap()),
+        ];
+        Self {
+            child,
+            out,
+            err,
+            readers,
+        }
     }
 
     /// How many lines standard error has so far.
@@ -91,9 +99,16 @@ impl Program {
             if ended.is_some() || start.elapsed() > LIMIT {
                 let all = lines.join("\n");
                 drop(lines);
-                panic!("no {text:?} (ended: {ended:?}) in:\n{all}\n{}", self.err.text());
+                panic!(
+                    "no {text:?} (ended: {ended:?}) in:\n{all}\n{}",
+                    self.err.text()
+                );
             }
-            lines = from.more.wait_timeout(lines, Duration::from_millis(50)).unwrap().0;
+            lines = from
+                .more
+                .wait_timeout(lines, Duration::from_millis(50))
+                .unwrap()
+                .0;
         }
     }
 
@@ -106,7 +121,13 @@ impl Program {
     /// Ctrl-C.
     pub fn interrupt(&self) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for the end.
@@ -115,14 +136,20 @@ impl Program {
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,
-                None if start.elapsed() > LIMIT => panic!("still running after {LIMIT:?}:\n{}", self.err.text()),
+                None if start.elapsed() > LIMIT => {
+                    panic!("still running after {LIMIT:?}:\n{}", self.err.text())
+                }
                 None => std::thread::sleep(Duration::from_millis(10)),
             }
         };
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
-        Ended { success: status.success(), stdout: self.out.text(), stderr: self.err.text() }
+        Ended {
+            success: status.success(),
+            stdout: self.out.text(),
+            stderr: self.err.text(),
+        }
     }
 }
 
@@ -149,9 +176,17 @@ impl Ended {
     /// It must have failed with a message that contains all of `words`, and without a panic.
     #[track_caller]
     pub fn fails_naming(self, words: &[&str]) -> Self {
-        assert!(!self.success, "it succeeded; expected an error with {words:?}\n{}\n{}", self.stdout, self.stderr);
+        assert!(
+            !self.success,
+            "it succeeded; expected an error with {words:?}\n{}\n{}",
+            self.stdout, self.stderr
+        );
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        let error = self.stderr.split("error: ").nth(1).unwrap_or_else(|| panic!("no error line in:\n{}", self.stderr));
+        let error = self
+            .stderr
+            .split("error: ")
+            .nth(1)
+            .unwrap_or_else(|| panic!("no error line in:\n{}", self.stderr));
         for word in words {
             assert!(error.contains(word), "no {word:?} in: {error}");
         }

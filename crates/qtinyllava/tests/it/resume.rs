@@ -30,7 +30,10 @@ fn a_client_killed_three_times_ends_in_the_same_bits() {
         std::thread::sleep(delay);
         client.kill();
     }
-    world.connect(&client_dir, &address, "certs", RESUMABLE).finish().succeeds();
+    world
+        .connect(&client_dir, &address, "certs", RESUMABLE)
+        .finish()
+        .succeeds();
     Outcome::read(&client_dir, &server_dir, 20).is(world.undisturbed());
 }
 
@@ -48,7 +51,11 @@ fn a_server_killed_three_times_ends_in_the_same_bits() {
         server = world.serve(&server_dir, &address, RESUMABLE).0;
     }
     let ended = client.finish().succeeds();
-    assert!(ended.stderr.contains("the server was restarted"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("the server was restarted"),
+        "{}",
+        ended.stderr
+    );
     Outcome::read(&client_dir, &server_dir, 20).is(world.undisturbed());
 }
 
@@ -62,8 +69,19 @@ fn ctrl_c_ends_well_and_the_same_command_resumes() {
     server.await_error_line(0, &step(7));
     client.interrupt();
     let ended = client.finish().succeeds();
-    assert!(ended.stderr.contains("stopped at step") && ended.stderr.contains("resumes"), "{}", ended.stderr);
-    let ended = world.connect(&client_dir, &address, "certs", RESUMABLE).finish().succeeds();
-    assert!(ended.stderr.contains("resuming at step"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("stopped at step") && ended.stderr.contains("resumes"),
+        "{}",
+        ended.stderr
+    );
+    let ended = world
+        .connect(&client_dir, &address, "certs", RESUMABLE)
+        .finish()
+        .succeeds();
+    assert!(
+        ended.stderr.contains("resuming at step"),
+        "{}",
+        ended.stderr
+    );
     Outcome::read(&client_dir, &server_dir, 20).is(world.undisturbed());
 }

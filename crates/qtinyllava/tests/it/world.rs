@@ -24,14 +24,30 @@ pub struct Outcome {
 impl World {
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<World>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shared = SHARED
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(world) = shared.upgrade() {
             return world;
         }
-        let world = Arc::new(Self { dir: tempfile::tempdir().unwrap() });
+        let world = Arc::new(Self {
+            dir: tempfile::tempdir().unwrap(),
+        });
         let at = |name: &str| world.path(name).display().to_string();
         run(["data", "scenes", "--count", "64", "--out", &at("train")]).succeeds();
-        run(["data", "scenes", "--split", "test", "--seed", "102", "--count", "4", "--out", &at("test")]).succeeds();
+        run([
+            "data",
+            "scenes",
+            "--split",
+            "test",
+            "--seed",
+            "102",
+            "--count",
+            "4",
+            "--out",
+            &at("test"),
+        ])
+        .succeeds();
         for certs in ["certs", "foreign"] {
             let names = ["--server-name", "127.0.0.1", "--server-name", "localhost"];
             run(["certs", "--out", &at(certs)].into_iter().chain(names)).succeeds();
@@ -48,7 +64,10 @@ impl World {
     pub fn serve(&self, run: &Path, listen: &str, sets: &[&str]) -> (Program, String) {
         let mut args = model(sets);
         args.insert(0, "serve".to_owned());
-        args.extend(flags(&[("--run", run), ("--tls", &self.path("certs/server"))]));
+        args.extend(flags(&[
+            ("--run", run),
+            ("--tls", &self.path("certs/server")),
+        ]));
         args.extend(["--listen".to_owned(), listen.to_owned()]);
         let mut server = Program::start(args);
         let address = server.address();
@@ -60,7 +79,11 @@ impl World {
         let mut args = model(sets);
         args.insert(0, "train".to_owned());
         let kit = self.path(certs).join("client");
-        args.extend(flags(&[("--run", run), ("--tls", &kit), ("--data", &self.path("train/llava.json"))]));
+        args.extend(flags(&[
+            ("--run", run),
+            ("--tls", &kit),
+            ("--data", &self.path("train/llava.json")),
+        ]));
         args.extend(["--connect".to_owned(), address.to_owned()]);
         Program::start(args)
     }
@@ -77,18 +100,32 @@ impl World {
             let dir = tempfile::tempdir().unwrap();
             let (client, server) = (dir.path().join("client"), dir.path().join("server"));
             let (_server, address) = self.serve(&server, "127.0.0.1:0", RESUMABLE);
-            self.connect(&client, &address, "certs", RESUMABLE).finish().succeeds();
+            self.connect(&client, &address, "certs", RESUMABLE)
+                .finish()
+                .succeeds();
             Outcome::read(&client, &server, 20)
         })
     }
 }
 
 /// Twenty steps with a checkpoint every ten.
-pub const SHORT: &[&str] = &["train.steps=20", "train.save_every=10", "quantizer.calibration_batches=4"];
+pub const SHORT: &[&str] = &[
+    "train.steps=20",
+    "train.save_every=10",
+    "quantizer.calibration_batches=4",
+];
 /// Twenty steps with a checkpoint every five.
-pub const RESUMABLE: &[&str] = &["train.steps=20", "train.save_every=5", "quantizer.calibration_batches=4"];
+pub const RESUMABLE: &[&str] = &[
+    "train.steps=20",
+    "train.save_every=5",
+    "quantizer.calibration_batches=4",
+];
 /// As little training as there can be.
-pub const TINY: &[&str] = &["train.steps=2", "train.save_every=1", "quantizer.calibration_batches=1"];
+pub const TINY: &[&str] = &[
+    "train.steps=2",
+    "train.save_every=1",
+    "quantizer.calibration_batches=1",
+];
 
 /// The model that the demo starts from.
 pub fn base() -> PathBuf {
@@ -110,27 +147,49 @@ pub fn local(run: &Path, data: &Path, sets: &[&str]) -> Program {
 
 /// `--flag PATH` for each.
 pub fn flags(pairs: &[(&str, &Path)]) -> Vec<String> {
-    pairs.iter().flat_map(|(flag, path)| [(*flag).to_owned(), path.display().to_string()]).collect()
+    pairs
+        .iter()
+        .flat_map(|(flag, path)| [(*flag).to_owned(), path.display().to_string()])
+        .collect()
 }
 
 fn model(sets: &[&str]) -> Vec<String> {
     let mut args = flags(&[("--model", &base()), ("--recipe", &recipe())]);
-    args.extend(sets.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]));
+    args.extend(
+        sets.iter()
+            .flat_map(|set| ["--set".to_owned(), (*set).to_owned()]),
+    );
     args
 }
 
 impl Outcome {
     /// Reads what the two halves have written; there must be one metrics line per step.
     pub fn read(client: &Path, server: &Path, steps: usize) -> Self {
-        let weights = |run: &Path| fs::read(run.join(format!("checkpoints/step-{steps:08}/model.safetensors"))).unwrap();
+        let weights = |run: &Path| {
+            fs::read(run.join(format!("checkpoints/step-{steps:08}/model.safetensors"))).unwrap()
+        };
         let metrics = fs::read_to_string(client.join("metrics.jsonl")).unwrap();
-        let records: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let records: Vec<serde_json::Value> = metrics
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         for (step, record) in records.iter().enumerate() {
-            assert_eq!(record["step"].as_u64(), Some(step as u64), "metrics.jsonl is not one line per step");
+            assert_eq!(
+                record["step"].as_u64(),
+                Some(step as u64),
+                "metrics.jsonl is not one line per step"
+            );
         }
         assert_eq!(records.len(), steps);
-        let losses = records.iter().map(|record| record["loss"].as_f64().unwrap().to_bits()).collect();
-        Self { losses, client: weights(client), server: weights(server) }
+        let losses = records
+            .iter()
+            .map(|record| record["loss"].as_f64().unwrap().to_bits())
+            .collect();
+        Self {
+            losses,
+            client: weights(client),
+            server: weights(server),
+        }
     }
 
     /// Bit for bit the same; a plain comparison would print megabytes.

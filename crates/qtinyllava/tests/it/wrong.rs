@@ -15,7 +15,11 @@ fn nothing_partial(dir: &Path) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(!name.contains("partial") && !name.contains(".tmp"), "left behind: {}", path.display());
+        assert!(
+            !name.contains("partial") && !name.contains(".tmp"),
+            "left behind: {}",
+            path.display()
+        );
         if path.is_dir() {
             nothing_partial(&path);
         }
@@ -26,13 +30,20 @@ fn nothing_partial(dir: &Path) {
 fn an_unknown_recipe_field_is_named_with_its_nearest_neighbour() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(recipe()).unwrap().replace("save_every", "safe_every");
+    let text = fs::read_to_string(recipe())
+        .unwrap()
+        .replace("save_every", "safe_every");
     let path = dir.path().join("typo.toml");
     fs::write(&path, text).unwrap();
     let out = dir.path().join("run");
     let mut args = vec!["train".to_owned(), "--local".to_owned()];
     let data = world.path("train/llava.json");
-    args.extend(flags(&[("--model", &base()), ("--recipe", &path), ("--run", &out), ("--data", &data)]));
+    args.extend(flags(&[
+        ("--model", &base()),
+        ("--recipe", &path),
+        ("--run", &out),
+        ("--data", &data),
+    ]));
     run(args).fails_naming(&["typo.toml", "`safe_every`", "did you mean `save_every`"]);
     assert!(!out.exists());
 }
@@ -43,7 +54,10 @@ fn peers_with_different_recipes_are_told_the_field() {
     let dir = tempfile::tempdir().unwrap();
     let (_server, address) = world.serve(&dir.path().join("server"), "127.0.0.1:0", TINY);
     let other = [TINY, &["train.lr=1e-3"]].concat();
-    world.connect(&dir.path().join("client"), &address, "certs", &other).finish().fails_naming(&["refused", "train.lr"]);
+    world
+        .connect(&dir.path().join("client"), &address, "certs", &other)
+        .finish()
+        .fails_naming(&["refused", "train.lr"]);
     nothing_partial(dir.path());
 }
 
@@ -52,7 +66,9 @@ fn a_foreign_certificate_is_refused() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
     let (server, address) = world.serve(&dir.path().join("server"), "127.0.0.1:0", TINY);
-    let ended = world.connect(&dir.path().join("client"), &address, "foreign", TINY).finish();
+    let ended = world
+        .connect(&dir.path().join("client"), &address, "foreign", TINY)
+        .finish();
     ended.fails_naming(&[&address, "secure connection", "certificate"]);
     drop(server);
     nothing_partial(dir.path());
@@ -66,7 +82,11 @@ fn a_port_in_use_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let mut args = vec!["serve".to_owned(), "--listen".to_owned(), address.clone()];
     let out = dir.path().join("server");
-    args.extend(flags(&[("--model", &base()), ("--recipe", &recipe()), ("--run", &out)]));
+    args.extend(flags(&[
+        ("--model", &base()),
+        ("--recipe", &recipe()),
+        ("--run", &out),
+    ]));
     args.extend(flags(&[("--tls", &world.path("certs/server"))]));
     run(args).fails_naming(&[&address, "in use"]);
     assert!(!out.exists());
@@ -74,7 +94,8 @@ fn a_port_in_use_is_named() {
 
 /// Trains on the shared scenes with entry 5 replaced by `spoil` of it.
 fn spoiled(world: &World, dir: &Path, sets: &[&str], spoil: impl Fn(&mut Value)) -> Ended {
-    let mut entries: Value = serde_json::from_slice(&fs::read(world.path("train/llava.json")).unwrap()).unwrap();
+    let mut entries: Value =
+        serde_json::from_slice(&fs::read(world.path("train/llava.json")).unwrap()).unwrap();
     spoil(&mut entries[5]);
     let data = dir.join("spoiled.json");
     fs::write(&data, serde_json::to_vec(&entries).unwrap()).unwrap();
@@ -85,9 +106,17 @@ fn spoiled(world: &World, dir: &Path, sets: &[&str], spoil: impl Fn(&mut Value))
             let path = entry.unwrap().path();
             fs::copy(&path, images.join(path.file_name().unwrap())).unwrap();
         }
-        fs::write(images.join("corrupt.png"), b"\x89PNG\r\n\x1a\nnot a picture").unwrap();
+        fs::write(
+            images.join("corrupt.png"),
+            b"\x89PNG\r\n\x1a\nnot a picture",
+        )
+        .unwrap();
     }
-    let run = dir.join(if sets.contains(&"data.strict=true") { "strict" } else { "lenient" });
+    let run = dir.join(if sets.contains(&"data.strict=true") {
+        "strict"
+    } else {
+        "lenient"
+    });
     fs::remove_dir_all(&run).ok();
     local(&run, &data, sets).finish()
 }
@@ -97,9 +126,17 @@ fn bad_entry(warning: &str, words: &[&str], spoil: impl Fn(&mut Value)) {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
     // Eight batches: one whole epoch, so that every entry is read.
-    let sets = ["train.steps=8", "train.save_every=8", "quantizer.calibration_batches=0"];
+    let sets = [
+        "train.steps=8",
+        "train.save_every=8",
+        "quantizer.calibration_batches=0",
+    ];
     let ended = spoiled(&world, dir.path(), &sets, &spoil).succeeds();
-    assert!(ended.stderr.contains(warning), "no {warning:?} in:\n{}", ended.stderr);
+    assert!(
+        ended.stderr.contains(warning),
+        "no {warning:?} in:\n{}",
+        ended.stderr
+    );
     let strict = [&sets[..], &["data.strict=true"]].concat();
     let mut all = vec!["spoiled.json", "entry 5"];
     all.extend(words);
@@ -109,12 +146,16 @@ fn bad_entry(warning: &str, words: &[&str], spoil: impl Fn(&mut Value)) {
 
 #[test]
 fn a_missing_image_is_counted_or_named() {
-    bad_entry("1 x missing image", &["`image`", "absent.png"], |entry| entry["image"] = json!("absent.png"));
+    bad_entry("1 x missing image", &["`image`", "absent.png"], |entry| {
+        entry["image"] = json!("absent.png")
+    });
 }
 
 #[test]
 fn a_corrupt_image_is_counted_or_named() {
-    bad_entry("1 x corrupt image", &["`image`", "corrupt.png"], |entry| entry["image"] = json!("corrupt.png"));
+    bad_entry("1 x corrupt image", &["`image`", "corrupt.png"], |entry| {
+        entry["image"] = json!("corrupt.png")
+    });
 }
 
 #[test]
@@ -126,10 +167,17 @@ fn an_entry_without_conversations_is_counted_or_named() {
 
 #[test]
 fn two_image_tags_are_counted_or_named() {
-    bad_entry("1 x more <image> tags than pictures", &["conversations", "<image>"], |entry| {
-        let question = entry["conversations"][0]["value"].as_str().unwrap().to_owned();
-        entry["conversations"][0]["value"] = json!(format!("<image>\n{question}"));
-    });
+    bad_entry(
+        "1 x more <image> tags than pictures",
+        &["conversations", "<image>"],
+        |entry| {
+            let question = entry["conversations"][0]["value"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            entry["conversations"][0]["value"] = json!(format!("<image>\n{question}"));
+        },
+    );
 }
 
 /// Turns the shape of one tensor of a safetensors file round and returns its name: the same bytes, another model.
@@ -140,10 +188,12 @@ fn turn_a_tensor(path: &Path) -> String {
     let tensors: serde_json::Map<String, Value> = serde_json::from_str(&header).unwrap();
     let (name, rows, cols) = tensors
         .iter()
-        .find_map(|(name, entry)| match entry["shape"].as_array()?.as_slice() {
-            [rows, cols] if rows != cols => Some((name.clone(), rows.clone(), cols.clone())),
-            _ => None,
-        })
+        .find_map(
+            |(name, entry)| match entry["shape"].as_array()?.as_slice() {
+                [rows, cols] if rows != cols => Some((name.clone(), rows.clone(), cols.clone())),
+                _ => None,
+            },
+        )
         .unwrap();
     let at = header.find(&format!("\"{name}\"")).unwrap();
     let turned = header[at..].replacen(&format!("[{rows},{cols}]"), &format!("[{cols},{rows}]"), 1);
@@ -159,8 +209,12 @@ fn checkpoints_of_another_model_are_refused_by_tensor() {
     for half in ["", "server/"] {
         let run = dir.path().join(format!("run-{}", half.len()));
         world.local(&run, TINY).finish().succeeds();
-        let name = turn_a_tensor(&run.join(format!("{half}checkpoints/step-00000002/model.safetensors")));
-        world.local(&run, TINY).finish().fails_naming(&["step-00000002", &name]);
+        let name =
+            turn_a_tensor(&run.join(format!("{half}checkpoints/step-00000002/model.safetensors")));
+        world
+            .local(&run, TINY)
+            .finish()
+            .fails_naming(&["step-00000002", &name]);
     }
     nothing_partial(dir.path());
 }
@@ -174,7 +228,12 @@ fn halves_of_two_runs_are_not_merged_and_eval_wants_questions() {
     world.local(&two, TINY).finish().succeeds();
     let merge = |client: &Path, server: &Path| {
         let mut args = vec!["merge".to_owned()];
-        args.extend(flags(&[("--client", client), ("--server", server), ("--model", &base()), ("--out", &out)]));
+        args.extend(flags(&[
+            ("--client", client),
+            ("--server", server),
+            ("--model", &base()),
+            ("--out", &out),
+        ]));
         run(args)
     };
     let show = |path: &Path| path.display().to_string();
@@ -187,7 +246,11 @@ fn halves_of_two_runs_are_not_merged_and_eval_wants_questions() {
     merge(&one, &one.join("server")).succeeds();
     let json = dir.path().join("scores.json");
     let mut args = vec!["eval".to_owned()];
-    args.extend(flags(&[("--checkpoint", &out), ("--data", &world.path("train")), ("--json", &json)]));
+    args.extend(flags(&[
+        ("--checkpoint", &out),
+        ("--data", &world.path("train")),
+        ("--json", &json),
+    ]));
     run(args).fails_naming(&[&show(&world.path("train"))]);
     assert!(!json.exists());
     nothing_partial(dir.path());
