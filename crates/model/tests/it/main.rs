@@ -5,5 +5,6 @@ mod connector;
 mod golden;
 mod llm;
 mod nn;
+mod quant;
 mod vision;
 mod weights;
