@@ -54,6 +54,7 @@ impl Case {
                     let words = data.as_chunks::<8>().0.iter();
                     stored.ints = words.map(|b| i64::from_le_bytes(*b)).collect();
                 }
+                Dtype::U8 => stored.floats = data.iter().map(|b| f32::from(*b)).collect(),
                 other => panic!("{name} has type {other:?}"),
             }
             tensors.insert(name, stored);
@@ -83,6 +84,25 @@ impl Case {
 
     pub fn scalar(&self, name: &str) -> f32 {
         self.get(name).floats[0]
+    }
+
+    /// The values of a tensor of bytes.
+    pub fn bytes(&self, name: &str) -> Vec<f32> {
+        self.get(name).floats.clone()
+    }
+
+    /// Number of values of a float tensor.
+    pub fn count(&self, name: &str) -> usize {
+        self.get(name).floats.len()
+    }
+
+    /// [`Self::check_grad`] for a flattened gradient.
+    pub fn check_flat_grad(&self, name: &str, got: Tensor<1>) -> f32 {
+        let shape = self.get(name).shape.clone();
+        match shape.as_slice() {
+            [a, b] => self.check_grad(name, Some(got.reshape([*a, *b]))),
+            _ => self.check_grad(name, Some(got)),
+        }
     }
 
     pub fn ints(&self, name: &str) -> &[i64] {

@@ -5,6 +5,7 @@ mod connector;
 mod golden;
 mod llm;
 mod nn;
+mod partition;
 mod quant;
 mod vision;
 mod weights;

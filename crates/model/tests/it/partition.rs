@@ -1,0 +1,237 @@
+//! Whole models in two partitions against the reference's numbers.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use qtl_codec::{Code, Limits, Options, Plane};
+use qtl_data::TokenSpan;
+use qtl_model::partition::{Batch, Cut};
+use qtl_model::pretrained::Blueprint;
+use qtl_model::quant::{QuantizerSpec, Statistics};
+use qtl_model::splice::{Sample, Spliced, splice};
+use qtl_model::targets;
+
+use crate::golden::{Case, each};
+
+const FSQ: QuantizerSpec = QuantizerSpec::Fsq {
+    levels: 4,
+    width: 3.0,
+    statistics: Statistics::Batch,
+    code_dim: 0,
+    penalty: 0.25,
+};
+
+fn blueprint(case: &Case, spec: &QuantizerSpec) -> Blueprint {
+    Blueprint::read(&case.dir, spec.clone(), spec.clone(), 0).unwrap()
+}
+
+/// The case's batch, spliced; a sample without a picture is given one that it does not show.
+fn spliced(case: &Case, tokens: usize, max_length: usize) -> Spliced {
+    let mask = case.rows("in.attention_mask");
+    let keep = |name: &str| -> Vec<Vec<i64>> {
+        let rows = case.rows(name);
+        let kept = rows.iter().zip(&mask).map(|(row, mask)| {
+            let both = row.iter().zip(mask);
+            both.filter(|(_, m)| **m == 1).map(|(id, _)| *id).collect()
+        });
+        kept.collect()
+    };
+    let (ids, labels) = (keep("in.input_ids"), keep("in.labels"));
+    let spans: Vec<[TokenSpan; 1]> = ids
+        .into_iter()
+        .zip(labels)
+        .map(|(ids, labels)| {
+            [TokenSpan {
+                branch: 0,
+                ids,
+                labels,
+            }]
+        })
+        .collect();
+    let mut next = 0;
+    let samples: Vec<Sample<'_>> = spans
+        .iter()
+        .map(|spans| {
+            let shown = spans[0].ids.iter().filter(|id| **id == -200).count();
+            let first = next;
+            next += shown.max(1);
+            Sample {
+                spans,
+                pictures: first..next,
+            }
+        })
+        .collect();
+    splice(&samples, tokens, max_length).unwrap()
+}
+
+fn symbols(code: &Code) -> Vec<f32> {
+    match code.planes.as_slice() {
+        [Plane::Symbols(plane)] => plane.data.iter().map(|s| s as f32).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn over_the_wire(cut: &Cut) -> Cut {
+    let carry = |code: &Code| {
+        let bytes = qtl_codec::encode(code, &Options::default());
+        qtl_codec::decode(&bytes, &Limits::default()).unwrap().0
+    };
+    Cut {
+        image: cut.image.as_ref().map(carry),
+        text: carry(&cut.text),
+        layout: cut.layout.clone(),
+    }
+}
+
+/// Checks every `{prefix}NAME` of the case against a set of named gradients.
+fn check_named(case: &Case, prefix: &str, grads: &qtl_model::params::Named) -> usize {
+    let names: Vec<String> = case
+        .names()
+        .filter(|n| n.starts_with(prefix))
+        .map(str::to_owned)
+        .collect();
+    for full in &names {
+        let name = full[prefix.len()..].replace("in_proj.0.", "in_proj.");
+        let want = case.count(full);
+        let got = grads
+            .get(&name)
+            .unwrap_or_else(|| panic!("no gradient for {name}"));
+        assert_eq!(got.dims()[0], want, "{name}");
+        case.check_flat_grad(full, got.clone());
+    }
+    names.len()
+}
+
+#[test]
+fn golden_split_step_follows_the_fixed_rule() {
+    let device = Device::default();
+    each(&["split_"], |case| {
+        let blueprint = blueprint(case, &FSQ);
+        let client = blueprint.client(&device).unwrap();
+        let server = blueprint.server(&device).unwrap();
+        assert!(client.quantizers_found && server.quantizers_found);
+        let (mut client, server) = (client.partition, server.partition);
+        let mut spliced = spliced(
+            case,
+            client.tokens_per_picture(),
+            blueprint.config.max_length,
+        );
+        spliced.pad_like_the_reference();
+        let labels = spliced.labels.clone();
+        let batch = Batch {
+            pixels: Some(case.tensor("in.images", &device)),
+            spliced,
+        };
+        let (cut, pending) = client.forward(&batch, &|_| true);
+        let features = pending.features();
+        case.check("fixed.encoded.image", features.image.unwrap());
+        case.check("fixed.encoded.text", features.text);
+        case.check_loss("fixed.vq_loss", pending.penalty() as f32);
+
+        let cut = over_the_wire(&cut);
+        let indices = |name: &str| case.bytes(name);
+        assert_eq!(
+            symbols(cut.image.as_ref().unwrap()),
+            indices("fixed.up.image.indices")
+        );
+        assert_eq!(symbols(&cut.text), indices("fixed.up.text.indices"));
+        case.check(
+            "fixed.server.inputs_embeds",
+            server.input(&cut, &device).unwrap().0,
+        );
+
+        let targets = targets::encode(&labels, server.vocab_size());
+        let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
+        case.check_loss("fixed.loss", step.loss as f32);
+        let image = step.image.unwrap();
+        case.check_grad("fixed.img_grad", Some(image.clone()));
+        case.check_grad("fixed.txt_grad", Some(step.text.clone()));
+        let served = check_named(case, "fixed.grad.server.weight:", &step.parameters);
+        let gradients = pending.backward(Some(image), step.text);
+        let held = check_named(case, "fixed.grad.client.weight:", &gradients);
+        assert!(served > 0 && held > 0);
+        Ok(format!("{held} client and {served} server gradients"))
+    });
+}
+
+#[test]
+fn golden_full_model_with_quantizers_in_one_process() {
+    let device = Device::default();
+    each(&["full_"], |case| {
+        if case.family() != "llama+siglip+mlp2x_gelu" {
+            return Err(format!("family {}", case.family()));
+        }
+        let spec = if case.json["vq_type"] == "FSQ" {
+            FSQ
+        } else {
+            QuantizerSpec::None
+        };
+        let blueprint = blueprint(case, &spec);
+        let mut client = blueprint.client(&device).unwrap().partition;
+        let server = blueprint.server(&device).unwrap().partition;
+        let max_length = case.json["batch"]["tokenizer_model_max_length"]
+            .as_u64()
+            .unwrap() as usize;
+        let mut spliced = spliced(case, client.tokens_per_picture(), max_length);
+        let quantized = spec != QuantizerSpec::None;
+        if quantized {
+            spliced.pad_like_the_reference();
+        }
+        let labels = spliced.labels.clone();
+        let batch = Batch {
+            pixels: Some(case.tensor("in.images", &device)),
+            spliced,
+        };
+        let (cut, pending) = client.forward(&batch, &|_| true);
+        let cut = over_the_wire(&cut);
+        let targets = targets::encode(&labels, server.vocab_size());
+        let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
+        if !quantized {
+            // Features cross as 16-bit floats, the reference computes in 32 bits.
+            let error = (step.loss as f32 - case.scalar("out.loss")).abs();
+            assert!(error < 2e-3, "loss is off by {error}");
+            return Ok(format!("loss within {error:.1e} of the unrounded one"));
+        }
+        case.check_loss("out.loss", step.loss as f32);
+        case.check_loss("out.vq_loss", pending.penalty() as f32);
+        assert_eq!(symbols(&cut.text), case.bytes("out.text.indices"));
+        let (logits, grid) = server.logits(&cut, &device).unwrap();
+        let vocab = server.vocab_size();
+        let real = |i: usize| grid.branches[i / vocab] == Some(0);
+        case.check_where("out.logits", &crate::golden::floats(logits), real);
+        let mut gradients = pending.backward(step.image, step.text);
+        gradients.extend(step.parameters);
+        let checked = check_named(case, "grad.total.weight:", &gradients);
+        assert!(checked > 0);
+        Ok(format!("{checked} gradients"))
+    });
+}
+
+#[test]
+fn recomputed_blocks_train_exactly_what_is_to_be_trained() {
+    let device = Device::default();
+    each(&["split_"], |case| {
+        let blueprint = blueprint(case, &FSQ);
+        let mut client = blueprint.client(&device).unwrap().partition;
+        let server = blueprint.server(&device).unwrap().partition;
+        let spliced = spliced(case, client.tokens_per_picture(), 64);
+        let targets = targets::encode(&spliced.labels, server.vocab_size());
+        let batch = Batch {
+            pixels: Some(case.tensor("in.images", &device)),
+            spliced,
+        };
+        let trained = |name: &str| name.contains("layers.0.") || name.contains("connector");
+        let (cut, pending) = client.forward(&batch, &trained);
+        let step = server.step(&cut, &targets, &trained, &device).unwrap();
+        let mut gradients = pending.backward(step.image, step.text);
+        gradients.extend(step.parameters);
+        let all = client.tensors().into_iter().chain(server.tensors());
+        let want: Vec<String> = all.map(|t| t.name).filter(|name| trained(name)).collect();
+        for name in &want {
+            assert!(gradients.contains_key(name), "{name} has no gradient");
+        }
+        assert!(gradients.keys().all(|name| trained(name)));
+        let sum = |g: &Tensor<1>| g.clone().abs().sum().into_scalar::<f32>();
+        assert!(gradients.values().all(|g| sum(g).is_finite()));
+        let _: TensorData = gradients.into_values().next().unwrap().into_data();
+        Ok(format!("{} parameters", want.len()))
+    });
+}
