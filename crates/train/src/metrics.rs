@@ -76,7 +76,7 @@ impl Writer {
             let kept: String = read(&path)?
                 .iter()
                 .filter(|record| record.step < from)
-                .map(|record| line(record))
+                .map(line)
                 .collect();
             crate::files::replace(&path, kept.as_bytes())?;
         }

@@ -144,6 +144,7 @@ impl QuantizerSpec {
 
 /// The client's half of a quantizer.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a model holds two of these")]
 pub enum Encoder {
     /// See [`NoneEncoder`].
     None(NoneEncoder),
