@@ -130,6 +130,14 @@ impl Store {
         Ok(Self { dir, keep })
     }
 
+    /// The checkpoints under `run_dir` for reading; nothing is created or removed.
+    pub fn look(run_dir: &Path) -> Self {
+        Self {
+            dir: run_dir.join("checkpoints"),
+            keep: usize::MAX,
+        }
+    }
+
     /// Steps of which there is a checkpoint, ascending.
     pub fn steps(&self) -> Vec<u64> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();

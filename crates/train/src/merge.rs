@@ -48,10 +48,7 @@ pub fn merge(
     out: &Path,
     kind: SaveType,
 ) -> Result<Merged, TrainError> {
-    let stores =
-        [client, server].map(|dir| Store::open(dir, 2).map_err(|e| TrainError::io(dir, e)));
-    let [client_store, server_store] = stores;
-    let (client_store, server_store) = (client_store?, server_store?);
+    let (client_store, server_store) = (Store::look(client), Store::look(server));
     let runs = (client_store.run()?, server_store.run()?);
     let (Some(run), true) = (runs.0.clone(), runs.0 == runs.1) else {
         let show = |run: Option<String>| run.unwrap_or_else(|| "nothing".to_owned());

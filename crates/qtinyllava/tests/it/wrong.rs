@@ -171,11 +171,12 @@ fn two_image_tags_are_counted_or_named() {
         "1 x more <image> tags than pictures",
         &["conversations", "<image>"],
         |entry| {
-            let question = entry["conversations"][0]["value"]
+            // Two turns; two tags in one turn are one picture by the templates' rule.
+            let question = entry["conversations"][2]["value"]
                 .as_str()
                 .unwrap()
                 .to_owned();
-            entry["conversations"][0]["value"] = json!(format!("<image>\n{question}"));
+            entry["conversations"][2]["value"] = json!(format!("<image>\n{question}"));
         },
     );
 }
