@@ -346,7 +346,7 @@ mod tests {
             .unwrap();
         let partial = store.path(200).with_extension("partial");
         fs::create_dir_all(&partial).unwrap();
-        std::os::unix::fs::symlink("/dev/full", partial.join("model.safetensors.partial")).unwrap();
+        std::os::unix::fs::symlink("/dev/full", partial.join("state.partial")).unwrap();
         let error = store
             .save(&state(200), &tensors(1.0), &tensors(2.0))
             .unwrap_err();
