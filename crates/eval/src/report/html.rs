@@ -34,6 +34,9 @@ pub fn render(report: &Report) -> String {
     body.push_str(&section("Charts", "charts", &charts));
     let examples: String = report.examples.iter().map(example).collect();
     body.push_str(&section("Examples", "examples", &examples));
+    if !report.credit.is_empty() {
+        body.push_str(&format!("<footer>{}</footer>\n", escape(&report.credit)));
+    }
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\

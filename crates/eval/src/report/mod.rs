@@ -34,6 +34,8 @@ pub struct Report {
     pub bars: Vec<BarChart>,
     /// Pictures with questions and answers.
     pub examples: Vec<Example>,
+    /// The last line of the page, such as whose pictures it shows.
+    pub credit: String,
 }
 
 /// A line chart.

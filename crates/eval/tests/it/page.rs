@@ -49,6 +49,7 @@ fn page() -> Report {
                 credit: Some(1.0),
             }],
         }],
+        credit: EVIL.into(),
     }
 }
 

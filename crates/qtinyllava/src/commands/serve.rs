@@ -11,6 +11,7 @@ use qtl_wire::certs::{Role, check_kit};
 use qtl_wire::grpc::{ServeOptions, ServerTls, ShutdownHandle, bind, serve};
 
 use super::ModelArgs;
+use crate::progress::Progress;
 
 /// Hold the language model and serve one client
 #[derive(clap::Args)]
@@ -34,6 +35,9 @@ pub struct Args {
     /// Exit when the client's training has finished
     #[arg(long)]
     once: bool,
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// Serves until interrupted, or until the run is over with `--once`.
@@ -46,6 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
         .context("the listener has no address")?;
     let recipe = args.model.recipe()?;
     let blueprint = args.model.blueprint(&recipe)?;
+    let steps = recipe.train.steps * recipe.train.accumulate;
     let mut work = ServerWork::open(recipe, &blueprint, args.run.as_deref(), Device::default())?;
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();
@@ -53,15 +58,17 @@ pub fn run(args: &Args) -> Result<()> {
         stopper.shutdown()
     })?;
     let (once, over) = (args.once, shutdown.clone());
-    work.watch(move |event| match event {
-        Event::Resumed { step } => tracing::info!("training from step {step}"),
-        Event::Saved { step } => tracing::info!("saved step {step}"),
-        Event::Step { step, loss } => tracing::debug!("step {step}: loss {loss:.4}"),
-        Event::Finished { step } => {
-            tracing::info!("finished after {step} steps");
-            if once {
-                over.shutdown();
-            }
+    let mut bar: Option<Progress> = None;
+    let quiet = args.quiet;
+    work.watch(move |event| {
+        if let Event::Step { step, loss } = event {
+            tracing::debug!("step {step}: loss {loss:.4}");
+        }
+        if !quiet {
+            show(event, steps, &mut bar);
+        }
+        if once && matches!(event, Event::Finished { .. }) {
+            over.shutdown();
         }
     });
     // On standard output and flushed, so that a parent process can read the port.
@@ -69,4 +76,23 @@ pub fn run(args: &Args) -> Result<()> {
     std::io::stdout().flush()?;
     serve(ServeOptions::new(listener, tls), work, shutdown)?;
     Ok(())
+}
+
+/// What the run looks like from this side. There is a bar while a client trains.
+fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
+    match event {
+        Event::Resumed { step } => {
+            *bar = None;
+            eprintln!("a client trains from step {step} of {steps}");
+        }
+        Event::Step { step, loss } => {
+            let bar = bar.get_or_insert_with(|| Progress::new("serve", steps));
+            bar.at(step + 1, &format!("loss {loss:.3}"));
+        }
+        Event::Saved { step } => tracing::info!("saved step {step}"),
+        Event::Finished { step } => {
+            *bar = None;
+            eprintln!("finished after {step} steps");
+        }
+    }
 }

@@ -25,7 +25,8 @@ pub fn train(out: &Path) -> Result<bool> {
         )
         .arg("--run")
         .arg(out.join("server"))
-        .args(["--listen", "127.0.0.1:0", "--once", "--tls"])
+        // The client's progress is shown; two bars on one terminal would overwrite each other.
+        .args(["--listen", "127.0.0.1:0", "--once", "--quiet", "--tls"])
         .arg(out.join("certs/server"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -215,6 +215,7 @@ impl Summary {
             charts: self.charts(),
             bars: vec![self.bars()],
             examples: examples(evaluation)?,
+            credit: qtl_data::scenes::ATTRIBUTION.into(),
         })
     }
 
