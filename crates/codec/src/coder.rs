@@ -11,14 +11,16 @@ use crate::rans::Rans;
 /// Every coder. To add one, add it here; its tag is part of the format and never changes.
 const CODERS: &[&dyn Coder] = &[&Packed, &Constant, &Rans];
 
+/// A plan may turn out this much smaller than it said.
+const SLACK: usize = 64;
+
 /// A lossless code for one plane of symbols.
 pub(crate) trait Coder: Sync {
     /// The byte that names the coder in a plane's header.
     fn tag(&self) -> u8;
 
-    /// Appends the plane to `out`, unless this coder cannot carry it in fewer than `below` bytes; then `out` stays
-    /// as it was.
-    fn encode(&self, plane: &Symbols, below: usize, out: &mut Vec<u8>) -> Option<Parts>;
+    /// What the coder would make of the plane; `None` if it cannot carry it.
+    fn plan<'a>(&self, plane: &'a Symbols) -> Option<Plan<'a>>;
 
     /// Reads the symbols of a plane of the given shape; all memory is paid for from `purse` first.
     fn decode(
@@ -27,6 +29,15 @@ pub(crate) trait Coder: Sync {
         input: &mut Reader<'_>,
         purse: &mut Purse,
     ) -> Result<(SymbolData, Parts), PlaneError>;
+}
+
+/// A plane as one coder would carry it.
+pub(crate) struct Plan<'a> {
+    /// Bytes it will take: counted with the very tables that will be used, states and headers to within a few bytes.
+    pub(crate) bytes: usize,
+    /// Appends it.
+    #[allow(clippy::type_complexity)] // Used once.
+    pub(crate) write: Box<dyn FnOnce(&mut Vec<u8>) -> Parts + 'a>,
 }
 
 /// The bytes a coder wrote or read, by purpose.
@@ -73,33 +84,25 @@ pub(crate) fn by_tag(tag: u8) -> Result<&'static dyn Coder, PlaneError> {
 pub(crate) fn encode_smallest(plane: &Symbols, entropy: bool, out: &mut Vec<u8>) -> Parts {
     let start = out.len();
     let packed = packed_len(plane.alphabet, plane.len());
-    let mut best: Option<(Parts, usize)> = None;
     let others = CODERS
         .iter()
         .filter(|coder| entropy && coder.tag() != Packed.tag());
-    for coder in others {
-        let below = best.as_ref().map_or(packed, |(parts, _)| parts.total());
-        let at = out.len();
-        out.push(coder.tag());
-        match coder.encode(plane, below, out) {
-            Some(parts) => best = Some((parts, at)),
-            None => out.truncate(at),
+    let plans = others.filter_map(|coder| Some((coder.tag(), coder.plan(plane)?)));
+    if let Some((tag, plan)) = plans.min_by_key(|(_, plan)| plan.bytes)
+        && plan.bytes < packed.saturating_add(SLACK)
+    {
+        out.push(tag);
+        let parts = (plan.write)(out);
+        if parts.total() < packed {
+            return parts;
         }
+        out.truncate(start);
     }
-    match best {
-        // Each later attempt beat the earlier ones, so the last one stays and what lies before it goes.
-        Some((parts, at)) => {
-            out.drain(start..at);
-            parts
-        }
-        None => {
-            out.push(Packed.tag());
-            let Some(parts) = Packed.encode(plane, usize::MAX, out) else {
-                unreachable!("a plane in memory packs into fewer bytes than there are addresses");
-            };
-            parts
-        }
-    }
+    out.push(Packed.tag());
+    let Some(plan) = Packed.plan(plane) else {
+        unreachable!("every plane can be packed");
+    };
+    (plan.write)(out)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::bytes::{Reader, put_varint};
 use crate::code::{SymbolData, Symbols};
-use crate::coder::{Coder, Parts, Shape};
+use crate::coder::{Coder, Parts, Plan, Shape};
 use crate::error::PlaneError;
 use crate::limits::Purse;
 use crate::symbol::Symbol;
@@ -15,21 +15,23 @@ impl Coder for Constant {
         1
     }
 
-    fn encode(&self, plane: &Symbols, below: usize, out: &mut Vec<u8>) -> Option<Parts> {
+    fn plan<'a>(&self, plane: &'a Symbols) -> Option<Plan<'a>> {
         let symbol = match &plane.data {
             SymbolData::U8(data) => common(data),
             SymbolData::U16(data) => common(data),
         }?;
-        let start = out.len();
-        put_varint(out, u64::from(symbol));
-        let symbols = out.len() - start;
-        if symbols >= below {
-            out.truncate(start);
-            return None;
-        }
-        Some(Parts {
-            symbols,
-            ..Parts::default()
+        let write = move |out: &mut Vec<u8>| {
+            let start = out.len();
+            put_varint(out, u64::from(symbol));
+            Parts {
+                symbols: out.len() - start,
+                ..Parts::default()
+            }
+        };
+        Some(Plan {
+            // Never worth weighing against anything else: nothing is shorter.
+            bytes: 1,
+            write: Box::new(write),
         })
     }
 

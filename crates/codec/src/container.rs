@@ -21,7 +21,7 @@ use crate::limits::{Limits, Purse};
 /// The first four bytes of every container.
 pub const MAGIC: [u8; 4] = *b"QTLC";
 /// The version of the format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 const CHECKSUM_LEN: usize = 4;
 /// Magic, version, a count of no planes, checksum.

@@ -4,28 +4,34 @@ use crate::code::{SymbolData, Symbols};
 
 /// How often each symbol of the alphabet occurs.
 pub fn histogram(plane: &Symbols) -> Vec<u64> {
-    let mut counts = vec![0; plane.alphabet as usize];
     match &plane.data {
         SymbolData::U8(data) => {
-            // Four tables: equal neighbours, the usual case here, do not wait for each other's increments.
-            let mut parts = [[0u64; 256]; 4];
-            let groups = data.chunks_exact(4);
-            groups
-                .remainder()
-                .iter()
-                .for_each(|&s| parts[0][usize::from(s)] += 1);
-            for group in groups {
-                for (part, &symbol) in parts.iter_mut().zip(group) {
-                    part[usize::from(symbol)] += 1;
-                }
-            }
-            for (symbol, count) in counts.iter_mut().enumerate() {
-                *count = parts.iter().map(|part| part[symbol]).sum();
-            }
+            let mut counts = bytes(data);
+            counts.truncate(plane.alphabet as usize);
+            counts
         }
-        SymbolData::U16(data) => data.iter().for_each(|&s| counts[usize::from(s)] += 1),
+        SymbolData::U16(data) => {
+            let mut counts = vec![0; plane.alphabet as usize];
+            data.iter().for_each(|&s| counts[usize::from(s)] += 1);
+            counts
+        }
     }
-    counts
+}
+
+/// How often each of the 256 bytes occurs.
+pub(crate) fn bytes(data: &[u8]) -> Vec<u64> {
+    // Four tables: equal neighbours, the usual case here, do not wait for each other's increments.
+    let mut parts = [[0u64; 256]; 4];
+    let groups = data.chunks_exact(4);
+    let rest = groups.remainder();
+    rest.iter().for_each(|&s| parts[0][usize::from(s)] += 1);
+    for group in groups {
+        for (part, &symbol) in parts.iter_mut().zip(group) {
+            part[usize::from(symbol)] += 1;
+        }
+    }
+    let sum = |symbol| parts.iter().map(|part| part[symbol]).sum();
+    (0..256usize).map(sum).collect()
 }
 
 /// Entropy of a histogram in bits per symbol, `-sum p log2 p` over the symbols that occur; 0 if none does.

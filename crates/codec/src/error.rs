@@ -151,6 +151,14 @@ pub enum PlaneError {
     /// A run of one symbol with no element to fill.
     #[error("a constant plane without elements")]
     EmptyConstant,
+    /// A byte that says how the plane is laid out has a value that no encoder writes.
+    #[error("{what} {layout:#04x} is none that this plane can have")]
+    Layout {
+        /// The part it belongs to.
+        what: &'static str,
+        /// The byte.
+        layout: u8,
+    },
     /// The code parameter of a frequency table is out of range.
     #[error("frequency table with code parameter {parameter}, at most {most} is possible")]
     TableParameter {

@@ -38,10 +38,10 @@
 //! let bytes = encode(&code, &Options::default());
 //! #[rustfmt::skip]
 //! assert_eq!(bytes, [
-//!     b'Q', b'T', b'L', b'C', 1, 2, // version 1, two planes
+//!     b'Q', b'T', b'L', b'C', 2, 2, // version 2, two planes
 //!     0, 4, 2, 6, 0, 0b01_10_10_01, 0b11_10_01_00, 0b01_10_10_01, // 4 levels, 2 x 6, packed
 //!     1, 2, 1, 0x00, 0x00, 0x00, 0x3f, 0x00, 0x00, 0x00, 0x40, // single precision, 2 x 1
-//!     0xa2, 0x51, 0x3a, 0xce, // checksum
+//!     0x41, 0xd3, 0x24, 0xb5, // checksum
 //! ]);
 //!
 //! let (decoded, account) = decode(&bytes, &Limits::default())?;
@@ -72,6 +72,7 @@ pub mod entropy;
 
 mod bits;
 mod bytes;
+mod log;
 mod symbol;
 
 #[doc(hidden)]

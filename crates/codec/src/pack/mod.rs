@@ -12,7 +12,7 @@ mod radix;
 
 use crate::bytes::Reader;
 use crate::code::{SymbolData, Symbols};
-use crate::coder::{Coder, Parts, Shape};
+use crate::coder::{Coder, Parts, Plan, Shape};
 use crate::error::PlaneError;
 use crate::limits::{Limits, Purse};
 use crate::symbol::Symbol;
@@ -62,15 +62,18 @@ impl Coder for Packed {
         0
     }
 
-    fn encode(&self, plane: &Symbols, below: usize, out: &mut Vec<u8>) -> Option<Parts> {
-        let len = packed_len(plane.alphabet, plane.len());
-        if len >= below {
-            return None;
-        }
-        out.extend_from_slice(&pack(plane));
-        Some(Parts {
-            symbols: len,
-            ..Parts::default()
+    fn plan<'a>(&self, plane: &'a Symbols) -> Option<Plan<'a>> {
+        let bytes = packed_len(plane.alphabet, plane.len());
+        let write = move |out: &mut Vec<u8>| {
+            out.extend_from_slice(&pack(plane));
+            Parts {
+                symbols: bytes,
+                ..Parts::default()
+            }
+        };
+        Some(Plan {
+            bytes,
+            write: Box::new(write),
         })
     }
 

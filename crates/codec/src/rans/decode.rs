@@ -1,77 +1,48 @@
-//! The decoding loop.
+//! The decoding loop with one table.
 
 use super::LOW;
+use super::slot::Slots;
+use super::stream::Source;
 use crate::error::PlaneError;
-use crate::rans::slot::Slot;
 use crate::symbol::Symbol;
 
-/// Fills `data` from the lanes' start states and the words, which `N` zero words follow.
-///
-/// Any words and any table that fills its `2^b` slots decode to something without a panic or an overflow; what no
-/// encoder wrote is told apart afterwards, by the words left over and by the final states.
-pub(super) fn decode<S: Symbol, const N: usize>(
-    mut states: [u32; N],
-    words: &[u16],
-    table: &[S::Slot],
+/// Fills `data` from the source; symbol `i` comes from lane `i % N`. All of `data` but its last group must be full.
+pub(super) fn decode<const N: usize, S: Symbol>(
+    source: &mut Source<'_, N>,
+    slots: &Slots<S>,
     data: &mut [S],
 ) -> Result<(), PlaneError> {
-    if let Some(lane) = states.iter().position(|&state| state < LOW) {
-        return Err(PlaneError::StartState {
-            lane,
-            state: states[lane],
-        });
+    let mut states = source.states;
+    let mut groups = data.chunks_mut(N);
+    while source.has_group() {
+        let Some(group) = groups.next() else { break };
+        // Checked once for the group: a lane takes one word at most.
+        let window = &source.words[source.at..source.at + 2 * N];
+        let mut taken = 0;
+        for (state, symbol) in states.iter_mut().zip(group) {
+            let x = pop(state, slots, symbol);
+            let word = u32::from(u16::from_le_bytes([window[taken], window[taken + 1]]));
+            let low = x < LOW;
+            *state = if low { x << 16 | word } else { x };
+            taken += 2 * usize::from(low);
+        }
+        source.at += taken;
     }
-    let real = words.len() - N;
-    let truncated = PlaneError::StreamTruncated { words: real };
-    let table = &table[..1 << S::PROBABILITY_BITS];
-    let mut at = 0;
-    let mut groups = data.chunks_exact_mut(N);
-    for group in &mut groups {
-        // A group takes a word per lane at most; going past the real ones by less than that shows at the end.
-        let Some(window) = words.get(at..at + N) else {
-            return Err(truncated);
-        };
-        at += pop_group::<S, N>(&mut states, window, table, group);
+    for group in groups {
+        for (state, symbol) in states.iter_mut().zip(group) {
+            let x = pop(state, slots, symbol);
+            *state = if x < LOW { x << 16 | source.word()? } else { x };
+        }
     }
-    let Some(window) = words.get(at..at + N) else {
-        return Err(truncated);
-    };
-    at += pop_group::<S, N>(&mut states, window, table, groups.into_remainder());
-    match at {
-        at if at > real => Err(truncated),
-        at if at < real => Err(PlaneError::StreamTrailing { words: real - at }),
-        _ => match states.iter().position(|&state| state != LOW) {
-            Some(lane) => Err(PlaneError::FinalState {
-                lane,
-                state: states[lane],
-                expected: LOW,
-            }),
-            None => Ok(()),
-        },
-    }
+    source.states = states;
+    Ok(())
 }
 
-/// Decodes at most one symbol per lane; returns how many words that took.
+/// The state without its next symbol, before it takes a word.
 #[inline(always)]
-fn pop_group<S: Symbol, const N: usize>(
-    states: &mut [u32; N],
-    window: &[u16],
-    table: &[S::Slot],
-    group: &mut [S],
-) -> usize {
-    let mut taken = 0;
-    for (state, symbol) in states.iter_mut().zip(group) {
-        let x = *state;
-        let slot = table[(x & ((1 << S::PROBABILITY_BITS) - 1)) as usize];
-        *symbol = S::narrow(slot.symbol());
-        let x = slot.frequency() * (x >> S::PROBABILITY_BITS) + slot.offset();
-        let low = x < LOW;
-        *state = if low {
-            x << 16 | u32::from(window[taken])
-        } else {
-            x
-        };
-        taken += usize::from(low);
-    }
-    taken
+fn pop<S: Symbol>(state: &u32, slots: &Slots<S>, symbol: &mut S) -> u32 {
+    let slot = state & slots.mask();
+    let (s, frequency, start) = slots.find(slot);
+    *symbol = s;
+    frequency * (state >> slots.bits) + slot - start
 }

@@ -5,39 +5,55 @@
 //! 16-bit words are spilled. With symbol frequencies `f`, their running sums `c` and the total `2^b`, encoding is
 //! `x -> (x / f) << b | (c + x % f)`, and decoding undoes it. Symbol `i` belongs to lane `i % lanes`: consecutive
 //! symbols do not wait for each other's multiplications. The encoder runs backwards, the decoder forwards; both share
-//! one stream of words.
+//! one stream of words. Narrow symbols are coded in groups ([`group`]).
 //!
-//! Body of a plane: table ([`table`]), number of words (varint), the start state of every lane (`u32`), the words
-//! (`u16`), all little-endian. After the last symbol every lane must be back at `2^16`, and no word may be left: a
-//! second checksum, for free.
+//! Body of a plane: layout (lanes as a power of two, `+ 16 *` group size as a power of two), table of the symbols
+//! ([`table`]), stream ([`stream`]). After the last symbol every lane must be back at `2^16`, and no word may be left:
+//! a second checksum, for free.
+//!
+//! The format depends neither on the processor nor on threads; the kernels give the bytes of the loops beside them.
 //!
 //! - [`frequency`]: counts to frequencies of an exact total
 //! - [`table`]: frequencies to bytes and back
-//! - [`slot`]: the decoder's lookup table
-//! - [`encode`], [`decode`]: the loops
+//! - [`group`]: several narrow symbols as one
+//! - [`slot`]: the decoder's lookup tables
+//! - [`stream`]: states and words
+//! - [`encode`], [`decode`]: the loops; `avx2`: the second for processors that have it
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod decode;
-mod encode;
+pub(crate) mod encode;
 pub(crate) mod frequency;
-pub(crate) mod slot;
+mod group;
+mod slot;
+pub(crate) mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::bytes::{Reader, put_varint};
+use crate::bytes::Reader;
 use crate::code::{SymbolData, Symbols};
-use crate::coder::{Coder, Parts, Shape};
+use crate::coder::{Coder, Parts, Plan, Shape};
 use crate::entropy;
 use crate::error::PlaneError;
 use crate::limits::Purse;
+use crate::log;
 use crate::symbol::Symbol;
+use group::{GROUP_BITS, Grouping};
+use slot::Slots;
+use stream::{MOST_LANES, Source, lanes_log, with_lanes};
 
 /// Lower end of a state's interval, and where every encoder starts.
-const LOW: u32 = 1 << 16;
-/// Lanes of a plane that is large enough to pay for their states.
-const LANES: usize = 8;
-/// Symbols from which on a plane is coded in [`LANES`] lanes.
-const MANY: usize = 4096;
+pub(crate) const LOW: u32 = 1 << 16;
+/// Probabilities of byte symbols are multiples of `2^-NARROW_BITS`.
+const NARROW_BITS: u32 = 12;
+/// The same for wide symbols: each of the largest alphabet can have one.
+const WIDE_BITS: u32 = 16;
+/// Groups may cost this share more than single symbols: the speed is worth it.
+const GROUP_TOLERANCE: u64 = 500;
+/// Groups decoded at a time before they are unpacked; a multiple of all numbers of lanes.
+const TILE: usize = 4096;
 
 /// The order-0 coder.
 pub(crate) struct Rans;
@@ -47,11 +63,22 @@ impl Coder for Rans {
         2
     }
 
-    fn encode(&self, plane: &Symbols, below: usize, out: &mut Vec<u8>) -> Option<Parts> {
-        let counts = entropy::histogram(plane);
+    fn plan<'a>(&self, plane: &'a Symbols) -> Option<Plan<'a>> {
         match &plane.data {
-            SymbolData::U8(data) => encode(&counts, data, below, out),
-            SymbolData::U16(data) => encode(&counts, data, below, out),
+            SymbolData::U8(data) => plan_narrow(plane.alphabet, data),
+            SymbolData::U16(data) => {
+                let counts = entropy::histogram(plane);
+                let symbols = frequency::quantize(&counts, WIDE_BITS)?;
+                let bits = cost(&counts, &symbols, WIDE_BITS);
+                Some(plan(
+                    0,
+                    symbols.clone(),
+                    symbols,
+                    WIDE_BITS,
+                    bits,
+                    move || data.as_slice().into(),
+                ))
+            }
         }
     }
 
@@ -61,112 +88,199 @@ impl Coder for Rans {
         input: &mut Reader<'_>,
         purse: &mut Purse,
     ) -> Result<(SymbolData, Parts), PlaneError> {
-        if shape.alphabet <= 256 {
-            decode::<u8>(shape, input, purse).map(|(data, parts)| (u8::into_data(data), parts))
-        } else {
-            decode::<u16>(shape, input, purse).map(|(data, parts)| (u16::into_data(data), parts))
+        const WHAT: &str = "rANS layout";
+        let layout = input.u8(WHAT)?;
+        let (lanes, log) = (u32::from(layout & 0xf), u32::from(layout >> 4));
+        let malformed = PlaneError::Layout { what: WHAT, layout };
+        if lanes > MOST_LANES.ilog2() {
+            return Err(malformed);
         }
+        let (data, parts) = if shape.alphabet <= 256 {
+            let grouping = Grouping::new(shape.alphabet, log).ok_or(malformed)?;
+            let (data, parts) = with_lanes!(lanes, decode_narrow(shape, grouping, input, purse))?;
+            (u8::into_data(data), parts)
+        } else if log == 0 {
+            let (data, parts) = with_lanes!(lanes, decode_wide(shape, input, purse))?;
+            (u16::into_data(data), parts)
+        } else {
+            return Err(malformed);
+        };
+        let header = parts.header + 1;
+        Ok((data, Parts { header, ..parts }))
     }
 }
 
-fn encode<S: Symbol>(counts: &[u64], data: &[S], below: usize, out: &mut Vec<u8>) -> Option<Parts> {
-    let frequencies = frequency::quantize(counts, S::PROBABILITY_BITS)?;
-    let start = out.len();
-    table::write(&frequencies, S::PROBABILITY_BITS, out);
-    let tables = out.len() - start;
-    let parts = below.checked_sub(tables).and_then(|below| {
-        let steps = encode::steps(&frequencies, S::PROBABILITY_BITS);
-        // Once the words alone reach the bound, the attempt is given up.
-        if data.len() < MANY {
-            encode::encode::<S, 1>(&steps, data, below / 2).map(|stream| put_stream(&stream, out))
-        } else {
-            encode::encode::<S, LANES>(&steps, data, below / 2)
-                .map(|stream| put_stream(&stream, out))
+/// The largest groups that cost hardly more than single symbols.
+fn plan_narrow(alphabet: u32, data: &[u8]) -> Option<Plan<'_>> {
+    let grouping = Grouping::largest(alphabet)?;
+    let groups = grouping.join(data);
+    let group_counts = entropy::bytes(&groups);
+    let counts = grouping.symbol_counts(&group_counts, alphabet);
+    let symbols = frequency::quantize(&counts, NARROW_BITS)?;
+    let single = cost(&counts, &symbols, NARROW_BITS);
+    let mut candidate = Some((grouping, groups, group_counts));
+    while let Some((grouping, groups, group_counts)) = candidate.take() {
+        if grouping.log == 0 {
+            break;
         }
-    });
-    match parts {
-        Some((header, symbols)) if tables + header + symbols < below => Some(Parts {
-            symbols,
-            tables,
-            header,
-        }),
-        _ => {
-            out.truncate(start);
-            None
+        if let Some(frequencies) = grouping.frequencies(&symbols, GROUP_BITS) {
+            let bits = cost(&group_counts, &frequencies, GROUP_BITS);
+            if bits <= single + single / GROUP_TOLERANCE {
+                return Some(plan(
+                    grouping.log,
+                    symbols,
+                    frequencies,
+                    GROUP_BITS,
+                    bits,
+                    || groups.into(),
+                ));
+            }
         }
+        candidate = Grouping::new(alphabet, grouping.log - 1).map(|grouping| {
+            let groups = grouping.join(data);
+            let counts = entropy::bytes(&groups);
+            (grouping, groups, counts)
+        });
+    }
+    // The counts above include the padding of the groups; a symbol that only pads must not be paid for.
+    let mut counts = entropy::bytes(data);
+    counts.truncate(alphabet as usize);
+    let symbols = frequency::quantize(&counts, NARROW_BITS)?;
+    let bits = cost(&counts, &symbols, NARROW_BITS);
+    Some(plan(0, symbols.clone(), symbols, NARROW_BITS, bits, || {
+        data.into()
+    }))
+}
+
+/// Code length in bits, a fraction of a percent aside.
+fn cost(counts: &[u64], frequencies: &[u32], bits: u32) -> u64 {
+    let cost = |(&count, &frequency): (&u64, &u32)| {
+        u128::from(count) * u128::from((bits << log::POINT).saturating_sub(log::log2(frequency)))
+    };
+    let total: u128 = counts.iter().zip(frequencies).map(cost).sum();
+    u64::try_from(total >> log::POINT).unwrap_or(u64::MAX)
+}
+
+/// Codes the groups (or symbols) that `data` gives with `frequencies`; the table is that of `symbols`.
+fn plan<'a, S: Symbol>(
+    group_log: u32,
+    symbols: Vec<u32>,
+    frequencies: Vec<u32>,
+    bits: u32,
+    cost: u64,
+    data: impl FnOnce() -> std::borrow::Cow<'a, [S]> + 'a,
+) -> Plan<'a> {
+    let mut head = Vec::new();
+    let table_bits = if group_log == 0 { bits } else { NARROW_BITS };
+    table::write(&symbols, table_bits, &mut head);
+    let payload = usize::try_from(cost.div_ceil(8)).unwrap_or(usize::MAX);
+    let lanes = lanes_log(payload);
+    let bytes = payload.saturating_add(head.len() + (3 << lanes) + 3);
+    let write = move |out: &mut Vec<u8>| {
+        out.push(lanes as u8 | (group_log as u8) << 4);
+        out.extend_from_slice(&head);
+        let steps = encode::steps(&frequencies, bits);
+        let parts = with_lanes!(lanes, put(&steps, &data(), out));
+        Parts {
+            tables: head.len(),
+            header: parts.header + 1,
+            ..parts
+        }
+    };
+    Plan {
+        bytes,
+        write: Box::new(write),
     }
 }
 
-/// Appends length, states and words; returns the bytes of the length and those of the rest.
-fn put_stream<const N: usize>(stream: &encode::Stream<N>, out: &mut Vec<u8>) -> (usize, usize) {
-    let start = out.len();
-    put_varint(out, stream.words().len() as u64);
-    let header = out.len() - start;
-    stream
-        .states
-        .iter()
-        .for_each(|state| out.extend_from_slice(&state.to_le_bytes()));
-    out.extend(stream.words().iter().flat_map(|word| word.to_le_bytes()));
-    (header, out.len() - start - header)
+fn put<const N: usize>(steps: &[encode::Step], data: &[impl Symbol], out: &mut Vec<u8>) -> Parts {
+    encode::encode::<N, _>(steps, data).put(out)
 }
 
-fn decode<S: Symbol>(
+/// The table of the symbols; its memory is the caller's to refund.
+fn read_table(
+    alphabet: u32,
+    bits: u32,
+    input: &mut Reader<'_>,
+    purse: &mut Purse,
+) -> Result<(Vec<u32>, usize), PlaneError> {
+    let start = input.left();
+    purse.bytes(alphabet as usize, size_of::<u32>())?;
+    let frequencies = table::read(alphabet, bits, input)?;
+    Ok((frequencies, start - input.left()))
+}
+
+fn decode_narrow<const N: usize>(
+    shape: &Shape,
+    grouping: Grouping,
+    input: &mut Reader<'_>,
+    purse: &mut Purse,
+) -> Result<(Vec<u8>, Parts), PlaneError> {
+    let (symbols, tables) = read_table(shape.alphabet, NARROW_BITS, input, purse)?;
+    let slots = if grouping.log == 0 {
+        Slots::new(&symbols, NARROW_BITS, purse)?
+    } else {
+        // Room for the products and what quantizing them takes.
+        purse.bytes(256, group::BYTES_PER_GROUP)?;
+        let Some(frequencies) = grouping.frequencies(&symbols, GROUP_BITS) else {
+            unreachable!("a table that was read has symbols, and 256 groups fit its total");
+        };
+        let slots = Slots::new(&frequencies, GROUP_BITS, purse)?;
+        drop(frequencies);
+        purse.refund(256, group::BYTES_PER_GROUP);
+        slots
+    };
+    let (mut source, parts) = Source::<N>::get(input)?;
+    purse.bytes(shape.count, 1)?;
+    let mut data = vec![0; shape.count];
+    if grouping.log == 0 {
+        decode_bytes(&mut source, &slots, &mut data)?;
+    } else {
+        let mut tile = [0; TILE];
+        let groups = grouping.groups(shape.count);
+        for first in (0..groups).step_by(TILE) {
+            let run = &mut tile[..TILE.min(groups - first)];
+            decode_bytes(&mut source, &slots, run)?;
+            grouping.split(run, first, &mut data)?;
+        }
+    }
+    source.finish()?;
+    slots.refund(purse);
+    purse.refund(symbols.len(), size_of::<u32>());
+    Ok((data, Parts { tables, ..parts }))
+}
+
+/// The loop, by the fastest means that the processor has.
+fn decode_bytes<const N: usize>(
+    source: &mut Source<'_, N>,
+    slots: &Slots<u8>,
+    data: &mut [u8],
+) -> Result<(), PlaneError> {
+    #[cfg(target_arch = "x86_64")]
+    let data = match source.states.as_mut_slice().try_into() {
+        Ok(states) if avx2::available() => {
+            // SAFETY: the processor has what the function is compiled for.
+            let done = unsafe { avx2::decode(states, source.words, &mut source.at, slots, data) };
+            &mut data[done..]
+        }
+        _ => data,
+    };
+    decode::decode(source, slots, data)
+}
+
+fn decode_wide<const N: usize>(
     shape: &Shape,
     input: &mut Reader<'_>,
     purse: &mut Purse,
-) -> Result<(Vec<S>, Parts), PlaneError> {
-    let start = input.left();
-    let slots = 1 << S::PROBABILITY_BITS;
-    purse.bytes(slots, size_of::<S::Slot>())?;
-    let table = table::read::<S::Slot>(shape.alphabet, S::PROBABILITY_BITS, input)?;
-    let tables = start - input.left();
-    let words = input.varint("number of rANS words")?;
-    let header = start - input.left() - tables;
-    let data = if shape.count < MANY {
-        read_stream::<S, 1>(shape.count, words, &table, input, purse)
-    } else {
-        read_stream::<S, LANES>(shape.count, words, &table, input, purse)
-    }?;
-    purse.refund(slots, size_of::<S::Slot>());
-    Ok((
-        data,
-        Parts {
-            symbols: start - input.left() - tables - header,
-            tables,
-            header,
-        },
-    ))
-}
-
-fn read_stream<S: Symbol, const N: usize>(
-    count: usize,
-    words: u64,
-    table: &[S::Slot],
-    input: &mut Reader<'_>,
-    purse: &mut Purse,
-) -> Result<Vec<S>, PlaneError> {
-    let states = input.take(4 * N, "rANS states")?;
-    let mut lanes = [0; N];
-    for (lane, bytes) in lanes.iter_mut().zip(states.chunks_exact(4)) {
-        *lane = bytes
-            .iter()
-            .rev()
-            .fold(0, |state, &byte| state << 8 | u32::from(byte));
-    }
-    let words = usize::try_from(words).unwrap_or(usize::MAX);
-    let bytes = input.take(words.saturating_mul(2), "rANS words")?;
-    // One look-ahead of a word per lane lets the decoder run without asking at each symbol whether the end is near.
-    purse.bytes(words + N, 2)?;
-    let mut stream = Vec::with_capacity(words + N);
-    stream.extend(
-        bytes
-            .chunks_exact(2)
-            .map(|b| u16::from_le_bytes([b[0], b[1]])),
-    );
-    stream.resize(words + N, 0);
-    purse.bytes(count, size_of::<S>())?;
-    let mut data = vec![S::default(); count];
-    decode::decode(lanes, &stream, table, &mut data)?;
-    purse.refund(words + N, 2);
-    Ok(data)
+) -> Result<(Vec<u16>, Parts), PlaneError> {
+    let (symbols, tables) = read_table(shape.alphabet, WIDE_BITS, input, purse)?;
+    let slots = Slots::new(&symbols, WIDE_BITS, purse)?;
+    let (mut source, parts) = Source::<N>::get(input)?;
+    purse.bytes(shape.count, size_of::<u16>())?;
+    let mut data = vec![0; shape.count];
+    decode::decode(&mut source, &slots, &mut data)?;
+    source.finish()?;
+    slots.refund(purse);
+    purse.refund(symbols.len(), size_of::<u32>());
+    Ok((data, Parts { tables, ..parts }))
 }

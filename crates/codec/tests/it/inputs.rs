@@ -23,7 +23,7 @@ impl Inputs {
         let rng = &mut self.rng;
         let mut bytes = match rng.u32(..16) {
             0 => random(rng, 64),
-            1 => [b"QTLC\x01".to_vec(), random(rng, 64)].concat(),
+            1 => [b"QTLC\x02".to_vec(), random(rng, 64)].concat(),
             2 => valid(rng),
             _ => rng.choice(&self.valid).cloned().unwrap_or_default(),
         };

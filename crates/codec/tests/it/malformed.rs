@@ -12,7 +12,7 @@ fn refused(bytes: &[u8]) -> DecodeError {
 
 /// A container of one version, with the given plane bytes and a right checksum.
 fn framed(planes: &[u8]) -> Vec<u8> {
-    let mut bytes = [b"QTLC\x01", planes, &[0; 4]].concat();
+    let mut bytes = [b"QTLC\x02", planes, &[0; 4]].concat();
     fix_checksum(&mut bytes);
     bytes
 }
@@ -88,9 +88,9 @@ fn the_frame() {
         }
     ));
     let mut bytes = good.clone();
-    bytes[4] = 2;
-    assert_eq!(refused(&bytes), DecodeError::Version { found: 2, known: 1 });
     bytes[4] = 1;
+    assert_eq!(refused(&bytes), DecodeError::Version { found: 1, known: 2 });
+    bytes[4] = 2;
     bytes[20] ^= 4;
     assert!(matches!(refused(&bytes), DecodeError::Checksum { .. }));
     assert_eq!(
@@ -237,8 +237,29 @@ fn rans_streams() {
 }
 
 #[test]
+fn rans_layouts() {
+    let problem = |alphabet, layout| plane_problem(&[1, 0, alphabet, 1, 1, 2, layout, 0, 0]);
+    // 64 lanes; eight symbols of 2 bits, or two of 5 bits, in a byte; groups of sixteen.
+    for (alphabet, layout) in [(4, 6), (4, 0x30), (17, 0x10), (2, 0x40)] {
+        let what = "rANS layout";
+        assert_eq!(
+            problem(alphabet, layout),
+            PlaneError::Layout { what, layout }
+        );
+    }
+    assert_eq!(
+        plane_problem(&[1, 0, 0x81, 2, 1, 1, 2, 0x10, 0, 0]),
+        PlaneError::Layout {
+            what: "rANS layout",
+            layout: 0x10
+        }
+    );
+}
+
+#[test]
 fn rans_tables() {
-    let head = [1, 0, 4, 1, 1, 2];
+    // One lane, single symbols.
+    let head = [1, 0, 4, 1, 1, 2, 0];
     let problem = |table: &[u8]| plane_problem(&[&head[..], table].concat());
     assert_eq!(
         problem(&[12]),

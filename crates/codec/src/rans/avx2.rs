@@ -1,0 +1,111 @@
+//! The decoding loop with one table for processors with AVX2: 32 lanes in four registers.
+//!
+//! Gives what [`super::decode`] gives, 32 symbols at a time, as long as a group cannot run out of words.
+
+use std::arch::x86_64::*;
+
+use super::slot::Slots;
+use super::stream::MOST_LANES;
+
+const LANES: usize = MOST_LANES;
+/// Lanes of a register.
+const WIDE: usize = 8;
+
+/// Whether this processor has what [`decode`] is compiled for.
+pub(super) fn available() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt")
+}
+
+/// For each set of lanes, given as bits, which of the next words each lane of the set takes.
+static TAKES: [[u8; WIDE]; 256] = {
+    let mut takes = [[0; WIDE]; 256];
+    let mut set = 0;
+    while set < 256 {
+        let (mut lane, mut taken) = (0, 0);
+        while lane < WIDE {
+            takes[set][lane] = taken;
+            taken += (set >> lane & 1) as u8;
+            lane += 1;
+        }
+        set += 1;
+    }
+    takes
+};
+
+/// Decodes full groups from the front of `data` while there are words for them, from byte `start` of `words` on;
+/// returns how many symbols that were.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn decode(
+    lanes: &mut [u32; LANES],
+    words: &[u8],
+    start: &mut usize,
+    slots: &Slots<u8>,
+    data: &mut [u8],
+) -> usize {
+    let (symbols, spans) = slots.tables();
+    let mask = _mm256_set1_epi32(slots.mask() as i32);
+    let bits = _mm_cvtsi32_si128(slots.bits as i32);
+    let half = _mm256_set1_epi32(0xffff);
+    let byte = _mm256_set1_epi32(0xff);
+    let one = _mm256_set1_epi32(1);
+    let mut states = [_mm256_setzero_si256(); LANES / WIDE];
+    for (register, lanes) in states.iter_mut().zip(lanes.as_chunks::<WIDE>().0) {
+        *register = load(lanes);
+    }
+    let (mut at, mut done) = (*start, 0);
+    for group in data.as_chunks_mut::<LANES>().0 {
+        if words.len() - at < 2 * LANES {
+            break;
+        }
+        let mut found = [_mm256_setzero_si256(); LANES / WIDE];
+        for (register, found) in states.iter_mut().zip(&mut found) {
+            let x = *register;
+            let slot = _mm256_and_si256(x, mask);
+            // SAFETY: `slot` is below `2^bits`, and `symbols` has `2^bits + 3` bytes (asserted by `tables`): the 4
+            // bytes from any slot on lie inside.
+            let symbol =
+                unsafe { _mm256_i32gather_epi32::<1>(symbols.as_ptr().cast::<i32>(), slot) };
+            let symbol = _mm256_and_si256(symbol, byte);
+            // SAFETY: `symbol` is below 256, and `spans` is an array of 256 entries of 4 bytes.
+            let span = unsafe { _mm256_i32gather_epi32::<4>(spans.as_ptr().cast::<i32>(), symbol) };
+            let frequency = _mm256_add_epi32(_mm256_and_si256(span, half), one);
+            let offset = _mm256_sub_epi32(slot, _mm256_srli_epi32::<16>(span));
+            let x = _mm256_mullo_epi32(_mm256_srl_epi32(x, bits), frequency);
+            let x = _mm256_add_epi32(x, offset);
+            // Below 2^16: the high half is zero.
+            let low = _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(x), _mm256_setzero_si256());
+            let set = _mm256_movemask_ps(_mm256_castsi256_ps(low)) as usize & 0xff;
+            // SAFETY: 64 bytes were left before the group, and a register takes 16 at most: the 16 bytes are there.
+            let next = unsafe { _mm_loadu_si128(words.as_ptr().add(at).cast()) };
+            let next = _mm256_cvtepu16_epi32(next);
+            // SAFETY: an entry of the table has the 8 bytes that are loaded.
+            let takes = unsafe { _mm_loadl_epi64(TAKES[set].as_ptr().cast()) };
+            let next = _mm256_permutevar8x32_epi32(next, _mm256_cvtepu8_epi32(takes));
+            let filled = _mm256_or_si256(_mm256_slli_epi32::<16>(x), next);
+            *register = _mm256_blendv_epi8(x, filled, low);
+            *found = symbol;
+            at += 2 * set.count_ones() as usize;
+        }
+        let low = _mm256_packus_epi32(found[0], found[1]);
+        let high = _mm256_packus_epi32(found[2], found[3]);
+        let packed = _mm256_packus_epi16(low, high);
+        // Packing works within 128-bit halves: groups of four symbols are put back in order.
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let packed = _mm256_permutevar8x32_epi32(packed, order);
+        // SAFETY: `group` is an array of the 32 bytes that are stored.
+        unsafe { _mm256_storeu_si256(group.as_mut_ptr().cast(), packed) };
+        done += LANES;
+    }
+    *start = at;
+    for (register, lanes) in states.iter().zip(lanes.as_chunks_mut::<WIDE>().0) {
+        // SAFETY: `lanes` is an array of the 32 bytes that are stored.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), *register) };
+    }
+    done
+}
+
+#[target_feature(enable = "avx2")]
+fn load(lanes: &[u32; WIDE]) -> __m256i {
+    // SAFETY: an array of the 32 bytes that are loaded.
+    unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
+}
