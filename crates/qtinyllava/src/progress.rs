@@ -63,7 +63,11 @@ impl Progress {
                 }
                 _ => String::new(),
             };
-            eprintln!("{:>10} {done}/{} {message}{left}", self.what, self.length);
+            let message = match message {
+                "" => String::new(),
+                message => format!(" {message}"),
+            };
+            eprintln!("{:>10} {done}/{}{message}{left}", self.what, self.length);
         }
     }
 

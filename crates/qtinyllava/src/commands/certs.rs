@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use qtl_wire::certs::{Ca, Issue, make_ca, make_client_kit, make_server_kit};
 
+/// Under these names a server on the same machine is reached.
+const LOOPBACK: [&str; 2] = ["localhost", "127.0.0.1"];
+
 /// Make certificates: a CA, a server kit and a client kit
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -17,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Host name or IP address under which clients reach the server; may be given more than once
-    #[arg(long = "server-name", value_name = "NAME", default_value = "localhost")]
+    #[arg(long = "server-name", value_name = "NAME", default_values_t = LOOPBACK.map(str::to_owned))]
     server_names: Vec<String>,
     /// Name of the client
     #[arg(long, value_name = "NAME", default_value = "client")]
@@ -34,7 +37,7 @@ pub struct Args {
 pub fn throw_away(out: &std::path::Path) -> Result<()> {
     let issue = Issue::days(7);
     let ca = make_ca(&out.join("ca"), "qtinyllava demo CA", &issue)?;
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = LOOPBACK.map(str::to_owned);
     make_server_kit(&ca, &out.join("server"), &names, &issue)?;
     make_client_kit(&ca, &out.join("client"), "demo client", &issue)?;
     std::fs::remove_file(out.join("ca/ca.key"))?;
