@@ -83,6 +83,24 @@ pub enum CodeError {
         /// The alphabet asked for.
         alphabet: u32,
     },
+    /// The number of levels does not fit the byte that a level becomes.
+    #[error("{levels} levels: a quantizer has 2 to 256")]
+    Levels {
+        /// The levels asked for.
+        levels: u32,
+    },
+    /// The statistics are not one mean and one reach per channel.
+    #[error(
+        "{means} means and {reaches} reaches for {cols} channels: give one of each per channel"
+    )]
+    Statistics {
+        /// Channels of the features.
+        cols: usize,
+        /// Means given.
+        means: usize,
+        /// Reaches given.
+        reaches: usize,
+    },
     /// `rows * cols` is not the number of elements given, or does not fit the address space.
     #[error(
         "a plane of {rows} rows x {cols} columns cannot hold {len} elements: give rows * cols of them"
@@ -306,9 +324,13 @@ fn check_shape(rows: usize, cols: usize, len: usize) -> Result<(), CodeError> {
     }
 }
 
-fn check_symbols<S: Copy + Into<u32>>(data: &[S], alphabet: u32) -> Result<(), CodeError> {
-    // A full-range maximum vectorises; a search that stops at the first offender does not.
-    if data.iter().fold(0, |max, &s| max.max(s.into())) < alphabet {
+fn check_symbols<S: Copy + Default + Ord + Into<u32>>(
+    data: &[S],
+    alphabet: u32,
+) -> Result<(), CodeError> {
+    // A maximum over all, in the symbols' own width, vectorises; a search that stops at the first offender does not.
+    let largest = data.iter().fold(S::default(), |max, &s| max.max(s));
+    if largest.into() < alphabet {
         return Ok(());
     }
     match data

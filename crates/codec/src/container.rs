@@ -17,6 +17,7 @@ use crate::code::{Code, Plane, ScalarData, Scalars, Symbols};
 use crate::coder::{self, Parts, Shape};
 use crate::error::{DecodeError, PlaneError};
 use crate::limits::{Limits, Purse};
+use crate::pack::packed_len;
 
 /// The first four bytes of every container.
 pub const MAGIC: [u8; 4] = *b"QTLC";
@@ -59,7 +60,8 @@ pub fn encode(code: &Code, options: &Options) -> Vec<u8> {
 /// # Panics
 /// As [`encode`].
 pub fn encode_accounted(code: &Code, options: &Options) -> (Vec<u8>, Account) {
-    let mut out = MAGIC.to_vec();
+    let mut out = Vec::with_capacity(most_bytes(code));
+    out.extend_from_slice(&MAGIC);
     out.push(VERSION);
     put_varint(&mut out, code.planes.len() as u64);
     let mut account = Account {
@@ -89,6 +91,19 @@ pub fn encode_accounted(code: &Code, options: &Options) -> (Vec<u8>, Account) {
     out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
     debug_assert_eq!(account.total(), out.len() as u64);
     (out, account)
+}
+
+/// No container of the code is larger; asked for at once, because growing copies what is there.
+fn most_bytes(code: &Code) -> usize {
+    let plane = |plane: &Plane| match plane {
+        Plane::Symbols(plane) => packed_len(plane.alphabet, plane.len()),
+        Plane::Scalars(plane) => match plane.data {
+            ScalarData::F32(_) => 4 * plane.len(),
+            ScalarData::F16(_) => 2 * plane.len(),
+        },
+    };
+    // Kind, alphabet, rows, columns and coder take at most 35 bytes.
+    LEAST_LEN + code.planes.iter().map(|p| 64 + plane(p)).sum::<usize>()
 }
 
 /// The code in a container, and where the container's bytes went.
@@ -206,14 +221,26 @@ fn put_scalars(plane: &Scalars, out: &mut Vec<u8>) -> Account {
     put_varint(out, plane.cols as u64);
     let header = out.len() - start;
     match &plane.data {
-        ScalarData::F32(data) => out.extend(data.iter().flat_map(|x| x.to_le_bytes())),
-        ScalarData::F16(data) => out.extend(data.iter().flat_map(|x| x.to_le_bytes())),
+        ScalarData::F32(data) => put_all(data, |x| x.to_le_bytes(), out),
+        ScalarData::F16(data) => put_all(data, |x| x.to_le_bytes(), out),
     }
     let scalars = out.len() - start - header;
     Account {
         scalars: scalars as u64,
         header: header as u64,
         ..Account::default()
+    }
+}
+
+/// Appends the bytes of all values, through a buffer: appended one by one they would each ask for room.
+fn put_all<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N], out: &mut Vec<u8>) {
+    let mut buffer = [[0; N]; 1024];
+    for chunk in values.chunks(buffer.len()) {
+        let part = &mut buffer[..chunk.len()];
+        part.iter_mut()
+            .zip(chunk)
+            .for_each(|(to, &value)| *to = bytes(value));
+        out.extend_from_slice(part.as_flattened());
     }
 }
 

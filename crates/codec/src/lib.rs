@@ -16,6 +16,7 @@
 //!
 //! - [`code`]: what a quantizer emits: planes of symbols and of side information
 //! - [`container`]: the bytes it travels as; [`encode`] and [`decode`]
+//! - [`levels`]: features to symbols and back, on slices
 //! - [`account`]: where these bytes went
 //! - [`limits`]: what a decoder may take
 //! - [`error`]: what can be wrong with a container
@@ -24,6 +25,7 @@
 //! - `constant`: planes of one symbol
 //! - `rans`: interleaved rANS with a static table per plane
 //! - [`entropy`]: the floor under all of them
+//! - [`samples`]: synthetic features to measure them on
 //!
 //! # Example
 //!
@@ -56,6 +58,8 @@
 pub mod code;
 pub mod container;
 
+pub mod levels;
+
 pub mod account;
 pub mod limits;
 
@@ -69,6 +73,8 @@ mod constant;
 mod rans;
 
 pub mod entropy;
+
+pub mod samples;
 
 mod bits;
 mod bytes;

@@ -45,11 +45,11 @@ pub(super) fn bits(alphabet: u32, count: usize) -> u128 {
     (count / group.size) as u128 * u128::from(group.bits) + u128::from(rest.bits)
 }
 
-/// The packed bytes of `data`.
-pub(super) fn pack<S: Symbol>(alphabet: u32, data: &[S]) -> Vec<u8> {
+/// Appends the packed bytes of `data`.
+pub(super) fn pack<S: Symbol>(alphabet: u32, data: &[S], out: &mut Vec<u8>) {
     let group = Group::best(alphabet);
-    let mut out = Vec::with_capacity(bits(alphabet, data.len()).div_ceil(8) as usize);
-    let mut writer = BitWriter::new(&mut out);
+    out.reserve(bits(alphabet, data.len()).div_ceil(8) as usize);
+    let mut writer = BitWriter::new(out);
     for symbols in data.chunks(group.size) {
         let number = symbols.iter().rev().fold(0, |number, &s| {
             let digit: u32 = s.into();
@@ -63,7 +63,6 @@ pub(super) fn pack<S: Symbol>(alphabet: u32, data: &[S]) -> Vec<u8> {
         writer.put(number, width.bits);
     }
     writer.finish();
-    out
 }
 
 /// Fills `data` from exactly as many bytes as it takes.

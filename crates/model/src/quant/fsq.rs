@@ -7,6 +7,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use qtl_codec::levels::{Scaling, level_indices, level_values, quantize};
 use qtl_codec::{Code, Plane, SymbolData, Symbols};
 
 use super::{Moments, QuantError, QuantizerSpec, Statistics, floats};
@@ -172,8 +173,9 @@ impl FsqEncoder {
     /// Symbols of the bounded features.
     pub fn quantize(&self, z: Tensor<2>) -> Code {
         let [rows, cols] = z.dims();
-        let data = level_indices(&floats(z), self.levels);
-        Code::new(vec![super::symbols(self.levels, rows, cols, data)])
+        let plane = quantize(&floats(z), rows, cols, self.levels, &Scaling::Bounded)
+            .expect("a tensor fills its shape, and the recipe's levels were checked");
+        Code::new(vec![plane.into()])
     }
 
     /// `weight` times [`cosine_penalty`] of z and its own code.
@@ -255,25 +257,6 @@ impl FsqDecoder {
         let bias = Tensor::from_data(TensorData::from(moments.mean.as_slice()), &device);
         self.out_proj = linear(weight, bias);
     }
-}
-
-/// Symbols 0..L-1 of values in [-1, 1]; ties go to even before the offset is added back, as in the reference.
-/// A value outside (never produced by `bound`) takes the nearest level instead of wrapping.
-pub fn level_indices(z: &[f32], levels: u32) -> Vec<u8> {
-    let half = (levels - 1) as f32 / 2.0;
-    let offset = if levels.is_multiple_of(2) { 0.5 } else { 0.0 };
-    let shift = (levels / 2) as f32;
-    let top = (levels - 1) as f32;
-    z.iter()
-        .map(|z| ((z * half - offset).round_ties_even() + shift).clamp(0.0, top) as u8)
-        .collect()
-}
-
-/// The L equally spaced values from -1 to 1 that the symbols stand for.
-pub fn level_values(symbols: &[u8], levels: u32) -> Vec<f32> {
-    let half = (levels - 1) as f32 / 2.0;
-    let table: Vec<f32> = (0..levels).map(|i| (i as f32 - half) / half).collect();
-    symbols.iter().map(|s| table[usize::from(*s)]).collect()
 }
 
 /// Mean over rows of `1 - cos(z, q)` with q constant, `cos = z.q / (|z||q| + 1e-3)`.

@@ -19,8 +19,9 @@ pub mod gradient;
 mod none;
 mod stats;
 
-pub use fsq::{FsqDecoder, FsqEncoder, cosine_penalty, level_indices, level_values};
+pub use fsq::{FsqDecoder, FsqEncoder, cosine_penalty};
 pub use none::{NoneDecoder, NoneEncoder, from_f16, to_f16};
+pub use qtl_codec::levels::{level_indices, level_values};
 pub use stats::{Accumulator, Moments};
 
 use burn::module::Module;
