@@ -137,7 +137,11 @@ fn read(path: &Path) -> Result<Vec<NamedTensor>, TrainError> {
             let data = file
                 .read(&name)
                 .map_err(qtl_model::pretrained::PretrainedError::from)?;
-            let shape = file.shape(&name).unwrap_or_default().to_vec();
+            let shape = file
+                .entry(&name)
+                .map_err(qtl_model::pretrained::PretrainedError::from)?
+                .shape
+                .clone();
             Ok(NamedTensor { name, shape, data })
         })
         .collect()

@@ -11,7 +11,7 @@ use crate::quant::{Accumulator, Encoder};
 use crate::recompute::{Tape, leaf, pull, take};
 use crate::splice::{Layout, PADDING, Spliced};
 use crate::vision::VisionTower;
-use crate::weights::{NamedTensor, parameters, tensors_of};
+use crate::weights::{NamedTensor, Parameter, parameters, tensors_of};
 
 /// Everything of the model that stays with the data.
 #[derive(Debug, Clone)]
@@ -228,9 +228,19 @@ impl ClientPartition {
         all
     }
 
+    /// All parameters without their values, under the names of a merged checkpoint.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let mut all = parameters(&self.vision_tower, names::VISION_TOWER);
+        all.extend(parameters(&self.connector, names::CONNECTOR));
+        all.extend(parameters(&self.embed_tokens, names::LANGUAGE_MODEL));
+        all.extend(parameters(&self.quantizer_image, names::QUANTIZER_IMAGE));
+        all.extend(parameters(&self.quantizer_text, names::QUANTIZER_TEXT));
+        all
+    }
+
     /// The device the parameters live on.
     pub fn device(&self) -> Device {
-        self.embed_tokens.lookup(&[0]).device()
+        self.embed_tokens.device()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::quant::{Decoder, QuantError};
 use crate::recompute::{Tape, leaf, pull, take};
 use crate::splice::{Grid, Kind, Layout};
 use crate::targets::{self, TargetError};
-use crate::weights::{NamedTensor, tensors_of};
+use crate::weights::{NamedTensor, Parameter, parameters, tensors_of};
 
 /// Everything of the model that stays with the server.
 #[derive(Debug, Clone)]
@@ -364,6 +364,14 @@ impl ServerPartition {
         let mut all = tensors_of(&self.language_model, names::LANGUAGE_MODEL);
         all.extend(tensors_of(&self.quantizer_image, names::QUANTIZER_IMAGE));
         all.extend(tensors_of(&self.quantizer_text, names::QUANTIZER_TEXT));
+        all
+    }
+
+    /// All parameters without their values, under the names of a merged checkpoint.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let mut all = parameters(&self.language_model, names::LANGUAGE_MODEL);
+        all.extend(parameters(&self.quantizer_image, names::QUANTIZER_IMAGE));
+        all.extend(parameters(&self.quantizer_text, names::QUANTIZER_TEXT));
         all
     }
 }

@@ -1,92 +1,40 @@
-//! A safetensors file, or a folder of them, opened for reading tensor by tensor.
+//! Weights on disk: a file, or a folder of shards, opened for reading tensor by tensor.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
-use safetensors::tensor::Metadata;
 use serde::Deserialize;
-use thiserror::Error;
 
-use super::decode;
+use super::CheckpointError;
+use super::file::{Entry, WeightFile};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-/// The format's own limit on the size of a header.
-const MAX_HEADER: u64 = 100_000_000;
+/// What a folder may hold, the preferred first; an index comes before the single file of its kind.
+const NAMES: &[&str] = &[
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+];
 
-/// Why a checkpoint cannot be read.
-#[derive(Debug, Error)]
-pub enum CheckpointError {
-    /// The system refused.
-    #[error("{file}: {source}")]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The folder holds no weights we can read.
-    #[error(
-        "{0} holds neither model.safetensors nor model.safetensors.index.json; give a folder with one of them (weights in \
-         .bin files have to be converted to safetensors first)"
-    )]
-    NoWeights(PathBuf),
-    /// The file is damaged.
-    #[error("{file} is not a valid safetensors file ({reason}); download it again")]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The index is damaged or disagrees with the shards.
-    #[error("{file}: {reason}; download it again together with its shards")]
-    Index {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A tensor has a type that is not a float.
-    #[error("{file}: {name} has type {dtype}; only F32, F16 and BF16 weights are supported")]
-    Type {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        name: String,
-        /// Its type.
-        dtype: String,
-    },
-    /// No such tensor.
-    #[error("{file} holds no tensor {name}")]
-    Unknown {
-        /// The file.
-        file: PathBuf,
-        /// The tensor asked for.
-        name: String,
-    },
-}
-
-/// Weights on disk. Only headers are held in memory; a tensor is read when it is asked for.
+/// Weights on disk. Only the places of tensors are held in memory; a tensor is read when it is asked for, and a shard is
+/// not even opened before: what another side of the model needs may be missing or damaged.
 ///
 /// Reading at an offset does what a memory map would, without trusting that nobody truncates the file meanwhile.
 #[derive(Debug)]
 pub struct Checkpoint {
     place: PathBuf,
+    /// The index file, if there is one.
+    index: Option<PathBuf>,
     shards: Vec<Shard>,
     /// Name to the shard that holds it.
-    index: BTreeMap<String, usize>,
+    names: BTreeMap<String, usize>,
 }
 
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    file: Mutex<File>,
-    start: u64,
-    metadata: Metadata,
+    file: OnceLock<WeightFile>,
 }
 
 #[derive(Deserialize)]
@@ -95,23 +43,35 @@ struct IndexFile {
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a folder with `model.safetensors`, or one with an index and shards.
+    /// Opens a file of weights (safetensors, or what `torch.save` writes), or a folder with one of Hugging Face's names:
+    /// a single file, or an index and its shards.
     ///
     /// # Errors
     ///
-    /// If nothing suitable is there, or a header or the index is damaged.
+    /// If nothing suitable is there, the index is damaged, or the header of a single file is.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         if !path.is_dir() {
             return Self::single(path, path);
         }
-        let (single, index) = (path.join(SINGLE), path.join(INDEX));
-        if index.is_file() {
-            Self::sharded(path, &index)
-        } else if single.is_file() {
-            Self::single(path, &single)
-        } else {
-            Err(CheckpointError::NoWeights(path.to_owned()))
+        let found = NAMES
+            .iter()
+            .map(|name| path.join(name))
+            .find(|file| file.is_file());
+        match found {
+            Some(file) if file.extension().is_some_and(|e| e == "json") => {
+                Self::sharded(path, file)
+            }
+            Some(file) => Self::single(path, &file),
+            None => Err(CheckpointError::NoWeights {
+                folder: path.to_owned(),
+                names: NAMES,
+            }),
         }
+    }
+
+    /// Whether a folder holds weights by one of the names that [`open`](Self::open) knows.
+    pub fn is_in(folder: &Path) -> bool {
+        NAMES.iter().any(|name| folder.join(name).is_file())
     }
 
     /// The file or folder that was opened.
@@ -119,20 +79,32 @@ impl Checkpoint {
         &self.place
     }
 
+    /// The files with the tensors that this checkpoint names in them, or why they cannot be read.
+    pub fn by_file(&self) -> impl Iterator<Item = (&Path, Result<Vec<&Entry>, CheckpointError>)> {
+        self.shards.iter().enumerate().map(|(number, shard)| {
+            let mine = self.names.iter().filter(move |(_, n)| **n == number);
+            let entries = mine.map(|(name, _)| self.entry(name)).collect();
+            (shard.path.as_path(), entries)
+        })
+    }
+
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.index.keys().map(String::as_str)
+        self.names.keys().map(String::as_str)
     }
 
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.index.contains_key(name)
+        self.names.contains_key(name)
     }
 
-    /// The shape of a tensor, if there is one of this name.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        let shard = &self.shards[*self.index.get(name)?];
-        shard.metadata.info(name).map(|info| info.shape.as_slice())
+    /// Shape and type of a tensor.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such tensor, or its shard is missing or damaged.
+    pub fn entry(&self, name: &str) -> Result<&Entry, CheckpointError> {
+        Ok(self.find(name)?.1)
     }
 
     /// The values of a float tensor, converted to f32, row-major.
@@ -141,112 +113,113 @@ impl Checkpoint {
     ///
     /// If there is no such tensor, it is not a float tensor, or the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
-        let unknown = || CheckpointError::Unknown {
-            file: self.place.clone(),
-            name: name.to_owned(),
+        let (file, entry) = self.find(name)?;
+        file.read(name, entry)
+    }
+
+    /// Checks that the shards which hold these tensors are there, before any is read.
+    ///
+    /// # Errors
+    ///
+    /// One [`CheckpointError::Index`] that lists all missing shards.
+    pub fn require<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), CheckpointError> {
+        let Some(index) = &self.index else {
+            return Ok(());
         };
-        let shard = &self.shards[*self.index.get(name).ok_or_else(unknown)?];
-        let info = shard.metadata.info(name).ok_or_else(unknown)?;
-        let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
-        shard.read_at(from as u64, &mut bytes)?;
-        decode::to_f32(info.dtype, &bytes).ok_or_else(|| CheckpointError::Type {
-            file: shard.path.clone(),
-            name: name.to_owned(),
-            dtype: format!("{:?}", info.dtype),
+        let numbers: BTreeSet<usize> = names.filter_map(|n| self.names.get(n).copied()).collect();
+        let missing: Vec<String> = numbers
+            .into_iter()
+            .map(|number| &self.shards[number].path)
+            .filter(|path| !path.is_file())
+            .map(|path| {
+                path.file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into()
+            })
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(CheckpointError::Index {
+            file: index.clone(),
+            reason: format!(
+                "it names shards that are not in the folder: {}",
+                missing.join(", ")
+            ),
         })
     }
 
-    fn single(place: &Path, file: &Path) -> Result<Self, CheckpointError> {
-        let shard = Shard::open(file)?;
-        let names = shard.metadata.tensors().into_keys();
+    fn find(&self, name: &str) -> Result<(&WeightFile, &Entry), CheckpointError> {
+        let Some(number) = self.names.get(name) else {
+            return Err(CheckpointError::Unknown {
+                file: self.place.clone(),
+                name: name.to_owned(),
+            });
+        };
+        let shard = &self.shards[*number];
+        let file = match shard.file.get() {
+            Some(file) => file,
+            None => {
+                self.require(std::iter::once(name))?;
+                let file = WeightFile::open(&shard.path)?;
+                // Another thread may have been faster; its file is as good.
+                shard.file.get_or_init(|| file)
+            }
+        };
+        match file.entries().get(name) {
+            Some(entry) => Ok((file, entry)),
+            None => Err(CheckpointError::Index {
+                file: self.index.clone().unwrap_or_else(|| self.place.clone()),
+                reason: format!("{} should hold {name} but does not", file.path().display()),
+            }),
+        }
+    }
+
+    fn single(place: &Path, path: &Path) -> Result<Self, CheckpointError> {
+        let file = WeightFile::open(path)?;
+        let names = file.entries().keys().map(|name| (name.clone(), 0));
         Ok(Self {
             place: place.to_owned(),
-            index: names.map(|name| (name, 0)).collect(),
-            shards: vec![shard],
+            index: None,
+            names: names.collect(),
+            shards: vec![Shard {
+                path: path.to_owned(),
+                file: OnceLock::from(file),
+            }],
         })
     }
 
-    fn sharded(folder: &Path, index_file: &Path) -> Result<Self, CheckpointError> {
+    fn sharded(folder: &Path, index: PathBuf) -> Result<Self, CheckpointError> {
         let damaged = |reason: String| CheckpointError::Index {
-            file: index_file.to_owned(),
+            file: index.clone(),
             reason,
         };
-        let text = std::fs::read_to_string(index_file).map_err(|e| io(index_file, e))?;
+        let text = std::fs::read_to_string(&index).map_err(|e| CheckpointError::io(&index, e))?;
         let map: IndexFile =
             serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         let mut shards: Vec<Shard> = Vec::new();
         let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
-        let mut index = BTreeMap::new();
+        let mut names = BTreeMap::new();
         for (name, shard) in map.weight_map {
             // An index must not point out of its folder.
             if Path::new(&shard).file_name() != Some(shard.as_ref()) {
                 return Err(damaged(format!("{shard:?} is not a plain file name")));
             }
-            let number = match numbers.get(&shard) {
-                Some(number) => *number,
-                None => {
-                    shards.push(Shard::open(&folder.join(&shard))?);
-                    numbers.insert(shard.clone(), shards.len() - 1);
-                    shards.len() - 1
-                }
-            };
-            if shards[number].metadata.info(&name).is_none() {
-                return Err(damaged(format!("{shard} should hold {name} but does not")));
-            }
-            index.insert(name, number);
+            let number = *numbers.entry(shard).or_insert_with_key(|shard| {
+                shards.push(Shard {
+                    path: folder.join(shard),
+                    file: OnceLock::new(),
+                });
+                shards.len() - 1
+            });
+            names.insert(name, number);
         }
         Ok(Self {
             place: folder.to_owned(),
+            index: Some(index),
             shards,
-            index,
+            names,
         })
-    }
-}
-
-impl Shard {
-    fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let damaged = |reason: &dyn std::fmt::Display| CheckpointError::Damaged {
-            file: path.to_owned(),
-            reason: reason.to_string(),
-        };
-        let mut file = File::open(path).map_err(|e| io(path, e))?;
-        let length = file.metadata().map_err(|e| io(path, e))?.len();
-        let mut size = [0; 8];
-        file.read_exact(&mut size).map_err(|e| damaged(&e))?;
-        let size = u64::from_le_bytes(size);
-        if size > MAX_HEADER || size + 8 > length {
-            return Err(damaged(&format!("its header claims {size} bytes")));
-        }
-        let mut header = vec![0; size as usize];
-        file.read_exact(&mut header).map_err(|e| damaged(&e))?;
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| damaged(&e))?;
-        let start = size + 8;
-        if start + metadata.data_len() as u64 != length {
-            let expected = start + metadata.data_len() as u64;
-            return Err(damaged(&format!("{length} bytes instead of {expected}")));
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            file: Mutex::new(file),
-            start,
-            metadata,
-        })
-    }
-
-    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), CheckpointError> {
-        // A reader that panicked leaves nothing but a file position behind, and that is set anew.
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = file
-            .seek(SeekFrom::Start(self.start + offset))
-            .and_then(|_| file.read_exact(bytes));
-        done.map_err(|e| io(&self.path, e))
-    }
-}
-
-fn io(file: &Path, source: std::io::Error) -> CheckpointError {
-    CheckpointError::Io {
-        file: file.to_owned(),
-        source,
     }
 }

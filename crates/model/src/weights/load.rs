@@ -1,11 +1,14 @@
 //! Filling a module from a checkpoint, all or nothing.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 use thiserror::Error;
 
+use super::decode::Float;
 use super::names::{PathStack, param_id, parameters};
 use super::{Checkpoint, CheckpointError, KeyMap};
 
@@ -42,48 +45,30 @@ pub fn load_into<M: Module>(module: M, file: &Checkpoint, keys: &KeyMap) -> Resu
     let wanted = parameters(&module, "");
     let names: Vec<&str> = wanted.iter().map(|p| p.name.as_str()).collect();
     let resolved = keys.resolve(&names, file);
-    let mut missing = Vec::new();
-    let mut misshaped = Vec::new();
-    for parameter in &wanted {
-        let source = resolved.source(&parameter.name, file);
-        match file.shape(&source) {
-            None => missing.push(source),
-            Some(shape) if shape != parameter.shape => misshaped.push(format!(
-                "{source}: {shape:?} in the file, {:?} in the model",
-                parameter.shape
-            )),
-            Some(_) => {}
-        }
+    let sources: Vec<String> = names.iter().map(|n| resolved.source(n, file)).collect();
+    file.require(sources.iter().map(String::as_str))?;
+    let mut wrong = Mismatch::default();
+    for (parameter, source) in wanted.iter().zip(&sources) {
+        wrong.compare(file, source, &parameter.shape)?;
     }
-    let surplus: Vec<String> = resolved
-        .surplus(&names, file)
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    if !(missing.is_empty() && misshaped.is_empty() && surplus.is_empty()) {
-        return Err(mismatch(file, missing, surplus, misshaped));
-    }
-    let mut mapper = Mapper {
+    let surplus = resolved.surplus(&names, file);
+    wrong.surplus = surplus.into_iter().map(str::to_owned).collect();
+    wrong.end(file)?;
+    // In parallel: converting to f32 costs more than reading, and fresh memory costs more than both.
+    let values: Result<Vec<_>, _> = sources.par_iter().map(|source| file.read(source)).collect();
+    let mut values: HashMap<&str, Vec<f32>> = names.iter().copied().zip(values?).collect();
+    Ok(module.map(&mut Mapper {
         path: PathStack::default(),
-        file,
-        source: |name: &str| resolved.source(name, file),
-        failed: None,
-    };
-    let module = module.map(&mut mapper);
-    match mapper.failed {
-        None => Ok(module),
-        Some(error) => Err(error.into()),
-    }
+        values: &mut values,
+    }))
 }
 
-struct Mapper<'a, F> {
+struct Mapper<'a, 'n> {
     path: PathStack,
-    file: &'a Checkpoint,
-    source: F,
-    failed: Option<CheckpointError>,
+    values: &'a mut HashMap<&'n str, Vec<f32>>,
 }
 
-impl<F: Fn(&str) -> String> ModuleMapper for Mapper<'_, F> {
+impl ModuleMapper for Mapper<'_, '_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -93,57 +78,94 @@ impl<F: Fn(&str) -> String> ModuleMapper for Mapper<'_, F> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if self.failed.is_some() {
-            return param;
-        }
         let name = self.path.name("");
-        match self.file.read(&(self.source)(&name)) {
-            Ok(values) => {
-                let data = TensorData::new(values, param.lazy_shape());
-                let tensor = Tensor::from_data(data, &param.lazy_device());
-                param.transform_for_load(tensor, param_id(&name))
-            }
-            Err(error) => {
-                self.failed = Some(error);
-                param
-            }
-        }
+        let Some(values) = self.values.remove(name.as_str()) else {
+            return param;
+        };
+        let data = TensorData::new(values, param.lazy_shape());
+        let tensor = Tensor::from_data(data, &param.lazy_device());
+        param.transform_for_load(tensor, param_id(&name))
     }
 }
 
-fn mismatch(
-    file: &Checkpoint,
+/// All that a checkpoint and a model do not agree on.
+#[derive(Debug, Default)]
+pub(crate) struct Mismatch {
     missing: Vec<String>,
     surplus: Vec<String>,
     misshaped: Vec<String>,
-) -> LoadError {
-    let mut listing = String::new();
-    let mut group = |title: &str, lines: &[String]| {
-        if !lines.is_empty() {
-            // Writing to a string cannot fail.
-            let _ = write!(listing, "\n  {title} ({}):", lines.len());
-            for line in lines {
-                let _ = write!(listing, "\n    {line}");
-            }
+    mistyped: Vec<String>,
+}
+
+impl Mismatch {
+    /// Compares the tensor `source` of the file with what the model wants.
+    ///
+    /// # Errors
+    ///
+    /// If the file that should hold it cannot be read.
+    pub(crate) fn compare(
+        &mut self,
+        file: &Checkpoint,
+        source: &str,
+        shape: &[usize],
+    ) -> Result<(), CheckpointError> {
+        if !file.contains(source) {
+            self.missing.push(source.to_owned());
+            return Ok(());
         }
-    };
-    let hints: Vec<String> = missing
-        .iter()
-        .map(|name| match nearest(name, &surplus) {
-            Some(near) => format!("{name} (nearest in the file: {near})"),
-            None => name.clone(),
+        let entry = file.entry(source)?;
+        if entry.shape != shape {
+            let stored = &entry.shape;
+            self.misshaped.push(format!(
+                "{source}: {stored:?} in the file, {shape:?} in the model"
+            ));
+        }
+        if Float::of(entry.dtype).is_none() {
+            self.mistyped.push(format!("{source}: {:?}", entry.dtype));
+        }
+        Ok(())
+    }
+
+    /// An error with everything in it, if there is anything.
+    pub(crate) fn end(self, file: &Checkpoint) -> Result<(), LoadError> {
+        let Self {
+            missing,
+            surplus,
+            misshaped,
+            mistyped,
+        } = self;
+        let mut listing = String::new();
+        let mut group = |title: &str, lines: &[String]| {
+            if !lines.is_empty() {
+                // Writing to a string cannot fail.
+                let _ = write!(listing, "\n  {title} ({}):", lines.len());
+                for line in lines {
+                    let _ = write!(listing, "\n    {line}");
+                }
+            }
+        };
+        let hints: Vec<String> = missing
+            .iter()
+            .map(|name| match nearest(name, &surplus) {
+                Some(near) => format!("{name} (nearest in the file: {near})"),
+                None => name.clone(),
+            })
+            .collect();
+        group("missing in the file", &hints);
+        group("in the file, but not in the model", &surplus);
+        group("other shape", &misshaped);
+        group("neither F32 nor F16 nor BF16", &mistyped);
+        if listing.is_empty() {
+            return Ok(());
+        }
+        listing.push_str("\n  check that config.json and the weights are of the same model");
+        Err(LoadError::Mismatch {
+            place: file.place().display().to_string(),
+            listing,
+            missing,
+            surplus,
+            misshaped,
         })
-        .collect();
-    group("missing in the file", &hints);
-    group("in the file, but not in the model", &surplus);
-    group("other shape", &misshaped);
-    listing.push_str("\n  check that config.json and the weights are of the same model");
-    LoadError::Mismatch {
-        place: file.place().display().to_string(),
-        listing,
-        missing,
-        surplus,
-        misshaped,
     }
 }
 

@@ -2,18 +2,25 @@
 
 mod checkpoint;
 mod decode;
+mod error;
+mod file;
 mod init;
 mod keys;
 mod load;
 mod names;
 mod random;
 mod save;
+mod write;
 
-pub use checkpoint::{Checkpoint, CheckpointError};
+pub use checkpoint::Checkpoint;
+pub use error::CheckpointError;
+pub use file::{Dtype, Entry};
 pub use init::{Fill, initialize};
 pub use keys::KeyMap;
+pub(crate) use load::Mismatch;
 pub use load::{LoadError, load_into};
 pub(crate) use names::PathStack;
 pub use names::{Parameter, param_id, parameters, rename_ids};
 pub use random::Stream;
 pub use save::{NamedTensor, SaveType, save, tensors_of};
+pub use write::{Announced, FolderWriter};

@@ -1,17 +1,14 @@
 //! Writing parameters to a safetensors file that is either whole or not there.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use half::bf16;
-use safetensors::{Dtype, View};
 
 use super::CheckpointError;
 use super::names::PathStack;
+use super::write::FileWriter;
 
 /// The type that values are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,21 +79,15 @@ pub fn save(path: &Path, tensors: &[NamedTensor], kind: SaveType) -> Result<(), 
     done
 }
 
-fn write(file: &Path, tensors: &[NamedTensor], kind: SaveType) -> Result<(), CheckpointError> {
-    let views = tensors.iter().map(|t| (t.name.as_str(), Stored(t, kind)));
-    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(format), file).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => failed(file, source),
-        other => failed(file, std::io::Error::other(other.to_string())),
-    })
+fn write(path: &Path, tensors: &[NamedTensor], kind: SaveType) -> Result<(), CheckpointError> {
+    let announced = tensors.iter().map(|t| (t.name.clone(), t.shape.clone()));
+    let mut file = FileWriter::create(path, announced.collect(), kind)?;
+    tensors.iter().try_for_each(|tensor| file.push(tensor))?;
+    file.finish()
 }
 
 fn replace(beside: &Path, path: &Path) -> Result<(), CheckpointError> {
-    let synced = File::options().write(true).open(beside);
-    synced
-        .and_then(|file| file.sync_all())
-        .map_err(|e| failed(beside, e))?;
-    std::fs::rename(beside, path).map_err(|e| failed(path, e))?;
+    std::fs::rename(beside, path).map_err(|e| CheckpointError::io(path, e))?;
     // The rename itself lasts only once the folder is on disk; not every system can sync a folder.
     let folder = path
         .parent()
@@ -105,45 +96,4 @@ fn replace(beside: &Path, path: &Path) -> Result<(), CheckpointError> {
         let _ = folder.sync_all();
     }
     Ok(())
-}
-
-fn failed(file: &Path, source: std::io::Error) -> CheckpointError {
-    CheckpointError::Io {
-        file: PathBuf::from(file),
-        source,
-    }
-}
-
-/// Converts one tensor at a time, so that a model is never held in memory twice.
-struct Stored<'a>(&'a NamedTensor, SaveType);
-
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.1 {
-            SaveType::F32 => Dtype::F32,
-            SaveType::Bf16 => Dtype::BF16,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.0.data.iter();
-        Cow::Owned(match self.1 {
-            SaveType::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
-            SaveType::Bf16 => values
-                .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
-                .collect(),
-        })
-    }
-
-    fn data_len(&self) -> usize {
-        let width = match self.1 {
-            SaveType::F32 => 4,
-            SaveType::Bf16 => 2,
-        };
-        self.0.data.len() * width
-    }
 }

@@ -1,6 +1,7 @@
 //! Tests of the crate from outside, in one binary.
 #![allow(clippy::unwrap_used)]
 
+mod checkpoints;
 mod connector;
 mod golden;
 mod llm;

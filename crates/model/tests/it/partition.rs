@@ -24,7 +24,7 @@ fn blueprint(case: &Case, spec: &QuantizerSpec) -> Blueprint {
 }
 
 /// The case's batch, spliced; a sample without a picture is given one that it does not show.
-fn spliced(case: &Case, tokens: usize, max_length: usize) -> Spliced {
+pub fn spliced(case: &Case, tokens: usize, max_length: usize) -> Spliced {
     let mask = case.rows("in.attention_mask");
     let keep = |name: &str| -> Vec<Vec<i64>> {
         let rows = case.rows(name);

@@ -170,7 +170,7 @@ fn shards_are_read_through_their_index() {
     );
     let file = Checkpoint::open(folder.path()).unwrap();
     assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b", "c"]);
-    assert_eq!(file.shape("c"), Some(&[2, 2][..]));
+    assert_eq!(file.entry("c").unwrap().shape, [2, 2]);
     assert_eq!(file.read("b").unwrap(), tensor("b", &[3]).data);
     assert!(matches!(
         file.read("d"),
@@ -194,8 +194,17 @@ fn shards_are_read_through_their_index() {
         (r#"{"weights": {}}"#, "weight_map"),
     ] {
         write(json);
-        let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains(says), "{error}");
+        // Shards are opened when something in them is asked for.
+        let all = |file: Checkpoint| {
+            let names: Vec<String> = file.names().map(str::to_owned).collect();
+            names.iter().try_for_each(|name| file.entry(name).map(drop))
+        };
+        let error = Checkpoint::open(folder.path()).and_then(all);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains(says) && error.contains("index.json"),
+            "{error}"
+        );
     }
 }
 
@@ -205,7 +214,7 @@ fn damaged_files_are_refused() {
     let file = folder.path().join("model.safetensors");
     assert!(matches!(
         Checkpoint::open(folder.path()),
-        Err(CheckpointError::NoWeights(_))
+        Err(CheckpointError::NoWeights { .. })
     ));
     save(&file, &[tensor("a", &[20])], SaveType::F32).unwrap();
     let whole = fs::read(&file).unwrap();

@@ -1,0 +1,161 @@
+//! Filling a half of the model by its own names: from a checkpoint of that half, and the quantizers' projections from
+//! wherever a model keeps them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::PretrainedError;
+use crate::partition::{ClientPartition, ServerPartition, names};
+use crate::weights::{Checkpoint, CheckpointError, Mismatch, Parameter};
+
+/// Fills the client's half from a checkpoint of that half, every tensor.
+///
+/// # Errors
+///
+/// [`PretrainedError::Load`] listing what is missing or has another shape.
+pub fn restore_client(
+    partition: ClientPartition,
+    file: &Path,
+) -> Result<ClientPartition, PretrainedError> {
+    restore(partition, file)
+}
+
+/// Fills the server's half from a checkpoint of that half, every tensor.
+///
+/// # Errors
+///
+/// [`PretrainedError::Load`] listing what is missing or has another shape.
+pub fn restore_server(
+    partition: ServerPartition,
+    file: &Path,
+) -> Result<ServerPartition, PretrainedError> {
+    restore(partition, file)
+}
+
+/// What both halves can do.
+pub(super) trait Half: Sized {
+    fn parameters(&self) -> Vec<Parameter>;
+    fn device(&self) -> Device;
+    fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self;
+}
+
+impl Half for ClientPartition {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.parameters()
+    }
+    fn device(&self) -> Device {
+        self.device()
+    }
+    fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
+        self.replace(change)
+    }
+}
+
+impl Half for ServerPartition {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.parameters()
+    }
+    fn device(&self) -> Device {
+        self.device()
+    }
+    fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
+        self.replace(change)
+    }
+}
+
+fn restore<H: Half>(half: H, place: &Path) -> Result<H, PretrainedError> {
+    let file = Checkpoint::open(place)?;
+    let mut wrong = Mismatch::default();
+    let mut sources = BTreeMap::new();
+    for parameter in half.parameters() {
+        wrong.compare(&file, &parameter.name, &parameter.shape)?;
+        sources.insert(parameter.name.clone(), parameter.name);
+    }
+    wrong.end(&file)?;
+    read(half, &file, &sources)
+}
+
+/// Fills the quantizers of a half from the file that has them. A quantizer of which the file has nothing stays as it
+/// is. Returns whether all were found.
+///
+/// # Errors
+///
+/// [`PretrainedError::Load`] if the file has a quantizer but not all of it, or of another shape.
+pub(super) fn quantizers<H: Half>(
+    half: H,
+    file: &Checkpoint,
+) -> Result<(H, bool), PretrainedError> {
+    let parameters = half.parameters();
+    let mut wrong = Mismatch::default();
+    let mut sources = BTreeMap::new();
+    let mut all = true;
+    for quantizer in [names::QUANTIZER_IMAGE, names::QUANTIZER_TEXT] {
+        let own: Vec<&Parameter> = parameters
+            .iter()
+            .filter(|p| p.name.starts_with(quantizer))
+            .collect();
+        // Recorded statistics are ours; a file of the reference has none and loses nothing by it.
+        let (recorded, learned): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|p| p.name.contains("running_"));
+        if learned.is_empty() {
+            continue;
+        }
+        if !learned.iter().any(|p| spelled(file, &p.name).is_some()) {
+            all = false;
+            continue;
+        }
+        for parameter in learned.into_iter().chain(recorded) {
+            let found = spelled(file, &parameter.name);
+            if found.is_none() && parameter.name.contains("running_") {
+                continue;
+            }
+            let source = found.unwrap_or_else(|| parameter.name.clone());
+            wrong.compare(file, &source, &parameter.shape)?;
+            sources.insert(parameter.name.clone(), source);
+        }
+    }
+    wrong.end(file)?;
+    Ok((read(half, file, &sources)?, all))
+}
+
+/// How the file spells a quantizer's parameter: below `VQ.` or not, and with the input projection in a Sequential, as
+/// the reference's single-process model keeps it, or not.
+fn spelled(file: &Checkpoint, name: &str) -> Option<String> {
+    let bare = name.strip_prefix("VQ.").unwrap_or(name);
+    [name, bare]
+        .into_iter()
+        .flat_map(|name| [name.to_owned(), name.replace("in_proj.", "in_proj.0.")])
+        .find(|name| file.contains(name))
+}
+
+/// Reads `sources[name]` into each parameter that has one; names and shapes are already compared.
+fn read<H: Half>(
+    half: H,
+    file: &Checkpoint,
+    sources: &BTreeMap<String, String>,
+) -> Result<H, PretrainedError> {
+    let device = half.device();
+    let mut failed: Option<CheckpointError> = None;
+    let half = half.replace(&mut |name, _| {
+        let source = sources.get(name)?;
+        if failed.is_some() {
+            return None;
+        }
+        match file.read(source) {
+            Ok(values) => {
+                let count = values.len();
+                Some(Tensor::from_data(TensorData::new(values, [count]), &device))
+            }
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        }
+    });
+    match failed {
+        None => Ok(half),
+        Some(error) => Err(error.into()),
+    }
+}

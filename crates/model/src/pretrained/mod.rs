@@ -1,0 +1,212 @@
+//! A model directory into partitions. Each side reads its own tensors only: the client never touches the language
+//! model's layers, the server never the vision tower.
+
+mod fill;
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use crate::config::{ConfigError, TinyLlavaConfig};
+use crate::connector::{self, Connector, ConnectorError};
+use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
+use crate::partition::{ClientPartition, ServerPartition, names};
+use crate::quant::{Decoder, Encoder, QuantizerSpec};
+use crate::vision::{VisionTower, siglip};
+use crate::weights::{
+    Checkpoint, CheckpointError, Fill, KeyMap, LoadError, initialize, load_into, parameters,
+};
+pub use fill::{restore_client, restore_server};
+
+/// What it takes to build either half.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    /// The model's directory.
+    pub dir: PathBuf,
+    /// Its `config.json`.
+    pub config: TinyLlavaConfig,
+    /// Quantizer of image rows.
+    pub image: QuantizerSpec,
+    /// Quantizer of text rows.
+    pub text: QuantizerSpec,
+    /// Seeds fresh weights.
+    pub seed: u64,
+    /// Ignore the directory's weights and start from random ones.
+    pub fresh: bool,
+}
+
+/// A half of the model, and whether its quantizers' weights came from the directory (otherwise they are fresh and want
+/// a calibration).
+#[derive(Debug)]
+pub struct Loaded<P> {
+    /// The half.
+    pub partition: P,
+    /// True if both quantizers were found, or have nothing to learn.
+    pub quantizers_found: bool,
+}
+
+/// Why a half cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum PretrainedError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The connector.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
+    /// The weights.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The weights' files.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+impl Blueprint {
+    /// Reads the directory's configuration.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] naming the field.
+    pub fn read(
+        dir: &Path,
+        image: QuantizerSpec,
+        text: QuantizerSpec,
+        seed: u64,
+    ) -> Result<Self, ConfigError> {
+        let config = TinyLlavaConfig::read(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            config,
+            image,
+            text,
+            seed,
+            fresh: false,
+        })
+    }
+
+    /// The client's half.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainedError`] naming the file and the tensors.
+    pub fn client(&self, device: &Device) -> Result<Loaded<ClientPartition>, PretrainedError> {
+        let mut partition = self.client_without_values(device)?;
+        if self.fresh {
+            let (config, seed) = (&self.config, self.seed);
+            let deviation = config.text.initializer_range;
+            partition.vision_tower = initialize(
+                partition.vision_tower,
+                names::VISION_TOWER,
+                seed,
+                siglip::fill,
+            );
+            partition.connector =
+                initialize(partition.connector, names::CONNECTOR, seed, connector::fill);
+            partition.embed_tokens = initialize(
+                partition.embed_tokens,
+                names::LANGUAGE_MODEL,
+                seed,
+                |_, _| Fill::Normal(deviation),
+            );
+            return Ok(Loaded {
+                partition,
+                quantizers_found: false,
+            });
+        }
+        partition.vision_tower = load_into(
+            partition.vision_tower,
+            &self.open("vision_tower")?,
+            &KeyMap::vision_tower(siglip::UNUSED),
+        )?;
+        if !parameters(&partition.connector, "").is_empty() {
+            partition.connector = load_into(
+                partition.connector,
+                &self.open("connector")?,
+                &KeyMap::connector(),
+            )?;
+        }
+        partition.embed_tokens = load_into(
+            partition.embed_tokens,
+            &self.open("language_model")?,
+            &KeyMap::token_embedding(),
+        )?;
+        self.with_quantizers(partition)
+    }
+
+    /// The client's half as the configuration describes it; only fresh quantizers have values.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainedError::Connector`] if the connector cannot be built.
+    pub fn client_without_values(
+        &self,
+        device: &Device,
+    ) -> Result<ClientPartition, PretrainedError> {
+        let (config, seed) = (&self.config, self.seed);
+        let width = config.text.hidden_size;
+        Ok(ClientPartition {
+            vision_tower: VisionTower::new(config.vision.clone(), config.select, device),
+            connector: Connector::new(&config.connector, device)?,
+            embed_tokens: TokenEmbedding::new(&config.text, device),
+            quantizer_image: Encoder::init(&self.image, width, seed, device),
+            quantizer_text: Encoder::init(&self.text, width, seed ^ 1, device),
+        })
+    }
+
+    /// The server's half.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainedError`] naming the file and the tensors.
+    pub fn server(&self, device: &Device) -> Result<Loaded<ServerPartition>, PretrainedError> {
+        let mut partition = self.server_without_values(device);
+        if self.fresh {
+            partition.language_model =
+                LanguageModel::init(self.config.text.clone(), self.seed, device);
+            return Ok(Loaded {
+                partition,
+                quantizers_found: false,
+            });
+        }
+        let file = self.open("language_model")?;
+        partition.language_model = load_into(partition.language_model, &file, &KeyMap::decoder())?;
+        self.with_quantizers(partition)
+    }
+
+    /// The server's half as the configuration describes it; only fresh quantizers have values.
+    pub fn server_without_values(&self, device: &Device) -> ServerPartition {
+        let (spec, seed) = (&self.config.text, self.seed);
+        let width = spec.hidden_size;
+        ServerPartition {
+            language_model: LanguageModel::new(spec.clone(), device),
+            quantizer_image: Decoder::init(&self.image, width, seed ^ 2, device),
+            quantizer_text: Decoder::init(&self.text, width, seed ^ 3, device),
+        }
+    }
+
+    fn with_quantizers<H: fill::Half>(&self, half: H) -> Result<Loaded<H>, PretrainedError> {
+        if self.image == QuantizerSpec::None && self.text == QuantizerSpec::None {
+            return Ok(Loaded {
+                partition: half,
+                quantizers_found: true,
+            });
+        }
+        let (partition, quantizers_found) = match self.open("VQ_VAE") {
+            Ok(file) => fill::quantizers(half, &file)?,
+            // Parts in folders of their own, none of them for quantizers: a model that never had any.
+            Err(CheckpointError::NoWeights { .. }) => (half, false),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Loaded {
+            partition,
+            quantizers_found,
+        })
+    }
+
+    /// A part's own folder, as TinyLLaVA's training writes them, or else the whole directory.
+    fn open(&self, part: &str) -> Result<Checkpoint, CheckpointError> {
+        let own = self.dir.join(part);
+        Checkpoint::open(if own.is_dir() { &own } else { &self.dir })
+    }
+}

@@ -1,0 +1,88 @@
+//! Why weights cannot be read or written.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a checkpoint cannot be read or written. Every message names the file and the cure.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The system refused.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The folder holds no weights we can read.
+    #[error("{folder} holds no weights; give a folder with one of {}", .names.join(", "))]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// The file names that were looked for.
+        names: &'static [&'static str],
+    },
+    /// The file is damaged.
+    #[error("{file} is not a valid {format} file ({reason}); download it again")]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What it should be.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The index is damaged or disagrees with the shards.
+    #[error("{file}: {reason}; download it again together with its shards")]
+    Index {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A pickle names something that is not a tensor: to build it would be to run the file's code.
+    #[error(
+        "{file} asks for the Python object {global}; only tensors are read from a pickle, nothing in it is ever run. Do not \
+         load this file with other programs unless you trust where it comes from; ask for the weights as safetensors"
+    )]
+    Code {
+        /// The file.
+        file: PathBuf,
+        /// Module and name.
+        global: String,
+    },
+    /// What `torch.save` wrote before version 1.6.
+    #[error(
+        "{0} is in the format of torch.save before PyTorch 1.6; load and save it with a newer PyTorch, or convert it to \
+         safetensors"
+    )]
+    Legacy(PathBuf),
+    /// A tensor has a type that is not a float.
+    #[error("{file}: {name} has type {dtype}; only F32, F16 and BF16 weights are supported")]
+    Type {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// No such tensor.
+    #[error("{file} holds no tensor {name}")]
+    Unknown {
+        /// The file.
+        file: PathBuf,
+        /// The tensor asked for.
+        name: String,
+    },
+}
+
+impl CheckpointError {
+    pub(super) fn io(file: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            file: file.to_owned(),
+            source,
+        }
+    }
+}

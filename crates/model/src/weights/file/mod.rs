@@ -1,0 +1,163 @@
+//! One file of weights: where its tensors lie, and their values.
+
+mod pickle;
+mod safetensors;
+mod torch;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::CheckpointError;
+use super::decode;
+
+pub use ::safetensors::Dtype;
+
+/// Where the values of a tensor lie in their file, and what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Their type.
+    pub dtype: Dtype,
+    /// The tensor's shape.
+    pub shape: Vec<usize>,
+    /// Byte in the file where the storage starts.
+    offset: u64,
+    /// For values that do not lie in row-major order: the distance from one entry to the next, per dimension.
+    strides: Option<Vec<usize>>,
+}
+
+impl Entry {
+    /// Number of values.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Bytes of the values in the file.
+    pub fn bytes(&self) -> u64 {
+        self.count() as u64 * self.dtype.bitsize() as u64 / 8
+    }
+}
+
+/// A file of weights, opened; only the places of its tensors are in memory.
+#[derive(Debug)]
+pub(super) struct WeightFile {
+    path: PathBuf,
+    file: File,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl WeightFile {
+    /// Opens a safetensors file or what `torch.save` writes; which of them the first bytes tell.
+    pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let mut file = File::open(path).map_err(|e| CheckpointError::io(path, e))?;
+        let mut magic = Vec::with_capacity(4);
+        file.by_ref()
+            .take(4)
+            .read_to_end(&mut magic)
+            .map_err(|e| CheckpointError::io(path, e))?;
+        let entries = match magic.as_slice() {
+            torch::MAGIC => torch::entries(path, &file)?,
+            // The first byte of a pickle and its protocol.
+            [0x80, 1..=5, ..] => return Err(CheckpointError::Legacy(path.to_owned())),
+            _ => safetensors::entries(path, &file)?,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            entries,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn entries(&self) -> &BTreeMap<String, Entry> {
+        &self.entries
+    }
+
+    /// The values of `entry`, row-major, as f32.
+    pub(super) fn read(&self, name: &str, entry: &Entry) -> Result<Vec<f32>, CheckpointError> {
+        let Some(kind) = decode::Float::of(entry.dtype) else {
+            return Err(CheckpointError::Type {
+                file: self.path.clone(),
+                name: name.to_owned(),
+                dtype: format!("{:?}", entry.dtype),
+            });
+        };
+        let read = |count| {
+            decode::read(kind, count, entry.offset, |bytes, offset| {
+                read_exact_at(&self.file, bytes, offset)
+            })
+            .map_err(|e| CheckpointError::io(&self.path, e))
+        };
+        match &entry.strides {
+            None => read(entry.count()),
+            Some(strides) => {
+                let storage = read(extent(&entry.shape, strides).unwrap_or(0))?;
+                Ok(gather(&storage, &entry.shape, strides))
+            }
+        }
+    }
+}
+
+/// Values that a strided view reaches over, or `None` if that is no number.
+fn extent(shape: &[usize], strides: &[usize]) -> Option<usize> {
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    let mut last = 0usize;
+    for (size, stride) in shape.iter().zip(strides) {
+        last = last.checked_add((size - 1).checked_mul(*stride)?)?;
+    }
+    last.checked_add(1)
+}
+
+/// A strided view made row-major. The storage reaches to the view's last value.
+fn gather(storage: &[f32], shape: &[usize], strides: &[usize]) -> Vec<f32> {
+    let count: usize = shape.iter().product();
+    let at = |mut flat: usize| {
+        let mut place = 0;
+        for (size, stride) in shape.iter().zip(strides).rev() {
+            place += flat % size * stride;
+            flat /= size;
+        }
+        storage[place]
+    };
+    (0..count).map(at).collect()
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(not(unix))]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    // The handle's position is shared by all threads: one at a time.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut file = file;
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transposed_view_comes_out_row_major() {
+        let storage: Vec<f32> = (0..6).map(|i| i as f32).collect();
+        assert_eq!(extent(&[3, 2], &[1, 3]), Some(6));
+        assert_eq!(
+            gather(&storage, &[3, 2], &[1, 3]),
+            [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
+        );
+        assert_eq!(extent(&[2, usize::MAX], &[usize::MAX, 3]), None);
+    }
+}
