@@ -39,8 +39,21 @@ pub struct Symbols {
     pub rows: usize,
     /// Number of columns (channels).
     pub cols: usize,
+    /// How the rows lie in pictures, if they do; lets the coder look at the row above.
+    pub grid: Option<Grid>,
     /// The symbols, row-major.
     pub data: SymbolData,
+}
+
+/// Rows that are pictures, one after the other, each a grid of tokens read line by line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Rows (tokens) of a picture; the plane holds whole pictures only.
+    pub tokens: usize,
+    /// Tokens of a line of the grid.
+    pub width: usize,
+    /// Cell of the grid where the first token lies: 1 if the first one was dropped.
+    pub first: usize,
 }
 
 /// The symbols themselves: one byte each up to an alphabet of 256, two bytes each above.
@@ -113,6 +126,17 @@ pub enum CodeError {
         /// Elements given.
         len: usize,
     },
+    /// The rows do not lie on the grid.
+    #[error(
+        "{rows} rows are no pictures of {} tokens on a grid {} wide from cell {}: give whole pictures, and start in the \
+         first line", grid.tokens, grid.width, grid.first
+    )]
+    Grid {
+        /// Rows of the plane.
+        rows: usize,
+        /// The grid asked for.
+        grid: Grid,
+    },
     /// The element width does not follow from the alphabet.
     #[error(
         "symbols of an alphabet of {alphabet} given as {given}-bit integers: use 8 bits up to 256 symbols and 16 above"
@@ -139,6 +163,18 @@ impl Code {
     /// A code of the given planes.
     pub fn new(planes: Vec<Plane>) -> Self {
         Self { planes }
+    }
+
+    /// The code, with every plane of symbols whose rows are whole pictures of `grid` laid out on it.
+    pub fn on_grid(mut self, grid: Grid) -> Self {
+        for plane in &mut self.planes {
+            if let Plane::Symbols(symbols) = plane
+                && grid.fits(symbols.rows)
+            {
+                symbols.grid = Some(grid);
+            }
+        }
+        self
     }
 }
 
@@ -170,10 +206,21 @@ impl Symbols {
             alphabet,
             rows,
             cols,
+            grid: None,
             data,
         };
         plane.check()?;
         Ok(plane)
+    }
+
+    /// The plane, with its rows laid out on a grid.
+    ///
+    /// # Errors
+    /// [`CodeError::Grid`] if the rows are no whole number of such pictures or a number is out of range.
+    pub fn on_grid(mut self, grid: Grid) -> Result<Self, CodeError> {
+        self.grid = Some(grid);
+        self.check()?;
+        Ok(self)
     }
 
     /// A plane from symbols of any integer width, stored as narrow as the alphabet allows.
@@ -226,12 +273,16 @@ impl Symbols {
             alphabet,
             rows,
             cols,
+            grid,
             ref data,
         } = *self;
         if !(MIN_ALPHABET..=MAX_ALPHABET).contains(&alphabet) {
             return Err(CodeError::Alphabet { alphabet });
         }
         check_shape(rows, cols, data.len())?;
+        if let Some(grid) = grid.filter(|grid| !grid.fits(rows)) {
+            return Err(CodeError::Grid { rows, grid });
+        }
         match data {
             SymbolData::U8(_) if alphabet > 256 => Err(CodeError::Width { alphabet, given: 8 }),
             SymbolData::U16(_) if alphabet <= 256 => Err(CodeError::Width {
@@ -241,6 +292,15 @@ impl Symbols {
             SymbolData::U8(data) => check_symbols(data, alphabet),
             SymbolData::U16(data) => check_symbols(data, alphabet),
         }
+    }
+}
+
+impl Grid {
+    /// Whether `rows` rows are whole pictures of this kind.
+    pub(crate) fn fits(&self, rows: usize) -> bool {
+        let sound = self.tokens > 0 && self.width > 0 && self.first < self.width;
+        // The cells of a picture must be countable.
+        sound && self.tokens.checked_add(self.first).is_some() && rows.is_multiple_of(self.tokens)
     }
 }
 

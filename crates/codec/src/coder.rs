@@ -1,18 +1,22 @@
 //! The ways a plane of symbols can be carried, and the choice between them.
 
 use crate::bytes::Reader;
-use crate::code::{MAX_ALPHABET, MIN_ALPHABET, SymbolData, Symbols};
+use crate::code::{Grid, MAX_ALPHABET, MIN_ALPHABET, SymbolData, Symbols};
 use crate::constant::Constant;
+use crate::context::Context;
 use crate::error::PlaneError;
 use crate::limits::Purse;
 use crate::pack::{Packed, packed_len};
 use crate::rans::Rans;
 
-/// Every coder. To add one, add it here; its tag is part of the format and never changes.
-const CODERS: &[&dyn Coder] = &[&Packed, &Constant, &Rans];
+/// Every coder, the faster ones first. To add one, add it here; its tag is part of the format and never changes.
+const CODERS: &[&dyn Coder] = &[&Packed, &Constant, &Rans, &Context];
 
 /// A plan may turn out this much smaller than it said.
 const SLACK: usize = 64;
+
+/// A slower coder must save one part in this many.
+const WORTH: usize = 250;
 
 /// A lossless code for one plane of symbols.
 pub(crate) trait Coder: Sync {
@@ -58,15 +62,31 @@ impl Parts {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) alphabet: u32,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// `rows * cols`.
     pub(crate) count: usize,
+    pub(crate) grid: Option<Grid>,
 }
 
 impl Shape {
-    pub(crate) fn new(alphabet: u64, count: usize) -> Result<Self, PlaneError> {
-        match u32::try_from(alphabet) {
-            Ok(alphabet @ MIN_ALPHABET..=MAX_ALPHABET) => Ok(Self { alphabet, count }),
-            _ => Err(PlaneError::Alphabet { alphabet }),
-        }
+    /// A plane of one row.
+    pub(crate) fn line(alphabet: u64, count: usize) -> Result<Self, PlaneError> {
+        Ok(Self {
+            alphabet: check_alphabet(alphabet)?,
+            rows: 1,
+            cols: count,
+            count,
+            grid: None,
+        })
+    }
+}
+
+/// The alphabet, if it is in range.
+pub(crate) fn check_alphabet(alphabet: u64) -> Result<u32, PlaneError> {
+    match u32::try_from(alphabet) {
+        Ok(alphabet @ MIN_ALPHABET..=MAX_ALPHABET) => Ok(alphabet),
+        _ => Err(PlaneError::Alphabet { alphabet }),
     }
 }
 
@@ -88,7 +108,7 @@ pub(crate) fn encode_smallest(plane: &Symbols, entropy: bool, out: &mut Vec<u8>)
         .iter()
         .filter(|coder| entropy && coder.tag() != Packed.tag());
     let plans = others.filter_map(|coder| Some((coder.tag(), coder.plan(plane)?)));
-    if let Some((tag, plan)) = plans.min_by_key(|(_, plan)| plan.bytes)
+    if let Some((tag, plan)) = plans.reduce(better)
         && plan.bytes < packed.saturating_add(SLACK)
     {
         out.push(tag);
@@ -105,17 +125,14 @@ pub(crate) fn encode_smallest(plane: &Symbols, entropy: bool, out: &mut Vec<u8>)
     (plan.write)(out)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_name_one_coder_each() {
-        for (tag, coder) in CODERS.iter().enumerate() {
-            assert_eq!(usize::from(coder.tag()), tag);
-            assert!(by_tag(coder.tag()).is_ok());
-        }
-        let tag = CODERS.len() as u8;
-        assert_eq!(by_tag(tag).err(), Some(PlaneError::Coder { tag }));
+/// The smaller of two plans. A later coder is a slower one, and must be worth its time.
+fn better<'a>(first: (u8, Plan<'a>), second: (u8, Plan<'a>)) -> (u8, Plan<'a>) {
+    if second.1.bytes.saturating_add(second.1.bytes / WORTH) < first.1.bytes {
+        second
+    } else {
+        first
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! ```text
 //! magic "QTLC" | version u8 | planes varint | plane ... | CRC-32 of all bytes before it, u32
 //! plane of symbols: kind 0 | alphabet varint | rows varint | cols varint | coder u8 | the coder's body
+//! the same on a grid: kind 8 | alphabet | rows | cols | tokens of a picture, width, first cell: varints | coder, body
 //! plane of scalars: kind 1 (f32) or 2 (f16) | rows varint | cols varint | the numbers
 //! ```
 //!
@@ -13,7 +14,7 @@ use half::f16;
 
 use crate::account::Account;
 use crate::bytes::{Reader, put_varint};
-use crate::code::{Code, Plane, ScalarData, Scalars, Symbols};
+use crate::code::{Code, Grid, Plane, ScalarData, Scalars, Symbols};
 use crate::coder::{self, Parts, Shape};
 use crate::error::{DecodeError, PlaneError};
 use crate::limits::{Limits, Purse};
@@ -33,6 +34,7 @@ const LEAST_PLANE: usize = 3;
 const KIND_SYMBOLS: u8 = 0;
 const KIND_F32: u8 = 1;
 const KIND_F16: u8 = 2;
+const KIND_GRID: u8 = 8;
 
 /// How to encode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,10 +193,20 @@ fn settle_elements(account: &mut Account, planes: &[Plane], scalars: u64) {
 
 fn put_symbols(plane: &Symbols, options: &Options, out: &mut Vec<u8>) -> Account {
     let start = out.len();
-    out.push(KIND_SYMBOLS);
+    let kind = if plane.grid.is_some() {
+        KIND_GRID
+    } else {
+        KIND_SYMBOLS
+    };
+    out.push(kind);
     put_varint(out, u64::from(plane.alphabet));
     put_varint(out, plane.rows as u64);
     put_varint(out, plane.cols as u64);
+    if let Some(grid) = plane.grid {
+        put_varint(out, grid.tokens as u64);
+        put_varint(out, grid.width as u64);
+        put_varint(out, grid.first as u64);
+    }
     // The coder's tag is the one byte that `encode_smallest` writes before the parts it counts.
     let header = out.len() - start + 1;
     let parts = coder::encode_smallest(plane, options.entropy, out);
@@ -247,23 +259,34 @@ fn put_all<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N], 
 fn get_plane(reader: &mut Reader<'_>, purse: &mut Purse) -> Result<(Plane, Account), PlaneError> {
     let start = reader.left();
     let kind = reader.u8("kind of plane")?;
-    if !matches!(kind, KIND_SYMBOLS | KIND_F32 | KIND_F16) {
+    if !matches!(kind, KIND_SYMBOLS | KIND_GRID | KIND_F32 | KIND_F16) {
         return Err(PlaneError::Kind { kind });
     }
-    if kind == KIND_SYMBOLS {
-        let alphabet = reader.varint("alphabet")?;
+    if matches!(kind, KIND_SYMBOLS | KIND_GRID) {
         // Refuses the alphabet before the dimensions are paid for.
-        let alphabet = Shape::new(alphabet, 0)?.alphabet;
+        let alphabet = coder::check_alphabet(reader.varint("alphabet")?)?;
         let (rows, cols, count) = get_dimensions(reader, purse)?;
+        let grid = match kind {
+            KIND_GRID => Some(get_grid(reader, rows)?),
+            _ => None,
+        };
         let coder = coder::by_tag(reader.u8("coder")?)?;
         let header = start - reader.left();
-        let (data, parts) = coder.decode(&Shape { alphabet, count }, reader, purse)?;
+        let shape = Shape {
+            alphabet,
+            rows,
+            cols,
+            count,
+            grid,
+        };
+        let (data, parts) = coder.decode(&shape, reader, purse)?;
         let account = account_symbols(header, &parts, count);
         return Ok((
             Plane::Symbols(Symbols {
                 alphabet,
                 rows,
                 cols,
+                grid,
                 data,
             }),
             account,
@@ -295,6 +318,31 @@ fn get_plane(reader: &mut Reader<'_>, purse: &mut Purse) -> Result<(Plane, Accou
         ..Account::default()
     };
     Ok((Plane::Scalars(Scalars { rows, cols, data }), account))
+}
+
+fn get_grid(reader: &mut Reader<'_>, rows: usize) -> Result<Grid, PlaneError> {
+    let tokens = reader.varint("tokens of a picture")?;
+    let width = reader.varint("width of the grid")?;
+    let first = reader.varint("first cell")?;
+    let grid = |tokens, width, first| {
+        let (tokens, width, first) = (
+            usize::try_from(tokens).ok()?,
+            usize::try_from(width).ok()?,
+            usize::try_from(first).ok()?,
+        );
+        let grid = Grid {
+            tokens,
+            width,
+            first,
+        };
+        grid.fits(rows).then_some(grid)
+    };
+    grid(tokens, width, first).ok_or(PlaneError::Grid {
+        rows,
+        tokens,
+        width,
+        first,
+    })
 }
 
 fn get_dimensions(

@@ -108,6 +108,20 @@ pub enum PlaneError {
         /// The stated alphabet.
         alphabet: u64,
     },
+    /// The rows do not lie on the grid that the plane claims.
+    #[error(
+        "{rows} rows are no pictures of {tokens} tokens on a grid {width} wide from cell {first}"
+    )]
+    Grid {
+        /// Rows of the plane.
+        rows: usize,
+        /// Tokens of a picture.
+        tokens: u64,
+        /// Width of the grid.
+        width: u64,
+        /// Cell of the first token.
+        first: u64,
+    },
     /// More elements than [`Limits::max_elements`](crate::Limits::max_elements) leaves.
     #[error("{rows} rows x {cols} columns exceed the {left} elements that the limit leaves")]
     Elements {

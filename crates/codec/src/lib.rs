@@ -24,6 +24,7 @@
 //! - [`pack`]: fixed-width and radix packing
 //! - `constant`: planes of one symbol
 //! - `rans`: interleaved rANS with a static table per plane
+//! - `context`: rANS with probabilities that are learned while coding, from neighbouring symbols and the channel
 //! - [`entropy`]: the floor under all of them
 //! - [`samples`]: synthetic features to measure them on
 //!
@@ -70,6 +71,7 @@ mod coder;
 pub mod pack;
 
 mod constant;
+mod context;
 mod rans;
 
 pub mod entropy;
@@ -84,8 +86,12 @@ mod symbol;
 #[doc(hidden)]
 pub mod fuzzing;
 
+#[cfg(test)]
+#[path = "../tests/it/planes.rs"]
+mod planes;
+
 pub use account::Account;
-pub use code::{Code, CodeError, Plane, ScalarData, Scalars, SymbolData, Symbols};
+pub use code::{Code, CodeError, Grid, Plane, ScalarData, Scalars, SymbolData, Symbols};
 pub use container::{Options, decode, encode, encode_accounted};
 pub use error::{DecodeError, PlaneError};
 pub use limits::Limits;

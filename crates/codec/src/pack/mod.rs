@@ -46,7 +46,7 @@ pub fn pack(plane: &Symbols) -> Vec<u8> {
 /// [`PlaneError`] if the alphabet is out of range, the number of bytes is not that of `count` symbols, padding bits
 /// are set, or a symbol is outside the alphabet.
 pub fn unpack(alphabet: u32, count: usize, bytes: &[u8]) -> Result<SymbolData, PlaneError> {
-    let shape = Shape::new(u64::from(alphabet), count)?;
+    let shape = Shape::line(u64::from(alphabet), count)?;
     let mut reader = Reader::new(bytes);
     let limits = Limits {
         max_bytes: usize::MAX,

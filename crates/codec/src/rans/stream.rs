@@ -118,6 +118,14 @@ impl<'a, const N: usize> Source<'a, N> {
         self.words.len() - self.at >= 2 * N
     }
 
+    /// The next word, where [`Source::has_group`] has said that it is there.
+    #[inline(always)]
+    pub(crate) fn next_word(&mut self) -> u32 {
+        let word = u16::from_le_bytes([self.words[self.at], self.words[self.at + 1]]);
+        self.at += 2;
+        u32::from(word)
+    }
+
     /// The next word.
     pub(crate) fn word(&mut self) -> Result<u32, PlaneError> {
         match self.words.get(self.at..self.at + 2) {

@@ -1,11 +1,9 @@
 //! Our stream against an independent implementation of the same coder.
 
 use super::*;
+use crate::planes;
 use constriction::stream::model::ContiguousCategoricalEntropyModel;
 use constriction::stream::stack::DefaultAnsCoder;
-
-#[path = "../../tests/it/planes.rs"]
-mod planes;
 
 /// Bits of our words and states; of constriction's coder with the same frequencies; and of our table.
 fn lengths(plane: &Symbols) -> (f64, f64, f64) {

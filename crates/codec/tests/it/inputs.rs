@@ -1,8 +1,8 @@
 //! Inputs for the bounded fuzzer, a deterministic sequence per seed. Also used by the example `fuzz_bounded`.
 
-use crate::planes::{features, skewed};
+use crate::planes::{correlated, features, skewed};
 use half::f16;
-use qtl_codec::{Code, Options, Plane, ScalarData, Scalars, Symbols, encode};
+use qtl_codec::{Code, Grid, Options, Plane, ScalarData, Scalars, Symbols, encode};
 
 /// An endless supply of containers, most of them broken.
 pub struct Inputs {
@@ -77,6 +77,24 @@ fn plane(rng: &mut fastrand::Rng) -> Plane {
             Plane::Scalars(Scalars::new(rows, cols, data).unwrap())
         }
         2 => {
+            let levels = rng.u32(2..=16);
+            let symbols = correlated(rows, cols, levels, 0.95, rng.u64(..));
+            let plane = Symbols::from_u32(levels, rows, cols, symbols).unwrap();
+            let divisors: Vec<usize> = (1..=rows).filter(|&n| rows.is_multiple_of(n)).collect();
+            let grid = rng.choice(&divisors).map(|&tokens| {
+                let width = rng.usize(1..5);
+                Grid {
+                    tokens,
+                    width,
+                    first: rng.usize(..width),
+                }
+            });
+            Plane::Symbols(match grid {
+                Some(grid) => plane.on_grid(grid).unwrap(),
+                None => plane,
+            })
+        }
+        3 => {
             let levels = rng.u32(2..=16);
             let symbols = features(count, levels, 3.0, rng.u64(..));
             Plane::Symbols(Symbols::from_u32(levels, rows, cols, symbols).unwrap())

@@ -1,9 +1,10 @@
 //! Bytes that are no container: each malformation has its own error.
 
 use crate::inputs::{fix_checksum, valid};
-use crate::planes::{features, skewed};
+use crate::planes::{correlated, features, skewed};
 use qtl_codec::{
-    Code, DecodeError, Limits, Options, PlaneError, ScalarData, Scalars, Symbols, decode, encode,
+    Code, CodeError, DecodeError, Grid, Limits, Options, PlaneError, ScalarData, Scalars, Symbols,
+    decode, encode,
 };
 
 fn refused(bytes: &[u8]) -> DecodeError {
@@ -283,4 +284,99 @@ fn rans_tables() {
             ..
         }
     ));
+}
+
+/// A plane that is carried with contexts: its bytes from the coder's tag on.
+fn context_body() -> (Symbols, Vec<u8>) {
+    let data = correlated(64, 40, 4, 0.95, 2);
+    let plane = Symbols::from_u32(4, 64, 40, data).unwrap();
+    let grid = Grid {
+        tokens: 8,
+        width: 3,
+        first: 1,
+    };
+    let plane = plane.on_grid(grid).unwrap();
+    let bytes = encode(&Code::new(vec![plane.clone().into()]), &Options::default());
+    // Frame 5, count, kind, alphabet, rows, columns, grid of three.
+    assert_eq!(bytes[5..13], [1, 8, 4, 64, 40, 8, 3, 1]);
+    assert_eq!(bytes[13], 3, "a plane with contexts");
+    (plane, bytes[13..bytes.len() - 4].to_vec())
+}
+
+#[test]
+fn grids() {
+    let problem = |rows: u8, grid: [u8; 3]| {
+        plane_problem(&[&[1, 8, 4, rows, 1][..], &grid, &[0, 0, 0]].concat())
+    };
+    for (rows, [tokens, width, first]) in [
+        (4, [0, 2, 0]),
+        (4, [2, 0, 0]),
+        (4, [3, 2, 0]),
+        (4, [2, 2, 2]),
+    ] {
+        assert_eq!(
+            problem(rows, [tokens, width, first]),
+            PlaneError::Grid {
+                rows: usize::from(rows),
+                tokens: tokens.into(),
+                width: width.into(),
+                first: first.into()
+            }
+        );
+    }
+    let (plane, _) = context_body();
+    let grid = Grid {
+        tokens: 5,
+        width: 5,
+        first: 0,
+    };
+    assert_eq!(plane.on_grid(grid), Err(CodeError::Grid { rows: 64, grid }));
+}
+
+#[test]
+fn context_planes() {
+    let (_, body) = context_body();
+    let head = [1, 8, 4, 64, 40, 8, 3, 1];
+    let problem = |body: &[u8]| plane_problem(&[&head[..], body].concat());
+    let layout = |what, layout| PlaneError::Layout { what, layout };
+    let with = |at: usize, byte: u8| {
+        let mut body = body.clone();
+        body[at] = byte;
+        problem(&body)
+    };
+    for model in [3, 0x10, 0x60, 0xff] {
+        assert_eq!(with(1, model), layout("context model", model));
+    }
+    assert_eq!(with(2, 6), layout("context lanes", 6));
+    // Another model, rightly named: the words do not belong to it.
+    for model in [0, 1, 2, 0x50, 0x51, 0x52] {
+        if model != body[1] {
+            assert!(matches!(
+                with(1, model),
+                PlaneError::FinalState { .. }
+                    | PlaneError::StreamTrailing { .. }
+                    | PlaneError::StreamTruncated { .. }
+            ));
+        }
+    }
+    // Rows above need a grid, and contexts a small alphabet.
+    let flat = [&[1, 0, 4, 64, 40, 3, 2][..], &body[2..]].concat();
+    assert_eq!(plane_problem(&flat), layout("context model", 2));
+    let large = [&[1, 0, 17, 64, 40, 3, 0][..], &body[2..]].concat();
+    assert_eq!(plane_problem(&large), layout("context model", 0));
+    // More tables than any model may have.
+    let wide = [1, 0, 16, 1, 0xff, 0xff, 3, 3, 0x51, 0, 0, 0, 0, 1, 0];
+    assert_eq!(plane_problem(&wide), layout("context model", 0x51));
+    for len in 1..body.len() {
+        problem(&body[..len]);
+    }
+    let more = [&body[..], &[0]].concat();
+    assert_eq!(
+        refused(&framed(&[&head[..], &more].concat())),
+        DecodeError::TrailingBytes { count: 1 }
+    );
+    // A plane without columns visits no rows, however many it claims.
+    let rows = [0xff, 0xff, 0xff, 0x7f];
+    let empty = [&[1, 0, 4][..], &rows, &[0, 3, 1, 0, 0, 0, 0, 1, 0]].concat();
+    assert!(decode(&framed(&empty), &Limits::default()).is_ok());
 }

@@ -35,3 +35,32 @@ pub fn skewed(count: usize, alphabet: u32, shape: f64, seed: u64) -> Vec<u32> {
     };
     (0..count).map(|_| symbol(&mut rng)).collect()
 }
+
+/// Features whose channels follow first-order recursions of correlation `rho` along the tokens, quantized at 3
+/// deviations.
+pub fn correlated(rows: usize, cols: usize, levels: u32, rho: f64, seed: u64) -> Vec<u32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut channels: Vec<f64> = (0..cols).map(|_| gaussian(&mut rng)).collect();
+    let mut data = Vec::with_capacity(rows * cols);
+    for _ in 0..rows {
+        data.extend(channels.iter().map(|&x| fsq(x, levels, 3.0)));
+        for x in &mut channels {
+            *x = rho * *x + (1.0 - rho * rho).sqrt() * gaussian(&mut rng);
+        }
+    }
+    data
+}
+
+/// Independent features whose channels have deviations of log-normal spread 1, quantized by the deviation of all.
+pub fn spread(rows: usize, cols: usize, levels: u32, seed: u64) -> Vec<u32> {
+    // Quantiles instead of draws: the few widest of a few hundred channels would decide everything.
+    const DRAWS: usize = 101;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut logs: Vec<f64> = (0..cols * DRAWS).map(|_| gaussian(&mut rng)).collect();
+    logs.sort_by(f64::total_cmp);
+    // The mean square of exp(z) is exp(2).
+    let scale = |channel: usize| (logs[channel * DRAWS + DRAWS / 2] - 1.0).exp();
+    (0..rows * cols)
+        .map(|i| fsq(scale(i % cols) * gaussian(&mut rng), levels, 3.0))
+        .collect()
+}

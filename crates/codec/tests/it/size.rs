@@ -1,6 +1,6 @@
 //! How many bytes things take.
 
-use crate::planes::{features, skewed};
+use crate::planes::{correlated, features, skewed, spread};
 use qtl_codec::entropy::order0_bits;
 use qtl_codec::pack::packed_len;
 use qtl_codec::{Account, Code, Options, ScalarData, Scalars, Symbols, encode, encode_accounted};
@@ -57,6 +57,19 @@ fn gaussian_features_at_four_levels_take_less_than_1_28_bits() {
     assert!(rate <= entropy * 1.0025, "{rate} bits, entropy {entropy}");
     // The entropy of this quantizer's output for an ideal Gaussian, by numerical integration: 1.2670.
     assert!((entropy - 1.2670).abs() < 0.005, "{entropy}");
+}
+
+#[test]
+fn contexts_find_correlation_and_spread() {
+    // Bits per element, containers included. The floors by numerical integration, for endless planes: 0.924 for a
+    // correlation of 0.8 given the previous symbol, 1.121 for channels of spread 1 given the channel.
+    let (rows, cols) = (1664, 320);
+    let rate = |data| size(4, rows, cols, data).1.bits_per_element();
+    let ar = rate(correlated(rows, cols, 4, 0.8, 1));
+    let channels = rate(spread(rows, cols, 4, 1));
+    println!("correlated {ar:.4}, spread {channels:.4}");
+    assert!((0.91..=0.935).contains(&ar), "{ar}");
+    assert!((1.0..=1.135).contains(&channels), "{channels}");
 }
 
 #[test]

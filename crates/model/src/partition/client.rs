@@ -89,13 +89,21 @@ impl ClientPartition {
             let z = self
                 .quantizer_image
                 .bound(self.quantizer_image.input(rows(features)));
-            self.quantizer_image
-                .quantize(used(z, &batch.spliced.image_rows))
+            let rows = &batch.spliced.image_rows;
+            self.on_grid(self.quantizer_image.quantize(used(z, rows)), rows)
         });
         Cut {
             image,
             text: self.encode_text(&batch.spliced.text_ids),
             layout: batch.spliced.layout.clone(),
+        }
+    }
+
+    /// Tells the codec where the rows lie in their pictures, if these are whole.
+    fn on_grid(&self, code: Code, image_rows: &[usize]) -> Code {
+        match self.vision_tower.grid() {
+            Some(grid) if are_whole_pictures(image_rows, grid.tokens) => code.on_grid(grid),
+            _ => code,
         }
     }
 
@@ -157,9 +165,10 @@ impl ClientPartition {
             .input(tracked.embed(&batch.spliced.text_ids));
         let text = bound(&mut self.quantizer_text, u, &mut penalty);
         let cut = Cut {
-            image: image
-                .clone()
-                .map(|z| self.quantizer_image.quantize(z.inner())),
+            image: image.clone().map(|z| {
+                let code = self.quantizer_image.quantize(z.inner());
+                self.on_grid(code, &batch.spliced.image_rows)
+            }),
             text: self.quantizer_text.quantize(text.clone().inner()),
             layout: batch.spliced.layout.clone(),
         };
@@ -358,6 +367,15 @@ fn used(z: Tensor<2>, image_rows: &[usize]) -> Tensor<2> {
     z.select(0, ids)
 }
 
+/// Whether the rows are those of pictures from their first token to their last.
+fn are_whole_pictures(rows: &[usize], tokens: usize) -> bool {
+    rows.chunks(tokens).all(|picture| {
+        let first = picture[0];
+        let runs = picture.iter().enumerate().all(|(i, row)| *row == first + i);
+        runs && picture.len() == tokens && first.is_multiple_of(tokens)
+    })
+}
+
 /// Records statistics, bounds, and adds the penalty.
 fn bound(encoder: &mut Encoder, u: Tensor<2>, penalty: &mut Option<Tensor<1>>) -> Tensor<2> {
     encoder.observe(u.clone().inner());
@@ -375,4 +393,18 @@ fn trains_any(tower: &VisionTower, trained: &dyn Fn(&str) -> bool) -> bool {
     parameters(tower, names::VISION_TOWER)
         .iter()
         .any(|p| trained(&p.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_whole_or_not() {
+        assert!(are_whole_pictures(&[0, 1, 2, 3, 8, 9, 10, 11], 4));
+        assert!(are_whole_pictures(&[], 4));
+        assert!(!are_whole_pictures(&[0, 1, 2, 3, 4, 5], 4), "cut short");
+        assert!(!are_whole_pictures(&[1, 2, 3, 4], 4), "of two pictures");
+        assert!(!are_whole_pictures(&[0, 1, 3, 2], 4), "out of order");
+    }
 }

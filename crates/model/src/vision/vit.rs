@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use qtl_codec::Grid;
 
 use super::{FeatureSelect, Strategy, VisionSpec};
 use crate::nn::{Embedding, Linear, Mlp, Norm, attend};
@@ -116,6 +117,21 @@ impl VisionTower {
     /// Tokens per image that [`Self::forward`] returns.
     pub fn feature_tokens(&self) -> usize {
         self.select.tokens(self.spec.tokens())
+    }
+
+    /// How these tokens lie in the picture; `None` if one of them is no patch.
+    pub fn grid(&self) -> Option<Grid> {
+        let tokens = self.feature_tokens();
+        let width = self.spec.image_size / self.spec.patch_size;
+        // The strategy `patch` drops the first token, which is a patch where there is no class token.
+        match (width * width).checked_sub(tokens) {
+            Some(first @ 0..=1) if first < width => Some(Grid {
+                tokens,
+                width,
+                first,
+            }),
+            _ => None,
+        }
     }
 
     /// Features of the images: `[B, channels, side, side]` to `[B, tokens, hidden]`. Runs only the blocks it needs.

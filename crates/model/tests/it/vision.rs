@@ -83,6 +83,13 @@ fn golden_merged_checkpoint_vision_half() {
         let config = TinyLlavaConfig::read(&case.dir).unwrap();
         let tower = load(&case.dir, &config.vision, config.select, &device);
         assert_eq!(tower.feature_tokens(), config.vision.tokens() - 1);
+        let grid = tower.grid().unwrap();
+        assert_eq!(
+            grid.width,
+            config.vision.image_size / config.vision.patch_size
+        );
+        // The dropped token was a patch.
+        assert_eq!((grid.tokens, grid.first), (tower.feature_tokens(), 1));
         Ok("all names found".to_owned())
     });
 }

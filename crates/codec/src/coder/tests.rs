@@ -1,0 +1,90 @@
+//! What holds of every coder.
+
+use super::*;
+use crate::{Limits, planes};
+use proptest::prelude::*;
+
+/// Every coder that takes the plane gives it back, in about the bytes it had planned.
+fn check(plane: &Symbols) -> Vec<u8> {
+    let shape = Shape {
+        alphabet: plane.alphabet,
+        rows: plane.rows,
+        cols: plane.cols,
+        count: plane.len(),
+        grid: plane.grid,
+    };
+    let mut took = Vec::new();
+    for coder in CODERS {
+        let Some(plan) = coder.plan(plane) else {
+            continue;
+        };
+        let planned = plan.bytes;
+        let mut bytes = Vec::new();
+        let parts = (plan.write)(&mut bytes);
+        assert_eq!(parts.total(), bytes.len());
+        let error = planned.abs_diff(bytes.len());
+        assert!(
+            error <= SLACK + bytes.len() / 50,
+            "coder {}: {planned} bytes planned, {} written",
+            coder.tag(),
+            bytes.len()
+        );
+        let mut reader = Reader::new(&bytes);
+        let mut purse = Purse::new(&Limits::default());
+        let (data, read) = coder.decode(&shape, &mut reader, &mut purse).unwrap();
+        assert_eq!(data, plane.data, "coder {}", coder.tag());
+        assert_eq!((read, reader.left()), (parts, 0));
+        took.push(coder.tag());
+    }
+    took
+}
+
+#[test]
+fn every_coder_carries_every_alphabet() {
+    for alphabet in (2..=256).chain([257, 300, 65_536]) {
+        for shape in [0.0, 0.02, 0.2, 1.0] {
+            let data = planes::skewed(20 * 33, alphabet, shape, u64::from(alphabet));
+            let plane = Symbols::from_u32(alphabet, 20, 33, data).unwrap();
+            let took = check(&plane);
+            let constant = plane
+                .data
+                .iter()
+                .all(|s| Some(s) == plane.data.iter().next());
+            assert_eq!(took.contains(&1), constant);
+            // Larger alphabets fall back.
+            assert_eq!(took.contains(&3), alphabet <= 16, "{alphabet}: {took:?}");
+            assert!(took.contains(&0) && took.contains(&2));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn every_coder_carries_pictures(
+        alphabet in 2u32..=16,
+        (width, lines, first) in (1usize..6, 1usize..5, 0usize..6),
+        (pictures, cols) in (0usize..4, prop_oneof![Just(0usize), 1usize..200, Just(1280)]),
+        rho in prop_oneof![Just(0.0), Just(1.0), 0.5..1.0f64],
+        seed: u64,
+    ) {
+        let first = first.min(width - 1);
+        let grid = Grid { tokens: width * lines - first, width, first };
+        let rows = pictures * grid.tokens;
+        let data = planes::correlated(rows, cols, alphabet, rho, seed);
+        let plane = Symbols::from_u32(alphabet, rows, cols, data).unwrap();
+        check(&plane);
+        check(&plane.on_grid(grid).unwrap());
+    }
+}
+
+#[test]
+fn tags_name_one_coder_each() {
+    for (tag, coder) in CODERS.iter().enumerate() {
+        assert_eq!(usize::from(coder.tag()), tag);
+        assert!(by_tag(coder.tag()).is_ok());
+    }
+    let tag = CODERS.len() as u8;
+    assert_eq!(by_tag(tag).err(), Some(PlaneError::Coder { tag }));
+}

@@ -1,0 +1,60 @@
+//! The model with the shortest code.
+
+use std::sync::LazyLock;
+
+use super::batches::batches;
+use super::model::{BITS, Model, Spec, Tables};
+use crate::code::Symbols;
+use crate::log;
+
+/// Code length of a symbol of each frequency, in units of `2^-POINT` bits.
+static LENGTHS: LazyLock<Vec<u32>> = LazyLock::new(|| {
+    let length = |frequency| (BITS << log::POINT) - log::log2(frequency);
+    (0..=1 << BITS).map(length).collect()
+});
+
+/// The model that codes a plane in the fewest bits, and how many.
+pub(super) fn best(plane: &Symbols, data: &[u8]) -> Option<(Spec, u64)> {
+    let models = Spec::all(plane.grid.is_some());
+    let lengths = models.filter_map(|spec| Some((spec, length(plane, data, spec)?)));
+    lengths.min_by_key(|&(_, bits)| bits)
+}
+
+/// The exact length of a plane's code under a model, but for the rounding of the coder.
+fn length(plane: &Symbols, data: &[u8], spec: Spec) -> Option<u64> {
+    let mut model = Model::new(spec, plane.alphabet as usize, plane.cols)?;
+    // With more counts than symbols there is nothing to count, and much to renew.
+    if model.counts().len() > data.len() {
+        return None;
+    }
+    let mut tables = model.empty_tables();
+    let mut contexts = vec![0; plane.cols];
+    let mut total = 0u64;
+    for batch in batches(plane.rows) {
+        model.tables(&mut tables);
+        let before = model.counts().to_vec();
+        for row in batch {
+            spec.fill(plane, data, row, &mut contexts);
+            model.count(&contexts, &data[row * plane.cols..][..plane.cols]);
+        }
+        total += added(&tables, plane.alphabet as usize, &before, model.counts());
+    }
+    Some(total >> log::POINT)
+}
+
+/// Code length of what was counted in between.
+fn added(tables: &Tables, alphabet: usize, before: &[u32], after: &[u32]) -> u64 {
+    let mut total = 0;
+    let rows = before
+        .chunks_exact(alphabet)
+        .zip(after.chunks_exact(alphabet));
+    for ((before, after), starts) in rows.zip(tables.starts.chunks_exact(tables.stride)) {
+        for (symbol, (before, after)) in before.iter().zip(after).enumerate() {
+            if after > before {
+                let frequency = Tables::end(starts, symbol) - starts[symbol];
+                total += u64::from(after - before) * u64::from(LENGTHS[usize::from(frequency)]);
+            }
+        }
+    }
+    total
+}

@@ -1,0 +1,264 @@
+//! Counts so far, and the probabilities that follow from them.
+//!
+//! Both sides count the symbols they have coded and derive the same tables from the same counts, in integers: no table
+//! travels. A context that was seen rarely must lean on a coarser one. With counts `n_s` of total `n` in a context and
+//! probabilities `q_s` of the coarser one, `p_s = (n_s + w q_s) / (n + w)`: the estimate under a Dirichlet prior of
+//! weight `w` around `q` (MacKay and Peto, "A hierarchical Dirichlet language model", 1995). The chain is
+//!
+//! uniform -> all symbols -> left -> left and above -> the same in this channel,
+//!
+//! as far as the model goes.
+
+use super::batches;
+use super::neighbours::Neighbours;
+use crate::code::Symbols;
+
+/// Probabilities are multiples of `2^-BITS`.
+pub(super) const BITS: u32 = 14;
+/// Largest alphabet: tables of larger ones would be learned too slowly, and are searched too slowly.
+pub(super) const MOST_SYMBOLS: usize = 16;
+/// Most counts of a model, which bounds time and memory.
+const MOST_CELLS: usize = 1 << 20;
+/// Bits of the probabilities between the levels of the chain.
+const FINE: u32 = 16;
+/// Weight of the coarser context except between all channels and one.
+const SHARED_WEIGHT: u64 = 16;
+
+/// Which contexts there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spec {
+    pub(super) neighbours: Neighbours,
+    /// Weight of all channels against one, as a power of two; without it, channels are not told apart.
+    pub(super) channel: Option<u8>,
+}
+
+impl Spec {
+    /// What the channels' weight may be.
+    const CHANNELS: [Option<u8>; 2] = [None, Some(5)];
+
+    /// All models for planes with or without a grid.
+    pub(super) fn all(grid: bool) -> impl Iterator<Item = Self> {
+        let neighbours = Neighbours::ALL.into_iter();
+        neighbours
+            .filter(move |&n| grid || n != Neighbours::LeftAbove)
+            .flat_map(|neighbours| {
+                Self::CHANNELS.map(|channel| Self {
+                    neighbours,
+                    channel,
+                })
+            })
+    }
+
+    /// Writes the context of every symbol of a row of `plane`, whose symbols are `data`.
+    pub(super) fn fill(self, plane: &Symbols, data: &[u8], row: usize, contexts: &mut [u16]) {
+        let alphabet = plane.alphabet as usize;
+        self.neighbours
+            .fill(plane.grid, alphabet, data, row, contexts);
+    }
+
+    /// The byte that names the model.
+    pub(super) fn code(self) -> u8 {
+        let place = Neighbours::ALL.iter().position(|&n| n == self.neighbours);
+        place.unwrap_or(0) as u8 | self.channel.unwrap_or(0) << 4
+    }
+
+    /// The model a byte names.
+    pub(super) fn named(code: u8, grid: bool) -> Option<Self> {
+        Self::all(grid).find(|spec| spec.code() == code)
+    }
+}
+
+/// The counts of a plane.
+pub(super) struct Model {
+    spec: Spec,
+    alphabet: usize,
+    /// Contexts of a channel.
+    contexts: usize,
+    /// Channels told apart: all or one.
+    channels: usize,
+    /// By channel, context and symbol.
+    counts: Vec<u32>,
+}
+
+/// The probabilities of a run of rows: per channel and context, the first slot of each symbol.
+pub(super) struct Tables {
+    /// Entries per context: the alphabet, filled up to a power of two.
+    pub(super) stride: usize,
+    /// Contexts from one channel to the next: 0 if all share theirs.
+    pub(super) step: usize,
+    pub(super) starts: Vec<u16>,
+}
+
+impl Tables {
+    /// The first slot of each symbol in a context of a column.
+    #[inline(always)]
+    pub(super) fn row(&self, column: usize, context: u16) -> &[u16] {
+        &self.starts[(column * self.step + usize::from(context)) * self.stride..][..self.stride]
+    }
+
+    /// The slot after the last one of a symbol.
+    #[inline(always)]
+    pub(super) fn end(row: &[u16], symbol: usize) -> u16 {
+        row.get(symbol + 1).copied().unwrap_or(1 << BITS)
+    }
+}
+
+impl Model {
+    /// Contexts over all channels, unless the tables would be too large.
+    fn rows(spec: Spec, alphabet: usize, cols: usize) -> Option<usize> {
+        let channels = if spec.channel.is_some() { cols } else { 1 };
+        let rows = channels.checked_mul(spec.neighbours.contexts(alphabet))?;
+        let entries = rows.checked_mul(alphabet.next_power_of_two())?;
+        (entries <= MOST_CELLS).then_some(rows)
+    }
+
+    /// Bytes that decoding with the model takes: counts, tables, the levels of the chain, contexts of a row, batches.
+    pub(super) fn memory(spec: Spec, alphabet: usize, cols: usize) -> Option<usize> {
+        let rows = Self::rows(spec, alphabet, cols)?;
+        let counts = rows * alphabet * size_of::<u32>();
+        let tables = rows * alphabet.next_power_of_two() * size_of::<u16>();
+        let chain = 6 * spec.neighbours.contexts(alphabet) * alphabet * size_of::<u32>();
+        let contexts = cols.checked_mul(size_of::<u16>())?;
+        (counts + tables + chain + batches::MOST * 48).checked_add(contexts)
+    }
+
+    /// A model that has seen nothing; `None` if it would be too large.
+    pub(super) fn new(spec: Spec, alphabet: usize, cols: usize) -> Option<Self> {
+        let rows = Self::rows(spec, alphabet, cols)?;
+        Some(Self {
+            spec,
+            alphabet,
+            contexts: spec.neighbours.contexts(alphabet),
+            channels: if spec.channel.is_some() { cols } else { 1 },
+            counts: vec![0; rows * alphabet],
+        })
+    }
+
+    pub(super) fn spec(&self) -> Spec {
+        self.spec
+    }
+
+    /// By channel (if they are told apart), context and symbol.
+    pub(super) fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+
+    /// Counts a row.
+    pub(super) fn count(&mut self, contexts: &[u16], symbols: &[u8]) {
+        let step = if self.channels == 1 {
+            0
+        } else {
+            self.contexts * self.alphabet
+        };
+        let mut base = 0;
+        for (&context, &symbol) in contexts.iter().zip(symbols) {
+            self.counts[base + usize::from(context) * self.alphabet + usize::from(symbol)] += 1;
+            base += step;
+        }
+    }
+
+    /// Tables to be filled by [`Model::tables`].
+    pub(super) fn empty_tables(&self) -> Tables {
+        let stride = self.alphabet.next_power_of_two();
+        Tables {
+            stride,
+            step: if self.channels == 1 { 0 } else { self.contexts },
+            starts: vec![0; self.channels * self.contexts * stride],
+        }
+    }
+
+    /// The probabilities after what was counted so far.
+    pub(super) fn tables(&self, tables: &mut Tables) {
+        let a = self.alphabet;
+        let shared = self.shared();
+        let rows = tables.starts.chunks_exact_mut(tables.stride);
+        let Some(weight) = self.spec.channel else {
+            for (row, shared) in rows.zip(shared.chunks_exact(a)) {
+                finish(shared, row);
+            }
+            return;
+        };
+        let mut own = [0; MOST_SYMBOLS];
+        let own = &mut own[..a];
+        let parents = shared.chunks_exact(a).cycle();
+        for ((row, counts), parent) in rows.zip(self.counts.chunks_exact(a)).zip(parents) {
+            mix(counts, 1 << weight, parent, own);
+            finish(own, row);
+        }
+    }
+
+    /// Running sums of the probabilities by context over all channels.
+    fn shared(&self) -> Vec<u32> {
+        let (a, cells) = (self.alphabet, self.contexts * self.alphabet);
+        let mut counts = vec![0; cells];
+        for channel in self.counts.chunks_exact(cells) {
+            for (sum, &count) in counts.iter_mut().zip(channel) {
+                *sum += count;
+            }
+        }
+        let uniform: Vec<u32> = (0..a).map(|s| ((s << FINE) / a) as u32).collect();
+        let all = mixed(&sums(&counts, 1, a), a, &uniform);
+        let left = match self.spec.neighbours {
+            Neighbours::Nothing => return all,
+            Neighbours::Left => return mixed(&counts, a, &all),
+            Neighbours::LeftAbove => mixed(&sums(&counts, a + 1, a), a, &all),
+        };
+        mixed(&counts, a, &left)
+    }
+}
+
+/// Counts of `contexts` coarse contexts, each the sum of as many neighbouring fine ones.
+fn sums(counts: &[u32], contexts: usize, alphabet: usize) -> Vec<u32> {
+    let mut sums = vec![0; contexts * alphabet];
+    let fine = counts.len() / contexts;
+    for (sum, counts) in sums
+        .chunks_exact_mut(alphabet)
+        .zip(counts.chunks_exact(fine))
+    {
+        for counts in counts.chunks_exact(alphabet) {
+            for (sum, &count) in sum.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+    }
+    sums
+}
+
+/// The probabilities of all contexts, each leaning on the coarser one it belongs to.
+fn mixed(counts: &[u32], alphabet: usize, parents: &[u32]) -> Vec<u32> {
+    let mut all = vec![0; counts.len()];
+    let fine = counts.len() / parents.len();
+    for (i, (out, counts)) in all
+        .chunks_exact_mut(alphabet)
+        .zip(counts.chunks_exact(alphabet))
+        .enumerate()
+    {
+        let parent = &parents[i / fine * alphabet..][..alphabet];
+        mix(counts, SHARED_WEIGHT, parent, out);
+    }
+    all
+}
+
+/// Running sums of `(n_s + w q_s) / (n + w)` in units of `2^-FINE`, given those of `q`.
+fn mix(counts: &[u32], weight: u64, parent: &[u32], out: &mut [u32]) {
+    let total: u64 = counts.iter().map(|&n| u64::from(n)).sum();
+    // Counts of 20 bits are as good as larger ones, and keep the products below 64 bits.
+    let excess = (u64::BITS - total.leading_zeros()).saturating_sub(20);
+    let reciprocal = (1u64 << 40) / ((total >> excess) + weight);
+    let mut below = 0u64;
+    for ((out, &count), &q) in out.iter_mut().zip(counts).zip(parent) {
+        let sum = ((below >> excess) << FINE) + weight * u64::from(q);
+        *out = ((sum * reciprocal) >> 40) as u32;
+        below += u64::from(count);
+    }
+}
+
+/// Running sums in units of `2^-FINE` as first slots of `2^BITS`, at least one slot for every symbol.
+fn finish(sums: &[u32], starts: &mut [u16]) {
+    let free = (1 << BITS) - sums.len() as u32;
+    for (symbol, (start, &sum)) in starts.iter_mut().zip(sums).enumerate() {
+        *start = (symbol as u32 + ((sum * free) >> FINE)) as u16;
+    }
+    // What fills up the alphabet starts where no slot is.
+    starts[sums.len()..].fill(1 << BITS);
+}
