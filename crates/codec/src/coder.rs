@@ -107,13 +107,27 @@ pub(crate) fn encode_smallest(plane: &Symbols, entropy: bool, out: &mut Vec<u8>)
     let others = CODERS
         .iter()
         .filter(|coder| entropy && coder.tag() != Packed.tag());
-    let plans = others.filter_map(|coder| Some((coder.tag(), coder.plan(plane)?)));
-    if let Some((tag, plan)) = plans.reduce(better)
-        && plan.bytes < packed.saturating_add(SLACK)
-    {
+    let mut plans: Vec<(u8, Plan<'_>)> = Vec::new();
+    for coder in others {
+        if let Some(plan) = coder.plan(plane) {
+            // A later coder is a slower one, and must be worth its time.
+            let worth = plan.bytes.saturating_add(plan.bytes / WORTH);
+            let at = plans.iter().position(|(_, other)| worth < other.bytes);
+            plans.insert(at.unwrap_or(plans.len()), (coder.tag(), plan));
+        }
+    }
+    // A plan may have been too hopeful: it is held against what the next one promises, and the last against packing.
+    let mut plans = plans.into_iter().peekable();
+    while let Some((tag, plan)) = plans.next() {
+        let promise = plans
+            .peek()
+            .map_or(packed, |(_, next)| next.bytes.min(packed));
+        if plan.bytes >= promise.saturating_add(SLACK) {
+            continue;
+        }
         out.push(tag);
         let parts = (plan.write)(out);
-        if parts.total() < packed {
+        if parts.total() < packed && parts.total() < promise.saturating_add(SLACK) {
             return parts;
         }
         out.truncate(start);
@@ -123,15 +137,6 @@ pub(crate) fn encode_smallest(plane: &Symbols, entropy: bool, out: &mut Vec<u8>)
         unreachable!("every plane can be packed");
     };
     (plan.write)(out)
-}
-
-/// The smaller of two plans. A later coder is a slower one, and must be worth its time.
-fn better<'a>(first: (u8, Plan<'a>), second: (u8, Plan<'a>)) -> (u8, Plan<'a>) {
-    if second.1.bytes.saturating_add(second.1.bytes / WORTH) < first.1.bytes {
-        second
-    } else {
-        first
-    }
 }
 
 #[cfg(test)]

@@ -88,3 +88,20 @@ fn tags_name_one_coder_each() {
     let tag = CODERS.len() as u8;
     assert_eq!(by_tag(tag).err(), Some(PlaneError::Coder { tag }));
 }
+
+/// Large enough for all lanes, so that what the loops write is read by the kernels.
+#[test]
+fn every_coder_carries_large_planes() {
+    let (rows, cols) = (700, 1000);
+    for alphabet in [2, 3, 4, 6, 16] {
+        let data = planes::correlated(rows, cols, alphabet, 0.7, 5);
+        let plane = Symbols::from_u32(alphabet, rows, cols, data).unwrap();
+        check(&plane);
+        let grid = Grid {
+            tokens: 35,
+            width: 6,
+            first: 1,
+        };
+        check(&plane.on_grid(grid).unwrap());
+    }
+}

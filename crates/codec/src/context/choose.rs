@@ -13,6 +13,11 @@ static LENGTHS: LazyLock<Vec<u32>> = LazyLock::new(|| {
     (0..=1 << BITS).map(length).collect()
 });
 
+/// Planes up to this many symbols are coded under every model to find out; of larger ones, the first rows.
+const SAMPLE: usize = 1 << 18;
+/// But of very large ones at least a part in this many.
+const SHARE: usize = 8;
+
 /// The model that codes a plane in the fewest bits, and how many.
 pub(super) fn best(plane: &Symbols, data: &[u8]) -> Option<(Spec, u64)> {
     let models = Spec::all(plane.grid.is_some());
@@ -20,7 +25,7 @@ pub(super) fn best(plane: &Symbols, data: &[u8]) -> Option<(Spec, u64)> {
     lengths.min_by_key(|&(_, bits)| bits)
 }
 
-/// The exact length of a plane's code under a model, but for the rounding of the coder.
+/// The length of a plane's code under a model: exact but for the coder's rounding, or projected from the first rows.
 fn length(plane: &Symbols, data: &[u8], spec: Spec) -> Option<u64> {
     let mut model = Model::new(spec, plane.alphabet as usize, plane.cols)?;
     // With more counts than symbols there is nothing to count, and much to renew.
@@ -29,8 +34,10 @@ fn length(plane: &Symbols, data: &[u8], spec: Spec) -> Option<u64> {
     }
     let mut tables = model.empty_tables();
     let mut contexts = vec![0; plane.cols];
+    let sample = (SAMPLE / plane.cols.max(1)).max(plane.rows / SHARE);
+    let rows = plane.rows.min(sample.max(1));
     let mut total = 0u64;
-    for batch in batches(plane.rows) {
+    for batch in batches(rows) {
         model.tables(&mut tables);
         let before = model.counts().to_vec();
         for row in batch {
@@ -39,7 +46,8 @@ fn length(plane: &Symbols, data: &[u8], spec: Spec) -> Option<u64> {
         }
         total += added(&tables, plane.alphabet as usize, &before, model.counts());
     }
-    Some(total >> log::POINT)
+    let bits = u128::from(total >> log::POINT) * plane.rows as u128 / rows as u128;
+    u64::try_from(bits).ok()
 }
 
 /// Code length of what was counted in between.

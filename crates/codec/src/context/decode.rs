@@ -1,5 +1,7 @@
 //! The decoding loop with a table per context.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::batches::batches;
 use super::model::{BITS, Model, Tables};
 use crate::coder::Shape;
@@ -14,58 +16,68 @@ pub(super) fn decode<const N: usize>(
     source: &mut Source<'_, N>,
     data: &mut [u8],
 ) -> Result<(), PlaneError> {
-    let cols = shape.cols;
-    let spec = model.spec();
+    let (cols, alphabet) = (shape.cols, shape.alphabet as usize);
+    let neighbours = model.spec().neighbours;
     let mut tables = model.empty_tables();
     let mut contexts = vec![0; cols];
+    let pop = match tables.stride {
+        2 => pop_row::<N, 2>,
+        4 => pop_row::<N, 4>,
+        8 => pop_row::<N, 8>,
+        _ => pop_row::<N, 16>,
+    };
     // A plane without columns has no row worth visiting, however many it claims.
     for batch in batches(if cols == 0 { 0 } else { shape.rows }) {
         model.tables(&mut tables);
         for row in batch {
             let (before, rest) = data.split_at_mut(row * cols);
             let symbols = &mut rest[..cols];
-            spec.neighbours.fill(
-                shape.grid,
-                shape.alphabet as usize,
-                before,
-                row,
-                &mut contexts,
-            );
-            pop_row(source, &tables, &contexts, symbols)?;
+            neighbours.fill(shape.grid, alphabet, before, row, &mut contexts);
+            #[cfg(target_arch = "x86_64")]
+            let done = avx2::pop_row(source, &tables, &contexts, symbols);
+            #[cfg(not(target_arch = "x86_64"))]
+            let done = 0;
+            pop(source, &tables, &contexts, symbols, done)?;
             model.count(&contexts, symbols);
         }
     }
     source.finish()
 }
 
-fn pop_row<const N: usize>(
+/// Decodes the columns of a row from `first`, a multiple of the lanes, on.
+pub(super) fn pop_row<const N: usize, const S: usize>(
     source: &mut Source<'_, N>,
     tables: &Tables,
     contexts: &[u16],
     symbols: &mut [u8],
+    first: usize,
 ) -> Result<(), PlaneError> {
-    for (group, symbols) in symbols.chunks_mut(N).enumerate() {
-        let contexts = &contexts[group * N..];
+    let rows = tables.rows::<S>();
+    let mut states = source.states;
+    let mut base = first * tables.step;
+    let contexts = contexts[first..].chunks(N);
+    for (symbols, contexts) in symbols[first..].chunks_mut(N).zip(contexts) {
         let has_group = source.has_group();
-        for (lane, (symbol, &context)) in symbols.iter_mut().zip(contexts).enumerate() {
-            let table = tables.row(group * N + lane, context);
-            let x = source.states[lane];
-            let slot = x & ((1 << BITS) - 1);
+        for ((state, symbol), &context) in states.iter_mut().zip(symbols).zip(contexts) {
+            let row = &rows[base + usize::from(context)];
+            base += tables.step;
+            let slot = *state & ((1 << BITS) - 1);
             // The last symbol that starts at or before the slot; the first starts at 0.
-            let found = table[1..]
+            let later = row[1..]
                 .iter()
-                .filter(|&&start| u32::from(start) <= slot)
-                .count();
-            let start = u32::from(table[found]);
-            let end = u32::from(Tables::end(table, found));
+                .map(|&start| usize::from(u32::from(start) <= slot));
+            let found: usize = later.sum();
+            let start = u32::from(row[found]);
+            let frequency = u32::from(Tables::end(row, found)) - start;
             *symbol = found as u8;
-            let x = (end - start) * (x >> BITS) + slot - start;
-            source.states[lane] = match x {
+            let x = frequency * (*state >> BITS) + slot - start;
+            *state = match x {
                 LOW.. => x,
                 _ if has_group => x << 16 | source.next_word(),
                 _ => x << 16 | source.word()?,
             };
         }
     }
+    source.states = states;
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::rans::stream::Sink;
 pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Model) -> Sink<N> {
     let spec = model.spec();
     let mut contexts = vec![0; plane.cols];
+    let symbols = |row: usize| &data[row * plane.cols..][..plane.cols];
     // The tables depend on what came before, the coder runs backwards: all tables are made first.
     let mut runs = Vec::new();
     for batch in batches(plane.rows) {
@@ -16,41 +17,50 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
         model.tables(&mut tables);
         for row in batch.clone() {
             spec.fill(plane, data, row, &mut contexts);
-            model.count(&contexts, &data[row * plane.cols..][..plane.cols]);
+            model.count(&contexts, symbols(row));
         }
         runs.push((batch, tables));
     }
     let mut sink = Sink::new(data.len());
     for (batch, tables) in runs.into_iter().rev() {
+        let push = match tables.stride {
+            2 => push_row::<N, 2>,
+            4 => push_row::<N, 4>,
+            8 => push_row::<N, 8>,
+            _ => push_row::<N, 16>,
+        };
         for row in batch.rev() {
             spec.fill(plane, data, row, &mut contexts);
-            push_row(
-                &mut sink,
-                &tables,
-                &contexts,
-                &data[row * plane.cols..][..plane.cols],
-            );
+            push(&mut sink, &tables, &contexts, symbols(row));
         }
     }
     sink
 }
 
-fn push_row<const N: usize>(sink: &mut Sink<N>, tables: &Tables, contexts: &[u16], symbols: &[u8]) {
+fn push_row<const N: usize, const S: usize>(
+    sink: &mut Sink<N>,
+    tables: &Tables,
+    contexts: &[u16],
+    symbols: &[u8],
+) {
     let (mut states, mut at) = (sink.states, sink.at);
-    let columns = contexts.iter().zip(symbols).enumerate().rev();
-    for (column, (&context, &symbol)) in columns {
-        let table = tables.row(column, context);
-        let symbol = usize::from(symbol);
-        let start = u32::from(table[symbol]);
-        let end = u32::from(Tables::end(table, symbol));
-        let frequency = end - start;
-        let state = &mut states[column % N];
-        // As in the loop with one table, with a division: reciprocals of all frequencies would not stay in the cache.
-        sink.buffer[at - 1] = *state as u16;
-        let spill = *state >> (32 - BITS) >= frequency;
-        let x = if spill { *state >> 16 } else { *state };
-        at -= usize::from(spill);
-        *state = ((x / frequency) << BITS) + start + x % frequency;
+    let rows = tables.rows::<S>();
+    let groups = contexts.chunks(N).zip(symbols.chunks(N)).enumerate();
+    for (group, (contexts, symbols)) in groups.rev() {
+        let base = group * N * tables.step;
+        let lanes = states.iter_mut().zip(contexts).zip(symbols).enumerate();
+        for (lane, ((state, &context), &symbol)) in lanes.rev() {
+            let row = &rows[base + lane * tables.step + usize::from(context)];
+            let start = u32::from(row[usize::from(symbol)]);
+            let frequency = u32::from(Tables::end(row, usize::from(symbol))) - start;
+            // As in the loop with one table, with a division: the reciprocals of all frequencies would not stay in the
+            // cache.
+            sink.buffer[at - 1] = *state as u16;
+            let spill = *state >> (32 - BITS) >= frequency;
+            let x = if spill { *state >> 16 } else { *state };
+            at -= usize::from(spill);
+            *state = ((x / frequency) << BITS) + start + x % frequency;
+        }
     }
     (sink.states, sink.at) = (states, at);
 }

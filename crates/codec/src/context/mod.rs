@@ -12,12 +12,16 @@
 //! channels are not told apart), lanes as a power of two, stream (as for [`crate::rans`]). The symbol of column `c`
 //! belongs to lane `c % lanes`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod batches;
 mod choose;
 mod decode;
 mod encode;
 mod model;
 mod neighbours;
+#[cfg(test)]
+mod tests;
 
 use crate::bytes::Reader;
 use crate::code::{SymbolData, Symbols};

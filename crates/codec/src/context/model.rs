@@ -78,7 +78,13 @@ pub(super) struct Model {
     channels: usize,
     /// By channel, context and symbol.
     counts: Vec<u32>,
+    /// Further counts of every [`SPLIT`]th column, where channels are not told apart: few cells are hit so often that
+    /// increments would wait for each other.
+    split: Vec<u32>,
 }
+
+/// Sets of counts.
+const SPLIT: usize = 4;
 
 /// The probabilities of a run of rows: per channel and context, the first slot of each symbol.
 pub(super) struct Tables {
@@ -90,10 +96,9 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// The first slot of each symbol in a context of a column.
-    #[inline(always)]
-    pub(super) fn row(&self, column: usize, context: u16) -> &[u16] {
-        &self.starts[(column * self.step + usize::from(context)) * self.stride..][..self.stride]
+    /// The first slots by context, all contexts of a channel together. `S` is the stride.
+    pub(super) fn rows<const S: usize>(&self) -> &[[u16; S]] {
+        self.starts.as_chunks().0
     }
 
     /// The slot after the last one of a symbol.
@@ -115,7 +120,12 @@ impl Model {
     /// Bytes that decoding with the model takes: counts, tables, the levels of the chain, contexts of a row, batches.
     pub(super) fn memory(spec: Spec, alphabet: usize, cols: usize) -> Option<usize> {
         let rows = Self::rows(spec, alphabet, cols)?;
-        let counts = rows * alphabet * size_of::<u32>();
+        let split = if spec.channel.is_some() && cols > 1 {
+            1
+        } else {
+            SPLIT
+        };
+        let counts = split * rows * alphabet * size_of::<u32>();
         let tables = rows * alphabet.next_power_of_two() * size_of::<u16>();
         let chain = 6 * spec.neighbours.contexts(alphabet) * alphabet * size_of::<u32>();
         let contexts = cols.checked_mul(size_of::<u16>())?;
@@ -125,12 +135,15 @@ impl Model {
     /// A model that has seen nothing; `None` if it would be too large.
     pub(super) fn new(spec: Spec, alphabet: usize, cols: usize) -> Option<Self> {
         let rows = Self::rows(spec, alphabet, cols)?;
+        let channels = if spec.channel.is_some() { cols } else { 1 };
+        let split = if channels > 1 { 0 } else { SPLIT - 1 };
         Some(Self {
             spec,
             alphabet,
             contexts: spec.neighbours.contexts(alphabet),
-            channels: if spec.channel.is_some() { cols } else { 1 },
+            channels,
             counts: vec![0; rows * alphabet],
+            split: vec![0; split * rows * alphabet],
         })
     }
 
@@ -139,21 +152,40 @@ impl Model {
     }
 
     /// By channel (if they are told apart), context and symbol.
-    pub(super) fn counts(&self) -> &[u32] {
+    pub(super) fn counts(&mut self) -> &[u32] {
+        for split in self.split.chunks_exact_mut(self.counts.len().max(1)) {
+            for (sum, count) in self.counts.iter_mut().zip(split) {
+                *sum += std::mem::take(count);
+            }
+        }
         &self.counts
     }
 
     /// Counts a row.
     pub(super) fn count(&mut self, contexts: &[u16], symbols: &[u8]) {
-        let step = if self.channels == 1 {
-            0
-        } else {
-            self.contexts * self.alphabet
-        };
-        let mut base = 0;
-        for (&context, &symbol) in contexts.iter().zip(symbols) {
-            self.counts[base + usize::from(context) * self.alphabet + usize::from(symbol)] += 1;
-            base += step;
+        let a = self.alphabet;
+        let place = |context: u16, symbol: u8| usize::from(context) * a + usize::from(symbol);
+        if self.channels > 1 {
+            let cells = self.contexts * a;
+            let channels = self.counts.chunks_exact_mut(cells);
+            for ((counts, &context), &symbol) in channels.zip(contexts).zip(symbols) {
+                counts[place(context, symbol)] += 1;
+            }
+            return;
+        }
+        let cells = self.counts.len();
+        let (first, second) = self.split.split_at_mut(cells);
+        let (second, third) = second.split_at_mut(cells);
+        let mut sets = [&mut self.counts[..], first, second, third];
+        let (contexts, rest) = contexts.as_chunks::<SPLIT>();
+        let (symbols, last) = symbols.as_chunks::<SPLIT>();
+        for (contexts, symbols) in contexts.iter().zip(symbols) {
+            for ((set, &context), &symbol) in sets.iter_mut().zip(contexts).zip(symbols) {
+                set[place(context, symbol)] += 1;
+            }
+        }
+        for (&context, &symbol) in rest.iter().zip(last) {
+            sets[0][place(context, symbol)] += 1;
         }
     }
 
@@ -168,7 +200,8 @@ impl Model {
     }
 
     /// The probabilities after what was counted so far.
-    pub(super) fn tables(&self, tables: &mut Tables) {
+    pub(super) fn tables(&mut self, tables: &mut Tables) {
+        self.counts();
         let a = self.alphabet;
         let shared = self.shared();
         let rows = tables.starts.chunks_exact_mut(tables.stride);

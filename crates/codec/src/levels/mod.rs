@@ -115,6 +115,7 @@ pub fn quantize(
         alphabet: levels,
         rows,
         cols,
+        grid: None,
         data: SymbolData::U8(data),
     })
 }

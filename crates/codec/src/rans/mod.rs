@@ -21,7 +21,7 @@
 //! - [`encode`], [`decode`]: the loops; `avx2`: the second for processors that have it
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 mod decode;
 pub(crate) mod encode;
 pub(crate) mod frequency;

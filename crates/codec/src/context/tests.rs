@@ -1,0 +1,111 @@
+//! The kernel against the loop.
+
+use super::batches::batches;
+use super::model::{Model, Spec};
+use super::*;
+use crate::rans::LOW;
+
+/// Every model of alphabets that the kernel takes, on random words: every state occurs. Some are all zero or all one.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_gives_what_the_loop_gives() {
+    if !crate::rans::avx2::available() {
+        println!("skipped: this processor has no AVX2");
+        return;
+    }
+    let mut rng = fastrand::Rng::with_seed(9);
+    for round in 0..200 {
+        let alphabet = 2 + round % 3;
+        let specs: Vec<Spec> = Spec::all(true).collect();
+        let spec = specs[rng.usize(..specs.len())];
+        let cols = rng.usize(1..300);
+        let mut model = Model::new(spec, alphabet, cols).unwrap();
+        let contexts: Vec<u16> = (0..cols)
+            .map(|_| rng.u16(..spec.neighbours.contexts(alphabet) as u16))
+            .collect();
+        let anchor = rng.u8(..alphabet as u8);
+        for _ in 0..rng.usize(..200) {
+            let symbol = |rng: &mut fastrand::Rng| match rng.u8(..8) {
+                0 => rng.u8(..alphabet as u8),
+                _ => anchor,
+            };
+            let symbols: Vec<u8> = (0..cols).map(|_| symbol(&mut rng)).collect();
+            model.count(&contexts, &symbols);
+        }
+        let mut tables = model.empty_tables();
+        model.tables(&mut tables);
+        let mut words = vec![0; 2 * rng.usize(..200)];
+        match round % 4 {
+            0 => words.fill(0xff),
+            1 => {}
+            _ => rng.fill(&mut words),
+        }
+        let states = std::array::from_fn(|_| rng.u32(LOW..));
+        let source = || Source::<MOST_LANES> {
+            states,
+            words: &words,
+            at: 0,
+        };
+        let (mut plain, mut fast) = (source(), source());
+        let (mut expected, mut got) = (vec![0; cols], vec![0; cols]);
+        let done = avx2::pop_row(&mut fast, &tables, &contexts, &mut got);
+        assert_eq!(done % MOST_LANES, 0);
+        let loops = match tables.stride {
+            2 => decode::pop_row::<MOST_LANES, 2>,
+            _ => decode::pop_row::<MOST_LANES, 4>,
+        };
+        loops(
+            &mut plain,
+            &tables,
+            &contexts[..done],
+            &mut expected[..done],
+            0,
+        )
+        .unwrap();
+        assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
+        assert_eq!(expected[..done], got[..done]);
+        // It stops only where a group might run out of words, or of columns.
+        assert!(words.len() - fast.at < 2 * MOST_LANES || cols - done < MOST_LANES);
+    }
+}
+
+#[test]
+fn tables_are_probabilities() {
+    let mut rng = fastrand::Rng::with_seed(4);
+    for alphabet in 2..=MOST_SYMBOLS {
+        for spec in Spec::all(true) {
+            let cols = 3;
+            let mut model = Model::new(spec, alphabet, cols).unwrap();
+            for batch in batches(40) {
+                let mut tables = model.empty_tables();
+                model.tables(&mut tables);
+                for row in tables.starts.chunks_exact(tables.stride) {
+                    assert_eq!(row[0], 0);
+                    assert!(row[..alphabet].windows(2).all(|pair| pair[0] < pair[1]));
+                    assert!(row[alphabet - 1] < 1 << model::BITS);
+                    assert!(
+                        row[alphabet..]
+                            .iter()
+                            .all(|&start| start == 1 << model::BITS)
+                    );
+                }
+                for _ in batch {
+                    let contexts = [0, rng.u16(..spec.neighbours.contexts(alphabet) as u16), 0];
+                    model.count(&contexts, &[0, rng.u8(..alphabet as u8), 1]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn models_have_names() {
+    for grid in [false, true] {
+        for code in 0..=255 {
+            match Spec::named(code, grid) {
+                Some(spec) => assert_eq!(spec.code(), code),
+                None => assert!(Spec::all(grid).all(|spec| spec.code() != code)),
+            }
+        }
+    }
+}
