@@ -16,7 +16,7 @@ static LENGTHS: LazyLock<Vec<u32>> = LazyLock::new(|| {
 /// Planes up to this many symbols are coded under every model to find out; of larger ones, the first rows.
 const SAMPLE: usize = 1 << 18;
 /// But of very large ones at least a part in this many.
-const SHARE: usize = 8;
+const SHARE: usize = 16;
 
 /// The model that codes a plane in the fewest bits, and how many.
 pub(super) fn best(plane: &Symbols, data: &[u8]) -> Option<(Spec, u64)> {

@@ -1,5 +1,7 @@
 //! The encoding loop with a table per context.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::batches::batches;
 use super::model::{BITS, Model, Tables};
 use crate::code::Symbols;
@@ -31,13 +33,18 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
         };
         for row in batch.rev() {
             spec.fill(plane, data, row, &mut contexts);
+            #[cfg(target_arch = "x86_64")]
+            if avx2::push_row(&mut sink, &tables, &contexts, symbols(row)) {
+                continue;
+            }
             push(&mut sink, &tables, &contexts, symbols(row));
         }
     }
     sink
 }
 
-fn push_row<const N: usize, const S: usize>(
+/// Encodes a row.
+pub(super) fn push_row<const N: usize, const S: usize>(
     sink: &mut Sink<N>,
     tables: &Tables,
     contexts: &[u16],

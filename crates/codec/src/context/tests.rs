@@ -1,9 +1,10 @@
-//! The kernel against the loop.
+//! The kernels against the loops.
 
 use super::batches::batches;
 use super::model::{Model, Spec};
 use super::*;
 use crate::rans::LOW;
+use crate::rans::stream::Sink;
 
 /// Every model of alphabets that the kernel takes, on random words: every state occurs. Some are all zero or all one.
 #[cfg(target_arch = "x86_64")]
@@ -66,6 +67,48 @@ fn avx2_gives_what_the_loop_gives() {
         assert_eq!(expected[..done], got[..done]);
         // It stops only where a group might run out of words, or of columns.
         assert!(words.len() - fast.at < 2 * MOST_LANES || cols - done < MOST_LANES);
+    }
+}
+
+/// The same for the encoder.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_writes_what_the_loop_writes() {
+    if !crate::rans::avx2::available() {
+        println!("skipped: this processor has no AVX2");
+        return;
+    }
+    let mut rng = fastrand::Rng::with_seed(10);
+    for round in 0..200 {
+        let alphabet = 2 + round % 3;
+        let specs: Vec<Spec> = Spec::all(true).collect();
+        let spec = specs[rng.usize(..specs.len())];
+        let cols = MOST_LANES * rng.usize(1..9);
+        let mut model = Model::new(spec, alphabet, cols).unwrap();
+        let most = spec.neighbours.contexts(alphabet) as u16;
+        let contexts: Vec<u16> = (0..cols).map(|_| rng.u16(..most)).collect();
+        let symbols = |rng: &mut fastrand::Rng, odd: u8| -> Vec<u8> {
+            let symbol = |_| rng.u8(..alphabet as u8) * u8::from(rng.u8(..) < odd);
+            (0..cols).map(symbol).collect()
+        };
+        for _ in 0..rng.usize(..200) {
+            model.count(&contexts, &symbols(&mut rng, 20));
+        }
+        let mut tables = model.empty_tables();
+        model.tables(&mut tables);
+        let symbols = symbols(&mut rng, if round % 2 == 0 { 255 } else { 20 });
+        let mut plain = Sink::<MOST_LANES>::new(cols);
+        // Every state that an encoder can be in.
+        plain.states = std::array::from_fn(|_| rng.u32(LOW..));
+        let mut fast = Sink::<MOST_LANES>::new(cols);
+        fast.states = plain.states;
+        assert!(avx2::push_row(&mut fast, &tables, &contexts, &symbols));
+        match tables.stride {
+            2 => encode::push_row::<MOST_LANES, 2>(&mut plain, &tables, &contexts, &symbols),
+            _ => encode::push_row::<MOST_LANES, 4>(&mut plain, &tables, &contexts, &symbols),
+        }
+        assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
+        assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
     }
 }
 
