@@ -8,7 +8,7 @@ use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use qtl_data::scenes::{Colour, Scene, Styles, concepts, render};
-use qtl_data::{Aspect, Processor, Tokenizer};
+use qtl_data::{Aspect, Tokenizer};
 use qtl_model::Device;
 use qtl_model::llm::cross_entropy;
 use qtl_model::params::{self, Named};
@@ -70,7 +70,7 @@ pub fn align(
     };
     let mut optimizer = Optimizer::new(train, &tune);
     let words = Words::new(tokenizer, &client, &device)?;
-    let processor = Processor::siglip(blueprint.config.vision.image_size);
+    let processor = &blueprint.processor;
     for step in 0..train.steps {
         let first = step * train.batch as u64;
         let scenes: Vec<Scene> = (first..first + train.batch as u64)
@@ -109,7 +109,8 @@ fn start(
     server: ServerPartition,
     seed: u64,
 ) -> (ClientPartition, ServerPartition) {
-    let depth = client.vision_tower.depth();
+    let vits = client.vision_tower.vits();
+    let depth = vits.iter().map(|vit| vit.depth()).max().unwrap_or(0);
     let blocks = server.language_model.blocks();
     let width = server.hidden_size();
     let mut embedding = None;

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::example::Pixels;
 
+/// One 255th, as the published configurations write it.
+const RESCALE: f64 = 0.003_921_568_627_450_98;
+
 /// What happens to a picture that is not square.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,10 +55,38 @@ impl Processor {
         Self {
             resize: Resize::Stretch(side),
             crop: None,
-            rescale: 0.003_921_568_627_450_98,
+            rescale: RESCALE,
             mean: half,
             std: half,
             side,
+        }
+    }
+
+    /// CLIP's preprocessing for a tower of `side` pixels: the shorter side to that length, the middle cut out, mean and
+    /// deviation those of its training pictures.
+    #[must_use]
+    pub fn clip(side: usize) -> Self {
+        Self {
+            resize: Resize::Shortest(side),
+            crop: Some(side),
+            rescale: RESCALE,
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            side,
+        }
+    }
+
+    /// DINOv2's preprocessing, which knows one size: the shorter side to 256 pixels, the middle 224 cut out, mean and
+    /// deviation those of ImageNet.
+    #[must_use]
+    pub fn dinov2() -> Self {
+        Self {
+            resize: Resize::Shortest(256),
+            crop: Some(224),
+            rescale: RESCALE,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+            side: 224,
         }
     }
 

@@ -172,12 +172,22 @@ fn golden_images_jpeg_end_to_end() {
 }
 
 #[test]
-fn the_built_in_siglip_is_the_published_one() {
+fn the_built_in_processors_are_the_published_ones() {
+    let mut compared = 0;
     for (name, processor) in processors(&golden::folder("images")) {
-        if name.starts_with("siglip") {
-            assert_eq!(processor, Processor::siglip(processor.side()));
-        }
+        let side = processor.side();
+        let (family, _) = name.split_once('_').unwrap();
+        let built_in = match family {
+            "siglip" => Processor::siglip(side),
+            "clip" => Processor::clip(side),
+            // The published one knows one size.
+            "dinov2" if side == 224 => Processor::dinov2(),
+            _ => continue,
+        };
+        assert_eq!(processor, built_in, "{name}");
+        compared += 1;
     }
+    assert!(compared >= 5, "{compared}");
 }
 
 #[test]

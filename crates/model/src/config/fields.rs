@@ -119,6 +119,14 @@ impl Fields {
         }
     }
 
+    /// The name of an activation, if it is not the usual one.
+    pub fn activation_or(&self, name: &str, usual: Activation) -> Result<Activation, ConfigError> {
+        match self.get(name) {
+            None => Ok(usual),
+            Some(_) => self.activation(name, ""),
+        }
+    }
+
     /// The name of an activation.
     pub fn activation(&self, name: &str, default: &str) -> Result<Activation, ConfigError> {
         let value = match self.get(name) {

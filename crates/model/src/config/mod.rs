@@ -54,6 +54,22 @@ pub enum ConfigError {
         /// What would do.
         expected: String,
     },
+    /// The picture processor's configuration cannot be followed.
+    #[error(transparent)]
+    Processor(#[from] qtl_data::DataError),
+    /// The picture processor belongs to another tower.
+    #[error(
+        "{file}: pictures come out {gives} pixels wide, the vision tower takes {takes}; use the tower's own \
+         preprocessor_config.json"
+    )]
+    Pictures {
+        /// The processor's configuration.
+        file: PathBuf,
+        /// Side of what comes out.
+        gives: usize,
+        /// Side of what the tower takes.
+        takes: usize,
+    },
     /// No family has this `model_type`.
     #[error("{file}: {field} = {value:?} is not supported; the supported ones are {supported}")]
     Family {

@@ -48,14 +48,21 @@ impl TinyLlavaConfig {
 fn read(fields: &Fields) -> Result<TinyLlavaConfig, ConfigError> {
     let text = DecoderSpec::from_config(&fields.child("text_config")?)?;
     let vision = VisionSpec::from_config(&fields.child("vision_config")?)?;
+    let second = fields.get("vision_model_name_or_path2");
+    if let Some(second) = second.filter(|path| path.as_str() != Some(""))
+        && vision.partner.is_none()
+    {
+        return Err(fields.wrong(
+            "vision_model_name_or_path2",
+            second,
+            "empty unless vision_config has model_type \"mof\" and the configurations of both towers in its objects \
+             clip and dinov2",
+        ));
+    }
     let select = select(fields, &vision)?;
-    let kind = fields.text("connector_type", "for example \"mlp2x_gelu\"")?;
-    let connector = ConnectorSpec {
-        kind: kind.to_owned(),
-        input: vision.hidden_size,
-        output: text.hidden_size,
-        norm: fields.flag("connector_norm", false)?,
-    };
+    let towers = 1 + usize::from(vision.partner.is_some());
+    let (input, output) = (vision.feature_width(), text.hidden_size);
+    let connector = ConnectorSpec::from_config(fields, input, towers, output)?;
     let max_length = fields.size("tokenizer_model_max_length", text.max_positions)?;
     Ok(TinyLlavaConfig {
         text,
@@ -80,10 +87,19 @@ fn select(fields: &Fields, vision: &VisionSpec) -> Result<FeatureSelect, ConfigE
         },
     };
     let select = FeatureSelect { layer, strategy };
-    if select.depth(vision.layers).is_none() {
-        let states = vision.layers + 1;
-        let expected = format!("from -{states} to {}", vision.layers);
-        return Err(fields.wrong("vision_feature_layer", layer, &expected));
+    for tower in std::iter::once(vision).chain(vision.partner.as_deref()) {
+        if select.depth(tower.layers).is_none() {
+            let states = tower.layers + 1;
+            let expected = format!("from -{states} to {}", tower.layers);
+            return Err(fields.wrong("vision_feature_layer", layer, &expected));
+        }
+    }
+    if select.tokens(vision.tokens()) == 0 {
+        return Err(fields.wrong(
+            "vision_feature_select_strategy",
+            "\"patch\"",
+            "\"cls_patch\" for a tower with a single token",
+        ));
     }
     Ok(select)
 }

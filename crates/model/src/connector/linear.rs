@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::ConnectorSpec;
+use super::{ConnectorError, ConnectorSpec, Member};
 use crate::nn::Linear;
 
 /// A single affine map: `_connector.weight`, `_connector.bias`.
@@ -11,18 +11,24 @@ use crate::nn::Linear;
 pub struct LinearConnector {
     _connector: Linear,
     #[module(skip)]
-    pub(super) norm: bool,
+    spec: ConnectorSpec,
 }
 
-impl LinearConnector {
-    pub(super) fn new(spec: &ConnectorSpec, device: &Device) -> Self {
-        Self {
+impl Member for LinearConnector {
+    const NAME: &'static str = "linear";
+
+    fn new(spec: &ConnectorSpec, device: &Device) -> Result<Self, ConnectorError> {
+        Ok(Self {
             _connector: Linear::new(spec.input, spec.output, true, device),
-            norm: spec.norm,
-        }
+            spec: spec.clone(),
+        })
     }
 
-    pub(super) fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+    fn spec(&self) -> &ConnectorSpec {
+        &self.spec
+    }
+
+    fn forward(&self, features: Tensor<3>) -> Tensor<3> {
         self._connector.forward(features)
     }
 }

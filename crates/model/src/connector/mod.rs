@@ -1,108 +1,162 @@
-//! The connector maps features of the vision tower to the width of the language model.
+//! The connector maps features of the vision tower to the width of the language model, and may reduce their number.
+//!
+//! A connector is a file with an [`Member`] implementation and a line in the list below.
 
-mod identity;
-mod linear;
-mod mlp;
+mod spec;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::nn::rms_normalize;
 use crate::weights::Fill;
-pub use identity::Identity;
-pub use linear::LinearConnector;
-pub use mlp::MlpConnector;
+pub use spec::{ConnectorError, ConnectorSpec, QformerSpec};
 
 /// Under the square root of the optional output norm.
 const NORM_EPS: f64 = 1e-6;
 
-/// What a connector is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectorSpec {
-    /// `identity`, `linear` or `mlpNx_gelu` (N linear maps with exact gelus between them).
-    pub kind: String,
-    /// Width of the vision features.
-    pub input: usize,
-    /// Width of the language model.
-    pub output: usize,
-    /// Divide every output token by its root mean square. Not in TinyLLaVA; it has no parameters.
-    #[serde(default)]
-    pub norm: bool,
-}
+/// What makes a module a connector.
+trait Member: Sized {
+    /// What `connector_type` calls it; for the supported ones in messages.
+    const NAME: &'static str;
+    /// A `connector_type` that means it.
+    const EXAMPLE: &'static str = Self::NAME;
+    /// How many towers' features it joins.
+    const TOWERS: usize = 1;
+    /// Whether output token i stands for input token i, so that the tokens lie on the tower's grid of patches.
+    const ON_GRID: bool = true;
 
-/// Why a connector cannot be built.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum ConnectorError {
-    /// No such connector.
-    #[error(
-        "connector_type = {0:?} is not supported; the supported ones are \"identity\", \"linear\" and \"mlpNx_gelu\" with N \
-         from 1 to 9, for example \"mlp2x_gelu\""
-    )]
-    Kind(String),
-    /// The identity cannot change the width.
-    #[error(
-        "connector_type = \"identity\" needs features as wide as the language model, but they are {input} and {output}; use \
-         \"linear\" or \"mlp2x_gelu\""
-    )]
-    Width {
-        /// Width of the vision features.
-        input: usize,
-        /// Width of the language model.
-        output: usize,
-    },
-}
-
-/// A connector. Parameter names start with `_connector.`, as in TinyLLaVA.
-#[derive(Module, Debug)]
-pub enum Connector {
-    /// Features pass unchanged.
-    Identity(Identity),
-    /// One linear map.
-    Linear(LinearConnector),
-    /// Several, with gelus between.
-    Mlp(MlpConnector),
-}
-
-impl Connector {
-    /// A connector without values: load or initialise it before use.
-    ///
-    /// # Errors
-    ///
-    /// A [`ConnectorError`] if the kind is unknown or cannot join the two widths.
-    pub fn new(spec: &ConnectorSpec, device: &Device) -> Result<Self, ConnectorError> {
-        let (input, output) = (spec.input, spec.output);
-        match spec.kind.as_str() {
-            "identity" if input != output => Err(ConnectorError::Width { input, output }),
-            "identity" => Ok(Self::Identity(Identity::new(spec))),
-            "linear" => Ok(Self::Linear(LinearConnector::new(spec, device))),
-            kind => match mlp::depth(kind) {
-                Some(depth) => Ok(Self::Mlp(MlpConnector::new(spec, depth, device))),
-                None => Err(ConnectorError::Kind(kind.to_owned())),
-            },
-        }
+    /// Whether a `connector_type` means it.
+    fn is(kind: &str) -> bool {
+        kind == Self::NAME
     }
 
-    /// `[B, tokens, input]` to `[B, tokens, output]`.
-    pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
-        let (out, norm) = match self {
-            Self::Identity(body) => (body.forward(features), body.norm),
-            Self::Linear(body) => (body.forward(features), body.norm),
-            Self::Mlp(body) => (body.forward(features), body.norm),
-        };
-        if norm {
-            rms_normalize(out, NORM_EPS)
-        } else {
-            out
-        }
+    /// Parts without values.
+    fn new(spec: &ConnectorSpec, device: &Device) -> Result<Self, ConnectorError>;
+
+    /// What it was made from.
+    fn spec(&self) -> &ConnectorSpec;
+
+    /// `[B, tokens, input]` to `[B, Self::tokens(tokens), output]`.
+    fn forward(&self, features: Tensor<3>) -> Tensor<3>;
+
+    /// Tokens that come out where `tokens` go in.
+    fn tokens(_spec: &ConnectorSpec, tokens: usize) -> usize {
+        tokens
+    }
+
+    /// Starting values: PyTorch's for a linear map, `U(±1/√in)` for the weight and nothing in the bias; ones for a norm.
+    fn fill(_name: &str, shape: &[usize]) -> Fill {
+        linear_fill(_name, shape)
     }
 }
 
-/// Starting values: PyTorch's for a linear map, `U(±1/√in)` for the weight and nothing in the bias.
-pub fn fill(_name: &str, shape: &[usize]) -> Fill {
+fn linear_fill(name: &str, shape: &[usize]) -> Fill {
     match shape {
         [_, input] => Fill::Uniform((1.0 / *input as f64).sqrt()),
-        _ => Fill::Zeros,
+        _ if name.ends_with("bias") => Fill::Zeros,
+        _ => Fill::Ones,
     }
+}
+
+/// A kind of connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// What `connector_type` calls it, with `N` for a digit.
+    pub name: &'static str,
+    /// A `connector_type` that means it.
+    pub example: &'static str,
+    /// How many towers' features it joins.
+    pub towers: usize,
+}
+
+macro_rules! connectors {
+    ($($(#[$doc:meta])* $module:ident::$member:ident,)*) => {
+        $(mod $module;)*
+
+        /// A connector. Parameter names start with `_connector.`, as in TinyLLaVA.
+        #[derive(Module, Debug)]
+        pub enum Connector {
+            $($(#[$doc])* $member($module::$member),)*
+        }
+
+        /// All kinds of connectors.
+        pub const FAMILIES: &[Family] = &[
+            $(Family {
+                name: <$module::$member as Member>::NAME,
+                example: <$module::$member as Member>::EXAMPLE,
+                towers: <$module::$member as Member>::TOWERS,
+            },)*
+        ];
+
+        impl Connector {
+            /// A connector without values: load or initialise it before use.
+            ///
+            /// # Errors
+            ///
+            /// A [`ConnectorError`] if the kind is unknown or cannot join the two widths.
+            pub fn new(spec: &ConnectorSpec, device: &Device) -> Result<Self, ConnectorError> {
+                let kind = spec.kind.as_str();
+                $(if $module::$member::is(kind) {
+                    spec.joins($module::$member::TOWERS)?;
+                    return Ok(Self::$member($module::$member::new(spec, device)?));
+                })*
+                Err(ConnectorError::Kind(kind.to_owned()))
+            }
+
+            /// What it was made from.
+            pub fn spec(&self) -> &ConnectorSpec {
+                match self {
+                    $(Self::$member(body) => body.spec(),)*
+                }
+            }
+
+            /// `[B, tokens, input]` to `[B, self.tokens(tokens), output]`.
+            pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+                let out = match self {
+                    $(Self::$member(body) => body.forward(features),)*
+                };
+                if self.spec().norm {
+                    rms_normalize(out, NORM_EPS)
+                } else {
+                    out
+                }
+            }
+
+            /// Tokens that come out where `tokens` go in.
+            pub fn tokens(&self, tokens: usize) -> usize {
+                match self {
+                    $(Self::$member(body) => $module::$member::tokens(body.spec(), tokens),)*
+                }
+            }
+
+            /// Whether output token i stands for input token i, so that the tokens lie on the tower's grid of patches.
+            pub fn on_grid(&self) -> bool {
+                match self {
+                    $(Self::$member(_) => $module::$member::ON_GRID,)*
+                }
+            }
+
+            /// How a parameter of a connector trained from nothing starts.
+            pub fn fill(&self, name: &str, shape: &[usize]) -> Fill {
+                match self {
+                    $(Self::$member(_) => $module::$member::fill(name, shape),)*
+                }
+            }
+        }
+    };
+}
+
+connectors! {
+    /// Features pass unchanged.
+    identity::Identity,
+    /// One linear map.
+    linear::LinearConnector,
+    /// Several, with gelus between.
+    mlp::MlpConnector,
+    /// Learned latents attend to the features.
+    resampler::Resampler,
+    /// Learned queries in a BERT encoder attend to the features.
+    qformer::Qformer,
+    /// One MLP for each of two towers.
+    mof_mlp::MofMlp,
 }

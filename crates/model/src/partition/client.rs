@@ -10,7 +10,7 @@ use crate::params::{self, Named};
 use crate::quant::{Accumulator, Encoder};
 use crate::recompute::{Tape, leaf, pull, take};
 use crate::splice::{Layout, PADDING, Spliced};
-use crate::vision::VisionTower;
+use crate::vision::{VisionTower, beside};
 use crate::weights::{NamedTensor, Parameter, parameters, tensors_of};
 
 /// Everything of the model that stays with the data.
@@ -68,18 +68,17 @@ pub struct Pending {
     tower: Option<TowerTape>,
 }
 
-/// A trained tower is recomputed block by block: its embedding's graph, its blocks' inputs, and the leaf that the
-/// connector read.
+/// A trained tower is recomputed block by block: per transformer its embedding's graph and its blocks' inputs, and the
+/// leaf that the connector read.
 struct TowerTape {
-    embedded: Tensor<3>,
-    blocks: Tape,
+    vits: Vec<(Tensor<3>, Tape)>,
     features: Tensor<3>,
 }
 
 impl ClientPartition {
     /// Rows per picture that reach the language model.
     pub fn tokens_per_picture(&self) -> usize {
-        self.vision_tower.feature_tokens()
+        self.connector.tokens(self.vision_tower.feature_tokens())
     }
 
     /// Codes of a batch for inference: recorded statistics, no graph.
@@ -99,9 +98,11 @@ impl ClientPartition {
         }
     }
 
-    /// Tells the codec where the rows lie in their pictures, if these are whole.
+    /// Tells the codec where the rows lie in their pictures, if these are whole and the connector left every token in its
+    /// place.
     fn on_grid(&self, code: Code, image_rows: &[usize]) -> Code {
-        match self.vision_tower.grid() {
+        let grid = self.vision_tower.grid();
+        match grid.filter(|_| self.connector.on_grid()) {
             Some(grid) if are_whole_pictures(image_rows, grid.tokens) => code.on_grid(grid),
             _ => code,
         }
@@ -315,38 +316,48 @@ impl ClientPartition {
 
 impl TowerTape {
     fn run(tracked: &VisionTower, plain: &VisionTower, pixels: Tensor<4>) -> Self {
-        let embedded = tracked.embed(pixels);
-        let (output, blocks) = Tape::run(plain.depth(), embedded.clone().inner(), |i, x| {
-            plain.block(i, x)
-        });
+        let mut vits = Vec::new();
+        let mut features = Vec::new();
+        for (tracked, plain) in tracked.vits().into_iter().zip(plain.vits()) {
+            let embedded = tracked.embed(pixels.clone());
+            let (output, blocks) = Tape::run(plain.depth(), embedded.clone().inner(), |i, x| {
+                plain.block(i, x)
+            });
+            vits.push((embedded, blocks));
+            features.push(plain.select(output));
+        }
         Self {
-            embedded,
-            blocks,
-            features: leaf(plain.select(output)),
+            vits,
+            features: leaf(beside(features)),
         }
     }
 
     fn backward(
         self,
-        tracked: &VisionTower,
+        tower: &VisionTower,
         plain: &VisionTower,
         gradient: Tensor<3>,
         into: &mut Named,
     ) {
-        // The chosen tokens' gradient, spread over all tokens again.
-        let shape = self.embedded.dims();
-        let device = gradient.device();
-        let whole = leaf(Tensor::<3>::zeros(shape, &device));
-        let chosen = plain.select(whole.clone());
-        let gradient = take(&whole, &mut pull(chosen, gradient));
-        let gradient = self.blocks.backward(
-            gradient,
-            |i, x| tracked.block(i, x),
-            |grads| params::collect(tracked, names::VISION_TOWER, grads, into),
-        );
-        if self.embedded.is_tracked() {
-            let mut grads = pull(self.embedded, gradient);
-            params::collect(tracked, names::VISION_TOWER, &mut grads, into);
+        let mut first = 0;
+        let vits = tower.vits().into_iter().zip(plain.vits());
+        for ((tracked, plain), (embedded, blocks)) in vits.zip(self.vits) {
+            // The chosen tokens' gradient, spread over all tokens again.
+            let shape @ [_, _, width] = embedded.dims();
+            let whole = leaf(Tensor::<3>::zeros(shape, &gradient.device()));
+            let chosen = plain.select(whole.clone());
+            let own = gradient.clone().narrow(2, first, width);
+            first += width;
+            let own = take(&whole, &mut pull(chosen, own));
+            let own = blocks.backward(
+                own,
+                |i, x| tracked.block(i, x),
+                |grads| params::collect(tower, names::VISION_TOWER, grads, into),
+            );
+            if embedded.is_tracked() {
+                let mut grads = pull(embedded, own);
+                params::collect(tower, names::VISION_TOWER, &mut grads, into);
+            }
         }
     }
 }

@@ -6,13 +6,14 @@ mod fill;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use qtl_data::Processor;
 
 use crate::config::{ConfigError, TinyLlavaConfig};
-use crate::connector::{self, Connector, ConnectorError};
+use crate::connector::{Connector, ConnectorError};
 use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
 use crate::partition::{ClientPartition, ServerPartition, names};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
-use crate::vision::{VisionTower, siglip};
+use crate::vision::{VisionTower, pictures};
 use crate::weights::{
     Checkpoint, CheckpointError, Fill, KeyMap, LoadError, initialize, load_into, parameters,
 };
@@ -23,8 +24,10 @@ pub use fill::{restore_client, restore_server};
 pub struct Blueprint {
     /// The model's directory.
     pub dir: PathBuf,
-    /// Its `config.json`.
+    /// Its `config.json`. The tower is the one for the pictures that `processor` gives.
     pub config: TinyLlavaConfig,
+    /// How pictures are prepared.
+    pub processor: Processor,
     /// Quantizer of image rows.
     pub image: QuantizerSpec,
     /// Quantizer of text rows.
@@ -63,7 +66,7 @@ pub enum PretrainedError {
 }
 
 impl Blueprint {
-    /// Reads the directory's configuration.
+    /// Reads the directory's configuration and that of its picture processor.
     ///
     /// # Errors
     ///
@@ -74,10 +77,13 @@ impl Blueprint {
         text: QuantizerSpec,
         seed: u64,
     ) -> Result<Self, ConfigError> {
-        let config = TinyLlavaConfig::read(dir)?;
+        let mut config = TinyLlavaConfig::read(dir)?;
+        let (processor, vision) = pictures::prepared(dir, config.vision)?;
+        config.vision = vision;
         Ok(Self {
             dir: dir.to_owned(),
             config,
+            processor,
             image,
             text,
             seed,
@@ -99,10 +105,15 @@ impl Blueprint {
                 partition.vision_tower,
                 names::VISION_TOWER,
                 seed,
-                siglip::fill,
+                |name, shape| config.vision.fill(name, shape),
             );
-            partition.connector =
-                initialize(partition.connector, names::CONNECTOR, seed, connector::fill);
+            let rule = partition.connector.clone();
+            partition.connector = initialize(
+                partition.connector,
+                names::CONNECTOR,
+                seed,
+                |name, shape| rule.fill(name, shape),
+            );
             partition.embed_tokens = initialize(
                 partition.embed_tokens,
                 names::LANGUAGE_MODEL,
@@ -117,7 +128,7 @@ impl Blueprint {
         partition.vision_tower = load_into(
             partition.vision_tower,
             &self.open("vision_tower")?,
-            &KeyMap::vision_tower(siglip::UNUSED),
+            &KeyMap::vision_tower(),
         )?;
         if !parameters(&partition.connector, "").is_empty() {
             partition.connector = load_into(

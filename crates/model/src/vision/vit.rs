@@ -1,117 +1,33 @@
-//! The vision transformer (Dosovitskiy et al. 2021), pre-norm, with the field names of Hugging Face's SigLIP and CLIP.
+//! The vision transformer (Dosovitskiy et al. 2021), pre-norm: one arithmetic for every family.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use qtl_codec::Grid;
 
-use super::{FeatureSelect, Strategy, VisionSpec};
-use crate::nn::{Embedding, Linear, Mlp, Norm, attend};
+use super::names::{Block, Parts};
+use super::{FeatureSelect, Strategy, VisionSpec, positions};
+use crate::nn::attend;
 
-/// A tower and what it hands on. Parameter names start with `vision_model.`.
-#[derive(Module, Debug)]
-pub struct VisionTower {
-    vision_model: VisionModel,
-    #[module(skip)]
-    spec: VisionSpec,
-    #[module(skip)]
+/// One transformer of a [`super::VisionTower`].
+#[derive(Clone, Copy)]
+pub struct Vit<'a> {
+    parts: &'a dyn Parts,
+    spec: &'a VisionSpec,
     select: FeatureSelect,
-    #[module(skip)]
-    depth: usize,
 }
 
-#[derive(Module, Debug)]
-struct VisionModel {
-    embeddings: Embeddings,
-    encoder: Encoder,
-}
-
-#[derive(Module, Debug)]
-struct Embeddings {
-    patch_embedding: PatchEmbedding,
-    position_embedding: Embedding,
-}
-
-#[derive(Module, Debug)]
-struct PatchEmbedding {
-    /// `[hidden, channels, patch, patch]`: a convolution whose stride is its width.
-    weight: Param<Tensor<4>>,
-    bias: Option<Param<Tensor<1>>>,
-}
-
-#[derive(Module, Debug)]
-struct Encoder {
-    layers: Vec<Block>,
-}
-
-#[derive(Module, Debug)]
-struct Block {
-    layer_norm1: Norm,
-    self_attn: SelfAttention,
-    layer_norm2: Norm,
-    mlp: Mlp,
-}
-
-#[derive(Module, Debug)]
-struct SelfAttention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    #[module(skip)]
-    heads: usize,
-}
-
-impl VisionTower {
-    /// A tower without values: load or initialise it before use.
-    ///
-    /// # Panics
-    ///
-    /// If `select.layer` is out of range; [`FeatureSelect::depth`] tells.
-    pub fn new(spec: VisionSpec, select: FeatureSelect, device: &Device) -> Self {
-        let depth = select.depth(spec.layers);
-        let depth = depth.unwrap_or_else(|| panic!("no hidden state {}", select.layer));
-        let (width, patch) = (spec.hidden_size, spec.patch_size);
-        let linear = |bias| Linear::new(width, width, bias, device);
-        let block = || Block {
-            layer_norm1: spec.norm.build(width, device),
-            self_attn: SelfAttention {
-                q_proj: linear(true),
-                k_proj: linear(true),
-                v_proj: linear(true),
-                out_proj: linear(true),
-                heads: spec.heads,
-            },
-            layer_norm2: spec.norm.build(width, device),
-            mlp: Mlp::new(width, spec.intermediate_size, spec.activation, device),
-        };
-        let vision_model = VisionModel {
-            embeddings: Embeddings {
-                patch_embedding: PatchEmbedding {
-                    weight: crate::nn::filled([width, spec.channels, patch, patch], 0.0, device),
-                    bias: Some(crate::nn::filled([width], 0.0, device)),
-                },
-                position_embedding: Embedding::new(spec.tokens(), width, device),
-            },
-            encoder: Encoder {
-                layers: (0..spec.layers).map(|_| block()).collect(),
-            },
-        };
+impl<'a> Vit<'a> {
+    /// A view of the parts.
+    pub(super) fn new(parts: &'a dyn Parts) -> Self {
         Self {
-            vision_model,
-            spec,
-            select,
-            depth,
+            parts,
+            spec: parts.spec(),
+            select: parts.selected(),
         }
     }
 
-    /// What the tower is made of.
-    pub fn spec(&self) -> &VisionSpec {
-        &self.spec
-    }
-
-    /// Which hidden state and which tokens [`Self::forward`] returns.
-    pub fn selected(&self) -> FeatureSelect {
-        self.select
+    /// What the transformer is made of.
+    pub fn spec(&self) -> &'a VisionSpec {
+        self.spec
     }
 
     /// Tokens per image that [`Self::forward`] returns.
@@ -122,7 +38,7 @@ impl VisionTower {
     /// How these tokens lie in the picture; `None` if one of them is no patch.
     pub fn grid(&self) -> Option<Grid> {
         let tokens = self.feature_tokens();
-        let width = self.spec.image_size / self.spec.patch_size;
+        let width = self.spec.grid();
         // The strategy `patch` drops the first token, which is a patch where there is no class token.
         match (width * width).checked_sub(tokens) {
             Some(first @ 0..=1) if first < width => Some(Grid {
@@ -134,12 +50,11 @@ impl VisionTower {
         }
     }
 
-    /// Features of the images: `[B, channels, side, side]` to `[B, tokens, hidden]`. Runs only the blocks it needs.
+    /// The chosen tokens of the chosen hidden state: `[B, channels, side, side]` to `[B, tokens, hidden]`. Runs only the
+    /// blocks it needs.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let mut x = self.embed(pixels);
-        for i in 0..self.depth {
-            x = self.block(i, x);
-        }
+        let x = self.embed(pixels);
+        let x = (0..self.depth()).fold(x, |x, i| self.block(i, x));
         self.select(x)
     }
 
@@ -149,30 +64,40 @@ impl VisionTower {
     ///
     /// If the images are not `channels x image_size x image_size`.
     pub fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let embeddings = &self.vision_model.embeddings;
-        let [_, channels, height, width] = pixels.dims();
+        let parts = self.parts.embeddings();
+        let [batch, channels, height, width] = pixels.dims();
         let side = self.spec.image_size;
         assert_eq!(
             [channels, height, width],
             [self.spec.channels, side, side],
             "images do not fit the tower"
         );
-        let tokens = embeddings
-            .patch_embedding
-            .forward(pixels, self.spec.patch_size);
-        let table = embeddings.position_embedding.weight.val();
-        let table = table.cast(tokens.dtype());
-        tokens + table.unsqueeze()
+        let mut tokens = parts.patches.forward(pixels, self.spec.patch_size);
+        let (dtype, hidden) = (tokens.dtype(), self.spec.hidden_size);
+        if let Some(class) = parts.class {
+            let class = class.cast(dtype).reshape([1, 1, hidden]);
+            tokens = Tensor::cat(vec![class.expand([batch, 1, hidden]), tokens], 1);
+        }
+        let x = tokens + self.fitted(parts.positions).cast(dtype).unsqueeze();
+        match parts.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        }
     }
 
     /// Block `i`: `[B, tokens, hidden]` to the same shape.
     pub fn block(&self, i: usize, x: Tensor<3>) -> Tensor<3> {
-        self.vision_model.encoder.layers[i].forward(x)
+        let block = self.parts.block(i);
+        let branch = self.attention(&block, block.norm1.forward(x.clone()));
+        let x = x + scaled(branch, block.scale1);
+        let branch = block.mlp.forward(block.norm2.forward(x.clone()));
+        x + scaled(branch, block.scale2)
     }
 
     /// How many blocks [`Self::forward`] runs; the tower may have more.
     pub fn depth(&self) -> usize {
-        self.depth
+        // Checked when the tower was made.
+        self.select.depth(self.spec.layers).unwrap_or_default()
     }
 
     /// The chosen tokens of the chosen hidden state.
@@ -195,51 +120,42 @@ impl VisionTower {
         }
         states
     }
-}
 
-impl PatchEmbedding {
-    /// `[B, C, H, W]` to `[B, patches, hidden]`, patches row by row. Patches do not overlap, so the convolution is one
-    /// product over unfolded patches. Pixels beyond the last whole patch do not count, as in the convolution.
-    fn forward(&self, pixels: Tensor<4>, patch: usize) -> Tensor<3> {
-        let [batch, channels, height, width] = pixels.dims();
-        let (down, across) = (height / patch, width / patch);
-        let whole = if height % patch + width % patch == 0 {
-            pixels
-        } else {
-            pixels
-                .narrow(2, 0, down * patch)
-                .narrow(3, 0, across * patch)
+    /// The position table for the size of the input; the class token's row stays as it is.
+    fn fitted(&self, table: Tensor<2>) -> Tensor<2> {
+        let (from, to) = (self.spec.table_grid(), self.spec.grid());
+        let Some(offset) = self.spec.interpolate_offset.filter(|_| from != to) else {
+            return table;
         };
-        let inputs = channels * patch * patch;
-        let unfolded = whole
-            .reshape([batch, channels, down, patch, across, patch])
-            .permute([0, 2, 4, 1, 3, 5]) // [B, down, across, C, patch, patch]
-            .reshape([batch, down * across, inputs]);
-        let kernel = self.weight.val();
-        let outputs = kernel.dims()[0];
-        let kernel = kernel.cast(unfolded.dtype()).reshape([outputs, inputs]);
-        let bias = self.bias.as_ref().map(|b| b.val().cast(unfolded.dtype()));
-        burn::tensor::module::linear(unfolded, kernel.transpose(), bias)
+        let class = usize::from(self.spec.class_token);
+        let patches = table.clone().narrow(0, class, from * from);
+        let patches = positions::resize(patches, from, to, offset);
+        if class == 0 {
+            patches
+        } else {
+            Tensor::cat(vec![table.narrow(0, 0, class), patches], 0)
+        }
     }
-}
 
-impl Block {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x));
-        x.clone() + self.mlp.forward(self.layer_norm2.forward(x))
-    }
-}
-
-impl SelfAttention {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn attention(&self, block: &Block<'_>, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let heads = |x: Tensor<3>| {
-            x.reshape([batch, tokens, self.heads, width / self.heads])
+            x.reshape([batch, tokens, self.spec.heads, width / self.spec.heads])
                 .swap_dims(1, 2)
         };
-        let q = heads(self.q_proj.forward(x.clone()));
-        let k = heads(self.k_proj.forward(x.clone()));
-        let v = heads(self.v_proj.forward(x));
-        self.out_proj.forward(attend(q, k, v, None))
+        let q = heads(block.query.forward(x.clone()));
+        let k = heads(block.key.forward(x.clone()));
+        let v = heads(block.value.forward(x));
+        block.output.forward(attend(q, k, v, None))
+    }
+}
+
+fn scaled(x: Tensor<3>, factor: Option<Tensor<1>>) -> Tensor<3> {
+    match factor {
+        Some(factor) => {
+            let factor = factor.cast(x.dtype());
+            x * factor.unsqueeze()
+        }
+        None => x,
     }
 }

@@ -13,6 +13,8 @@ pub enum Fill {
     Zeros,
     /// All one.
     Ones,
+    /// All this value.
+    Constant(f64),
     /// Normal with mean zero and this standard deviation.
     Normal(f64),
     /// Uniform between minus and plus this bound.
@@ -30,6 +32,7 @@ impl Fill {
         match self {
             Self::Zeros => vec![0.0; count],
             Self::Ones => vec![1.0; count],
+            Self::Constant(value) => vec![value as f32; count],
             Self::Normal(deviation) => (0..count)
                 .map(|_| (deviation * stream.normal()) as f32)
                 .collect(),

@@ -77,15 +77,15 @@ impl KeyMap {
     }
 
     /// A vision tower: bare, without the `vision_model.` level (transformers 5), or inside a TinyLLaVA file.
-    /// `unused` are the names below that level that nothing uses.
-    pub fn vision_tower(unused: &[&str]) -> Self {
+    pub fn vision_tower() -> Self {
         let map = Self::same()
             .or("", "vision_tower._vision_tower.")
             .or("vision_model.", "")
             .or("vision_model.", "vision_tower._vision_tower.");
-        unused
-            .iter()
-            .fold(map, |map, name| map.ignore(&format!("vision_model.{name}")))
+        ["", "clip.", "dinov2."].iter().fold(map, |map, tower| {
+            let unused = crate::vision::UNUSED.iter();
+            unused.fold(map, |map, name| map.ignore(&format!("{tower}{name}")))
+        })
     }
 
     /// A connector: bare or inside a TinyLLaVA file.

@@ -15,13 +15,14 @@ pub struct Parameter {
 }
 
 /// The path to where a traversal is. Variants of enums are not part of a name: which normalisation a model has does not
-/// change what its weight is called.
+/// change what its weight is called. A field whose name in the files is no identifier carries an underscore: `_0` is
+/// called `0`, and `self_` is called `self`.
 #[derive(Debug, Default)]
 pub(crate) struct PathStack(Vec<Option<String>>);
 
 impl PathStack {
     pub(crate) fn enter(&mut self, name: &str, container: &str) {
-        let part = (!container.starts_with("Enum:")).then(|| name.to_owned());
+        let part = (!container.starts_with("Enum:")).then(|| spelled(name).to_owned());
         self.0.push(part);
     }
 
@@ -33,6 +34,13 @@ impl PathStack {
     pub(crate) fn name(&self, prefix: &str) -> String {
         let parts: Vec<&str> = self.0.iter().flatten().map(String::as_str).collect();
         format!("{prefix}{}", parts.join("."))
+    }
+}
+
+fn spelled(field: &str) -> &str {
+    match field.strip_prefix('_') {
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => digits,
+        _ => field.strip_suffix('_').unwrap_or(field),
     }
 }
 

@@ -9,12 +9,7 @@ use qtl_model::weights::{Checkpoint, KeyMap, load_into, parameters};
 use crate::golden::{each, floats};
 
 fn spec(kind: &str, input: usize, output: usize) -> ConnectorSpec {
-    ConnectorSpec {
-        kind: kind.to_owned(),
-        input,
-        output,
-        norm: false,
-    }
+    ConnectorSpec::new(kind, input, output)
 }
 
 #[test]
@@ -22,11 +17,15 @@ fn golden_connector() {
     let device = Device::flex();
     each(&["connector_"], |case| {
         let fields = Fields::read(&case.dir).unwrap();
-        let spec = spec(
-            fields.text("connector_type", "").unwrap(),
-            fields.size("vision_hidden_size", 0).unwrap(),
-            fields.size("hidden_size", 0).unwrap(),
-        );
+        // A mixture's case has the towers' features apart; here they stand side by side.
+        let parts = match case.family() {
+            "mof_mlp" => vec!["features_clip", "features_dinov2"],
+            _ => vec!["features"],
+        };
+        let width = fields.size("vision_hidden_size", 0).unwrap();
+        let output = fields.size("hidden_size", 0).unwrap();
+        let input = width * parts.len();
+        let spec = ConnectorSpec::from_config(&fields, input, parts.len(), output).unwrap();
         let connector = match Connector::new(&spec, &device) {
             Err(ConnectorError::Kind(kind)) => {
                 return Err(format!("connector {kind} is not supported"));
@@ -35,17 +34,26 @@ fn golden_connector() {
         };
         let file = Checkpoint::open(&case.dir).unwrap();
         let connector = load_into(connector, &file, &KeyMap::connector()).unwrap();
-        let features: Tensor<3> = case.tensor("in.features", &device);
-        let forward = case.check("out.features", connector.forward(features.clone()));
+        let read = |part: &&str| case.tensor::<3>(&format!("in.{part}"), &device);
+        let beside = |features| Tensor::cat(features, 2);
+        let out = connector.forward(beside(parts.iter().map(read).collect()));
+        let tokens = connector.tokens(read(&parts[0]).dims()[1]);
+        assert_eq!(out.dims()[1], tokens, "{}", case.name);
+        let forward = case.check("out.features", out);
 
         let connector = connector.train();
-        let features = features.autodiff().require_grad();
+        let leaves: Vec<_> = parts
+            .iter()
+            .map(|part| read(part).autodiff().require_grad())
+            .collect();
         let cotangent: Tensor<3> = case.tensor("in.cotangent", &device);
-        let grads = (connector.forward(features.clone()) * cotangent)
-            .sum()
-            .backward();
-        let backward = case.check_grad("grad.features", features.grad(&grads));
-        let backward = backward.max(case.check_parameters("grad.weight:", &connector, &grads));
+        let out = connector.forward(beside(leaves.clone()));
+        let grads = (out * cotangent).sum().backward();
+        let mut backward = case.check_parameters("grad.weight:", &connector, &grads);
+        for (part, leaf) in parts.iter().zip(leaves) {
+            let error = case.check_grad(&format!("grad.{part}"), leaf.grad(&grads));
+            backward = backward.max(error);
+        }
         Ok(format!(
             "outputs within {forward:.1e}, gradients within {backward:.1e}"
         ))
@@ -85,16 +93,16 @@ fn names_are_those_of_tinyllava() {
 fn unknown_kinds_and_impossible_widths_are_refused() {
     let device = Device::flex();
     for kind in [
-        "mof_mlp",
+        "mof",
         "mlp0x_gelu",
         "mlp12x_gelu",
         "mlpx_gelu",
         "mlp2x_relu",
-        "qformer",
+        "qformer2",
     ] {
         let error = Connector::new(&spec(kind, 4, 4), &device).unwrap_err();
         assert_eq!(error, ConnectorError::Kind(kind.to_owned()));
-        assert!(error.to_string().contains("mlp2x_gelu"));
+        assert!(error.to_string().contains("mlpNx_gelu"));
     }
     let error = Connector::new(&spec("identity", 4, 6), &device).unwrap_err();
     assert_eq!(
@@ -103,6 +111,11 @@ fn unknown_kinds_and_impossible_widths_are_refused() {
             input: 4,
             output: 6
         }
+    );
+    let error = Connector::new(&spec("mof_mlp", 4, 4), &device).unwrap_err();
+    assert!(
+        error.to_string().contains("joins the features of 2"),
+        "{error}"
     );
 }
 

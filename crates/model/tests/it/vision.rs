@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use qtl_model::config::{Fields, TinyLlavaConfig};
-use qtl_model::vision::{FAMILIES, FeatureSelect, Strategy, VisionSpec, VisionTower, siglip};
+use qtl_model::vision::{FAMILIES, FeatureSelect, Strategy, VisionSpec, VisionTower};
 use qtl_model::weights::{Checkpoint, KeyMap, initialize, load_into};
 
 use crate::golden::{Case, each, floats};
@@ -21,35 +21,58 @@ fn spec(file: &Path) -> VisionSpec {
 fn load(dir: &Path, spec: &VisionSpec, select: FeatureSelect, device: &Device) -> VisionTower {
     let tower = VisionTower::new(spec.clone(), select, device);
     let file = Checkpoint::open(dir).unwrap();
-    load_into(tower, &file, &KeyMap::vision_tower(siglip::UNUSED)).unwrap()
+    load_into(tower, &file, &KeyMap::vision_tower()).unwrap()
 }
 
-fn supported(case: &Case) -> Result<(), String> {
+/// The case's tower for the size of its pictures.
+fn supported(case: &Case) -> Result<VisionSpec, String> {
     let known = FAMILIES.iter().any(|(name, _)| *name == case.family());
-    let unsupported = || format!("family {} is not supported", case.family());
-    known.then_some(()).ok_or_else(unsupported)
+    if !known {
+        return Err(format!("family {} is not supported", case.family()));
+    }
+    let spec = spec(&case.dir);
+    let config = case.dir.join("config.v5.json");
+    if config.exists() {
+        assert_eq!(spec, self::spec(&config));
+    }
+    let pixels: Tensor<4> = case.tensor("in.pixel_values", &Device::flex());
+    Ok(spec.resized(pixels.dims()[3]).unwrap())
 }
 
 #[test]
 fn golden_vision() {
     let device = Device::flex();
     each(&["vision_"], |case| {
-        supported(case)?;
-        let spec = spec(&case.dir);
-        if case.dir.join("config.v5.json").exists() {
-            assert_eq!(spec, self::spec(&case.dir.join("config.v5.json")));
-        }
+        let spec = supported(case)?;
         let pixels: Tensor<4> = case.tensor("in.pixel_values", &device);
-        let patch = load(&case.dir, &spec, select(-2, Strategy::Patch), &device);
+        let tower = load(&case.dir, &spec, select(-2, Strategy::Patch), &device);
+        if spec.partner.is_some() {
+            let mut forward = 0.0f32;
+            let outs = ["out.feat_clip", "out.feat_dinov2"];
+            for (vit, name) in tower.vits().into_iter().zip(outs) {
+                forward = forward.max(case.check(name, vit.forward(pixels.clone())));
+            }
+            return Ok(format!("outputs within {forward:.1e}"));
+        }
+        let vit = tower.vits()[0];
         let mut forward = 0.0f32;
-        for (i, state) in patch.hidden_states(pixels.clone()).into_iter().enumerate() {
+        for (i, state) in vit.hidden_states(pixels.clone()).into_iter().enumerate() {
             forward = forward.max(case.check(&format!("out.hidden_states.{i}"), state));
         }
-        forward = forward.max(case.check("out.feat_patch", patch.forward(pixels.clone())));
+        forward = forward.max(case.check("out.feat_patch", tower.forward(pixels.clone())));
         let all = load(&case.dir, &spec, select(-2, Strategy::ClsPatch), &device);
         forward = forward.max(case.check("out.feat_cls_patch", all.forward(pixels.clone())));
+        if case.names().any(|name| name == "out.v5.feat_patch") {
+            // The rule of transformers 5 for the same file.
+            let mut spec = spec.clone();
+            spec.interpolate_offset = Some(0.0);
+            let newer = load(&case.dir, &spec, select(-2, Strategy::Patch), &device);
+            let first = newer.vits()[0].embed(pixels.clone());
+            forward = forward.max(case.check("out.v5.hidden_states.0", first));
+            forward = forward.max(case.check("out.v5.feat_patch", newer.forward(pixels.clone())));
+        }
 
-        let tower = patch.train();
+        let tower = tower.train();
         let pixels = pixels.autodiff().require_grad();
         let cotangent: Tensor<3> = case.tensor("in.cotangent", &device);
         let grads = (tower.forward(pixels.clone()) * cotangent).sum().backward();
@@ -65,11 +88,10 @@ fn golden_vision() {
 fn golden_composite_checkpoint() {
     let device = Device::flex();
     each(&["ckpt_vision_composite"], |case| {
-        supported(case)?;
-        let spec = spec(&case.dir);
+        let spec = supported(case)?;
         let tower = load(&case.dir, &spec, select(-2, Strategy::Patch), &device);
         let pixels: Tensor<4> = case.tensor("in.pixel_values", &device);
-        let states = tower.hidden_states(pixels.clone());
+        let states = tower.vits()[0].hidden_states(pixels.clone());
         let error = case.check("out.hidden_states_m2", states[states.len() - 2].clone());
         let error = error.max(case.check("out.feat_patch", tower.forward(pixels)));
         Ok(format!("within {error:.1e}"))
@@ -102,7 +124,7 @@ fn tiny() -> VisionSpec {
 
 fn random(select: FeatureSelect) -> VisionTower {
     let tower = VisionTower::new(tiny(), select, &Device::flex());
-    initialize(tower, "", 5, siglip::fill)
+    initialize(tower, "", 5, |name, shape| tiny().fill(name, shape))
 }
 
 fn picture() -> Tensor<4> {
@@ -116,11 +138,11 @@ fn picture() -> Tensor<4> {
 
 #[test]
 fn layers_are_counted_from_either_end() {
-    let states = random(FeatureSelect::default()).hidden_states(picture());
+    let states = random(FeatureSelect::default()).vits()[0].hidden_states(picture());
     assert_eq!(states.len(), 4);
     for (layer, state) in [(-1, 3), (-2, 2), (-4, 0), (0, 0), (3, 3)] {
         let tower = random(select(layer, Strategy::ClsPatch));
-        assert_eq!(tower.depth(), state);
+        assert_eq!(tower.vits()[0].depth(), state);
         assert_eq!(
             floats(tower.forward(picture())),
             floats(states[state].clone())
@@ -133,8 +155,9 @@ fn layers_are_counted_from_either_end() {
 #[test]
 fn blocks_one_by_one_are_the_tower() {
     let tower = random(FeatureSelect::default());
-    let x = (0..tower.depth()).fold(tower.embed(picture()), |x, i| tower.block(i, x));
-    assert_eq!(floats(tower.select(x)), floats(tower.forward(picture())));
+    let vit = tower.vits()[0];
+    let x = (0..vit.depth()).fold(vit.embed(picture()), |x, i| vit.block(i, x));
+    assert_eq!(floats(vit.select(x)), floats(tower.forward(picture())));
 }
 
 #[test]
@@ -143,9 +166,9 @@ fn configuration_errors_name_field_value_and_cure() {
         let fields = Fields::parse(Path::new("dir/config.json"), text).unwrap();
         VisionSpec::from_config(&fields).unwrap_err().to_string()
     };
-    let error = read(r#"{"model_type": "clip_vision_model"}"#);
+    let error = read(r#"{"model_type": "eva_clip"}"#);
     assert!(
-        error.contains("clip_vision_model") && error.contains("siglip_vision_model"),
+        error.contains("eva_clip") && error.contains("siglip_vision_model"),
         "{error}"
     );
     let error = read(r#"{"model_type": "siglip_vision_model", "num_attention_heads": 5}"#);
@@ -156,4 +179,24 @@ fn configuration_errors_name_field_value_and_cure() {
     let error = read(r#"{"model_type": "siglip", "vision_config": {"hidden_size": -1}}"#);
     assert!(error.contains("vision_config.hidden_size = -1"), "{error}");
     assert!(error.contains("dir/config.json"), "{error}");
+}
+
+#[test]
+fn golden_class_defaults() {
+    let file = crate::golden::root().join("model/hf_defaults.json");
+    let all: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let mut compared = 0;
+    for (family, _) in FAMILIES {
+        let Some(mut full) = all.get(*family).cloned() else {
+            continue; // Composites and mixtures hold the others.
+        };
+        full["model_type"] = (*family).into();
+        let empty = format!(r#"{{"model_type": "{family}"}}"#);
+        let [full, empty] = [full.to_string(), empty]
+            .map(|text| VisionSpec::from_config(&Fields::parse(&file, &text).unwrap()).unwrap());
+        assert_eq!(full, empty, "{family}");
+        compared += 1;
+    }
+    assert_eq!(compared, 3);
 }

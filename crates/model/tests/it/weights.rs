@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use qtl_model::config::Fields;
-use qtl_model::connector::{self, Connector, ConnectorSpec};
+use qtl_model::connector::{Connector, ConnectorSpec};
 use qtl_model::llm::{Decoder, DecoderSpec};
 use qtl_model::weights::{
     Checkpoint, CheckpointError, Fill, KeyMap, LoadError, NamedTensor, SaveType, initialize,
@@ -19,14 +19,10 @@ fn spec() -> DecoderSpec {
 }
 
 fn connector(seed: u64) -> Connector {
-    let spec = ConnectorSpec {
-        kind: "mlp2x_gelu".to_owned(),
-        input: 3,
-        output: 4,
-        norm: false,
-    };
+    let spec = ConnectorSpec::new("mlp2x_gelu", 3, 4);
     let connector = Connector::new(&spec, &Device::flex()).unwrap();
-    initialize(connector, "", seed, connector::fill)
+    let rule = connector.clone();
+    initialize(connector, "", seed, |name, shape| rule.fill(name, shape))
 }
 
 fn tensor(name: &str, shape: &[usize]) -> NamedTensor {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use qtl_data::Tokenizer;
 use qtl_train::align::align;
 
-use super::{Companions, ModelArgs};
+use super::ModelArgs;
 use crate::progress::Progress;
 
 /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
@@ -26,12 +27,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let recipe = args.model.recipe()?;
     let blueprint = args.model.blueprint(&recipe)?;
-    let companions = Companions::open(&blueprint)?;
+    let tokenizer = Tokenizer::open(&blueprint.dir)?;
     let mut bar = Progress::new("align", recipe.train.steps);
     let mut cells = 0.0;
     align(
         &blueprint,
-        &companions.tokenizer,
+        &tokenizer,
         &recipe.train,
         recipe.seed,
         &args.out,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use qtl_data::{Turns, template};
+use qtl_data::{Tokenizer, Turns, template};
 use qtl_eval::answer::Answerer;
 use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
@@ -14,7 +14,7 @@ use qtl_train::answer::Linked;
 use qtl_train::server::{facts, terms};
 use qtl_wire::{Exchange, Purpose, Standing};
 
-use super::{Companions, aspect, blueprint};
+use super::{aspect, blueprint};
 use crate::progress::Progress;
 
 /// Score a model on a directory of questions
@@ -85,15 +85,15 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let recipe = qtl_train::merge::recipe_of(checkpoint)?;
     let blueprint = blueprint(checkpoint, &recipe)?;
-    let companions = Companions::open(&blueprint)?;
+    let tokenizer = Tokenizer::open(&blueprint.dir)?;
     let suite = Suite::load(data)?;
     let device = Device::default();
     let client = blueprint.client(&device)?.partition;
     let answerer = Answerer {
         client: &client,
-        tokenizer: &companions.tokenizer,
+        tokenizer: &tokenizer,
         template: template::named(&recipe.data.template)?,
-        processor: &companions.processor,
+        processor: &blueprint.processor,
         aspect: aspect(&recipe)?,
         turns: match recipe.data.turns() {
             Turns::Independent { .. } => Turns::Independent {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use qtl_data::{Aspect, Dataset, Processor, Reader, ReaderOptions, Tokenizer, template};
+use qtl_data::{Aspect, Dataset, Reader, ReaderOptions, Tokenizer, template};
 use qtl_model::pretrained::Blueprint;
 use qtl_train::Recipe;
 
@@ -55,41 +55,6 @@ pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
     Ok(Blueprint::read(dir, image, text, recipe.seed)?)
 }
 
-/// What a client needs beside the model: tokenizer, picture processor.
-pub struct Companions {
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
-    /// The picture processor.
-    pub processor: Processor,
-}
-
-impl Companions {
-    /// Reads `tokenizer.json` and `preprocessor_config.json`; a model without the latter gets SigLIP's processor for its
-    /// picture size.
-    pub fn open(blueprint: &Blueprint) -> Result<Self> {
-        let dir = &blueprint.dir;
-        let tokenizer = Tokenizer::open(dir)?;
-        let config = dir.join("preprocessor_config.json");
-        let processor = if config.is_file() {
-            Processor::open(&config)?
-        } else {
-            Processor::siglip(blueprint.config.vision.image_size)
-        };
-        if processor.side() != blueprint.config.vision.image_size {
-            bail!(
-                "{}: pictures come out {} pixels wide, the vision tower takes {}; use the tower's own preprocessor_config.json",
-                config.display(),
-                processor.side(),
-                blueprint.config.vision.image_size
-            );
-        }
-        Ok(Self {
-            tokenizer,
-            processor,
-        })
-    }
-}
-
 /// How pictures that are not square are treated.
 pub fn aspect(recipe: &Recipe) -> Result<Aspect> {
     match recipe.data.aspect.as_str() {
@@ -106,7 +71,7 @@ pub fn reader(
     data: &Path,
     images: &Path,
 ) -> Result<Arc<Reader>> {
-    let companions = Companions::open(blueprint)?;
+    let tokenizer = Tokenizer::open(&blueprint.dir)?;
     let template = template::named(&recipe.data.template)?;
     let dataset = Dataset::open(data, images, recipe.data.strictness())
         .with_context(|| format!("cannot use the data set {}", data.display()))?;
@@ -120,8 +85,8 @@ pub fn reader(
     Ok(Arc::new(Reader::new(
         dataset,
         template,
-        companions.tokenizer,
-        companions.processor,
+        tokenizer,
+        blueprint.processor.clone(),
         options,
     )?))
 }
