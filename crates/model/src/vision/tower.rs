@@ -9,6 +9,7 @@ use super::{FeatureSelect, Names, VisionSpec, Vit};
 
 /// A tower and what it hands on. Parameter names are those of its family's files.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a model has one tower")]
 pub enum VisionTower {
     /// SigLIP or CLIP.
     Clip(ClipNames),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod checkpoints;
+mod conformance;
 mod connector;
 mod golden;
 mod llm;

@@ -69,7 +69,7 @@ fn symbols(code: &Code) -> Vec<f32> {
     }
 }
 
-fn over_the_wire(cut: &Cut) -> Cut {
+pub fn over_the_wire(cut: &Cut) -> Cut {
     let carry = |code: &Code| {
         let bytes = qtl_codec::encode(code, &Options::default());
         qtl_codec::decode(&bytes, &Limits::default()).unwrap().0
