@@ -94,12 +94,9 @@ impl Reader<'_> {
         })?;
         let mut entries = BTreeMap::new();
         for (name, value) in program.named() {
-            match value {
-                Value::Tensor(tensor) => {
-                    entries.insert(name.to_owned(), self.entry(name, tensor, folder, &members)?);
-                }
-                // Counters and settings beside the weights of a training checkpoint.
-                _ => {}
+            // Anything else is a counter or a setting beside the weights of a training checkpoint.
+            if let Value::Tensor(tensor) = value {
+                entries.insert(name.to_owned(), self.entry(name, tensor, folder, &members)?);
             }
         }
         if entries.is_empty() {
