@@ -11,6 +11,7 @@
 //! - [`quant`]: the quantizers of the cut layer and the codec of the returned gradient
 //! - [`splice`]: pictures into text, and who sees whom; [`targets`]: what is trained on
 //! - [`partition`]: the two halves; [`recompute`]: training attention without keeping its scores
+//! - [`tuning`]: low-rank branches, frozen weights in fewer bits
 //! - [`generate`]: answers across the cut
 //! - [`pretrained`]: a directory into partitions; [`params`]: parameters by name
 
@@ -28,6 +29,7 @@ pub mod quant;
 pub mod recompute;
 pub mod splice;
 pub mod targets;
+pub mod tuning;
 pub mod vision;
 pub mod weights;
 

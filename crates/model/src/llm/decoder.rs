@@ -1,7 +1,7 @@
 //! The decoder: blocks, final norm and head. It takes embedded tokens, so images and text enter alike.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::block::Block;
 use super::{Cache, DecoderSpec, Supervision, TokenEmbedding, cross_entropy, llama};
@@ -16,6 +16,8 @@ pub struct Decoder {
     lm_head: Linear,
     #[module(skip)]
     spec: DecoderSpec,
+    #[module(skip)]
+    activation: DType,
 }
 
 #[derive(Module, Debug)]
@@ -45,7 +47,19 @@ impl Decoder {
             },
             lm_head: Linear::new(spec.hidden_size, spec.vocab_size, false, device),
             spec,
+            activation: DType::F32,
         }
+    }
+
+    /// Computes in `activation` from now on. Norms, logits and losses stay in 32 bits.
+    #[must_use]
+    pub fn with_activation(self, activation: DType) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The type that the blocks compute in; their input is to have it.
+    pub fn activation(&self) -> DType {
+        self.activation
     }
 
     /// A decoder with the starting values of an untrained model. A tied head gets the values that
@@ -103,9 +117,10 @@ impl Decoder {
         (0..self.blocks()).fold(x, |x, i| self.block(i, x, context))
     }
 
-    /// Final norm and head: `[.., hidden]` to `[.., vocab]`.
+    /// Final norm and head: `[.., hidden]` to `[.., vocab]` in 32 bits.
     pub fn head<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.lm_head.forward(self.model.norm.forward(x))
+        let logits = self.lm_head.forward(self.model.norm.forward(x));
+        logits.cast(DType::F32)
     }
 
     /// Mean cross-entropy over the supervised positions of `hidden: [B, S, hidden]`, the output of the last block.
@@ -136,7 +151,8 @@ impl Decoder {
         let mask = cache.advance(&device);
         let positions: Vec<Vec<usize>> = cache.positions().iter().map(|p| vec![*p]).collect();
         let context = self.context(&positions, mask, &device);
-        let x = self.cached(embedded.unsqueeze_dim(1), &context, cache);
+        let embedded = embedded.cast(self.activation).unsqueeze_dim(1);
+        let x = self.cached(embedded, &context, cache);
         self.head(x.squeeze_dim(1))
     }
 

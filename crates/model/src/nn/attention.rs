@@ -1,7 +1,7 @@
 //! Scaled dot-product attention with grouped key/value heads.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Tensor};
 
 use super::Mask;
 
@@ -9,6 +9,7 @@ use super::Mask;
 ///
 /// `q: [B, H, Sq, D]`, `k, v: [B, G, Sk, D]` with `G` dividing `H`: every key/value head serves `H/G` consecutive query
 /// heads. Returns `[B, Sq, H D]`. Views with strides are fine; nothing is repeated.
+/// Scores and their sums are kept in 32 bits.
 pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Mask>) -> Tensor<3> {
     let [batch, heads, queries, width] = q.dims();
     let [_, groups, keys, _] = k.dims();
@@ -20,11 +21,11 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Mask>) -> 
     } else {
         q.reshape([batch, groups, rows, width])
     };
-    let mut scores = (q * scale).matmul(k.swap_dims(2, 3));
+    let dtype = v.dtype();
+    let mut scores = (q * scale).matmul(k.swap_dims(2, 3)).cast(DType::F32);
     if let Some(mask) = mask {
         let by_head = scores.reshape([batch, heads, queries, keys]);
-        let bias = mask.bias().cast(by_head.dtype());
-        scores = (by_head + bias).reshape([batch, groups, rows, keys]);
+        scores = (by_head + mask.bias()).reshape([batch, groups, rows, keys]);
     }
     let mixed = if scores.is_autodiff() {
         // Dividing after the product touches `width` numbers per row instead of `keys`, and spares the backward pass
@@ -32,9 +33,9 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Mask>) -> 
         let highest = scores.clone().inner().max_dim(3);
         let weights = (scores - highest).exp();
         let total = weights.clone().sum_dim(3);
-        weights.matmul(v) / total
+        (weights.cast(dtype).matmul(v).cast(DType::F32) / total).cast(dtype)
     } else {
-        softmax(scores, 3).matmul(v)
+        softmax(scores, 3).cast(dtype).matmul(v)
     };
     mixed
         .reshape([batch, heads, queries, width])

@@ -5,6 +5,7 @@ use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
 
 use super::param::filled;
+use crate::tuning::Adapted;
 
 /// `y = x Wᵀ + b` over the last dimension.
 #[derive(Module, Debug)]
@@ -24,11 +25,19 @@ impl Linear {
         }
     }
 
-    /// `x: [.., in]` to `[.., out]`. The f32 master weights are cast to the type of `x`.
+    /// `x: [.., in]` to `[.., out]`, plus what a branch adds. Weights are cast to the type of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
-        let weight = self.weight.val().cast(dtype).transpose();
+        let stored = self.weight.base();
         let bias = self.bias.as_ref().map(|bias| bias.val().cast(dtype));
-        linear(x, weight, bias)
+        let product = |weight: Tensor<2>, x| linear(x, weight.cast(dtype).transpose(), bias);
+        let Some(adapted) = self.weight.reparameterization::<Adapted>() else {
+            return product(stored, x);
+        };
+        let y = product(adapted.weight(stored), x.clone());
+        match adapted.branch(x) {
+            Some(branch) => y + branch,
+            None => y,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The client's partition: examples into codes, and the returned gradient into gradients of its parameters.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::module::Module as _;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qtl_codec::Code;
 
 use super::names;
@@ -10,8 +11,9 @@ use crate::params::{self, Named};
 use crate::quant::{Accumulator, Encoder};
 use crate::recompute::{Tape, leaf, pull, take};
 use crate::splice::{Layout, PADDING, Spliced};
+use crate::tuning::{self, Matrix, Treatment};
 use crate::vision::{VisionTower, beside};
-use crate::weights::{NamedTensor, Parameter, parameters, tensors_of};
+use crate::weights::{NamedTensor, Parameter, parameters, visit_tensors};
 
 /// Everything of the model that stays with the data.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ pub struct ClientPartition {
 /// A batch as the client's partition takes it.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// [pictures, 3, side, side]; `None` for text only.
+    /// [pictures, 3, side, side]; `None` for text only. Tower and connector compute in the type they have.
     pub pixels: Option<Tensor<4>>,
     /// Ids, labels and layout.
     pub spliced: Spliced,
@@ -195,7 +197,7 @@ impl ClientPartition {
 
     fn embed(&self, ids: &[i64]) -> Tensor<2> {
         if !ids.contains(&PADDING) {
-            return self.embed_tokens.lookup(ids);
+            return self.embed_tokens.lookup(ids).cast(DType::F32);
         }
         let shown: Vec<i64> = ids.iter().map(|id| (*id).max(0)).collect();
         let keep: Vec<f32> = ids
@@ -204,7 +206,7 @@ impl ClientPartition {
             .collect();
         let device = self.device();
         let keep = Tensor::<2>::from_data(TensorData::new(keep, [ids.len(), 1]), &device);
-        self.embed_tokens.lookup(&shown) * keep
+        self.embed_tokens.lookup(&shown).cast(DType::F32) * keep
     }
 
     fn track(&self, trained: &dyn Fn(&str) -> bool) -> Self {
@@ -230,11 +232,8 @@ impl ClientPartition {
 
     /// All parameters with their values, under the names of a merged checkpoint.
     pub fn tensors(&self) -> Vec<NamedTensor> {
-        let mut all = tensors_of(&self.vision_tower, names::VISION_TOWER);
-        all.extend(tensors_of(&self.connector, names::CONNECTOR));
-        all.extend(tensors_of(&self.embed_tokens, names::LANGUAGE_MODEL));
-        all.extend(tensors_of(&self.quantizer_image, names::QUANTIZER_IMAGE));
-        all.extend(tensors_of(&self.quantizer_text, names::QUANTIZER_TEXT));
+        let mut all = Vec::new();
+        self.visit_tensors(&|_| true, &mut |tensor| all.push(tensor));
         all
     }
 
@@ -246,6 +245,38 @@ impl ClientPartition {
         all.extend(parameters(&self.quantizer_image, names::QUANTIZER_IMAGE));
         all.extend(parameters(&self.quantizer_text, names::QUANTIZER_TEXT));
         all
+    }
+
+    /// Hands the parameters whose names are `wanted` to `take`, one at a time.
+    pub fn visit_tensors(&self, wanted: &dyn Fn(&str) -> bool, take: &mut dyn FnMut(NamedTensor)) {
+        visit_tensors(&self.vision_tower, names::VISION_TOWER, wanted, take);
+        visit_tensors(&self.connector, names::CONNECTOR, wanted, take);
+        visit_tensors(&self.embed_tokens, names::LANGUAGE_MODEL, wanted, take);
+        visit_tensors(&self.quantizer_image, names::QUANTIZER_IMAGE, wanted, take);
+        visit_tensors(&self.quantizer_text, names::QUANTIZER_TEXT, wanted, take);
+    }
+
+    /// Keeps and tunes the matrices as `choose` says, given the name of the weight; see [`tuning::adapt`]. The quantizers
+    /// stay as they are.
+    #[must_use]
+    pub fn adapt(self, seed: u64, choose: &dyn Fn(&str, Matrix) -> Treatment) -> Self {
+        Self {
+            vision_tower: tuning::adapt(self.vision_tower, names::VISION_TOWER, seed, choose),
+            connector: tuning::adapt(self.connector, names::CONNECTOR, seed, choose),
+            embed_tokens: tuning::adapt(self.embed_tokens, names::LANGUAGE_MODEL, seed, choose),
+            ..self
+        }
+    }
+
+    /// The same half with every branch folded into its matrix and every matrix in 32 bits.
+    #[must_use]
+    pub fn folded(self) -> Self {
+        Self {
+            vision_tower: self.vision_tower.materialize(),
+            connector: self.connector.materialize(),
+            embed_tokens: self.embed_tokens.materialize(),
+            ..self
+        }
     }
 
     /// The device the parameters live on.
@@ -344,7 +375,8 @@ impl TowerTape {
         for ((tracked, plain), (embedded, blocks)) in vits.zip(self.vits) {
             // The chosen tokens' gradient, spread over all tokens again.
             let shape @ [_, _, width] = embedded.dims();
-            let whole = leaf(Tensor::<3>::zeros(shape, &gradient.device()));
+            let kind = (&gradient.device(), gradient.dtype());
+            let whole = leaf(Tensor::<3>::zeros(shape, kind));
             let chosen = plain.select(whole.clone());
             let own = gradient.clone().narrow(2, first, width);
             first += width;
@@ -362,10 +394,12 @@ impl TowerTape {
     }
 }
 
-/// [pictures, tokens, width] -> [pictures x tokens, width].
+/// [pictures, tokens, width] -> [pictures x tokens, width], in 32 bits as the quantizers want it.
 fn rows(features: Tensor<3>) -> Tensor<2> {
     let [pictures, tokens, width] = features.dims();
-    features.reshape([pictures * tokens, width])
+    features
+        .reshape([pictures * tokens, width])
+        .cast(DType::F32)
 }
 
 /// The rows that the batch really shows; pictures nobody shows and rows beyond the cut stay home.

@@ -1,5 +1,6 @@
 //! The server's partition: codes into a loss, and the gradient that goes back.
 
+use burn::module::Module as _;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use qtl_codec::Code;
 
@@ -11,7 +12,8 @@ use crate::quant::{Decoder, QuantError};
 use crate::recompute::{Tape, leaf, pull, take};
 use crate::splice::{Grid, Kind, Layout};
 use crate::targets::{self, TargetError};
-use crate::weights::{NamedTensor, Parameter, parameters, tensors_of};
+use crate::tuning::{self, Matrix, Treatment};
+use crate::weights::{NamedTensor, Parameter, parameters, visit_tensors};
 
 /// Everything of the model that stays with the server.
 #[derive(Debug, Clone)]
@@ -326,6 +328,7 @@ impl ServerPartition {
         Tensor::cat(parts, 0)
             .select(0, source)
             .reshape([grid.height, grid.width, width])
+            .cast(self.language_model.activation())
     }
 
     fn context(&self, grid: &Grid, device: &Device) -> Context {
@@ -361,9 +364,8 @@ impl ServerPartition {
 
     /// All parameters with their values, under the names of a merged checkpoint.
     pub fn tensors(&self) -> Vec<NamedTensor> {
-        let mut all = tensors_of(&self.language_model, names::LANGUAGE_MODEL);
-        all.extend(tensors_of(&self.quantizer_image, names::QUANTIZER_IMAGE));
-        all.extend(tensors_of(&self.quantizer_text, names::QUANTIZER_TEXT));
+        let mut all = Vec::new();
+        self.visit_tensors(&|_| true, &mut |tensor| all.push(tensor));
         all
     }
 
@@ -373,6 +375,32 @@ impl ServerPartition {
         all.extend(parameters(&self.quantizer_image, names::QUANTIZER_IMAGE));
         all.extend(parameters(&self.quantizer_text, names::QUANTIZER_TEXT));
         all
+    }
+
+    /// Hands the parameters whose names are `wanted` to `take`, one at a time.
+    pub fn visit_tensors(&self, wanted: &dyn Fn(&str) -> bool, take: &mut dyn FnMut(NamedTensor)) {
+        visit_tensors(&self.language_model, names::LANGUAGE_MODEL, wanted, take);
+        visit_tensors(&self.quantizer_image, names::QUANTIZER_IMAGE, wanted, take);
+        visit_tensors(&self.quantizer_text, names::QUANTIZER_TEXT, wanted, take);
+    }
+
+    /// Keeps and tunes the matrices as `choose` says, given the name of the weight; see [`tuning::adapt`]. The quantizers
+    /// stay as they are.
+    #[must_use]
+    pub fn adapt(self, seed: u64, choose: &dyn Fn(&str, Matrix) -> Treatment) -> Self {
+        Self {
+            language_model: tuning::adapt(self.language_model, names::LANGUAGE_MODEL, seed, choose),
+            ..self
+        }
+    }
+
+    /// The same half with every branch folded into its matrix and every matrix in 32 bits.
+    #[must_use]
+    pub fn folded(self) -> Self {
+        Self {
+            language_model: self.language_model.materialize(),
+            ..self
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::PretrainedError;
 use crate::partition::{ClientPartition, ServerPartition, names};
 use crate::weights::{Checkpoint, CheckpointError, Mismatch, Parameter};
 
-/// Fills the client's half from a checkpoint of that half, every tensor.
+/// Fills the client's half from a run's checkpoint: the parameters whose names are `stored`, all of them.
 ///
 /// # Errors
 ///
@@ -18,11 +18,12 @@ use crate::weights::{Checkpoint, CheckpointError, Mismatch, Parameter};
 pub fn restore_client(
     partition: ClientPartition,
     file: &Path,
+    stored: &dyn Fn(&str) -> bool,
 ) -> Result<ClientPartition, PretrainedError> {
-    restore(partition, file)
+    restore(partition, file, stored)
 }
 
-/// Fills the server's half from a checkpoint of that half, every tensor.
+/// Fills the server's half from a run's checkpoint: the parameters whose names are `stored`, all of them.
 ///
 /// # Errors
 ///
@@ -30,8 +31,9 @@ pub fn restore_client(
 pub fn restore_server(
     partition: ServerPartition,
     file: &Path,
+    stored: &dyn Fn(&str) -> bool,
 ) -> Result<ServerPartition, PretrainedError> {
-    restore(partition, file)
+    restore(partition, file, stored)
 }
 
 /// What both halves can do.
@@ -65,11 +67,18 @@ impl Half for ServerPartition {
     }
 }
 
-fn restore<H: Half>(half: H, place: &Path) -> Result<H, PretrainedError> {
+fn restore<H: Half>(
+    half: H,
+    place: &Path,
+    stored: &dyn Fn(&str) -> bool,
+) -> Result<H, PretrainedError> {
     let file = Checkpoint::open(place)?;
     let mut wrong = Mismatch::default();
     let mut sources = BTreeMap::new();
     for parameter in half.parameters() {
+        if !stored(&parameter.name) {
+            continue;
+        }
         wrong.compare(&file, &parameter.name, &parameter.shape)?;
         sources.insert(parameter.name.clone(), parameter.name);
     }

@@ -22,5 +22,5 @@ pub use load::{LoadError, load_into};
 pub(crate) use names::PathStack;
 pub use names::{Parameter, param_id, parameters, rename_ids};
 pub use random::Stream;
-pub use save::{NamedTensor, SaveType, save, tensors_of};
+pub use save::{NamedTensor, SaveType, save, tensors_of, visit_tensors};
 pub use write::{Announced, FolderWriter};

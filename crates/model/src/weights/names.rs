@@ -16,14 +16,27 @@ pub struct Parameter {
 
 /// The path to where a traversal is. Variants of enums are not part of a name: which normalisation a model has does not
 /// change what its weight is called. A field whose name in the files is no identifier carries an underscore: `_0` is
-/// called `0`, and `self_` is called `self`.
+/// called `0`, and `self_` is called `self`. What a parameter carries along stands beside it, as PEFT's files
+/// have it.
 #[derive(Debug, Default)]
-pub(crate) struct PathStack(Vec<Option<String>>);
+pub(crate) struct PathStack(Vec<Part>);
+
+#[derive(Debug)]
+enum Part {
+    Name(String),
+    Hidden,
+    /// Takes the place of the name before it.
+    Beside,
+}
 
 impl PathStack {
     pub(crate) fn enter(&mut self, name: &str, container: &str) {
-        let part = (!container.starts_with("Enum:")).then(|| spelled(name).to_owned());
-        self.0.push(part);
+        self.0.push(match container {
+            "Reparameterization" => Part::Beside,
+            "Struct:Adapted" => Part::Hidden,
+            _ if container.starts_with("Enum:") => Part::Hidden,
+            _ => Part::Name(spelled(name).to_owned()),
+        });
     }
 
     pub(crate) fn exit(&mut self) {
@@ -32,8 +45,17 @@ impl PathStack {
 
     /// The full name with `prefix` before it; the prefix brings its own dot.
     pub(crate) fn name(&self, prefix: &str) -> String {
-        let parts: Vec<&str> = self.0.iter().flatten().map(String::as_str).collect();
-        format!("{prefix}{}", parts.join("."))
+        let mut names: Vec<&str> = Vec::with_capacity(self.0.len());
+        for part in &self.0 {
+            match part {
+                Part::Name(name) => names.push(name),
+                Part::Hidden => {}
+                Part::Beside => {
+                    names.pop();
+                }
+            }
+        }
+        format!("{prefix}{}", names.join("."))
     }
 }
 

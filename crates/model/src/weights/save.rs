@@ -32,10 +32,23 @@ pub struct NamedTensor {
 
 /// All float parameters of a module in module order; `prefix` goes before every name and ends in a dot unless empty.
 pub fn tensors_of<M: Module>(module: &M, prefix: &str) -> Vec<NamedTensor> {
+    let mut found = Vec::new();
+    visit_tensors(module, prefix, &|_| true, &mut |tensor| found.push(tensor));
+    found
+}
+
+/// Hands the float parameters whose names are `wanted` to `take`, one at a time and in module order.
+pub fn visit_tensors<M: Module>(
+    module: &M,
+    prefix: &str,
+    wanted: &dyn Fn(&str) -> bool,
+    take: &mut dyn FnMut(NamedTensor),
+) {
     struct Visitor<'a> {
         path: PathStack,
         prefix: &'a str,
-        found: Vec<NamedTensor>,
+        wanted: &'a dyn Fn(&str) -> bool,
+        take: &'a mut dyn FnMut(NamedTensor),
     }
     impl ModuleVisitor for Visitor<'_> {
         fn enter_module(&mut self, name: &str, container: &str) {
@@ -45,21 +58,24 @@ pub fn tensors_of<M: Module>(module: &M, prefix: &str) -> Vec<NamedTensor> {
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let name = self.path.name(self.prefix);
+            if !(self.wanted)(&name) {
+                return;
+            }
             let data = param.base().into_data();
-            self.found.push(NamedTensor {
-                name: self.path.name(self.prefix),
+            (self.take)(NamedTensor {
+                name,
                 shape: data.shape().to_vec(),
                 data: data.iter::<f32>().collect(),
             });
         }
     }
-    let mut visitor = Visitor {
+    module.visit(&mut Visitor {
         path: PathStack::default(),
         prefix,
-        found: Vec::new(),
-    };
-    module.visit(&mut visitor);
-    visitor.found
+        wanted,
+        take,
+    });
 }
 
 /// Writes the tensors to `path`: beside it first, then synced and renamed, so that a crash leaves the old file or the new.

@@ -9,5 +9,6 @@ mod llm;
 mod nn;
 mod partition;
 mod quant;
+mod tuning;
 mod vision;
 mod weights;
