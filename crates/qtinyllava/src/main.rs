@@ -42,6 +42,8 @@ enum Command {
     Train(commands::train::Args),
     /// Join the two halves of a run into one model directory
     Merge(commands::merge::Args),
+    /// Put a language model and a fresh vision tower together into one model directory
+    Compose(commands::compose::Args),
     /// Score a model on a directory of questions
     Eval(commands::eval::Args),
     /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(&args),
         Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
+        Command::Compose(args) => commands::compose::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Align(args) => commands::align::run(&args),
     };

@@ -21,7 +21,7 @@ use crate::merge;
 use crate::optimizer::Optimizer;
 use crate::recipe::TrainSpec;
 use crate::schedule;
-use crate::tune::{Tune, TuneSpec};
+use crate::tune::{Method, TuneSpec};
 
 /// Deviation of the fresh token embedding, and the head's share of it.
 const EMBEDDING: f64 = 0.25;
@@ -65,7 +65,7 @@ pub fn align(
         seed,
     );
     let tune = TuneSpec {
-        vision_tower: Tune::Full,
+        vision_tower: Method::Full.into(),
         ..TuneSpec::default()
     };
     let mut optimizer = Optimizer::new(train, &tune);

@@ -1,5 +1,5 @@
-//! Checkpoints of one half: `checkpoints/step-00000100/` holds the weights under their Hugging Face names, the
-//! optimizer's moments and the rest of the state. A checkpoint is a directory that appears whole or not at all.
+//! Checkpoints of one half: `checkpoints/step-00000100/` holds the weights that training changes under their Hugging Face
+//! names, the optimizer's moments and the rest of the state. What stays frozen is in the base model and not stored again. A checkpoint is a directory that appears whole or not at all.
 
 use std::fs;
 use std::io;
@@ -42,6 +42,9 @@ pub struct State {
     pub position: Option<Position>,
     /// The recipe, resolved.
     pub recipe: String,
+    /// Checksum of the base's values that the checkpoint leaves out; see [`crate::adapt::Fingerprint`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 impl State {
@@ -60,6 +63,16 @@ impl State {
             step,
             position,
             recipe,
+            base: None,
+        }
+    }
+
+    /// The same state, standing on the base with this fingerprint.
+    #[must_use]
+    pub fn on(self, base: &str) -> Self {
+        Self {
+            base: Some(base.to_owned()),
+            ..self
         }
     }
 }
@@ -85,6 +98,19 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Why.
         message: String,
+    },
+    /// The base model is not the one that the run began with.
+    #[error(
+        "{path}: the run stands on another base model: its frozen weights have checksum {want}, those of the one given have \
+         {got}. Give the model directory that the run was started with"
+    )]
+    Base {
+        /// The file.
+        path: PathBuf,
+        /// What the base has.
+        got: String,
+        /// What the run began with.
+        want: String,
     },
     /// A checkpoint of the other half, another run or another format.
     #[error("{path} has {field} = {got}, expected {want}")]
@@ -221,6 +247,22 @@ impl Store {
             return other("run", state.run, run.to_owned());
         }
         Ok(state)
+    }
+
+    /// Checks that a state stands on the base with this fingerprint.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Base`] if not.
+    pub fn stands_on(&self, state: &State, base: &str) -> Result<(), CheckpointError> {
+        match &state.base {
+            Some(want) if want != base => Err(CheckpointError::Base {
+                path: self.path(state.step).join(STATE),
+                got: base.to_owned(),
+                want: want.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The run that the newest checkpoint belongs to.

@@ -15,8 +15,10 @@ use qtl_model::pretrained::{Blueprint, restore_client};
 use qtl_model::quant::Accumulator;
 use qtl_model::splice::{Sample, splice};
 use qtl_model::targets;
+use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{Backward, Calibration, Exchange, Forward, Purpose, Reply, Standing};
 
+use crate::adapt::{self, Fingerprint};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::{AnswerError, TrainError};
 use crate::measure;
@@ -79,6 +81,8 @@ pub struct Client {
     facts: BTreeMap<String, String>,
     initial: ClientPartition,
     partition: ClientPartition,
+    /// Fingerprint of what checkpoints leave to the base.
+    base: String,
     calibrate: bool,
     optimizer: Optimizer,
     source: Arc<dyn Source>,
@@ -111,6 +115,8 @@ impl Client {
         device: Device,
     ) -> Result<Self, TrainError> {
         let loaded = blueprint.client(&device)?;
+        let base = Fingerprint::of_client(&loaded.partition, &recipe.tune);
+        let partition = adapt::client(loaded.partition, &recipe)?;
         let store =
             Store::open(run_dir, recipe.train.keep).map_err(|e| TrainError::io(run_dir, e))?;
         let run = store.run()?.unwrap_or_else(|| fresh_run.to_owned());
@@ -118,8 +124,9 @@ impl Client {
             facts: facts(blueprint),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
             calibrate: !loaded.quantizers_found && recipe.quantizer.calibration_batches > 0,
-            initial: loaded.partition.clone(),
-            partition: loaded.partition,
+            initial: partition.clone(),
+            partition,
+            base,
             device,
             recipe,
             source,
@@ -232,7 +239,13 @@ impl Client {
         let start = Instant::now();
         let tune = self.recipe.tune.clone();
         let batch = self.batch(examples)?;
-        let (cut, pending) = self.partition.forward(&batch, &|name| tune.trains(name));
+        let draw = Draw {
+            seed: self.recipe.seed,
+            step: self.step,
+        };
+        let (cut, pending) = drawing(draw, || {
+            self.partition.forward(&batch, &|name| tune.trains(name))
+        });
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
@@ -299,7 +312,7 @@ impl Client {
 
         let backward = Instant::now();
         self.optimizer.add(
-            pending.backward(image, text),
+            drawing(draw, || pending.backward(image, text)),
             1.0 / self.recipe.train.accumulate as f32,
         );
         let (factor, _) = schedule::at(&self.recipe.train, self.step);
@@ -321,7 +334,10 @@ impl Client {
 
     fn batch(&self, examples: &[Example]) -> Result<Batch, TrainError> {
         let max_length = self.recipe.data.max_length;
-        Ok(batch(&self.partition, examples, max_length, &self.device)?)
+        let mut batch = batch(&self.partition, examples, max_length, &self.device)?;
+        let activation = self.recipe.train.activation.dtype();
+        batch.pixels = batch.pixels.map(|pixels| pixels.cast(activation));
+        Ok(batch)
     }
 
     fn gradients(
@@ -396,9 +412,14 @@ impl Client {
             self.step,
             Some(self.position),
             recipe,
-        );
+        )
+        .on(&self.base);
+        let mut tensors = Vec::new();
+        let tune = &self.recipe.tune;
+        self.partition
+            .visit_tensors(&|name| tune.stores(name), &mut |t| tensors.push(t));
         self.store
-            .save(&state, &self.partition.tensors(), &self.optimizer.entries())?;
+            .save(&state, &tensors, &self.optimizer.entries())?;
         let reply = link.save(self.step)?;
         if reply == Reply::Done(()) {
             watch(&Event::Saved { step: self.step });
@@ -413,8 +434,12 @@ impl Client {
         self.position = Position::default();
         if step > 0 {
             let state = self.store.state(step, Side::Client, &self.run)?;
+            self.store.stands_on(&state, &self.base)?;
             self.position = state.position.unwrap_or_default();
-            self.partition = restore_client(self.initial.clone(), &self.store.weights(step))?;
+            let tune = &self.recipe.tune;
+            let file = self.store.weights(step);
+            self.partition =
+                restore_client(self.initial.clone(), &file, &|name| tune.stores(name))?;
             let entries = self.store.optimizer(step)?;
             self.optimizer.restore(entries, &self.device).map_err(|name| {
                 TrainError::Halves(format!("the optimizer's checkpoint of step {step} has an entry {name} that does not belong"))

@@ -13,7 +13,9 @@ use qtl_wire::WireError;
 
 use crate::checkpoint::CheckpointError;
 use crate::message::ContainerError;
+use crate::peft::AdapterError;
 use crate::recipe::RecipeError;
+use crate::tune::TuneError;
 
 /// Why a run ended.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +24,18 @@ pub enum TrainError {
     /// The recipe.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// A part that the recipe cannot tune as it says.
+    #[error(transparent)]
+    Tune(#[from] TuneError),
     /// The model's configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The model's weights.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
+    /// An adapter.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The data.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -2,26 +2,33 @@
 //!
 //! # Layout, in reading order
 //!
-//! - [`recipe`]: what a run computes; [`tune`]: which parameters it trains; [`schedule`], [`optimizer`]: how
+//! - [`recipe`]: what a run computes; [`tune`]: which parameters it trains, [`adapt`]: on this model;
+//!   [`schedule`], [`optimizer`]: how
 //! - [`message`]: the model's types as the wire's
 //! - [`server`]: the server's side of a run; [`client`]: the client's
-//! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`answer`]: generation over a link
-//! - [`align`]: first sight for a tower trained from nothing
+//! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
+//!   adapters; [`answer`]: generation over a link
+//! - [`compose`]: a language model and a fresh tower into one model; [`align`]: first sight for a tower trained from
+//!   nothing
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod adapt;
 pub mod align;
 pub mod answer;
 pub mod checkpoint;
 pub mod client;
+pub mod compose;
 pub mod error;
+pub mod export;
 mod files;
 pub mod measure;
 pub mod merge;
 pub mod message;
 pub mod metrics;
 pub mod optimizer;
+pub mod peft;
 pub mod recipe;
 pub mod schedule;
 pub mod server;

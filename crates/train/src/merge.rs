@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use qtl_model::weights::{self, Checkpoint, NamedTensor, SaveType};
+use qtl_model::Device;
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::pretrained::{Blueprint, restore_client, restore_server};
+use qtl_model::weights::{self, NamedTensor, SaveType};
 use serde_json::{Value, json};
 
+use crate::adapt::{self, Fingerprint};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::files;
@@ -36,7 +40,7 @@ pub struct Merged {
 }
 
 /// Joins the newest checkpoint that both run directories hold into `out`. `base` is the model directory that the run
-/// started from.
+/// started from; what the run did not train is taken from there, and branches are folded into their matrices.
 ///
 /// # Errors
 ///
@@ -48,20 +52,73 @@ pub fn merge(
     out: &Path,
     kind: SaveType,
 ) -> Result<Merged, TrainError> {
-    let (client_store, server_store) = (Store::look(client), Store::look(server));
-    let runs = (client_store.run()?, server_store.run()?);
+    let run = Joined::open(client, server, base)?;
+    let (config, untied) = config(base, &run.state)?;
+    let mut tensors = run.client.folded().tensors();
+    tensors.extend(run.server.folded().tensors());
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    write(base, out, &tensors, &config, kind)?;
+    let parameters = tensors.iter().map(|t| t.data.len() as u64).sum();
+    Ok(Merged {
+        step: run.state.step,
+        parameters,
+        untied,
+    })
+}
+
+/// Both halves of a run's model at the newest step that both sides hold.
+pub(crate) struct Joined {
+    pub(crate) client: ClientPartition,
+    pub(crate) server: ServerPartition,
+    /// The client's state.
+    pub(crate) state: State,
+    pub(crate) recipe: Recipe,
+}
+
+impl Joined {
+    pub(crate) fn open(client: &Path, server: &Path, base: &Path) -> Result<Self, TrainError> {
+        let (ours, theirs) = (Store::look(client), Store::look(server));
+        let (state, server_state) = newest([client, server], [&ours, &theirs])?;
+        let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
+        let (image, text) = (&recipe.quantizer.image, &recipe.quantizer.text);
+        let blueprint = Blueprint::read(base, image.clone(), text.clone(), recipe.seed)?;
+        let device = Device::default();
+        let stored = |name: &str| recipe.tune.stores(name);
+
+        let half = blueprint.client(&device)?.partition;
+        ours.stands_on(&state, &Fingerprint::of_client(&half, &recipe.tune))?;
+        let half = adapt::client(half, &recipe)?;
+        let client = restore_client(half, &ours.weights(state.step), &stored)?;
+
+        let half = blueprint.server(&device)?.partition;
+        let found = Fingerprint::of_server(&half, &recipe.tune);
+        theirs.stands_on(&server_state, &found)?;
+        let half = adapt::server(half, &recipe)?;
+        let server = restore_server(half, &theirs.weights(state.step), &stored)?;
+        Ok(Self {
+            client,
+            server,
+            state,
+            recipe,
+        })
+    }
+}
+
+/// The states of the newest step that both stores hold of one run.
+fn newest(dirs: [&Path; 2], [client, server]: [&Store; 2]) -> Result<(State, State), TrainError> {
+    let runs = (client.run()?, server.run()?);
     let (Some(run), true) = (runs.0.clone(), runs.0 == runs.1) else {
         let show = |run: Option<String>| run.unwrap_or_else(|| "nothing".to_owned());
         return Err(TrainError::Halves(format!(
             "{} holds {} and {} holds {}: the two halves are not of one run",
-            client.display(),
+            dirs[0].display(),
             show(runs.0),
-            server.display(),
+            dirs[1].display(),
             show(runs.1)
         )));
     };
-    let theirs = server_store.steps();
-    let step = client_store
+    let theirs = server.steps();
+    let step = client
         .steps()
         .into_iter()
         .rev()
@@ -69,23 +126,12 @@ pub fn merge(
     let Some(step) = step else {
         return Err(TrainError::Halves(format!(
             "{} and {} have no checkpoint of the same step",
-            client.display(),
-            server.display()
+            dirs[0].display(),
+            dirs[1].display()
         )));
     };
-    let state = client_store.state(step, Side::Client, &run)?;
-    server_store.state(step, Side::Server, &run)?;
-    let mut tensors = read(&client_store.weights(step))?;
-    tensors.extend(read(&server_store.weights(step))?);
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let (config, untied) = config(base, &state)?;
-    write(base, out, &tensors, &config, kind)?;
-    let parameters = tensors.iter().map(|t| t.data.len() as u64).sum();
-    Ok(Merged {
-        step,
-        parameters,
-        untied,
-    })
+    let state = client.state(step, Side::Client, &run)?;
+    Ok((state, server.state(step, Side::Server, &run)?))
 }
 
 /// The recipe that a merged model carries in its `config.json`.
@@ -128,26 +174,7 @@ pub fn write_model(
     )
 }
 
-fn read(path: &Path) -> Result<Vec<NamedTensor>, TrainError> {
-    let file = Checkpoint::open(path).map_err(qtl_model::pretrained::PretrainedError::from)?;
-    let names: Vec<String> = file.names().map(str::to_owned).collect();
-    names
-        .into_iter()
-        .map(|name| {
-            let data = file
-                .read(&name)
-                .map_err(qtl_model::pretrained::PretrainedError::from)?;
-            let shape = file
-                .entry(&name)
-                .map_err(qtl_model::pretrained::PretrainedError::from)?
-                .shape
-                .clone();
-            Ok(NamedTensor { name, shape, data })
-        })
-        .collect()
-}
-
-fn read_json(path: &Path) -> Result<Value, TrainError> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, TrainError> {
     let text = fs::read_to_string(path).map_err(|e| TrainError::io(path, e))?;
     serde_json::from_str(&text).map_err(|e| {
         RecipeError::Parse {
@@ -159,17 +186,11 @@ fn read_json(path: &Path) -> Result<Value, TrainError> {
 }
 
 /// The base's configuration with what training has changed.
-fn config(base: &Path, state: &State) -> Result<(Value, bool), TrainError> {
+pub(crate) fn config(base: &Path, state: &State) -> Result<(Value, bool), TrainError> {
     let mut config = read_json(&base.join("config.json"))?;
     let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
-    let tied = |config: &Value| {
-        config.pointer("/text_config/tie_word_embeddings") == Some(&Value::Bool(true))
-    };
     // The two copies of a tied matrix were trained apart, on two machines.
-    let untied = tied(&config);
-    if untied && let Some(text) = config.pointer_mut("/text_config") {
-        text["tie_word_embeddings"] = Value::Bool(false);
-    }
+    let untied = untie(&mut config);
     config["architectures"] = json!(["TinyLlavaForConditionalGeneration"]);
     config["dtype"] = json!("float32");
     config["tie_word_embeddings"] = json!(false);
@@ -181,41 +202,65 @@ fn config(base: &Path, state: &State) -> Result<(Value, bool), TrainError> {
     Ok((config, untied))
 }
 
-/// The directory appears whole: it is written beside and renamed.
-fn write(
+/// Says in a configuration that head and token embedding are two tensors; returns whether they were one.
+pub(crate) fn untie(config: &mut Value) -> bool {
+    let tied = config.pointer("/text_config/tie_word_embeddings") == Some(&Value::Bool(true));
+    if tied && let Some(text) = config.pointer_mut("/text_config") {
+        text["tie_word_embeddings"] = Value::Bool(false);
+    }
+    tied
+}
+
+/// Writes weights, configuration and companions into a directory that appears whole.
+pub(crate) fn write(
     base: &Path,
     out: &Path,
     tensors: &[NamedTensor],
     config: &Value,
     kind: SaveType,
 ) -> Result<(), TrainError> {
+    let mut config = config.clone();
+    if kind == SaveType::Bf16 {
+        config["dtype"] = json!("bfloat16");
+    }
+    whole(out, &|beside| {
+        weights::save(&beside.join("model.safetensors"), tensors, kind)
+            .map_err(qtl_model::pretrained::PretrainedError::from)?;
+        companions(base, beside, &config)
+    })
+}
+
+/// Copies what stands beside the weights and writes the configuration.
+pub(crate) fn companions(base: &Path, into: &Path, config: &Value) -> Result<(), TrainError> {
+    for name in COMPANIONS {
+        let from = base.join(name);
+        if from.is_file() {
+            fs::copy(&from, into.join(name)).map_err(|e| TrainError::io(&from, e))?;
+        }
+    }
+    let path = into.join("config.json");
+    let text = serde_json::to_vec_pretty(config).expect("a JSON value prints");
+    files::replace(&path, &text).map_err(|e| TrainError::io(&path, e))
+}
+
+/// A directory that appears whole or not at all: `fill` writes it beside `out`, and it is renamed.
+pub(crate) fn whole(
+    out: &Path,
+    fill: &dyn Fn(&Path) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
     let beside: PathBuf = out.with_extension("partial");
     if beside.exists() {
         fs::remove_dir_all(&beside).map_err(|e| TrainError::io(&beside, e))?;
     }
     fs::create_dir_all(&beside).map_err(|e| TrainError::io(&beside, e))?;
-    let fill = || -> Result<(), TrainError> {
-        weights::save(&beside.join("model.safetensors"), tensors, kind)
-            .map_err(qtl_model::pretrained::PretrainedError::from)?;
-        for name in COMPANIONS {
-            let from = base.join(name);
-            if from.is_file() {
-                fs::copy(&from, beside.join(name)).map_err(|e| TrainError::io(&from, e))?;
-            }
-        }
-        let path = beside.join("config.json");
-        let mut config = config.clone();
-        if kind == SaveType::Bf16 {
-            config["dtype"] = json!("bfloat16");
-        }
-        let text = serde_json::to_vec_pretty(&config).expect("a JSON value prints");
-        files::replace(&path, &text).map_err(|e| TrainError::io(&path, e))?;
+    let put = || -> Result<(), TrainError> {
+        fill(&beside)?;
         if out.exists() {
             fs::remove_dir_all(out).map_err(|e| TrainError::io(out, e))?;
         }
         fs::rename(&beside, out).map_err(|e| TrainError::io(out, e))
     };
-    fill().inspect_err(|_| {
+    put().inspect_err(|_| {
         fs::remove_dir_all(&beside).ok();
     })
 }

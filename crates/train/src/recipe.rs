@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::DType;
 use qtl_data::{Strictness, Turns};
 use qtl_model::quant::{QuantError, QuantizerSpec, gradient::GradientCodec};
 use serde::{Deserialize, Serialize};
 
-use crate::tune::TuneSpec;
+use crate::tune::{TuneError, TuneSpec};
 
 /// One training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,6 +151,9 @@ pub struct TrainSpec {
     /// Decoupled weight decay of everything but biases and norms.
     #[serde(default)]
     pub weight_decay: f32,
+    /// Type of the activations in both halves; weights are cast to it where they are used.
+    #[serde(default)]
+    pub activation: Activation,
     /// AdamW's betas.
     #[serde(default = "betas")]
     pub betas: [f32; 2],
@@ -165,6 +169,27 @@ pub struct TrainSpec {
     /// Checkpoints kept on each side (at least two, so that both sides always share one).
     #[serde(default = "two")]
     pub keep: usize,
+}
+
+/// Type of the activations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16. Norms, losses, master weights, the quantizers and what crosses the cut stay in 32 bits.
+    Bf16,
+}
+
+impl Activation {
+    /// burn's name of the type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 fn one() -> u64 {
@@ -221,6 +246,9 @@ pub enum RecipeError {
     /// A quantizer value out of its range.
     #[error(transparent)]
     Quantizer(#[from] QuantError),
+    /// A part of `[tune]` that makes no sense.
+    #[error(transparent)]
+    Tune(#[from] TuneError),
 }
 
 impl Recipe {
@@ -279,6 +307,7 @@ impl Recipe {
     fn check(&self) -> Result<(), RecipeError> {
         self.quantizer.image.check()?;
         self.quantizer.text.check()?;
+        self.tune.check()?;
         let t = &self.train;
         let rules = [
             (

@@ -10,10 +10,12 @@ use qtl_model::llm::Cache;
 use qtl_model::partition::{ServerPartition, StepError};
 use qtl_model::pretrained::{Blueprint, restore_server};
 use qtl_model::quant::Moments;
+use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{
     Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
 };
 
+use crate::adapt::{self, Fingerprint};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::message::{ContainerError, decode, decode_cut};
@@ -29,6 +31,8 @@ pub struct ServerWork {
     /// The weights that step 0 starts from; shares memory with `partition` until the first step.
     initial: ServerPartition,
     partition: ServerPartition,
+    /// Fingerprint of what checkpoints leave to the base.
+    base: String,
     optimizer: Optimizer,
     store: Option<Store>,
     run: String,
@@ -78,6 +82,11 @@ impl ServerWork {
         device: Device,
     ) -> Result<Self, TrainError> {
         let partition = blueprint.server(&device)?.partition;
+        let base = match run_dir {
+            Some(_) => Fingerprint::of_server(&partition, &recipe.tune),
+            None => String::new(),
+        };
+        let partition = adapt::server(partition, &recipe)?;
         let store = match run_dir {
             Some(dir) => Some(
                 Store::open(dir, recipe.train.keep)
@@ -94,6 +103,7 @@ impl ServerWork {
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
             initial: partition.clone(),
             partition,
+            base,
             device,
             recipe,
             store,
@@ -121,8 +131,12 @@ impl ServerWork {
             return Ok(());
         }
         let state = State::new(Side::Server, &self.run, step, None, self.recipe.to_toml());
+        let mut tensors = Vec::new();
+        let tune = &self.recipe.tune;
+        self.partition
+            .visit_tensors(&|name| tune.stores(name), &mut |t| tensors.push(t));
         store
-            .save(&state, &self.partition.tensors(), &self.optimizer.entries())
+            .save(&state.on(&self.base), &tensors, &self.optimizer.entries())
             .map_err(failed)
     }
 
@@ -193,10 +207,15 @@ impl Work for ServerWork {
         let targets = decode("targets", &f.targets).map_err(invalid)?;
         let decoded = start.elapsed();
         let tune = &self.recipe.tune;
-        let step = self
-            .partition
-            .step(&cut, &targets, &|name| tune.trains(name), &self.device)
-            .map_err(invalid)?;
+        let draw = Draw {
+            seed: self.recipe.seed,
+            step: f.step,
+        };
+        let step = drawing(draw, || {
+            self.partition
+                .step(&cut, &targets, &|name| tune.trains(name), &self.device)
+        })
+        .map_err(invalid)?;
         let weight = 1.0 / self.recipe.train.accumulate as f32;
         self.optimizer.add(step.parameters, weight);
         if schedule::ends_step(&self.recipe.train, f.step) {
@@ -234,10 +253,13 @@ impl Work for ServerWork {
         self.partition = self.initial.clone();
         if step > 0 {
             let store = self.store()?;
-            store.state(step, Side::Server, &self.run).map_err(failed)?;
+            let state = store.state(step, Side::Server, &self.run).map_err(failed)?;
+            store.stands_on(&state, &self.base).map_err(failed)?;
             let entries = store.optimizer(step).map_err(failed)?;
-            self.partition =
-                restore_server(self.initial.clone(), &store.weights(step)).map_err(failed)?;
+            let tune = &self.recipe.tune;
+            let file = store.weights(step);
+            self.partition = restore_server(self.initial.clone(), &file, &|name| tune.stores(name))
+                .map_err(failed)?;
             let unknown = |name| {
                 WorkError::Failed(format!(
                     "the optimizer's checkpoint has an entry {name} that does not belong"

@@ -1,6 +1,17 @@
-//! Which parameters are trained: per part of the model `frozen` or `full`, with its own learning rate if wanted.
+//! Which parameters are trained, and how: the recipe's `[tune]` section.
+//!
+//! ```toml
+//! [tune]
+//! vision_tower = "frozen"
+//! connector = { kind = "full", lr = 1e-3 }
+//! llm = { kind = "lora", rank = 16, alpha = 32, dropout = 0.05, targets = ["q_proj", "v_proj"], base = "nf4" }
+//! ```
+
+mod part;
 
 use serde::{Deserialize, Serialize};
+
+pub use part::{Branches, Method, PartSpec, TuneError};
 
 /// A part of the model that is tuned as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,51 +28,44 @@ pub enum Part {
     EmbedTokens,
 }
 
-/// How a part is tuned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tune {
-    /// Not at all.
-    Frozen,
-    /// All its parameters.
-    Full,
-}
-
 /// The recipe's `[tune]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TuneSpec {
     /// The vision tower, frozen by default.
-    pub vision_tower: Tune,
+    pub vision_tower: PartSpec,
     /// The connector.
-    pub connector: Tune,
+    pub connector: PartSpec,
     /// The quantizers' projections.
-    pub quantizer: Tune,
+    pub quantizer: PartSpec,
     /// The language model.
-    pub llm: Tune,
+    pub llm: PartSpec,
     /// The token embedding.
-    pub embed_tokens: Tune,
-    /// Learning rate of the vision tower where it differs from `train.lr`.
-    pub vision_tower_lr: Option<f64>,
-    /// Learning rate of the connector where it differs from `train.lr`.
-    pub connector_lr: Option<f64>,
+    pub embed_tokens: PartSpec,
 }
 
 impl Default for TuneSpec {
     fn default() -> Self {
         Self {
-            vision_tower: Tune::Frozen,
-            connector: Tune::Full,
-            quantizer: Tune::Full,
-            llm: Tune::Full,
-            embed_tokens: Tune::Full,
-            vision_tower_lr: None,
-            connector_lr: None,
+            vision_tower: Method::Frozen.into(),
+            connector: Method::Full.into(),
+            quantizer: Method::Full.into(),
+            llm: Method::Full.into(),
+            embed_tokens: Method::Full.into(),
         }
     }
 }
 
 impl Part {
+    /// All parts.
+    pub const ALL: [Self; 5] = [
+        Self::VisionTower,
+        Self::Connector,
+        Self::Quantizer,
+        Self::Llm,
+        Self::EmbedTokens,
+    ];
+
     /// The part that a parameter, by its checkpoint name, belongs to.
     pub fn of(name: &str) -> Self {
         if name.starts_with("vision_tower.") {
@@ -76,29 +80,56 @@ impl Part {
             Self::Llm
         }
     }
+
+    /// What the recipe calls it.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::VisionTower => "vision_tower",
+            Self::Connector => "connector",
+            Self::Quantizer => "quantizer",
+            Self::Llm => "llm",
+            Self::EmbedTokens => "embed_tokens",
+        }
+    }
 }
 
 impl TuneSpec {
+    /// How a part is tuned.
+    pub fn part(&self, part: Part) -> &PartSpec {
+        match part {
+            Part::VisionTower => &self.vision_tower,
+            Part::Connector => &self.connector,
+            Part::Quantizer => &self.quantizer,
+            Part::Llm => &self.llm,
+            Part::EmbedTokens => &self.embed_tokens,
+        }
+    }
+
     /// Whether the parameter of this name is trained. Recorded statistics never are.
     pub fn trains(&self, name: &str) -> bool {
-        let tune = match Part::of(name) {
-            Part::VisionTower => self.vision_tower,
-            Part::Connector => self.connector,
-            Part::Quantizer => self.quantizer,
-            Part::Llm => self.llm,
-            Part::EmbedTokens => self.embed_tokens,
-        };
-        tune == Tune::Full && !name.contains("running_")
+        !name.contains("running_") && self.part(Part::of(name)).method.trains(name)
+    }
+
+    /// Whether a run's checkpoints hold the parameter of this name: what it trains, and the quantizers, which a
+    /// calibration may have set. Everything else is still what the base holds.
+    pub fn stores(&self, name: &str) -> bool {
+        self.trains(name) || Part::of(name) == Part::Quantizer
     }
 
     /// The learning rate of a parameter relative to that of the run.
     pub fn lr_scale(&self, name: &str, lr: f64) -> f64 {
-        let own = match Part::of(name) {
-            Part::VisionTower => self.vision_tower_lr,
-            Part::Connector => self.connector_lr,
-            _ => None,
-        };
-        own.map_or(1.0, |own| own / lr)
+        self.part(Part::of(name)).lr.map_or(1.0, |own| own / lr)
+    }
+
+    /// Checks every part against its ranges.
+    ///
+    /// # Errors
+    ///
+    /// A [`TuneError`] naming the part, the field and the cure.
+    pub fn check(&self) -> Result<(), TuneError> {
+        Part::ALL
+            .into_iter()
+            .try_for_each(|part| self.part(part).check(part))
     }
 }
 
@@ -107,24 +138,42 @@ pub fn decays(name: &str) -> bool {
     !name.ends_with("bias") && !name.contains("norm") && !name.contains("layrnorm")
 }
 
+/// Whether a parameter belongs to a low-rank branch.
+pub fn is_branch(name: &str) -> bool {
+    name.contains(".lora_A.") || name.contains(".lora_B.")
+}
+
+/// The number of the block that a parameter belongs to, if it belongs to one: `...layers.7...` or `...layer.7...`.
+pub fn block(name: &str) -> Option<usize> {
+    let mut parts = name.split('.');
+    while let Some(part) = parts.next() {
+        if part == "layers" || part == "layer" {
+            return parts.next()?.parse().ok();
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const UP: &str = "language_model.model.layers.7.mlp.up_proj.weight";
+    const FC: &str = "vision_tower._vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight";
+
     #[test]
     fn names_find_their_part_and_decay_group() {
         let tune = TuneSpec {
-            llm: Tune::Frozen,
+            llm: Method::Frozen.into(),
             ..TuneSpec::default()
         };
-        assert!(!tune.trains("language_model.model.layers.0.mlp.up_proj.weight"));
+        assert!(!tune.trains(UP));
         assert!(tune.trains("language_model.model.embed_tokens.weight"));
         assert!(tune.trains("VQ.quantizer_text.quantizer.in_proj.weight"));
         assert!(!tune.trains("VQ.quantizer_text.quantizer.running_mean"));
-        assert!(
-            !tune.trains("vision_tower._vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight")
-        );
-        assert!(decays("language_model.model.layers.0.mlp.up_proj.weight"));
+        assert!(tune.stores("VQ.quantizer_text.quantizer.running_mean"));
+        assert!(!tune.trains(FC) && !tune.stores(FC));
+        assert!(decays(UP));
         for name in [
             "language_model.model.norm.weight",
             "a.layer_norm1.weight",
@@ -133,5 +182,41 @@ mod tests {
         ] {
             assert!(!decays(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_part_can_be_trained_from_a_block_on() {
+        let tune = TuneSpec {
+            llm: Method::FromLayer(7).into(),
+            vision_tower: Method::FromLayer(1).into(),
+            ..TuneSpec::default()
+        };
+        assert!(tune.trains(UP));
+        assert!(!tune.trains(&UP.replace(".7.", ".6.")));
+        assert!(tune.trains("language_model.lm_head.weight"));
+        assert!(tune.trains("language_model.model.norm.weight"));
+        assert!(!tune.trains(FC) && tune.trains(&FC.replace(".0.", ".1.")));
+        assert!(!tune.trains(
+            "vision_tower._vision_tower.vision_model.embeddings.position_embedding.weight"
+        ));
+    }
+
+    #[test]
+    fn only_branches_are_trained_where_there_are_branches() {
+        let branches = Branches {
+            rank: 4,
+            alpha: 8.0,
+            dropout: 0.0,
+            targets: vec!["up_proj".to_owned()],
+            rslora: false,
+        };
+        assert!(branches.wants(UP));
+        assert!(!branches.wants("language_model.model.layers.7.mlp.gate_up_proj.weight"));
+        let tune = TuneSpec {
+            llm: Method::Lora(branches).into(),
+            ..TuneSpec::default()
+        };
+        assert!(!tune.trains(UP));
+        assert!(tune.trains("language_model.model.layers.7.mlp.up_proj.lora_A.weight"));
     }
 }

@@ -1,21 +1,26 @@
-//! `merge`: two halves into one model.
+//! `merge`: two halves into one model, or into an adapter; an adapter into a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use qtl_model::weights::SaveType;
+use qtl_train::export::{fold_adapter, write_adapter};
 use qtl_train::merge::merge;
 
-/// Join the two halves of a run into one model directory
+/// Join the two halves of a run into one model directory, or write what it trained as an adapter
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   qtinyllava merge --client runs/client --server runs/server --model base --out runs/merged
-takes the newest step that both halves hold and writes TinyLLaVA's layout: config.json, model.safetensors, tokenizer.")]
+takes the newest step that both halves hold and writes TinyLLaVA's layout: config.json, model.safetensors, tokenizer.
+  qtinyllava merge --client runs/client --server runs/server --model base --adapter --out runs/adapter
+writes only what was trained: language_model/ is an adapter that peft in Python loads, the other parts are whole tensors.
+  qtinyllava merge --model base --from-adapter runs/adapter/language_model --out runs/folded
+folds such an adapter, or one that peft wrote, into the base.")]
 pub struct Args {
     /// The client's run directory
-    #[arg(long, value_name = "DIR")]
-    client: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "from_adapter")]
+    client: Option<PathBuf>,
     /// The server's run directory [default: server inside the client's, as `train --local` writes it]
     #[arg(long, value_name = "DIR")]
     server: Option<PathBuf>,
@@ -25,6 +30,12 @@ pub struct Args {
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Write an adapter in PEFT's format instead of the whole model
+    #[arg(long, conflicts_with_all = ["bf16", "from_adapter"])]
+    adapter: bool,
+    /// Fold this adapter of the language model into --model instead of a run
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["client", "server"])]
+    from_adapter: Option<PathBuf>,
     /// Round the weights to bfloat16
     #[arg(long)]
     bf16: bool,
@@ -32,21 +43,31 @@ pub struct Args {
 
 /// Joins and says what was joined.
 pub fn run(args: &Args) -> Result<()> {
-    let server = args
-        .server
-        .clone()
-        .unwrap_or_else(|| args.client.join("server"));
     let kind = if args.bf16 {
         SaveType::Bf16
     } else {
         SaveType::F32
     };
-    let merged = merge(&args.client, &server, &args.model, &args.out, kind)?;
+    let out = args.out.display();
+    if let Some(adapter) = &args.from_adapter {
+        let folded = fold_adapter(&args.model, adapter, &args.out, kind)?;
+        println!(
+            "wrote {out}: {folded} branches folded into {}",
+            args.model.display()
+        );
+        return Ok(());
+    }
+    let client: &Path = args.client.as_deref().context("--client is missing")?;
+    let server = args.server.clone().unwrap_or_else(|| client.join("server"));
+    if args.adapter {
+        let step = write_adapter(client, &server, &args.model, &args.out)?;
+        println!("wrote {out}: what was trained until step {step}");
+        return Ok(());
+    }
+    let merged = merge(client, &server, &args.model, &args.out, kind)?;
     println!(
-        "wrote {}: {} parameters after step {}",
-        args.out.display(),
-        merged.parameters,
-        merged.step
+        "wrote {out}: {} parameters after step {}",
+        merged.parameters, merged.step
     );
     if merged.untied {
         println!(

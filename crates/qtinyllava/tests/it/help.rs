@@ -13,6 +13,7 @@ fn every_subcommand_has_help_with_an_example() {
         "serve",
         "train",
         "merge",
+        "compose",
         "eval",
         "align",
     ];

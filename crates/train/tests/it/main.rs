@@ -1,0 +1,7 @@
+//! Tests of the crate from outside, in one binary.
+#![allow(clippy::unwrap_used)]
+
+mod adapters;
+mod conformance;
+mod resume;
+mod world;

@@ -1,0 +1,145 @@
+//! What the tests share: the shipped base, generated examples, runs of both halves in one process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use qtl_data::example::{IGNORED, PLACEHOLDER, Pixels, TokenSpan};
+use qtl_data::loader::Source;
+use qtl_data::{DataError, Example};
+use qtl_model::Device;
+use qtl_model::pretrained::Blueprint;
+use qtl_model::weights::Stream;
+use qtl_train::client::{Client, Ended, Event};
+use qtl_train::{Recipe, ServerWork};
+use qtl_wire::LocalLink;
+
+/// Every way of tuning that the conformance tests go through: the lines of `[tune]`.
+pub const KINDS: &[(&str, &str)] = &[
+    ("full", "vision_tower = 'full'"),
+    ("frozen", "llm = 'frozen'\nembed_tokens = 'frozen'"),
+    (
+        "from_layer",
+        "vision_tower = { kind = 'from_layer', layer = 1 }\nllm = { kind = 'from_layer', layer = 1, base = 'bf16' }",
+    ),
+    (
+        "lora",
+        "vision_tower = { kind = 'lora', rank = 2, alpha = 4, dropout = 0.1, base = 'bf16' }\n\
+         connector = { kind = 'lora', rank = 3, alpha = 3, lr = 1e-2 }\n\
+         llm = { kind = 'lora', rank = 4, alpha = 8, dropout = 0.1, rslora = true }\nembed_tokens = 'frozen'",
+    ),
+    (
+        "lora on some maps",
+        "llm = { kind = 'lora', rank = 4, alpha = 8, targets = ['q_proj', 'v_proj', 'lm_head'], base = 'bf16' }",
+    ),
+    (
+        "qlora",
+        "llm = { kind = 'lora', rank = 4, alpha = 8, dropout = 0.05, base = 'nf4' }\nembed_tokens = 'frozen'",
+    ),
+];
+
+/// The tuning of that name.
+pub fn kind(name: &str) -> &'static str {
+    KINDS.iter().find(|(known, _)| *known == name).unwrap().1
+}
+
+/// The base that the demo starts from.
+pub fn base() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../qtinyllava/assets/demo-base")
+}
+
+/// Six steps of two samples with these lines of `[tune]`.
+pub fn recipe(tune: &str, sets: &[&str]) -> Recipe {
+    let text = format!(
+        "name = 'test'\nseed = 3\n[data]\ntemplate = 'qa'\nmax_length = 256\n\
+         [train]\nsteps = 6\nbatch = 2\nlr = 1e-3\nsave_every = 2\nkeep = 9\n[tune]\n{tune}\n"
+    );
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    Recipe::parse(&text, &sets, Path::new("test.toml")).unwrap()
+}
+
+pub fn blueprint(recipe: &Recipe) -> Blueprint {
+    let quantizer = recipe.quantizer.clone();
+    Blueprint::read(&base(), quantizer.image, quantizer.text, recipe.seed).unwrap()
+}
+
+/// Examples drawn by number: a picture, three tokens of a question and three of an answer.
+pub struct Drawn;
+
+impl Drawn {
+    pub fn example(index: usize) -> Example {
+        let side = 64;
+        let mut stream = Stream::new(index as u64, "example");
+        let data = (0..3 * side * side)
+            .map(|_| (2.0 * stream.uniform() - 1.0) as f32)
+            .collect();
+        let mut ids: Vec<i64> = (0..6).map(|_| 4 + (stream.bits() % 110) as i64).collect();
+        let labels = [vec![IGNORED; 4], ids[3..].to_vec()].concat();
+        ids.insert(0, PLACEHOLDER);
+        Example {
+            id: index.to_string(),
+            pixels: Some(Pixels { side, data }),
+            spans: vec![TokenSpan {
+                branch: 0,
+                ids,
+                labels,
+            }],
+        }
+    }
+}
+
+impl Source for Drawn {
+    fn lengths(&self) -> Vec<i64> {
+        vec![7; 16]
+    }
+
+    fn read(&self, index: usize, _epoch: u64) -> Result<Example, DataError> {
+        Ok(Self::example(index))
+    }
+}
+
+/// Trains both halves in this process, in `dir`, until the end or until the step `stop` was applied; the losses.
+pub fn train(recipe: &Recipe, dir: &Path, stop: Option<u64>) -> Vec<f64> {
+    let blueprint = blueprint(recipe);
+    let device = Device::default();
+    let source = Arc::new(Drawn);
+    let mut client = Client::open(
+        recipe.clone(),
+        &blueprint,
+        source,
+        dir,
+        "test",
+        device.clone(),
+    )
+    .unwrap();
+    let server = ServerWork::open(
+        recipe.clone(),
+        &blueprint,
+        Some(&dir.join("server")),
+        device,
+    )
+    .unwrap();
+    let mut link = LocalLink::local(server);
+    let stopping = AtomicBool::new(false);
+    let mut losses = Vec::new();
+    let mut watch = |event: &Event| {
+        if let Event::Step(record) = event {
+            losses.push(record.loss);
+            if stop == Some(record.step) {
+                stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    };
+    let ended = client.train(&mut link, &stopping, &mut watch).unwrap();
+    assert_eq!(ended == Ended::Finished, stop.is_none());
+    losses
+}
+
+/// A file of a checkpoint of the client (`""`) or the server (`"server"`).
+pub fn saved(dir: &Path, side: &str, step: u64, file: &str) -> Vec<u8> {
+    let path = dir
+        .join(side)
+        .join(format!("checkpoints/step-{step:08}"))
+        .join(file);
+    std::fs::read(path).unwrap()
+}
