@@ -8,8 +8,12 @@ model=$(realpath "${1:?usage: runs/smollm2_lora.sh MODEL_DIR [OUT] [--set FIELD=
 cd "$(dirname "$0")/.."
 out=${2:-runs/smollm2}
 sets=("${@:3}")
-cargo build --release --quiet
-qtl=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/qtinyllava
+# QTL names a program that is already built.
+qtl=${QTL:-}
+if [ -z "$qtl" ]; then
+  cargo build --release --quiet
+  qtl=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/qtinyllava
+fi
 recipe=recipes/smollm2-lora.toml
 mkdir -p "$out"
 
