@@ -12,3 +12,4 @@ mod quant;
 mod tuning;
 mod vision;
 mod weights;
+mod whole;
