@@ -47,4 +47,5 @@ families! {
     phi,
     gemma,
     openelm,
+    stablelm,
 }

@@ -64,6 +64,7 @@ fn unsupported_configurations_say_what_would_do() {
     assert!(error.contains("num_key_value_heads = 5"), "{error}");
     for (kind, field) in [
         ("phi", "qk_layernorm"),
+        ("stablelm", "qk_layernorm"),
         ("qwen2", "use_sliding_window"),
         ("gemma", "use_bidirectional_attention"),
     ] {
@@ -167,7 +168,7 @@ fn an_untied_model_without_a_head_is_refused() {
 fn both_spellings_of_a_stretched_rope_mean_the_same() {
     let read = |rope: &str| {
         let text =
-            format!(r#"{{"model_type": "phi", "max_position_embeddings": 100, {rope}}}"#);
+            format!(r#"{{"model_type": "stablelm", "max_position_embeddings": 100, {rope}}}"#);
         let fields = Fields::parse(Path::new("rope"), &text).unwrap();
         DecoderSpec::from_config(&fields).unwrap()
     };
