@@ -174,7 +174,7 @@ pub fn facts(blueprint: &Blueprint) -> BTreeMap<String, String> {
     let text = &blueprint.config.text;
     [
         ("checkpoint.hidden_size", text.hidden_size),
-        ("checkpoint.num_hidden_layers", text.layers),
+        ("checkpoint.num_hidden_layers", text.layers.len()),
         ("checkpoint.vocab_size", text.vocab_size),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_string()))

@@ -74,7 +74,7 @@ impl Part {
             Self::Connector
         } else if name.starts_with("VQ.") {
             Self::Quantizer
-        } else if name.contains("embed_tokens") {
+        } else if name.contains("embed_tokens") || name.contains("token_embeddings") {
             Self::EmbedTokens
         } else {
             Self::Llm

@@ -110,6 +110,14 @@ impl Fields {
         self.typed(name, default, Value::as_bool, "true or false")
     }
 
+    /// Refuses a flag that is set: no model that we know of sets it, and we do not compute what it means.
+    pub fn unsupported(&self, name: &str) -> Result<(), ConfigError> {
+        if self.flag(name, false)? {
+            return Err(self.wrong(name, true, "false: models that set it are not supported"));
+        }
+        Ok(())
+    }
+
     /// A string that must be there.
     pub fn text(&self, name: &str, cure: &str) -> Result<&str, ConfigError> {
         match self.get(name) {
@@ -139,32 +147,9 @@ impl Fields {
         })
     }
 
-    /// Base of the rotary embedding: `rope_theta`, or `rope_parameters.rope_theta` since transformers 5.
-    pub fn rope_theta(&self, default: f64) -> Result<f64, ConfigError> {
-        for (name, kind) in [("rope_scaling", "type"), ("rope_parameters", "rope_type")] {
-            if self.get(name).is_none() {
-                continue;
-            }
-            let child = self.child(name)?;
-            let key = if child.get("rope_type").is_some() {
-                "rope_type"
-            } else {
-                kind
-            };
-            if let Some(value) = child.get(key)
-                && value.as_str() != Some("default")
-            {
-                return Err(child.wrong(
-                    key,
-                    value,
-                    "\"default\": stretched rotary embeddings are not supported",
-                ));
-            }
-            if name == "rope_parameters" {
-                return child.number("rope_theta", default);
-            }
-        }
-        self.number("rope_theta", default)
+    /// The value of a field that must be there; `cure` says why or what to do.
+    pub fn required(&self, name: &str, cure: &str) -> Result<&Value, ConfigError> {
+        self.get(name).ok_or_else(|| self.missing(name, cure))
     }
 
     /// Picks the entry whose name equals `model_type` and lets it read these fields.

@@ -4,6 +4,7 @@
 //! configuration list only what differs. Both the spelling of transformers 4 and that of transformers 5 are read.
 
 mod fields;
+mod rope;
 mod tinyllava;
 
 use std::path::PathBuf;

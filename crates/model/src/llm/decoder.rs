@@ -4,15 +4,15 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::block::Block;
-use super::{Cache, DecoderSpec, Supervision, TokenEmbedding, cross_entropy, llama};
-use crate::nn::{Linear, Mask, Norm, RopeTables};
+use super::{Cache, DecoderSpec, Supervision, TokenEmbedding, cross_entropy};
+use crate::nn::{Linear, Mask, Named, Norm, RopeTables};
 use crate::weights;
 
-/// The server's part of the language model: everything but the token embedding. Parameter names are
-/// `model.layers.i...`, `model.norm.weight` and `lm_head.weight`.
+/// The server's part of the language model: everything but the token embedding. Parameter names are those of the family's
+/// files, for Llama `model.layers.i...`, `model.norm.weight` and `lm_head.weight`.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    model: Body,
+    model: Named<Body>,
     lm_head: Linear,
     #[module(skip)]
     spec: DecoderSpec,
@@ -23,7 +23,7 @@ pub struct Decoder {
 #[derive(Module, Debug)]
 struct Body {
     layers: Vec<Block>,
-    norm: Norm,
+    norm: Named<Norm>,
 }
 
 /// What all blocks of one forward pass share.
@@ -38,14 +38,17 @@ pub struct Context {
 impl Decoder {
     /// A decoder without values: load or initialise it before use.
     pub fn new(spec: DecoderSpec, device: &Device) -> Self {
+        let (width, names) = (spec.hidden_size, &spec.names);
+        let layers = spec.layers.iter();
+        let body = Body {
+            layers: layers
+                .map(|layer| Block::new(&spec, layer, device))
+                .collect(),
+            norm: Named::new(names.norm, spec.norm.build(width, device)),
+        };
         Self {
-            model: Body {
-                layers: (0..spec.layers)
-                    .map(|_| Block::new(&spec, device))
-                    .collect(),
-                norm: spec.norm.build(spec.hidden_size, device),
-            },
-            lm_head: Linear::new(spec.hidden_size, spec.vocab_size, false, device),
+            model: Named::new(names.body, body),
+            lm_head: Linear::new(width, spec.vocab_size, spec.head_bias, device),
             spec,
             activation: DType::F32,
         }
@@ -66,9 +69,8 @@ impl Decoder {
     /// [`super::TokenEmbedding::init`] draws from the same seed.
     pub fn init(spec: DecoderSpec, seed: u64, device: &Device) -> Self {
         let rule = spec.clone();
-        let mut decoder = weights::initialize(Self::new(spec, device), "", seed, |name, shape| {
-            llama::fill(&rule, name, shape)
-        });
+        let mut decoder =
+            weights::initialize(Self::new(spec, device), "", seed, |name, _| rule.fill(name));
         if rule.tied_head {
             let head = decoder.lm_head.weight;
             let id = head.id;
@@ -109,7 +111,16 @@ impl Decoder {
 
     /// Block `i`: `[B, S, hidden]` to the same shape.
     pub fn block(&self, i: usize, x: Tensor<3>, context: &Context) -> Tensor<3> {
-        self.model.layers[i].forward(x, context, None)
+        self.model.layers[i].forward(self.entering(i, x), context, None)
+    }
+
+    /// What block `i` reads where it is handed `x`: the first one scales the embeddings if the family does. It is done
+    /// here, and not where tokens are looked up, because it is done to image features too.
+    fn entering(&self, i: usize, x: Tensor<3>) -> Tensor<3> {
+        match self.spec.embedding_scale {
+            Some(scale) if i == 0 => x * scale,
+            _ => x,
+        }
     }
 
     /// All blocks: `[B, S, hidden]` to the same shape, before the final norm.
@@ -158,8 +169,8 @@ impl Decoder {
 
     fn cached(&self, x: Tensor<3>, context: &Context, cache: &mut Cache) -> Tensor<3> {
         let layers = self.model.layers.iter().zip(cache.layers());
-        layers.fold(x, |x, (block, cache)| {
-            block.forward(x, context, Some(cache))
+        layers.enumerate().fold(x, |x, (i, (block, cache))| {
+            block.forward(self.entering(i, x), context, Some(cache))
         })
     }
 }

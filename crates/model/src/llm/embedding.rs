@@ -3,35 +3,36 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{DecoderSpec, llama};
-use crate::nn::Embedding;
+use super::DecoderSpec;
+use crate::nn::{Embedding, Named};
 use crate::weights;
 
-/// `model.embed_tokens.weight`.
+/// `model.embed_tokens.weight`, or what else the family calls it.
 #[derive(Module, Debug)]
 pub struct TokenEmbedding {
-    model: Body,
+    model: Named<Body>,
 }
 
 #[derive(Module, Debug)]
 struct Body {
-    embed_tokens: Embedding,
+    embed_tokens: Named<Embedding>,
 }
 
 impl TokenEmbedding {
     /// A table without values: load or initialise it before use.
     pub fn new(spec: &DecoderSpec, device: &Device) -> Self {
-        let model = Body {
-            embed_tokens: Embedding::new(spec.vocab_size, spec.hidden_size, device),
+        let table = Embedding::new(spec.vocab_size, spec.hidden_size, device);
+        let body = Body {
+            embed_tokens: Named::new(spec.names.embedding, table),
         };
-        Self { model }
+        Self {
+            model: Named::new(spec.names.body, body),
+        }
     }
 
     /// A table with the starting values of an untrained model.
     pub fn init(spec: &DecoderSpec, seed: u64, device: &Device) -> Self {
-        weights::initialize(Self::new(spec, device), "", seed, |name, shape| {
-            llama::fill(spec, name, shape)
-        })
+        weights::initialize(Self::new(spec, device), "", seed, |name, _| spec.fill(name))
     }
 
     /// Embeds tokens one after the other: `[ids.len(), hidden]`.

@@ -15,6 +15,8 @@ pub enum NormKind {
     Layer,
     /// `x / sqrt(mean(x²) + eps) * weight`.
     Rms,
+    /// `x / sqrt(mean(x²) + eps) * (1 + weight)`, as in Gemma.
+    RmsPlusOne,
 }
 
 /// Kind and epsilon of a normalisation.
@@ -32,6 +34,7 @@ impl NormSpec {
         match self.kind {
             NormKind::Layer => Norm::Layer(LayerNorm::new(width, self.eps, device)),
             NormKind::Rms => Norm::Rms(RmsNorm::new(width, self.eps, device)),
+            NormKind::RmsPlusOne => Norm::Rms(RmsNorm::plus_one(width, self.eps, device)),
         }
     }
 }
@@ -88,6 +91,9 @@ impl LayerNorm {
 pub struct RmsNorm {
     /// Scale, `[width]`.
     pub weight: Param<Tensor<1>>,
+    /// Added to the scale: 0 or 1.
+    #[module(skip)]
+    offset: f64,
     #[module(skip)]
     eps: f64,
 }
@@ -97,15 +103,29 @@ impl RmsNorm {
     pub fn new(width: usize, eps: f64, device: &Device) -> Self {
         Self {
             weight: filled([width], 1.0, device),
+            offset: 0.0,
+            eps,
+        }
+    }
+
+    /// The form whose scale is one plus its weight; the weight is zero.
+    pub fn plus_one(width: usize, eps: f64, device: &Device) -> Self {
+        Self {
+            weight: filled([width], 0.0, device),
+            offset: 1.0,
             eps,
         }
     }
 
     /// Normalises the last dimension.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        in_f32(x, |x| {
-            rms_normalize(x, self.eps) * self.weight.val().unsqueeze()
-        })
+        let weight = self.weight.val();
+        let scale = if self.offset == 0.0 {
+            weight
+        } else {
+            weight + self.offset
+        };
+        in_f32(x, |x| rms_normalize(x, self.eps) * scale.unsqueeze())
     }
 }
 

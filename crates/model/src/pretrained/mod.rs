@@ -140,7 +140,7 @@ impl Blueprint {
         partition.embed_tokens = load_into(
             partition.embed_tokens,
             &self.open("language_model")?,
-            &KeyMap::token_embedding(),
+            &self.config.text.embedding_keys(),
         )?;
         self.with_quantizers(partition)
     }
@@ -182,7 +182,11 @@ impl Blueprint {
             });
         }
         let file = self.open("language_model")?;
-        partition.language_model = load_into(partition.language_model, &file, &KeyMap::decoder())?;
+        partition.language_model = load_into(
+            partition.language_model,
+            &file,
+            &self.config.text.decoder_keys(),
+        )?;
         self.with_quantizers(partition)
     }
 

@@ -60,22 +60,6 @@ impl KeyMap {
         self
     }
 
-    /// The client's half of the language model: `model.embed_tokens.weight`.
-    pub fn token_embedding() -> Self {
-        Self::same()
-            .or("", "language_model.")
-            .ignore("model.layers.")
-            .ignore("model.norm.")
-    }
-
-    /// The server's half; a file without a head has it tied to the token embedding.
-    pub fn decoder() -> Self {
-        Self::same()
-            .or("", "language_model.")
-            .stand_in("lm_head.weight", "model.embed_tokens.weight")
-            .ignore("model.embed_tokens.")
-    }
-
     /// A vision tower: bare, without the `vision_model.` level (transformers 5), or inside a TinyLLaVA file.
     pub fn vision_tower() -> Self {
         let map = Self::same()

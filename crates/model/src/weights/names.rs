@@ -3,6 +3,8 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
+use crate::nn::NAMED;
+
 /// A parameter without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
@@ -15,7 +17,7 @@ pub struct Parameter {
 }
 
 /// The path to where a traversal is. Variants of enums are not part of a name: which normalisation a model has does not
-/// change what its weight is called. A field whose name in the files is no identifier carries an underscore: `_0` is
+/// change what its weight is called. A [`crate::nn::Named`] module's name takes the place of its field's. A field whose name in the files is no identifier carries an underscore: `_0` is
 /// called `0`, and `self_` is called `self`. What a parameter carries along stands beside it, as PEFT's files
 /// have it.
 #[derive(Debug, Default)]
@@ -31,7 +33,14 @@ enum Part {
 
 impl PathStack {
     pub(crate) fn enter(&mut self, name: &str, container: &str) {
+        if container == NAMED
+            && let Some(field) = self.0.last_mut()
+        {
+            *field = Part::Hidden;
+        }
         self.0.push(match container {
+            NAMED if name.is_empty() => Part::Hidden,
+            NAMED => Part::Name(name.to_owned()),
             "Reparameterization" => Part::Beside,
             "Struct:Adapted" => Part::Hidden,
             _ if container.starts_with("Enum:") => Part::Hidden,

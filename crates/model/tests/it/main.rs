@@ -14,3 +14,4 @@ mod repeats;
 mod tuning;
 mod vision;
 mod weights;
+mod whole;

@@ -3,7 +3,8 @@
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use qtl_model::llm::cross_entropy;
 use qtl_model::nn::{
-    Activation, LayerNorm, Linear, Mask, RmsNorm, RopeSpec, RopeTables, attend, rms_normalize,
+    Activation, LayerNorm, Linear, Mask, RmsNorm, RopeScaling, RopeSpec, RopeTables, attend,
+    rms_normalize,
 };
 use qtl_model::weights::Stream;
 
@@ -120,6 +121,7 @@ fn gradients_agree_with_differences() {
         theta: 100.0,
         head_dim: 6,
         rotated: 4,
+        scaling: RopeScaling::Default,
     };
     let rope = RopeTables::new(&spec, &[vec![0, 1, 5]], &Device::flex());
     check_gradient(
@@ -187,6 +189,7 @@ fn rope_turns_pairs_by_position_times_frequency() {
         theta: 10000.0,
         head_dim: 8,
         rotated: 6,
+        scaling: RopeScaling::Default,
     };
     let positions = vec![vec![0, 3, 700], vec![2, 2, 1]];
     let x = random("rope", [2, 3, 2, 8]);

@@ -6,12 +6,12 @@ use qtl_data::TokenSpan;
 use qtl_model::partition::{Batch, Cut, TextRows};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{QuantizerSpec, Statistics};
-use qtl_model::splice::{Sample, Spliced, splice};
+use qtl_model::splice::{IGNORE, Sample, Spliced, splice};
 use qtl_model::targets;
 
 use crate::golden::{Case, each};
 
-const FSQ: QuantizerSpec = QuantizerSpec::Fsq {
+pub const FSQ: QuantizerSpec = QuantizerSpec::Fsq {
     levels: 4,
     width: 3.0,
     statistics: Statistics::Batch,
@@ -19,7 +19,7 @@ const FSQ: QuantizerSpec = QuantizerSpec::Fsq {
     penalty: 0.25,
 };
 
-fn blueprint(case: &Case, spec: &QuantizerSpec) -> Blueprint {
+pub fn blueprint(case: &Case, spec: &QuantizerSpec) -> Blueprint {
     Blueprint::read(&case.dir, spec.clone(), spec.clone(), 0).unwrap()
 }
 
@@ -35,6 +35,21 @@ pub fn spliced(case: &Case, tokens: usize, max_length: usize) -> Spliced {
         kept.collect()
     };
     let (ids, labels) = (keep("in.input_ids"), keep("in.labels"));
+    splice_rows(ids, labels, tokens, max_length)
+}
+
+/// Prompts without labels, of any length.
+pub fn spliced_prompt(ids: &[Vec<i64>], tokens: usize) -> Spliced {
+    let labels = ids.iter().map(|row| vec![IGNORE; row.len()]).collect();
+    splice_rows(ids.to_vec(), labels, tokens, usize::MAX)
+}
+
+fn splice_rows(
+    ids: Vec<Vec<i64>>,
+    labels: Vec<Vec<i64>>,
+    tokens: usize,
+    max_length: usize,
+) -> Spliced {
     let spans: Vec<[TokenSpan; 1]> = ids
         .into_iter()
         .zip(labels)
@@ -62,7 +77,7 @@ pub fn spliced(case: &Case, tokens: usize, max_length: usize) -> Spliced {
     splice(&samples, tokens, max_length).unwrap()
 }
 
-fn symbols(code: &Code) -> Vec<f32> {
+pub fn symbols(code: &Code) -> Vec<f32> {
     match code.planes.as_slice() {
         [Plane::Symbols(plane)] => plane.data.iter().map(|s| s as f32).collect(),
         other => panic!("{other:?}"),
@@ -83,7 +98,7 @@ pub fn over_the_wire(cut: &Cut) -> Cut {
 }
 
 /// Checks every `{prefix}NAME` of the case against a set of named gradients.
-fn check_named(case: &Case, prefix: &str, grads: &qtl_model::params::Named) -> usize {
+pub fn check_named(case: &Case, prefix: &str, grads: &qtl_model::params::Named) -> usize {
     let names: Vec<String> = case
         .names()
         .filter(|n| n.starts_with(prefix))
@@ -151,60 +166,6 @@ fn golden_split_step_follows_the_fixed_rule() {
         let held = check_named(case, "fixed.grad.client.weight:", &gradients);
         assert!(served > 0 && held > 0);
         Ok(format!("{held} client and {served} server gradients"))
-    });
-}
-
-#[test]
-fn golden_full_model_with_quantizers_in_one_process() {
-    let device = Device::default();
-    each(&["full_"], |case| {
-        if case.family() != "llama+siglip+mlp2x_gelu" {
-            return Err(format!("family {}", case.family()));
-        }
-        let spec = if case.json["vq_type"] == "FSQ" {
-            FSQ
-        } else {
-            QuantizerSpec::None
-        };
-        let blueprint = blueprint(case, &spec);
-        let mut client = blueprint.client(&device).unwrap().partition;
-        client.text_rows = TextRows::All;
-        let server = blueprint.server(&device).unwrap().partition;
-        let max_length = case.json["batch"]["tokenizer_model_max_length"]
-            .as_u64()
-            .unwrap() as usize;
-        let mut spliced = spliced(case, client.tokens_per_picture(), max_length);
-        let quantized = spec != QuantizerSpec::None;
-        if quantized {
-            spliced.pad_like_the_reference();
-        }
-        let labels = spliced.labels.clone();
-        let batch = Batch {
-            pixels: Some(case.tensor("in.images", &device)),
-            spliced,
-        };
-        let (cut, pending) = client.forward(&batch, &|_| true);
-        let cut = over_the_wire(&cut);
-        let targets = targets::encode(&labels, server.vocab_size());
-        let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
-        if !quantized {
-            // Features cross as 16-bit floats, the reference computes in 32 bits.
-            let error = (step.loss as f32 - case.scalar("out.loss")).abs();
-            assert!(error < 2e-3, "loss is off by {error}");
-            return Ok(format!("loss within {error:.1e} of the unrounded one"));
-        }
-        case.check_loss("out.loss", step.loss as f32);
-        case.check_loss("out.vq_loss", pending.penalty() as f32);
-        assert_eq!(symbols(&cut.text), case.bytes("out.text.indices"));
-        let (logits, grid) = server.logits(&cut, &device).unwrap();
-        let vocab = server.vocab_size();
-        let real = |i: usize| grid.branches[i / vocab] == Some(0);
-        case.check_where("out.logits", &crate::golden::floats(logits), real);
-        let mut gradients = pending.backward(step.image, step.text);
-        gradients.extend(step.parameters);
-        let checked = check_named(case, "grad.total.weight:", &gradients);
-        assert!(checked > 0);
-        Ok(format!("{checked} gradients"))
     });
 }
 

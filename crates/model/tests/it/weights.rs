@@ -8,8 +8,8 @@ use qtl_model::config::Fields;
 use qtl_model::connector::{Connector, ConnectorSpec};
 use qtl_model::llm::{Decoder, DecoderSpec};
 use qtl_model::weights::{
-    Checkpoint, CheckpointError, Fill, KeyMap, LoadError, NamedTensor, SaveType, initialize,
-    load_into, param_id, parameters, rename_ids, save, tensors_of,
+    Checkpoint, CheckpointError, Fill, LoadError, NamedTensor, SaveType, initialize, load_into,
+    param_id, parameters, rename_ids, save, tensors_of,
 };
 
 fn spec() -> DecoderSpec {
@@ -47,7 +47,7 @@ fn saved_and_loaded_is_the_same_bit_for_bit() {
     let decoder = load_into(
         decoder,
         &Checkpoint::open(folder.path()).unwrap(),
-        &KeyMap::decoder(),
+        &spec().decoder_keys(),
     );
     assert_eq!(tensors_of(&decoder.unwrap(), "language_model."), saved);
     let left: Vec<_> = fs::read_dir(folder.path())
@@ -107,7 +107,7 @@ fn one_error_lists_all_that_is_missing_surplus_or_misshapen() {
     let error = load_into(
         module,
         &Checkpoint::open(&file).unwrap(),
-        &KeyMap::decoder(),
+        &spec().decoder_keys(),
     )
     .unwrap_err();
     let text = error.to_string();
@@ -281,7 +281,7 @@ fn starting_values_depend_on_seed_and_name_alone() {
     assert_ne!(values(1), values(2));
     // A decoder with one block more starts with the same first blocks.
     let mut deeper = spec();
-    deeper.layers += 1;
+    deeper.layers.push(deeper.layers[0]);
     let shallow = tensors_of(&Decoder::init(spec(), 4, &Device::flex()), "");
     let deep = tensors_of(&Decoder::init(deeper, 4, &Device::flex()), "");
     for tensor in &shallow {

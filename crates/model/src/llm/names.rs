@@ -1,0 +1,66 @@
+//! What files call the parts of a decoder.
+
+use crate::weights::KeyMap;
+
+use super::DecoderSpec;
+
+/// Names of the parts in files, and so in the paths of parameters; what is not listed is called the same everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Everything but the head.
+    pub body: &'static str,
+    /// The token embedding, in the body.
+    pub embedding: &'static str,
+    /// The last norm, in the body.
+    pub norm: &'static str,
+    /// The norm before attention, in a block.
+    pub attention_norm: &'static str,
+    /// Attention, in a block.
+    pub attention: &'static str,
+    /// Attention's output map, in attention.
+    pub output: &'static str,
+    /// The norm before the feed-forward part, in a block.
+    pub mlp_norm: &'static str,
+    /// The feed-forward part, in a block.
+    pub mlp: &'static str,
+}
+
+impl Names {
+    /// Llama's, which most families follow.
+    pub const LLAMA: Self = Self {
+        body: "model",
+        embedding: "embed_tokens",
+        norm: "norm",
+        attention_norm: "input_layernorm",
+        attention: "self_attn",
+        output: "o_proj",
+        mlp_norm: "post_attention_layernorm",
+        mlp: "mlp",
+    };
+}
+
+impl DecoderSpec {
+    /// Path of the token embedding's parameter.
+    pub fn embedding_name(&self) -> String {
+        format!("{}.{}.weight", self.names.body, self.names.embedding)
+    }
+
+    /// Where a file keeps the client's half, the token embedding: bare or inside a TinyLLaVA file.
+    pub fn embedding_keys(&self) -> KeyMap {
+        KeyMap::same()
+            .or("", "language_model.")
+            .ignore(&format!("{}.", self.names.body))
+    }
+
+    /// Where a file keeps the server's half, everything else; a tied head is read from the token embedding.
+    pub fn decoder_keys(&self) -> KeyMap {
+        let keys = KeyMap::same()
+            .or("", "language_model.")
+            .ignore(&format!("{}.{}.", self.names.body, self.names.embedding));
+        if self.tied_head {
+            keys.stand_in("lm_head.weight", &self.embedding_name())
+        } else {
+            keys
+        }
+    }
+}
