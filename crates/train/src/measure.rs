@@ -65,6 +65,7 @@ pub fn liveliness(code: &Code) -> Option<(f64, u64)> {
 pub fn shape(code: &Code) -> [usize; 2] {
     match code.planes.first() {
         Some(Plane::Symbols(plane)) => [plane.rows, plane.cols],
+        Some(Plane::Ragged(plane)) => [plane.rows, plane.cols()],
         Some(Plane::Scalars(plane)) => [plane.rows, plane.cols],
         _ => [0, 0],
     }

@@ -8,7 +8,7 @@ use super::names;
 use crate::connector::Connector;
 use crate::llm::TokenEmbedding;
 use crate::params::{self, Named};
-use crate::quant::{Accumulator, Encoder};
+use crate::quant::{Accumulator, Encoder, Phase};
 use crate::recompute::{Tape, leaf, pull, take};
 use crate::splice::{Layout, PADDING, Spliced};
 use crate::tuning::{self, Matrix, Treatment};
@@ -63,6 +63,8 @@ pub struct Features {
 pub struct Pending {
     tracked: ClientPartition,
     plain: VisionTower,
+    features: Features,
+    /// Surrogates of the codes.
     image: Option<Tensor<2>>,
     text: Tensor<2>,
     penalty: Option<Tensor<1>>,
@@ -91,7 +93,8 @@ impl ClientPartition {
                 .quantizer_image
                 .bound(self.quantizer_image.input(rows(features)));
             let rows = &batch.spliced.image_rows;
-            self.on_grid(self.quantizer_image.quantize(used(z, rows)), rows)
+            let z = used(z, rows);
+            self.on_grid(self.quantizer_image.quantize(z, Phase::Evaluate), rows)
         });
         Cut {
             image,
@@ -124,7 +127,7 @@ impl ClientPartition {
         let z = self
             .quantizer_text
             .bound(self.quantizer_text.input(self.embed(ids)));
-        self.quantizer_text.quantize(z)
+        self.quantizer_text.quantize(z, Phase::Evaluate)
     }
 
     /// Adds the projected features of a batch to calibration sums (image, text).
@@ -142,10 +145,15 @@ impl ClientPartition {
         );
     }
 
-    /// Forward of a training step: parameters for which `trained` holds get a gradient in
+    /// Forward of the micro-batch number `step`: parameters for which `trained` holds get a gradient in
     /// [`Pending::backward`], and the recorded statistics move.
-    pub fn forward(&mut self, batch: &Batch, trained: &dyn Fn(&str) -> bool) -> (Cut, Pending) {
-        let tracked = self.track(trained);
+    pub fn forward(
+        &mut self,
+        batch: &Batch,
+        step: u64,
+        trained: &dyn Fn(&str) -> bool,
+    ) -> (Cut, Pending) {
+        let mut tracked = self.track(trained);
         let mut tower = None;
         let mut penalty = None;
         let image = batch.pixels.clone().map(|pixels| {
@@ -160,32 +168,42 @@ impl ClientPartition {
             let u = tracked
                 .quantizer_image
                 .input(rows(tracked.connector.forward(features)));
-            let z = bound(&mut self.quantizer_image, u, &mut penalty);
-            used(z, &batch.spliced.image_rows)
+            let both = (&mut self.quantizer_image, &mut tracked.quantizer_image);
+            used(bound(both, u, &mut penalty), &batch.spliced.image_rows)
         });
         let u = tracked
             .quantizer_text
             .input(tracked.embed(&batch.spliced.text_ids));
-        let text = bound(&mut self.quantizer_text, u, &mut penalty);
+        let both = (&mut self.quantizer_text, &mut tracked.quantizer_text);
+        let text = bound(both, u, &mut penalty);
+        let features = Features {
+            image: image.clone().map(Tensor::inner),
+            text: text.clone().inner(),
+        };
+        let phase = Phase::Train(step);
+        let quantize = |encoder: &Encoder, z: &Tensor<2>| encoder.quantize(z.clone(), phase);
         let cut = Cut {
-            image: image.clone().map(|z| {
-                let code = self.quantizer_image.quantize(z.inner());
+            image: features.image.as_ref().map(|z| {
+                let code = quantize(&self.quantizer_image, z);
                 self.on_grid(code, &batch.spliced.image_rows)
             }),
-            text: self.quantizer_text.quantize(text.clone().inner()),
+            text: quantize(&self.quantizer_text, &features.text),
             layout: batch.spliced.layout.clone(),
         };
-        let penalty_value = penalty
-            .clone()
-            .map_or(0.0, |p| f64::from(p.inner().into_scalar::<f32>()));
-        let image = image.map(|z| self.quantizer_image.surrogate(z));
-        let text = self.quantizer_text.surrogate(text);
+        let penalty_value = penalty.clone().map_or(0.0, |p: Tensor<1>| {
+            f64::from(p.inner().into_scalar::<f32>())
+        });
+        let image = image
+            .zip(cut.image.as_ref())
+            .map(|(z, code)| tracked.quantizer_image.surrogate(z, code));
+        let text = tracked.quantizer_text.surrogate(text, &cut.text);
         let plain = self.vision_tower.clone();
         (
             cut,
             Pending {
                 tracked,
                 plain,
+                features,
                 image,
                 text,
                 penalty,
@@ -287,14 +305,11 @@ impl ClientPartition {
 
 impl Pending {
     /// What would cross the cut without a quantizer's rounding, for comparing sizes: plain tensors.
-    pub fn features(&self) -> Features {
-        Features {
-            image: self.image.clone().map(Tensor::inner),
-            text: self.text.clone().inner(),
-        }
+    pub fn features(&self) -> &Features {
+        &self.features
     }
 
-    /// The distortion penalty of this step, already weighted.
+    /// What the quantizers add to the loss of this step, weights included.
     pub fn penalty(&self) -> f64 {
         self.penalty_value
     }
@@ -421,11 +436,19 @@ fn are_whole_pictures(rows: &[usize], tokens: usize) -> bool {
     })
 }
 
-/// Records statistics, bounds, and adds the penalty.
-fn bound(encoder: &mut Encoder, u: Tensor<2>, penalty: &mut Option<Tensor<1>>) -> Tensor<2> {
-    encoder.observe(u.clone().inner());
-    let z = encoder.bound(u);
-    if let Some(own) = encoder.penalty(z.clone()) {
+/// Records statistics in both copies of a quantizer (the plain and the tracked one), bounds with the tracked one, and
+/// adds the penalty.
+fn bound(
+    (plain, tracked): (&mut Encoder, &mut Encoder),
+    u: Tensor<2>,
+    penalty: &mut Option<Tensor<1>>,
+) -> Tensor<2> {
+    if let Some(recorded) = plain.observe(u.clone().inner()) {
+        plain.record(&recorded);
+        tracked.record(&recorded);
+    }
+    let z = tracked.bound(u);
+    if let Some(own) = tracked.penalty(z.clone()) {
         *penalty = Some(match penalty.take() {
             Some(other) => other + own,
             None => own,

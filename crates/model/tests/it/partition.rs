@@ -5,19 +5,15 @@ use qtl_codec::{Code, Limits, Options, Plane};
 use qtl_data::TokenSpan;
 use qtl_model::partition::{Batch, Cut};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::{QuantizerSpec, Statistics};
+use qtl_model::quant::{FsqSpec, QuantizerSpec};
 use qtl_model::splice::{Sample, Spliced, splice};
 use qtl_model::targets;
 
 use crate::golden::{Case, each};
 
-const FSQ: QuantizerSpec = QuantizerSpec::Fsq {
-    levels: 4,
-    width: 3.0,
-    statistics: Statistics::Batch,
-    code_dim: 0,
-    penalty: 0.25,
-};
+fn paper() -> QuantizerSpec {
+    QuantizerSpec::Fsq(FsqSpec::paper(4))
+}
 
 fn blueprint(case: &Case, spec: &QuantizerSpec) -> Blueprint {
     Blueprint::read(&case.dir, spec.clone(), spec.clone(), 0).unwrap()
@@ -104,7 +100,7 @@ fn check_named(case: &Case, prefix: &str, grads: &qtl_model::params::Named) -> u
 fn golden_split_step_follows_the_fixed_rule() {
     let device = Device::default();
     each(&["split_"], |case| {
-        let blueprint = blueprint(case, &FSQ);
+        let blueprint = blueprint(case, &paper());
         let client = blueprint.client(&device).unwrap();
         let server = blueprint.server(&device).unwrap();
         assert!(client.quantizers_found && server.quantizers_found);
@@ -120,10 +116,10 @@ fn golden_split_step_follows_the_fixed_rule() {
             pixels: Some(case.tensor("in.images", &device)),
             spliced,
         };
-        let (cut, pending) = client.forward(&batch, &|_| true);
+        let (cut, pending) = client.forward(&batch, 0, &|_| true);
         let features = pending.features();
-        case.check("fixed.encoded.image", features.image.unwrap());
-        case.check("fixed.encoded.text", features.text);
+        case.check("fixed.encoded.image", features.image.clone().unwrap());
+        case.check("fixed.encoded.text", features.text.clone());
         case.check_loss("fixed.vq_loss", pending.penalty() as f32);
 
         let cut = over_the_wire(&cut);
@@ -160,9 +156,9 @@ fn golden_full_model_with_quantizers_in_one_process() {
             return Err(format!("family {}", case.family()));
         }
         let spec = if case.json["vq_type"] == "FSQ" {
-            FSQ
+            paper()
         } else {
-            QuantizerSpec::None
+            QuantizerSpec::NONE
         };
         let blueprint = blueprint(case, &spec);
         let mut client = blueprint.client(&device).unwrap().partition;
@@ -171,7 +167,7 @@ fn golden_full_model_with_quantizers_in_one_process() {
             .as_u64()
             .unwrap() as usize;
         let mut spliced = spliced(case, client.tokens_per_picture(), max_length);
-        let quantized = spec != QuantizerSpec::None;
+        let quantized = spec != QuantizerSpec::NONE;
         if quantized {
             spliced.pad_like_the_reference();
         }
@@ -180,7 +176,7 @@ fn golden_full_model_with_quantizers_in_one_process() {
             pixels: Some(case.tensor("in.images", &device)),
             spliced,
         };
-        let (cut, pending) = client.forward(&batch, &|_| true);
+        let (cut, pending) = client.forward(&batch, 0, &|_| true);
         let cut = over_the_wire(&cut);
         let targets = targets::encode(&labels, server.vocab_size());
         let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
@@ -209,7 +205,7 @@ fn golden_full_model_with_quantizers_in_one_process() {
 fn recomputed_blocks_train_exactly_what_is_to_be_trained() {
     let device = Device::default();
     each(&["split_"], |case| {
-        let blueprint = blueprint(case, &FSQ);
+        let blueprint = blueprint(case, &paper());
         let mut client = blueprint.client(&device).unwrap().partition;
         let server = blueprint.server(&device).unwrap().partition;
         let spliced = spliced(case, client.tokens_per_picture(), 64);
@@ -219,7 +215,7 @@ fn recomputed_blocks_train_exactly_what_is_to_be_trained() {
             spliced,
         };
         let trained = |name: &str| name.contains("layers.0.") || name.contains("connector");
-        let (cut, pending) = client.forward(&batch, &trained);
+        let (cut, pending) = client.forward(&batch, 0, &trained);
         let step = server.step(&cut, &targets, &trained, &device).unwrap();
         let mut gradients = pending.backward(step.image, step.text);
         gradients.extend(step.parameters);
