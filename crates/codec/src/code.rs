@@ -2,6 +2,8 @@
 
 use half::f16;
 
+use crate::ragged::{MAX_COLUMN_ALPHABET, Ragged};
+
 /// The smallest alphabet a plane of symbols may have.
 pub const MIN_ALPHABET: u32 = 2;
 /// The largest alphabet a plane of symbols may have.
@@ -22,6 +24,8 @@ pub struct Code {
 pub enum Plane {
     /// Symbols of a common alphabet, entropy-coded on the wire.
     Symbols(Symbols),
+    /// Symbols with an alphabet per column, entropy-coded by groups of columns.
+    Ragged(Ragged),
     /// Side information (scales, minima, kept values), carried as it is.
     Scalars(Scalars),
 }
@@ -84,6 +88,8 @@ pub enum ScalarData {
     F32(Vec<f32>),
     /// IEEE 754 half precision, 2 bytes each.
     F16(Vec<f16>),
+    /// Integers 0 to 255, 1 byte each: scales that were quantized themselves.
+    U8(Vec<u8>),
 }
 
 /// Why a plane cannot be built from the given parts.
@@ -157,6 +163,16 @@ pub enum CodeError {
         /// The alphabet asked for.
         alphabet: u32,
     },
+    /// A column of a ragged plane has an alphabet out of range.
+    #[error(
+        "column {column} has an alphabet of {alphabet} symbols: it must lie in 1..={MAX_COLUMN_ALPHABET}"
+    )]
+    ColumnAlphabet {
+        /// The first such column.
+        column: usize,
+        /// Its alphabet.
+        alphabet: u16,
+    },
 }
 
 impl Code {
@@ -181,6 +197,12 @@ impl Code {
 impl From<Symbols> for Plane {
     fn from(plane: Symbols) -> Self {
         Self::Symbols(plane)
+    }
+}
+
+impl From<Ragged> for Plane {
+    fn from(plane: Ragged) -> Self {
+        Self::Ragged(plane)
     }
 }
 
@@ -221,6 +243,16 @@ impl Symbols {
         self.grid = Some(grid);
         self.check()?;
         Ok(self)
+    }
+
+    /// A bit mask, such as which positions a sparsifier keeps: a plane of an alphabet of 2. Packed it takes one bit a
+    /// position, entropy-coded less where few positions (or nearly all) are set.
+    ///
+    /// # Errors
+    /// As [`Symbols::new`].
+    pub fn mask(rows: usize, cols: usize, bits: &[bool]) -> Result<Self, CodeError> {
+        let bits = bits.iter().map(|bit| u8::from(*bit)).collect();
+        Self::new(2, rows, cols, SymbolData::U8(bits))
     }
 
     /// A plane from symbols of any integer width, stored as narrow as the alphabet allows.
@@ -353,11 +385,12 @@ impl Scalars {
         self.len() == 0
     }
 
-    /// The numbers in single precision (exact for both widths).
+    /// The numbers in single precision (exact for all widths).
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.data {
             ScalarData::F32(data) => data.clone(),
             ScalarData::F16(data) => data.iter().map(|x| x.to_f32()).collect(),
+            ScalarData::U8(data) => data.iter().map(|x| f32::from(*x)).collect(),
         }
     }
 }
@@ -368,6 +401,7 @@ impl ScalarData {
         match self {
             Self::F32(data) => data.len(),
             Self::F16(data) => data.len(),
+            Self::U8(data) => data.len(),
         }
     }
 
@@ -377,7 +411,7 @@ impl ScalarData {
     }
 }
 
-fn check_shape(rows: usize, cols: usize, len: usize) -> Result<(), CodeError> {
+pub(crate) fn check_shape(rows: usize, cols: usize, len: usize) -> Result<(), CodeError> {
     match rows.checked_mul(cols) {
         Some(n) if n == len => Ok(()),
         _ => Err(CodeError::Shape { rows, cols, len }),

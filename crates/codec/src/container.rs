@@ -4,7 +4,8 @@
 //! magic "QTLC" | version u8 | planes varint | plane ... | CRC-32 of all bytes before it, u32
 //! plane of symbols: kind 0 | alphabet varint | rows varint | cols varint | coder u8 | the coder's body
 //! the same on a grid: kind 8 | alphabet | rows | cols | tokens of a picture, width, first cell: varints | coder, body
-//! plane of scalars: kind 1 (f32) or 2 (f16) | rows varint | cols varint | the numbers
+//! plane of scalars: kind 1 (f32), 2 (f16) or 3 (u8) | rows varint | cols varint | the numbers
+//! ragged plane: kind 4 | rows varint | cols varint | alphabets and symbols, see [`crate::ragged`]
 //! ```
 //!
 //! All integers are little-endian; a varint is an unsigned LEB128 integer in its shortest form. A code has one
@@ -19,6 +20,7 @@ use crate::coder::{self, Parts, Shape};
 use crate::error::{DecodeError, PlaneError};
 use crate::limits::{Limits, Purse};
 use crate::pack::packed_len;
+use crate::ragged::Ragged;
 
 /// The first four bytes of every container.
 pub const MAGIC: [u8; 4] = *b"QTLC";
@@ -34,6 +36,8 @@ const LEAST_PLANE: usize = 3;
 const KIND_SYMBOLS: u8 = 0;
 const KIND_F32: u8 = 1;
 const KIND_F16: u8 = 2;
+const KIND_U8: u8 = 3;
+const KIND_RAGGED: u8 = 4;
 const KIND_GRID: u8 = 8;
 
 /// How to encode.
@@ -74,6 +78,7 @@ pub fn encode_accounted(code: &Code, options: &Options) -> (Vec<u8>, Account) {
     for (index, plane) in code.planes.iter().enumerate() {
         let valid = match plane {
             Plane::Symbols(plane) => plane.check(),
+            Plane::Ragged(plane) => plane.check(),
             Plane::Scalars(plane) => plane.check(),
         };
         if let Err(error) = valid {
@@ -82,6 +87,9 @@ pub fn encode_accounted(code: &Code, options: &Options) -> (Vec<u8>, Account) {
         match plane {
             Plane::Symbols(plane) => {
                 account += put_symbols(plane, options, &mut out);
+            }
+            Plane::Ragged(plane) => {
+                account += put_ragged(plane, options, &mut out);
             }
             Plane::Scalars(plane) => {
                 account += put_scalars(plane, &mut out);
@@ -102,7 +110,10 @@ fn most_bytes(code: &Code) -> usize {
         Plane::Scalars(plane) => match plane.data {
             ScalarData::F32(_) => 4 * plane.len(),
             ScalarData::F16(_) => 2 * plane.len(),
+            ScalarData::U8(_) => plane.len(),
         },
+        // The alphabets, and up to a byte a symbol.
+        Plane::Ragged(plane) => plane.cols() + plane.len(),
     };
     // Kind, alphabet, rows, columns and coder take at most 35 bytes.
     LEAST_LEN + code.planes.iter().map(|p| 64 + plane(p)).sum::<usize>()
@@ -185,7 +196,7 @@ fn check_frame(bytes: &[u8]) -> Result<&[u8], DecodeError> {
 fn settle_elements(account: &mut Account, planes: &[Plane], scalars: u64) {
     if !planes
         .iter()
-        .any(|plane| matches!(plane, Plane::Symbols(_)))
+        .any(|plane| matches!(plane, Plane::Symbols(_) | Plane::Ragged(_)))
     {
         account.elements = scalars;
     }
@@ -223,11 +234,24 @@ fn account_symbols(header: usize, parts: &Parts, elements: usize) -> Account {
     }
 }
 
+fn put_ragged(plane: &Ragged, options: &Options, out: &mut Vec<u8>) -> Account {
+    let start = out.len();
+    out.push(KIND_RAGGED);
+    put_varint(out, plane.rows as u64);
+    put_varint(out, plane.cols() as u64);
+    let header = Account {
+        header: (out.len() - start) as u64,
+        ..Account::default()
+    };
+    header + plane.encode(options.entropy, out)
+}
+
 fn put_scalars(plane: &Scalars, out: &mut Vec<u8>) -> Account {
     let start = out.len();
     out.push(match plane.data {
         ScalarData::F32(_) => KIND_F32,
         ScalarData::F16(_) => KIND_F16,
+        ScalarData::U8(_) => KIND_U8,
     });
     put_varint(out, plane.rows as u64);
     put_varint(out, plane.cols as u64);
@@ -235,6 +259,7 @@ fn put_scalars(plane: &Scalars, out: &mut Vec<u8>) -> Account {
     match &plane.data {
         ScalarData::F32(data) => put_all(data, |x| x.to_le_bytes(), out),
         ScalarData::F16(data) => put_all(data, |x| x.to_le_bytes(), out),
+        ScalarData::U8(data) => out.extend_from_slice(data),
     }
     let scalars = out.len() - start - header;
     Account {
@@ -259,9 +284,6 @@ fn put_all<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N], 
 fn get_plane(reader: &mut Reader<'_>, purse: &mut Purse) -> Result<(Plane, Account), PlaneError> {
     let start = reader.left();
     let kind = reader.u8("kind of plane")?;
-    if !matches!(kind, KIND_SYMBOLS | KIND_GRID | KIND_F32 | KIND_F16) {
-        return Err(PlaneError::Kind { kind });
-    }
     if matches!(kind, KIND_SYMBOLS | KIND_GRID) {
         // Refuses the alphabet before the dimensions are paid for.
         let alphabet = coder::check_alphabet(reader.varint("alphabet")?)?;
@@ -292,30 +314,41 @@ fn get_plane(reader: &mut Reader<'_>, purse: &mut Purse) -> Result<(Plane, Accou
             account,
         ));
     }
+    let size = match kind {
+        KIND_F32 => 4,
+        KIND_F16 => 2,
+        KIND_U8 | KIND_RAGGED => 1,
+        _ => return Err(PlaneError::Kind { kind }),
+    };
     let (rows, cols, count) = get_dimensions(reader, purse)?;
-    let header = start - reader.left();
-    let size = if kind == KIND_F32 { 4 } else { 2 };
+    let header = Account {
+        header: (start - reader.left()) as u64,
+        ..Account::default()
+    };
+    if kind == KIND_RAGGED {
+        let (plane, account) = Ragged::decode(rows, cols, reader, purse)?;
+        return Ok((Plane::Ragged(plane), header + account));
+    }
     let bytes = reader.take(count.saturating_mul(size), "scalars")?;
     purse.bytes(count, size)?;
-    let data = if kind == KIND_F32 {
-        ScalarData::F32(
+    let data = match kind {
+        KIND_F32 => ScalarData::F32(
             bytes
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect(),
-        )
-    } else {
-        ScalarData::F16(
+        ),
+        KIND_F16 => ScalarData::F16(
             bytes
                 .chunks_exact(2)
                 .map(|b| f16::from_le_bytes([b[0], b[1]]))
                 .collect(),
-        )
+        ),
+        _ => ScalarData::U8(bytes.to_vec()),
     };
     let account = Account {
         scalars: bytes.len() as u64,
-        header: header as u64,
-        ..Account::default()
+        ..header
     };
     Ok((Plane::Scalars(Scalars { rows, cols, data }), account))
 }

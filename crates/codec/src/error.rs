@@ -1,6 +1,7 @@
 //! What can be wrong with the bytes of a container: one variant per malformation.
 
 use crate::code::{MAX_ALPHABET, MIN_ALPHABET};
+use crate::ragged::MAX_COLUMN_ALPHABET;
 
 /// Why bytes are no container that this decoder takes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +122,22 @@ pub enum PlaneError {
         width: u64,
         /// Cell of the first token.
         first: u64,
+    },
+    /// The widest column of a ragged plane is out of range.
+    #[error(
+        "a column with an alphabet of {alphabet} symbols: it must lie in 1..={MAX_COLUMN_ALPHABET}"
+    )]
+    ColumnAlphabet {
+        /// The stated alphabet.
+        alphabet: u64,
+    },
+    /// The stated widest alphabet of a ragged plane is not the widest of its columns.
+    #[error("the widest alphabet is stated as {stated}, but the columns go up to {found}")]
+    Widest {
+        /// What the header says.
+        stated: u32,
+        /// What the columns say.
+        found: u32,
     },
     /// More elements than [`Limits::max_elements`](crate::Limits::max_elements) leaves.
     #[error("{rows} rows x {cols} columns exceed the {left} elements that the limit leaves")]

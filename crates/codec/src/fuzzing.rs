@@ -69,6 +69,7 @@ pub fn container(bytes: &[u8]) -> Result<Verdict, String> {
 pub fn same_bits(a: &Code, b: &Code) -> bool {
     let same = |(a, b): (&Plane, &Plane)| match (a, b) {
         (Plane::Symbols(a), Plane::Symbols(b)) => a == b,
+        (Plane::Ragged(a), Plane::Ragged(b)) => a == b,
         (Plane::Scalars(a), Plane::Scalars(b)) => {
             (a.rows, a.cols) == (b.rows, b.cols)
                 && match (&a.data, &b.data) {
@@ -80,6 +81,7 @@ pub fn same_bits(a: &Code, b: &Code) -> bool {
                         .iter()
                         .map(|x| x.to_bits())
                         .eq(b.iter().map(|x| x.to_bits())),
+                    (ScalarData::U8(a), ScalarData::U8(b)) => a == b,
                     _ => false,
                 }
         }

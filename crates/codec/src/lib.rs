@@ -15,6 +15,7 @@
 //! # Layout
 //!
 //! - [`code`]: what a quantizer emits: planes of symbols and of side information
+//! - [`ragged`]: planes with an alphabet per column
 //! - [`container`]: the bytes it travels as; [`encode`] and [`decode`]
 //! - [`levels`]: features to symbols and back, on slices
 //! - [`account`]: where these bytes went
@@ -57,6 +58,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod code;
+pub mod ragged;
+
 pub mod container;
 
 pub mod levels;
@@ -95,3 +98,4 @@ pub use code::{Code, CodeError, Grid, Plane, ScalarData, Scalars, SymbolData, Sy
 pub use container::{Options, decode, encode, encode_accounted};
 pub use error::{DecodeError, PlaneError};
 pub use limits::Limits;
+pub use ragged::Ragged;

@@ -46,6 +46,8 @@ enum Command {
     Compose(commands::compose::Args),
     /// Score a model on a directory of questions
     Eval(commands::eval::Args),
+    /// Tabulate finished demos: mean and deviation over seeds
+    Compare(commands::compare::Args),
     /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
     Align(commands::align::Args),
 }
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Merge(args) => commands::merge::run(&args),
         Command::Compose(args) => commands::compose::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Compare(args) => commands::compare::run(&args),
         Command::Align(args) => commands::align::run(&args),
     };
     match outcome {

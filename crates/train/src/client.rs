@@ -246,7 +246,8 @@ impl Client {
             step: self.step,
         };
         let (cut, pending) = drawing(draw, || {
-            self.partition.forward(&batch, &|name| tune.trains(name))
+            self.partition
+                .forward(&batch, draw.step, &|name| tune.trains(name))
         });
         let computed = start.elapsed().as_secs_f64();
 
@@ -388,10 +389,10 @@ impl Client {
         }
         let (image, text) = (image.moments(), text.moments());
         if let Some(moments) = &image {
-            self.partition.quantizer_image.set_moments(moments);
+            self.partition.quantizer_image.calibrate(moments);
         }
         if let Some(moments) = &text {
-            self.partition.quantizer_text.set_moments(moments);
+            self.partition.quantizer_text.calibrate(moments);
         }
         let container =
             |moments: Option<_>| moments.as_ref().map(calibration_code).unwrap_or_default();

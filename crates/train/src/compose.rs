@@ -82,7 +82,7 @@ pub fn compose(parts: Parts<'_>, out: &Path) -> Result<(), TrainError> {
                 fs::copy(&from, beside.join(folder).join(&name)).map_err(io(&from))?;
             }
         }
-        let none = QuantizerSpec::None;
+        let none = QuantizerSpec::NONE;
         let mut blueprint = Blueprint::read(beside, none.clone(), none, parts.seed)?;
         // The language model's file is whole, or this says what is wrong with it.
         blueprint.server(&Device::default())?;

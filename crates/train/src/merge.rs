@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::pretrained::{Blueprint, restore_client, restore_server};
+use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{self, NamedTensor, SaveType};
 use serde_json::{Value, json};
 
@@ -194,9 +195,9 @@ pub(crate) fn config(base: &Path, state: &State) -> Result<(Value, bool), TrainE
     config["architectures"] = json!(["TinyLlavaForConditionalGeneration"]);
     config["dtype"] = json!("float32");
     config["tie_word_embeddings"] = json!(false);
-    if let qtl_model::quant::QuantizerSpec::Fsq { levels, .. } = recipe.quantizer.image {
+    if let QuantizerSpec::Fsq(fsq) = recipe.quantizer.image {
         config["vq_type"] = json!("FSQ");
-        config["discrete_size"] = json!(levels);
+        config["discrete_size"] = json!(fsq.levels);
     }
     config[OWN] = json!({ "recipe": state.recipe, "run": state.run, "step": state.step });
     Ok((config, untied))

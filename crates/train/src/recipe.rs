@@ -56,8 +56,8 @@ pub struct Quantizers {
 impl Default for Quantizers {
     fn default() -> Self {
         Self {
-            image: QuantizerSpec::None,
-            text: QuantizerSpec::None,
+            image: QuantizerSpec::NONE,
+            text: QuantizerSpec::NONE,
             text_rows: TextRows::Distinct,
             calibration_batches: 16,
         }
@@ -447,6 +447,8 @@ fn explain(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use qtl_model::quant::FsqSpec;
+
     use super::*;
 
     const MINIMAL: &str = "name = 'x'\n[data]\ntemplate = 'qa'\nmax_length = 64\n[train]\nsteps = 10\nbatch = 8\nlr = 1e-3\n";
@@ -485,7 +487,7 @@ mod tests {
         assert_eq!((recipe.train.lr, recipe.name.as_str()), (1e-4, "other"));
         assert!(matches!(
             recipe.quantizer.image,
-            QuantizerSpec::Fsq { levels: 4, .. }
+            QuantizerSpec::Fsq(FsqSpec { levels: 4, .. })
         ));
         let error = parse(MINIMAL, &["quantizer.text={kind='fsq', levels=1}"])
             .unwrap_err()

@@ -133,9 +133,14 @@ impl TuneSpec {
     }
 }
 
-/// Whether weight decay applies: to everything but biases and norms, as in the reference's parameter groups.
+/// Whether weight decay applies: to everything but biases and norms, as in the reference's parameter groups, and the
+/// scalars of quantizers.
 pub fn decays(name: &str) -> bool {
-    !name.ends_with("bias") && !name.contains("norm") && !name.contains("layrnorm")
+    !name.ends_with("bias")
+        && !name.ends_with("learned_width")
+        && !name.ends_with("alpha_e")
+        && !name.contains("norm")
+        && !name.contains("layrnorm")
 }
 
 /// Whether a parameter belongs to a low-rank branch.

@@ -2,7 +2,7 @@
 
 use crate::planes::{correlated, features, skewed};
 use half::f16;
-use qtl_codec::{Code, Grid, Options, Plane, ScalarData, Scalars, Symbols, encode};
+use qtl_codec::{Code, Grid, Options, Plane, Ragged, ScalarData, Scalars, Symbols, encode};
 
 /// An endless supply of containers, most of them broken.
 pub struct Inputs {
@@ -67,7 +67,12 @@ fn plane(rng: &mut fastrand::Rng) -> Plane {
         rng.usize(..40)
     };
     let count = rows * cols;
-    match rng.u32(..8) {
+    match rng.u32(..10) {
+        8 => {
+            let data = ScalarData::U8((0..count).map(|_| rng.u8(..)).collect());
+            Plane::Scalars(Scalars::new(rows, cols, data).unwrap())
+        }
+        9 => ragged(rows, cols, rng.u64(..)).into(),
         0 => {
             let data = ScalarData::F32((0..count).map(|_| f32::from_bits(rng.u32(..))).collect());
             Plane::Scalars(Scalars::new(rows, cols, data).unwrap())
@@ -110,6 +115,22 @@ fn plane(rng: &mut fastrand::Rng) -> Plane {
             Plane::Symbols(Symbols::from_u32(alphabet, rows, cols, symbols).unwrap())
         }
     }
+}
+
+/// Columns of a few alphabets, among them empty and rare ones.
+pub fn ragged(rows: usize, cols: usize, seed: u64) -> Ragged {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let most = [1, 2, 5, 256][rng.usize(..4)];
+    let alphabets: Vec<u16> = (0..cols).map(|_| rng.u16(1..=most)).collect();
+    let narrow = rng.bool();
+    let symbol = |rng: &mut fastrand::Rng, alphabet: u16| {
+        let symbol = rng.u16(..alphabet);
+        (if narrow { symbol.min(1) } else { symbol }) as u8
+    };
+    let data = (0..rows * cols)
+        .map(|i| symbol(&mut rng, alphabets[i % cols]))
+        .collect();
+    Ragged::new(alphabets, rows, data).unwrap()
 }
 
 fn random(rng: &mut fastrand::Rng, most: usize) -> Vec<u8> {

@@ -19,9 +19,13 @@ fn samples() -> Vec<Vec<u8>> {
     let single = Scalars::new(10, 10, ScalarData::F32(vec![1.0; 100])).unwrap();
     let half = Scalars::new(10, 10, ScalarData::F16(vec![f16::ONE; 100])).unwrap();
     let flat = Symbols::from_u32(5, 100, 100, vec![3; 10_000]).unwrap();
+    let ragged = crate::inputs::ragged(50, 200, 2);
+    let bytes = Scalars::new(10, 10, ScalarData::U8(vec![7; 100])).unwrap();
     let code = Code::new(vec![
         narrow.into(),
         wide.into(),
+        ragged.into(),
+        bytes.into(),
         single.into(),
         half.into(),
         flat.into(),

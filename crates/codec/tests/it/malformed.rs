@@ -186,6 +186,62 @@ fn constant_planes() {
     );
 }
 
+#[test]
+fn ragged_planes() {
+    // Two rows of three columns with alphabets 1, 3 and 2: packed alphabets 0, 2, 1 of 3, then the column of 2 (symbols
+    // 1, 0), then that of 3 (symbols 2, 1).
+    let good = [1, 4, 2, 3, 3, 0, 15, 0, 0b01, 0, 5];
+    let (code, _) = decode(&framed(&good), &Limits::default()).unwrap();
+    let plane = qtl_codec::Ragged::new(vec![1, 3, 2], 2, vec![0, 2, 1, 0, 1, 0]).unwrap();
+    assert_eq!(code, Code::new(vec![plane.into()]));
+    assert_eq!(encode(&code, &Options { entropy: false }), framed(&good));
+
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good;
+        bytes[at] = byte;
+        plane_problem(&bytes)
+    };
+    assert_eq!(with(4, 0), PlaneError::ColumnAlphabet { alphabet: 0 });
+    let (stated, found) = (3, 2);
+    // Alphabets 1, 2, 2 in a plane that claims one of 3.
+    assert_eq!(with(6, 12), PlaneError::Widest { stated, found });
+    assert_eq!(with(5, 9), PlaneError::Coder { tag: 9 });
+    assert_eq!(with(9, 9), PlaneError::Coder { tag: 9 });
+    let problem = plane_problem(&[1, 4, 0, 3, 0x81, 2]);
+    assert_eq!(problem, PlaneError::ColumnAlphabet { alphabet: 257 });
+    for len in 5..good.len() {
+        assert!(
+            matches!(plane_problem(&good[..len]), PlaneError::Truncated { .. }),
+            "{len}"
+        );
+    }
+    // A symbol outside its column's alphabet cannot be spelled in radix packing: 9 combinations of two symbols of 3.
+    assert!(matches!(with(10, 9), PlaneError::Symbol { .. }));
+    // Many columns, few bytes: paid for before they are taken.
+    let limits = Limits {
+        max_bytes: 1 << 16,
+        ..Limits::default()
+    };
+    let many = framed(&[1, 4, 0, 0x80, 0x80, 0x80, 8, 1, 1, 0]);
+    assert!(matches!(
+        decode(&many, &limits),
+        Err(DecodeError::Plane {
+            problem: PlaneError::Memory { .. },
+            ..
+        })
+    ));
+}
+
+#[test]
+fn scalars_of_one_byte() {
+    let truncated = PlaneError::Truncated {
+        what: "scalars",
+        needed: 3,
+        left: 2,
+    };
+    assert_eq!(plane_problem(&[1, 3, 1, 3, 9, 9]), truncated);
+}
+
 /// A single-lane rANS plane taken apart: everything before the number of words, the state, the words.
 fn stream() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let plane = Symbols::from_u32(4, 1, 400, skewed(400, 4, 0.1, 1)).unwrap();

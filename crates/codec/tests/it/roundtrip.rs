@@ -1,12 +1,14 @@
 //! What goes in comes out, whatever it is.
 
+use crate::inputs::ragged;
 use crate::planes::{features, skewed};
 use half::f16;
 use proptest::prelude::*;
 use qtl_codec::fuzzing::same_bits;
 use qtl_codec::pack::{pack, packed_len, unpack};
 use qtl_codec::{
-    Code, Limits, Options, Plane, ScalarData, Scalars, Symbols, decode, encode_accounted,
+    Code, CodeError, Limits, Options, Plane, Ragged, ScalarData, Scalars, Symbols, decode,
+    encode_accounted,
 };
 
 /// Both encodings decode to the same code, are fully accounted for, and are no larger than packing allows.
@@ -94,6 +96,42 @@ fn features_of_a_picture() {
     check(&code);
 }
 
+#[test]
+fn ragged_planes_of_every_alphabet_and_none() {
+    let columns: Vec<u16> = (1..=256).chain([1, 1, 7]).collect();
+    let row = columns.iter().map(|alphabet| (alphabet - 1) as u8);
+    let plane = Ragged::new(columns.clone(), 2, row.clone().chain(row).collect()).unwrap();
+    check(&Code::new(vec![plane.into()]));
+    for (alphabets, rows) in [(vec![], 0), (vec![], 5), (vec![1; 9], 4), (vec![256; 3], 0)] {
+        let data = vec![0; alphabets.len() * rows];
+        check(&Code::new(vec![
+            Ragged::new(alphabets, rows, data).unwrap().into(),
+        ]));
+    }
+}
+
+#[test]
+fn ragged_planes_that_contradict_themselves_are_not_built() {
+    let (column, alphabet) = (1, 257);
+    assert_eq!(
+        Ragged::new(vec![2, 257], 0, vec![]),
+        Err(CodeError::ColumnAlphabet { column, alphabet })
+    );
+    assert!(Ragged::new(vec![0], 1, vec![0]).is_err());
+    let shape = CodeError::Shape {
+        rows: 2,
+        cols: 2,
+        len: 3,
+    };
+    assert_eq!(Ragged::new(vec![2, 2], 2, vec![0; 3]), Err(shape));
+    let outside = CodeError::Symbol {
+        position: 3,
+        symbol: 2,
+        alphabet: 2,
+    };
+    assert_eq!(Ragged::new(vec![3, 2], 2, vec![2, 1, 2, 2]), Err(outside));
+}
+
 fn any_plane() -> impl Strategy<Value = Plane> {
     let alphabet = prop_oneof![4 => 2u32..=16, 3 => 2u32..=256, 2 => 257u32..=65_536];
     let shape = prop_oneof![Just(0.0), 0.001..0.1f64, 0.1..1.0f64, Just(1.0)];
@@ -122,7 +160,14 @@ fn any_plane() -> impl Strategy<Value = Plane> {
         );
         Plane::Scalars(Scalars::new(rows, cols, data).unwrap())
     });
-    prop_oneof![4 => coded, 1 => single, 1 => half]
+    let ragged = (0usize..30, 0usize..90, any::<u64>())
+        .prop_map(|(rows, cols, seed)| ragged(rows, cols, seed).into());
+    let bytes = (0usize..5, 0usize..9, any::<u64>()).prop_map(|(rows, cols, seed)| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let data = ScalarData::U8((0..rows * cols).map(|_| rng.u8(..)).collect());
+        Plane::Scalars(Scalars::new(rows, cols, data).unwrap())
+    });
+    prop_oneof![4 => coded, 1 => single, 1 => half, 2 => ragged, 1 => bytes]
 }
 
 proptest! {

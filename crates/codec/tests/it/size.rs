@@ -3,7 +3,9 @@
 use crate::planes::{correlated, features, skewed, spread};
 use qtl_codec::entropy::order0_bits;
 use qtl_codec::pack::packed_len;
-use qtl_codec::{Account, Code, Options, ScalarData, Scalars, Symbols, encode, encode_accounted};
+use qtl_codec::{
+    Account, Code, Options, Ragged, ScalarData, Scalars, Symbols, encode, encode_accounted,
+};
 
 fn size(alphabet: u32, rows: usize, cols: usize, data: Vec<u32>) -> (usize, Account) {
     let plane = Symbols::from_u32(alphabet, rows, cols, data).unwrap();
@@ -96,6 +98,31 @@ fn accounts_name_every_byte() {
     let both: Account = [account, alone].iter().sum();
     assert_eq!(both, account + alone);
     assert_eq!(both.total(), account.total() + alone.total());
+}
+
+#[test]
+fn a_sparse_mask_takes_less_than_a_bit() {
+    let mut rng = fastrand::Rng::with_seed(2);
+    let bits: Vec<bool> = (0..100_000).map(|_| rng.u32(..8) == 0).collect();
+    let mask = Symbols::mask(100, 1000, &bits).unwrap();
+    let (_, account) = encode_accounted(&Code::new(vec![mask.into()]), &Options::default());
+    // One position in eight: 0.5436 bits.
+    let rate = account.bits_per_element();
+    assert!((0.53..0.555).contains(&rate), "{rate}");
+}
+
+#[test]
+fn ragged_columns_cost_what_their_own_alphabets_do() {
+    let alphabets: Vec<u16> = (0..128).map(|j| [1, 2, 4, 16][j % 4]).collect();
+    let mut rng = fastrand::Rng::with_seed(3);
+    let data = (0..1000 * 128).map(|i| rng.u16(..alphabets[i % 128]) as u8);
+    let plane = Ragged::new(alphabets.clone(), 1000, data.collect()).unwrap();
+    let code = Code::new(vec![plane.into()]);
+    let (bytes, account) = encode_accounted(&code, &Options { entropy: false });
+    assert_eq!(account.symbols, 1000 * 32 * (1 + 2 + 4) / 8);
+    assert_eq!(account.scalars, 128 / 2, "a column's alphabet: 4 bits");
+    assert_eq!(account.elements, 128_000);
+    assert!(account.header < 24 && account.total() == bytes.len() as u64);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::repeats::{self, TextRows};
 use crate::connector::Connector;
 use crate::llm::TokenEmbedding;
 use crate::params::{self, Named};
-use crate::quant::{Accumulator, Encoder};
+use crate::quant::{Accumulator, Encoder, Phase};
 use crate::recompute::{Tape, leaf, pull, take};
 use crate::splice::{Layout, PADDING, Spliced};
 use crate::tuning::{self, Matrix, Treatment};
@@ -98,11 +98,18 @@ impl ClientPartition {
                 .quantizer_image
                 .bound(self.quantizer_image.input(rows(features)));
             let rows = &batch.spliced.image_rows;
-            self.on_grid(self.quantizer_image.quantize(used(z, rows)), rows)
+            let z = used(z, rows);
+            self.on_grid(self.quantizer_image.quantize(z, Phase::Evaluate), rows)
         });
         let ids = &batch.spliced.text_ids;
         let z = self.bounded_text(ids);
-        let (text, distinct) = repeats::encode(&self.quantizer_text, z, ids, self.text_rows);
+        let (text, distinct) = repeats::encode(
+            &self.quantizer_text,
+            z,
+            ids,
+            self.text_rows,
+            Phase::Evaluate,
+        );
         Cut {
             image,
             text,
@@ -125,7 +132,8 @@ impl ClientPartition {
     /// none, and its row crosses as 16-bit floats.
     pub fn encode_tokens(&self, ids: &[i64]) -> Code {
         if self.quantizer_text.is_rowwise() {
-            self.quantizer_text.quantize(self.bounded_text(ids))
+            self.quantizer_text
+                .quantize(self.bounded_text(ids), Phase::Evaluate)
         } else {
             crate::quant::to_f16(self.embed(ids))
         }
@@ -151,10 +159,15 @@ impl ClientPartition {
         );
     }
 
-    /// Forward of a training step: parameters for which `trained` holds get a gradient in
+    /// Forward of the micro-batch number `step`: parameters for which `trained` holds get a gradient in
     /// [`Pending::backward`], and the recorded statistics move.
-    pub fn forward(&mut self, batch: &Batch, trained: &dyn Fn(&str) -> bool) -> (Cut, Pending) {
-        let tracked = self.track(trained);
+    pub fn forward(
+        &mut self,
+        batch: &Batch,
+        step: u64,
+        trained: &dyn Fn(&str) -> bool,
+    ) -> (Cut, Pending) {
+        let mut tracked = self.track(trained);
         let mut tower = None;
         let mut penalty = None;
         let image = batch.pixels.clone().map(|pixels| {
@@ -169,38 +182,43 @@ impl ClientPartition {
             let u = tracked
                 .quantizer_image
                 .input(rows(tracked.connector.forward(features)));
-            let z = bound(&mut self.quantizer_image, u, &mut penalty);
-            used(z, &batch.spliced.image_rows)
+            let both = (&mut self.quantizer_image, &mut tracked.quantizer_image);
+            used(bound(both, u, &mut penalty), &batch.spliced.image_rows)
         });
         let u = tracked
             .quantizer_text
             .input(tracked.embed(&batch.spliced.text_ids));
-        let text = bound(&mut self.quantizer_text, u, &mut penalty);
+        let both = (&mut self.quantizer_text, &mut tracked.quantizer_text);
+        let text = bound(both, u, &mut penalty);
         let features = Features {
             image: image.clone().map(Tensor::inner),
             text: text.clone().inner(),
         };
+        let phase = Phase::Train(step);
         let ids = &batch.spliced.text_ids;
         let z = features.text.clone();
-        let (text_code, distinct) = repeats::encode(&self.quantizer_text, z, ids, self.text_rows);
+        let (text_code, distinct) =
+            repeats::encode(&self.quantizer_text, z, ids, self.text_rows, phase);
         let text = match &distinct {
             Some(distinct) => distinct.select(text),
             None => text,
         };
         let cut = Cut {
-            image: features.image.clone().map(|z| {
-                let code = self.quantizer_image.quantize(z);
+            image: features.image.as_ref().map(|z| {
+                let code = self.quantizer_image.quantize(z.clone(), phase);
                 self.on_grid(code, &batch.spliced.image_rows)
             }),
             text: text_code,
             index: distinct.as_ref().map(|distinct| distinct.code()),
             layout: batch.spliced.layout.clone(),
         };
-        let penalty_value = penalty
-            .clone()
-            .map_or(0.0, |p| f64::from(p.inner().into_scalar::<f32>()));
-        let image = image.map(|z| self.quantizer_image.surrogate(z));
-        let text = self.quantizer_text.surrogate(text);
+        let penalty_value = penalty.clone().map_or(0.0, |p: Tensor<1>| {
+            f64::from(p.inner().into_scalar::<f32>())
+        });
+        let image = image
+            .zip(cut.image.as_ref())
+            .map(|(z, code)| tracked.quantizer_image.surrogate(z, code));
+        let text = tracked.quantizer_text.surrogate(text, &cut.text);
         let plain = self.vision_tower.clone();
         (
             cut,
@@ -320,7 +338,7 @@ impl Pending {
         (self.image.as_ref().map(Tensor::dims), self.text.dims())
     }
 
-    /// The distortion penalty of this step, already weighted.
+    /// What the quantizers add to the loss of this step, weights included.
     pub fn penalty(&self) -> f64 {
         self.penalty_value
     }
@@ -447,11 +465,19 @@ fn are_whole_pictures(rows: &[usize], tokens: usize) -> bool {
     })
 }
 
-/// Records statistics, bounds, and adds the penalty.
-fn bound(encoder: &mut Encoder, u: Tensor<2>, penalty: &mut Option<Tensor<1>>) -> Tensor<2> {
-    encoder.observe(u.clone().inner());
-    let z = encoder.bound(u);
-    if let Some(own) = encoder.penalty(z.clone()) {
+/// Records statistics in both copies of a quantizer (the plain and the tracked one), bounds with the tracked one, and
+/// adds the penalty.
+fn bound(
+    (plain, tracked): (&mut Encoder, &mut Encoder),
+    u: Tensor<2>,
+    penalty: &mut Option<Tensor<1>>,
+) -> Tensor<2> {
+    if let Some(recorded) = plain.observe(u.clone().inner()) {
+        plain.record(&recorded);
+        tracked.record(&recorded);
+    }
+    let z = tracked.bound(u);
+    if let Some(own) = tracked.penalty(z.clone()) {
         *penalty = Some(match penalty.take() {
             Some(other) => other + own,
             None => own,

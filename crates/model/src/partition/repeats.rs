@@ -15,7 +15,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use qtl_codec::{Code, Options, Plane, Symbols, code::MAX_ALPHABET};
 use serde::{Deserialize, Serialize};
 
-use crate::quant::Encoder;
+use crate::quant::{Encoder, Phase};
 
 /// Which text rows cross the cut, as the recipe's `quantizer.text_rows` has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,13 +128,14 @@ pub fn encode(
     z: Tensor<2>,
     ids: &[i64],
     rows: TextRows,
+    phase: Phase,
 ) -> (Code, Option<Distinct>) {
-    let all = encoder.quantize(z.clone());
+    let all = encoder.quantize(z.clone(), phase);
     let wanted = rows == TextRows::Distinct && encoder.codes_rows_alone();
     let Some(distinct) = wanted.then(|| Distinct::of(ids)).flatten() else {
         return (all, None);
     };
-    let few = encoder.quantize(distinct.select(z));
+    let few = encoder.quantize(distinct.select(z), phase);
     let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len();
     if size(&few) + size(&distinct.code()) < size(&all) {
         (few, Some(distinct))

@@ -202,7 +202,7 @@ impl Blueprint {
     }
 
     fn with_quantizers<H: fill::Half>(&self, half: H) -> Result<Loaded<H>, PretrainedError> {
-        if self.image == QuantizerSpec::None && self.text == QuantizerSpec::None {
+        if self.image == QuantizerSpec::NONE && self.text == QuantizerSpec::NONE {
             return Ok(Loaded {
                 partition: half,
                 quantizers_found: true,

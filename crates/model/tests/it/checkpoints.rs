@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use qtl_model::llm::Supervision;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::{QuantizerSpec, Statistics};
+use qtl_model::quant::{FsqSpec, Phase, QuantizerSpec};
 use qtl_model::splice::{Grid, PADDING, Spliced};
 use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
 
@@ -17,14 +17,10 @@ use crate::partition::spliced;
 /// The quantizers that a case's configuration asks for.
 fn quantizer(case: &Case) -> QuantizerSpec {
     match case.json["vq_type"].as_str() {
-        Some("FSQ") => QuantizerSpec::Fsq {
-            levels: case.json["levels"].as_u64().unwrap() as u32,
-            width: 3.0,
-            statistics: Statistics::Batch,
-            code_dim: 0,
-            penalty: 0.25,
-        },
-        _ => QuantizerSpec::None,
+        Some("FSQ") => {
+            QuantizerSpec::Fsq(FsqSpec::paper(case.json["levels"].as_u64().unwrap() as u32))
+        }
+        _ => QuantizerSpec::NONE,
     }
 }
 
@@ -62,7 +58,11 @@ fn inputs(
         let penalty = penalty.map_or(0.0, |p| p.into_scalar::<f32>());
         let y = match encoder {
             qtl_model::quant::Encoder::None(_) => z,
-            _ => decoder.expand(decoder.dequantize(&encoder.quantize(z), &device).unwrap()),
+            _ => decoder.expand(
+                decoder
+                    .dequantize(&encoder.quantize(z, Phase::Evaluate), &device)
+                    .unwrap(),
+            ),
         };
         (y, penalty)
     };
@@ -100,7 +100,7 @@ fn golden_checkpoints_of_whole_models() {
         let tokens = client.tokens_per_picture();
         let mut spliced = spliced(case, tokens, blueprint.config.max_length);
         let real = Grid::new(&spliced.layout).branches;
-        if spec != QuantizerSpec::None {
+        if spec != QuantizerSpec::NONE {
             spliced.pad_like_the_reference();
         }
         let pixels = case.tensor("in.images", &device);
@@ -114,7 +114,7 @@ fn golden_checkpoints_of_whole_models() {
         }
         assert_eq!(labels, case.ints("out.labels"));
         let mut worst = case.check("out.inputs_embeds", input.clone());
-        if spec != QuantizerSpec::None {
+        if spec != QuantizerSpec::NONE {
             worst = worst.max(case.check_loss("out.vq_loss", penalty));
         }
 
@@ -187,7 +187,7 @@ fn golden_each_half_reads_its_own_folders_only() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
     let dir = recipe_folder(folder.path());
-    let none = QuantizerSpec::None;
+    let none = QuantizerSpec::NONE;
     fs::write(dir.join("vision_tower/pytorch_model.bin"), "rubbish").unwrap();
     fs::remove_dir_all(dir.join("connector")).unwrap();
     blueprint(&dir, &none).server(&device).unwrap();
@@ -253,7 +253,7 @@ fn golden_shards_of_the_other_half_may_be_missing() {
     let index = format!("{{\"weight_map\": {{{}}}}}", map.join(", "));
     fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
     fs::copy(case.join("config.json"), folder.path().join("config.json")).unwrap();
-    let blueprint = blueprint(folder.path(), &QuantizerSpec::None);
+    let blueprint = blueprint(folder.path(), &QuantizerSpec::NONE);
     blueprint.client(&device).unwrap();
     blueprint.server(&device).unwrap();
 
@@ -277,13 +277,10 @@ fn golden_shards_of_the_other_half_may_be_missing() {
 fn golden_a_quantizer_of_another_shape_is_not_replaced_in_silence() {
     let device = Device::flex();
     let dir = crate::golden::root().join("model/ckpt_tinyllava_recipe");
-    let narrow = QuantizerSpec::Fsq {
-        levels: 4,
-        width: 3.0,
-        statistics: Statistics::Batch,
+    let narrow = QuantizerSpec::Fsq(FsqSpec {
         code_dim: 8,
-        penalty: 0.25,
-    };
+        ..FsqSpec::paper(4)
+    });
     let error = blueprint(&dir, &narrow)
         .client(&device)
         .unwrap_err()

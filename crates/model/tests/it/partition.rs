@@ -5,19 +5,15 @@ use qtl_codec::{Code, Limits, Options, Plane};
 use qtl_data::TokenSpan;
 use qtl_model::partition::{Batch, Cut, TextRows};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::{QuantizerSpec, Statistics};
+use qtl_model::quant::{FsqSpec, QuantizerSpec};
 use qtl_model::splice::{IGNORE, Sample, Spliced, splice};
 use qtl_model::targets;
 
 use crate::golden::{Case, each};
 
-pub const FSQ: QuantizerSpec = QuantizerSpec::Fsq {
-    levels: 4,
-    width: 3.0,
-    statistics: Statistics::Batch,
-    code_dim: 0,
-    penalty: 0.25,
-};
+pub fn paper() -> QuantizerSpec {
+    QuantizerSpec::Fsq(FsqSpec::paper(4))
+}
 
 pub fn blueprint(case: &Case, spec: &QuantizerSpec) -> Blueprint {
     Blueprint::read(&case.dir, spec.clone(), spec.clone(), 0).unwrap()
@@ -120,7 +116,7 @@ pub fn check_named(case: &Case, prefix: &str, grads: &qtl_model::params::Named) 
 fn golden_split_step_follows_the_fixed_rule() {
     let device = Device::default();
     each(&["split_"], |case| {
-        let blueprint = blueprint(case, &FSQ);
+        let blueprint = blueprint(case, &paper());
         let client = blueprint.client(&device).unwrap();
         let server = blueprint.server(&device).unwrap();
         assert!(client.quantizers_found && server.quantizers_found);
@@ -137,7 +133,7 @@ fn golden_split_step_follows_the_fixed_rule() {
             pixels: Some(case.tensor("in.images", &device)),
             spliced,
         };
-        let (cut, pending) = client.forward(&batch, &|_| true);
+        let (cut, pending) = client.forward(&batch, 0, &|_| true);
         let features = pending.features();
         case.check("fixed.encoded.image", features.image.clone().unwrap());
         case.check("fixed.encoded.text", features.text.clone());
@@ -173,7 +169,7 @@ fn golden_split_step_follows_the_fixed_rule() {
 fn recomputed_blocks_train_exactly_what_is_to_be_trained() {
     let device = Device::default();
     each(&["split_"], |case| {
-        let blueprint = blueprint(case, &FSQ);
+        let blueprint = blueprint(case, &paper());
         let mut client = blueprint.client(&device).unwrap().partition;
         let server = blueprint.server(&device).unwrap().partition;
         let spliced = spliced(case, client.tokens_per_picture(), 64);
@@ -183,7 +179,7 @@ fn recomputed_blocks_train_exactly_what_is_to_be_trained() {
             spliced,
         };
         let trained = |name: &str| name.contains("layers.0.") || name.contains("connector");
-        let (cut, pending) = client.forward(&batch, &trained);
+        let (cut, pending) = client.forward(&batch, 0, &trained);
         let step = server.step(&cut, &targets, &trained, &device).unwrap();
         let mut gradients = pending.backward(step.image, step.text);
         gradients.extend(step.parameters);

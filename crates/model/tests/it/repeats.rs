@@ -7,7 +7,7 @@ use qtl_model::params::Named;
 use qtl_model::partition::repeats::IndexError;
 use qtl_model::partition::{Batch, Cut, Step, StepError, TextRows};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::{QuantizerSpec, Statistics};
+use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics};
 use qtl_model::splice::{IMAGE_TOKEN, Sample, splice};
 use qtl_model::targets;
 
@@ -51,7 +51,7 @@ fn run(case: &Case, spec: &QuantizerSpec, rows: TextRows) -> Run {
     client.text_rows = rows;
     let server = blueprint.server(&device).unwrap().partition;
     let batch = batch(case, client.tokens_per_picture(), &device);
-    let (cut, pending) = client.forward(&batch, &|_| true);
+    let (cut, pending) = client.forward(&batch, 0, &|_| true);
     let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
     let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
     let (_, shape) = pending.gradient_shapes();
@@ -87,20 +87,18 @@ fn same(what: &str, got: Named, want: Named) {
 }
 
 fn fsq(statistics: Statistics) -> QuantizerSpec {
-    QuantizerSpec::Fsq {
-        levels: 4,
+    QuantizerSpec::Fsq(FsqSpec {
         width: 2.0,
         statistics,
-        code_dim: 0,
-        penalty: 0.25,
-    }
+        ..FsqSpec::paper(4)
+    })
 }
 
 #[test]
 fn distinct_rows_teach_what_all_rows_teach() {
     each(&["split_"], |case| {
         for spec in [
-            QuantizerSpec::None,
+            QuantizerSpec::NONE,
             fsq(Statistics::Channel),
             fsq(Statistics::Batch),
         ] {

@@ -8,13 +8,13 @@ use qtl_model::nn::Mask;
 use qtl_model::params::{self, Named};
 use qtl_model::partition::{Batch, ClientPartition, ServerPartition, TextRows, names};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::QuantizerSpec;
+use qtl_model::quant::{Phase, QuantizerSpec};
 use qtl_model::splice::{Grid, Spliced};
 use qtl_model::targets;
 
 use crate::golden::{Case, each, floats};
 use crate::partition::{
-    FSQ, blueprint, check_named, over_the_wire, spliced, spliced_prompt, symbols,
+    blueprint, check_named, over_the_wire, paper, spliced, spliced_prompt, symbols,
 };
 
 struct Whole {
@@ -105,7 +105,7 @@ fn golden_full_model_in_one_graph() {
             client,
             server,
             spliced,
-        } = open(case, &QuantizerSpec::None);
+        } = open(case, &QuantizerSpec::NONE);
         let all = |_: &str| true;
         let tower = params::track(&client.vision_tower, names::VISION_TOWER, &all);
         let connector = params::track(&client.connector, names::CONNECTOR, &all);
@@ -226,7 +226,7 @@ fn through_the_cut(
     let device = Device::default();
     let labels = spliced.labels.clone();
     let pixels = Some(case.tensor("in.images", &device));
-    let (cut, _) = client.forward(&Batch { pixels, spliced }, &|_| true);
+    let (cut, _) = client.forward(&Batch { pixels, spliced }, 0, &|_| true);
     let targets = targets::encode(&labels, server.vocab_size());
     let step = server
         .step(&over_the_wire(&cut), &targets, &|_| true, &device)
@@ -247,7 +247,7 @@ fn golden_full_model_with_quantizers() {
             server,
             mut spliced,
             ..
-        } = open(case, &FSQ);
+        } = open(case, &paper());
         spliced.pad_like_the_reference();
         let labels = spliced.labels.clone();
         let pixels: Tensor<4> = case.tensor("in.images", &device);
@@ -268,7 +268,7 @@ fn golden_full_model_with_quantizers() {
             z.clone().reshape([count, tokens, hidden]),
         ));
         assert_eq!(
-            symbols(&client.quantizer_image.quantize(z.clone())),
+            symbols(&client.quantizer_image.quantize(z.clone(), Phase::Train(0))),
             case.bytes("out.image.indices")
         );
         let penalty = |z, quantizer: &qtl_model::quant::Encoder| {
@@ -280,7 +280,7 @@ fn golden_full_model_with_quantizers() {
             pixels: Some(pixels),
             spliced,
         };
-        let (cut, pending) = client.forward(&batch, &|_| true);
+        let (cut, pending) = client.forward(&batch, 0, &|_| true);
         let text = pending.features().text;
         case.check_loss(
             "out.text.L_comm",
@@ -311,7 +311,7 @@ fn golden_full_model_with_quantizers() {
         gradients.extend(step.parameters);
         let mut checked = check_named(case, "grad.total.weight:", &gradients);
         // The penalty alone: nothing comes back from the server.
-        let (_, pending) = client.forward(&batch, &|_| true);
+        let (_, pending) = client.forward(&batch, 0, &|_| true);
         let nothing = pending.backward(step.image.map(|g| g.zeros_like()), step.text.zeros_like());
         checked += check_named(case, "grad.vq_loss.weight:", &nothing);
         assert!(checked > 0);

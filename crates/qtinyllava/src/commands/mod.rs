@@ -2,6 +2,7 @@
 
 pub mod align;
 pub mod certs;
+pub mod compare;
 pub mod compose;
 pub mod data;
 pub mod eval;

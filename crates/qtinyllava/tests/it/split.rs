@@ -1,6 +1,6 @@
 //! The promise that splitting changes nothing.
 
-use crate::world::{Outcome, SHORT, World};
+use crate::world::{Outcome, SHORT, TINY, World};
 
 #[test]
 fn one_process_and_two_over_mutual_tls_end_in_the_same_bits() {
@@ -19,4 +19,48 @@ fn one_process_and_two_over_mutual_tls_end_in_the_same_bits() {
     assert!(whole.losses.windows(2).any(|pair| pair[0] != pair[1]));
     let early = std::fs::read(server.join("checkpoints/step-00000010/model.safetensors")).unwrap();
     assert!(whole.server != early, "ten steps have changed nothing");
+}
+
+/// Every other quantizer of the list, two at a time: what is drawn, what depends on the batch and what is learned on the
+/// client must be the same on both sides of the wire.
+#[test]
+fn every_quantizer_trains_the_same_in_one_process_and_in_two() {
+    let world = World::shared();
+    for (image, text) in [
+        (
+            "kind='fsq_tanh', levels=4",
+            "kind='adsq', levels=4, rate=0.01",
+        ),
+        (
+            "kind='ecsq', bits=2, statistics='calibrated', rate=0.01",
+            "kind='normal_float', bits=2",
+        ),
+        (
+            "kind='topk', keep=0.125",
+            "kind='rand_topk', keep=0.125, rescale=true",
+        ),
+        ("kind='splitfc', bits=2", "kind='fedbat'"),
+        ("kind='fedbat'", "kind='splitfc', bits=3"),
+    ] {
+        let quantizers = [
+            format!("quantizer.image={{{image}}}"),
+            format!("quantizer.text={{{text}}}"),
+        ];
+        let sets: Vec<&str> = TINY
+            .iter()
+            .copied()
+            .chain(quantizers.iter().map(String::as_str))
+            .collect();
+        let dir = tempfile::tempdir().unwrap();
+        let [local, client, server] =
+            ["local", "client", "server"].map(|name| dir.path().join(name));
+        world.local(&local, &sets).finish().succeeds();
+        let (_server, address) = world.serve(&server, "127.0.0.1:0", &sets);
+        world
+            .connect(&client, &address, "certs", &sets)
+            .finish()
+            .succeeds();
+        let whole = Outcome::read(&local, &local.join("server"), 2);
+        Outcome::read(&client, &server, 2).is(&whole);
+    }
 }

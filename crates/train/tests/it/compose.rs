@@ -37,7 +37,7 @@ fn a_composed_model_has_the_language_model_s_values_and_loads_in_both_halves() {
         seed: 1,
     };
     compose(parts, &out).unwrap();
-    let none = QuantizerSpec::None;
+    let none = QuantizerSpec::NONE;
     let composed = Blueprint::read(&out, none.clone(), none, 0).unwrap();
     let server = composed.server(&device).unwrap().partition;
     assert_eq!(

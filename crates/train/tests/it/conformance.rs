@@ -45,7 +45,7 @@ impl Halves {
             step,
         };
         drawing(draw, || {
-            let (cut, pending) = self.client.forward(&batch, &trained);
+            let (cut, pending) = self.client.forward(&batch, step, &trained);
             let targets: Code = targets::encode(&batch.spliced.labels, self.server.vocab_size());
             let step = self.server.step(&cut, &targets, &trained, &device).unwrap();
             let mut gradients = pending.backward(step.image, step.text);

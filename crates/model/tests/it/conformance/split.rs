@@ -40,7 +40,7 @@ fn model(dir: &Path, tower: &str, connector: &str) -> (ClientPartition, ServerPa
     std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
     let file = dir.join("preprocessor_config.json");
     std::fs::write(file, processor.to_string()).unwrap();
-    let none = QuantizerSpec::None;
+    let none = QuantizerSpec::NONE;
     let mut blueprint = Blueprint::read(dir, none.clone(), none, 7).unwrap();
     blueprint.fresh = true;
     let device = Device::flex();
@@ -120,7 +120,7 @@ fn split(
         pixels: Some(pixels),
         spliced,
     };
-    let (cut, pending) = client.forward(&batch, trained);
+    let (cut, pending) = client.forward(&batch, 0, trained);
     let targets = targets::encode(&labels, server.vocab_size());
     let step = server.step(&over_the_wire(&cut), &targets, &|_| false, &Device::flex());
     let step = step.unwrap();

@@ -222,8 +222,8 @@ fn blueprint(family: &str, example: &str) -> Blueprint {
         dir: PathBuf::new(),
         processor: Processor::siglip(12),
         config: TinyLlavaConfig::from_fields(&fields).unwrap(),
-        image: QuantizerSpec::None,
-        text: QuantizerSpec::None,
+        image: QuantizerSpec::NONE,
+        text: QuantizerSpec::NONE,
         seed: 7,
         fresh: true,
     }
@@ -269,7 +269,7 @@ fn monolith_equals_split() {
         server.language_model = shaken(server.language_model);
         let batch = batch(client.tokens_per_picture());
 
-        let (cut, pending) = client.forward(&batch, &|_| true);
+        let (cut, pending) = client.forward(&batch, 0, &|_| true);
         let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
         let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
         let mut split = pending.backward(step.image, step.text);
@@ -338,7 +338,7 @@ fn what_is_trained_gets_a_gradient_and_nothing_else_does() {
             &|name| name.starts_with(names::CONNECTOR) || name.contains("embed"),
         ];
         for trained in rules {
-            let (cut, pending) = client.forward(&batch, trained);
+            let (cut, pending) = client.forward(&batch, 0, trained);
             let step = server.step(&cut, &targets, trained, &device).unwrap();
             let mut got = pending.backward(step.image, step.text);
             got.extend(step.parameters);

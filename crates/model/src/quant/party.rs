@@ -1,0 +1,107 @@
+//! What a quantizer is: a recipe section that builds a client's half and a server's half.
+
+use std::fmt::Debug;
+
+use burn::tensor::{Device, Tensor};
+use qtl_codec::Code;
+
+use super::{Moments, QuantError, Recorded};
+
+/// A recipe section of one quantizer.
+pub trait Spec {
+    /// The client's half.
+    type Client: ClientHalf;
+    /// The server's half.
+    type Server: ServerHalf;
+
+    /// Checks the values that a recipe may get wrong.
+    ///
+    /// # Errors
+    /// [`QuantError::Range`] naming the field.
+    fn check(&self) -> Result<(), QuantError>;
+
+    /// A fresh client's half for features of `dim` channels: the identity projection (where there is one) if the code
+    /// is as wide as the features, otherwise a random one drawn from `seed`.
+    fn client(&self, dim: usize, seed: u64, device: &Device) -> Self::Client;
+
+    /// A fresh server's half, likewise.
+    fn server(&self, dim: usize, seed: u64, device: &Device) -> Self::Server;
+}
+
+/// Whether a code is made to train on, and if so, in which micro-batch: randomised quantizers draw then, and only
+/// then, always the same numbers for the same step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The micro-batch of this number.
+    Train(u64),
+    /// Inference: nothing is drawn.
+    Evaluate,
+}
+
+/// The client's verbs. What most quantizers do not need has a default.
+pub trait ClientHalf: Debug {
+    /// The input projection. `x`: [rows, dim] -> [rows, code_dim]. Differentiable.
+    fn input(&self, x: Tensor<2>) -> Tensor<2> {
+        x
+    }
+
+    /// Bounds the projected features to what the rounding expects. Differentiable.
+    fn bound(&self, u: Tensor<2>) -> Tensor<2> {
+        u
+    }
+
+    /// The recorded statistics after a training batch with these projected features (plain tensor); `None` where none
+    /// are kept.
+    fn observe(&self, _u: Tensor<2>) -> Option<Recorded> {
+        None
+    }
+
+    /// Replaces the recorded statistics.
+    fn record(&mut self, _recorded: &Recorded) {}
+
+    /// Starts from the moments of a calibration pass over projected features.
+    fn calibrate(&mut self, _moments: &Moments) {}
+
+    /// Rounds bounded features (plain tensor). `z`: [rows, code_dim].
+    fn quantize(&self, z: Tensor<2>, phase: Phase) -> Code;
+
+    /// What backward pretends `quantize` was when it made `code` of `z`; straight-through by default. Its value need
+    /// not be that of the code, since the gradient of the server's leaf is applied to it from outside.
+    fn surrogate(&self, z: Tensor<2>, _code: &Code) -> Tensor<2> {
+        z
+    }
+
+    /// What bounded features add to the loss, weights included: distortion, rate. `None` where that is nothing.
+    fn penalty(&self, _z: Tensor<2>) -> Option<Tensor<1>> {
+        None
+    }
+
+    /// True when a row's code depends on that row alone, so that single generated tokens can be coded.
+    fn is_rowwise(&self) -> bool {
+        true
+    }
+
+    /// True when the code of a *bounded* row depends on that row alone and equal rows have equal codes, so that one may
+    /// stand for all of them. Not so for a quantizer that looks at whole columns or draws at random.
+    fn codes_rows_alone(&self) -> bool {
+        true
+    }
+}
+
+/// The server's verbs.
+pub trait ServerHalf: Debug {
+    /// The values a code stands for: [rows, code_dim], the leaf whose gradient travels back.
+    ///
+    /// # Errors
+    /// [`QuantError::Shape`] for a code that this quantizer does not write.
+    fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError>;
+
+    /// The output projection: [rows, code_dim] -> [rows, dim], what the language model reads. Differentiable.
+    fn expand(&self, leaf: Tensor<2>) -> Tensor<2> {
+        leaf
+    }
+
+    /// Sets the output projection so that the quantizer starts as a plain one of the calibrated features. Does nothing
+    /// where there is no output projection or the code is narrower than the features.
+    fn calibrate(&mut self, _moments: &Moments) {}
+}
