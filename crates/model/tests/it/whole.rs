@@ -281,7 +281,7 @@ fn golden_full_model_with_quantizers() {
             spliced,
         };
         let (cut, pending) = client.forward(&batch, 0, &|_| true);
-        let text = pending.features().text;
+        let text = pending.features().text.clone();
         case.check_loss(
             "out.text.L_comm",
             penalty(text.clone(), &client.quantizer_text),
