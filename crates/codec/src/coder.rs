@@ -99,14 +99,35 @@ pub(crate) fn by_tag(tag: u8) -> Result<&'static dyn Coder, PlaneError> {
         .ok_or(PlaneError::Coder { tag })
 }
 
+/// Which coders compete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Packing alone.
+    Packing,
+    /// Those that look at one symbol at a time.
+    Order0,
+    /// Every one.
+    All,
+}
+
+impl Among {
+    fn has(self, coder: &dyn Coder) -> bool {
+        match self {
+            Self::Packing => coder.tag() == Packed.tag(),
+            Self::Order0 => coder.tag() != Context.tag(),
+            Self::All => true,
+        }
+    }
+}
+
 /// Appends the tag and the body of whichever coder makes the plane smallest. Packing is never beaten by equals, and
-/// bounds the size from above: without `entropy` it is the only candidate.
-pub(crate) fn encode_smallest(plane: &Symbols, entropy: bool, out: &mut Vec<u8>) -> Parts {
+/// bounds the size from above.
+pub(crate) fn encode_smallest(plane: &Symbols, among: Among, out: &mut Vec<u8>) -> Parts {
     let start = out.len();
     let packed = packed_len(plane.alphabet, plane.len());
     let others = CODERS
         .iter()
-        .filter(|coder| entropy && coder.tag() != Packed.tag());
+        .filter(|coder| among.has(**coder) && coder.tag() != Packed.tag());
     let mut plans: Vec<(u8, Plan<'_>)> = Vec::new();
     for coder in others {
         if let Some(plan) = coder.plan(plane) {

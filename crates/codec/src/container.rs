@@ -16,7 +16,7 @@ use half::f16;
 use crate::account::Account;
 use crate::bytes::{Reader, put_varint};
 use crate::code::{Code, Grid, Plane, ScalarData, Scalars, Symbols};
-use crate::coder::{self, Parts, Shape};
+use crate::coder::{self, Among, Parts, Shape};
 use crate::error::{DecodeError, PlaneError};
 use crate::limits::{Limits, Purse};
 use crate::pack::packed_len;
@@ -47,6 +47,21 @@ pub struct Options {
     pub entropy: bool,
 }
 
+impl Options {
+    /// Packing only.
+    pub fn packed() -> Self {
+        Self { entropy: false }
+    }
+
+    fn among(&self) -> Among {
+        if self.entropy {
+            Among::All
+        } else {
+            Among::Packing
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self { entropy: true }
@@ -66,6 +81,19 @@ pub fn encode(code: &Code, options: &Options) -> Vec<u8> {
 /// # Panics
 /// As [`encode`].
 pub fn encode_accounted(code: &Code, options: &Options) -> (Vec<u8>, Account) {
+    encode_among(code, options.among())
+}
+
+/// The container of a code whose planes are coded with one table each or packed, without contexts: what contexts are
+/// measured against.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_order0(code: &Code) -> Vec<u8> {
+    encode_among(code, Among::Order0).0
+}
+
+fn encode_among(code: &Code, among: Among) -> (Vec<u8>, Account) {
     let mut out = Vec::with_capacity(most_bytes(code));
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
@@ -86,10 +114,10 @@ pub fn encode_accounted(code: &Code, options: &Options) -> (Vec<u8>, Account) {
         }
         match plane {
             Plane::Symbols(plane) => {
-                account += put_symbols(plane, options, &mut out);
+                account += put_symbols(plane, among, &mut out);
             }
             Plane::Ragged(plane) => {
-                account += put_ragged(plane, options, &mut out);
+                account += put_ragged(plane, among, &mut out);
             }
             Plane::Scalars(plane) => {
                 account += put_scalars(plane, &mut out);
@@ -99,6 +127,8 @@ pub fn encode_accounted(code: &Code, options: &Options) -> (Vec<u8>, Account) {
     }
     settle_elements(&mut account, &code.planes, scalars);
     out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
+    // Whoever keeps it (to answer a repeated step) keeps no more than it is.
+    out.shrink_to_fit();
     debug_assert_eq!(account.total(), out.len() as u64);
     (out, account)
 }
@@ -202,7 +232,7 @@ fn settle_elements(account: &mut Account, planes: &[Plane], scalars: u64) {
     }
 }
 
-fn put_symbols(plane: &Symbols, options: &Options, out: &mut Vec<u8>) -> Account {
+fn put_symbols(plane: &Symbols, among: Among, out: &mut Vec<u8>) -> Account {
     let start = out.len();
     let kind = if plane.grid.is_some() {
         KIND_GRID
@@ -220,7 +250,7 @@ fn put_symbols(plane: &Symbols, options: &Options, out: &mut Vec<u8>) -> Account
     }
     // The coder's tag is the one byte that `encode_smallest` writes before the parts it counts.
     let header = out.len() - start + 1;
-    let parts = coder::encode_smallest(plane, options.entropy, out);
+    let parts = coder::encode_smallest(plane, among, out);
     account_symbols(header, &parts, plane.len())
 }
 
@@ -234,7 +264,7 @@ fn account_symbols(header: usize, parts: &Parts, elements: usize) -> Account {
     }
 }
 
-fn put_ragged(plane: &Ragged, options: &Options, out: &mut Vec<u8>) -> Account {
+fn put_ragged(plane: &Ragged, among: Among, out: &mut Vec<u8>) -> Account {
     let start = out.len();
     out.push(KIND_RAGGED);
     put_varint(out, plane.rows as u64);
@@ -243,7 +273,7 @@ fn put_ragged(plane: &Ragged, options: &Options, out: &mut Vec<u8>) -> Account {
         header: (out.len() - start) as u64,
         ..Account::default()
     };
-    header + plane.encode(options.entropy, out)
+    header + plane.encode(among, out)
 }
 
 fn put_scalars(plane: &Scalars, out: &mut Vec<u8>) -> Account {

@@ -26,6 +26,7 @@
 //! - `constant`: planes of one symbol
 //! - `rans`: interleaved rANS with a static table per plane
 //! - `context`: rANS with probabilities that are learned while coding, from neighbouring symbols and the channel
+//! - [`plan`]: which levels and width to choose, from a sample of features
 //! - [`entropy`]: the floor under all of them
 //! - [`samples`]: synthetic features to measure them on
 //!
@@ -79,6 +80,8 @@ mod rans;
 
 pub mod entropy;
 
+pub mod plan;
+
 pub mod samples;
 
 mod bits;
@@ -95,7 +98,7 @@ mod planes;
 
 pub use account::Account;
 pub use code::{Code, CodeError, Grid, Plane, ScalarData, Scalars, SymbolData, Symbols};
-pub use container::{Options, decode, encode, encode_accounted};
+pub use container::{Options, decode, encode, encode_accounted, encode_order0};
 pub use error::{DecodeError, PlaneError};
 pub use limits::Limits;
 pub use ragged::Ragged;

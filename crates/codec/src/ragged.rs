@@ -12,7 +12,7 @@
 use crate::account::Account;
 use crate::bytes::{Reader, put_varint};
 use crate::code::{CodeError, SymbolData, Symbols};
-use crate::coder::{self, Parts, Shape};
+use crate::coder::{self, Among, Parts, Shape};
 use crate::error::PlaneError;
 use crate::limits::Purse;
 
@@ -107,7 +107,7 @@ impl Ragged {
     }
 
     /// Appends everything behind the dimensions.
-    pub(crate) fn encode(&self, entropy: bool, out: &mut Vec<u8>) -> Account {
+    pub(crate) fn encode(&self, among: Among, out: &mut Vec<u8>) -> Account {
         let start = out.len();
         put_varint(out, u64::from(self.widest()));
         let mut account = Account {
@@ -117,14 +117,14 @@ impl Ragged {
         };
         let alphabets = self.alphabets.iter().map(|a| (a - 1) as u8).collect();
         let alphabets = plane(u32::from(self.widest()).max(2), 1, self.cols(), alphabets);
-        account += alphabets_account(&coder::encode_smallest(&alphabets, entropy, out));
+        account += alphabets_account(&coder::encode_smallest(&alphabets, among, out));
         let order = Self::order(&self.alphabets);
         for group in Self::groups(&self.alphabets, &order) {
             let rows = self.data.chunks_exact(self.cols());
             let symbols = rows.flat_map(|row| group.iter().map(|&column| row[column]));
             let alphabet = u32::from(self.alphabets[group[0]]);
             let group = plane(alphabet, self.rows, group.len(), symbols.collect());
-            account += group_account(&coder::encode_smallest(&group, entropy, out));
+            account += group_account(&coder::encode_smallest(&group, among, out));
         }
         account
     }

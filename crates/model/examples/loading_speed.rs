@@ -9,7 +9,7 @@ use std::time::Instant;
 use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::llm::{Decoder, DecoderSpec, TokenEmbedding};
-use qtl_model::weights::{Checkpoint, KeyMap, load_into};
+use qtl_model::weights::{Checkpoint, load_into};
 
 const ROUNDS: usize = 7;
 
@@ -36,9 +36,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let start = Instant::now();
         let file = Checkpoint::open(&dir)?;
         let table = TokenEmbedding::new(&spec, &device);
-        let table = load_into(table, &file, &KeyMap::token_embedding())?;
+        let table = load_into(table, &file, &spec.embedding_keys())?;
         let decoder = Decoder::new(spec.clone(), &device);
-        let decoder = load_into(decoder, &file, &KeyMap::decoder())?;
+        let decoder = load_into(decoder, &file, &spec.decoder_keys())?;
         load.push(start.elapsed().as_secs_f64());
         drop((table, decoder));
     }

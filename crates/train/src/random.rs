@@ -17,7 +17,7 @@ use crate::merge;
 ///
 /// [`TrainError`] naming the file or the configuration's field.
 pub fn random_model(dir: &Path, out: &Path, seed: u64, kind: SaveType) -> Result<u64, TrainError> {
-    let none = QuantizerSpec::None;
+    let none = QuantizerSpec::NONE;
     let blueprint = Blueprint {
         fresh: true,
         ..Blueprint::read(dir, none.clone(), none, seed)?

@@ -1,5 +1,7 @@
 //! Inputs for the bounded fuzzer, a deterministic sequence per seed. Also used by the example `fuzz_bounded`.
 
+#![allow(dead_code)] // Each user takes a part of it.
+
 use crate::planes::{correlated, features, skewed};
 use half::f16;
 use qtl_codec::{Code, Grid, Options, Plane, Ragged, ScalarData, Scalars, Symbols, encode};
@@ -13,8 +15,14 @@ pub struct Inputs {
 impl Inputs {
     /// The sequence of a seed.
     pub fn new(seed: u64) -> Self {
+        Self::with_corpus(seed, Vec::new())
+    }
+
+    /// The sequence of a seed that also starts from the containers of a corpus.
+    pub fn with_corpus(seed: u64, corpus: Vec<Vec<u8>>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let valid = (0..96).map(|_| valid(&mut rng)).collect();
+        let mut valid: Vec<_> = (0..96).map(|_| valid(&mut rng)).collect();
+        valid.extend(corpus.into_iter().filter(|bytes| !bytes.is_empty()));
         Self { rng, valid }
     }
 

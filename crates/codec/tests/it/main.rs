@@ -7,6 +7,7 @@ mod golden;
 mod inputs;
 mod limits;
 mod malformed;
+mod plan;
 mod planes;
 mod roundtrip;
 mod size;

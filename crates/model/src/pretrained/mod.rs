@@ -232,7 +232,11 @@ impl Blueprint {
         let server = self.server_without_values(device);
         let head = || -> Result<(), PretrainedError> {
             let file = self.open("language_model")?;
-            sources(&server.language_model, &file, &KeyMap::decoder())?;
+            sources(
+                &server.language_model,
+                &file,
+                &self.config.text.decoder_keys(),
+            )?;
             Ok(())
         };
         let client = match self.client_without_values(device) {
@@ -253,7 +257,11 @@ impl Blueprint {
         };
         let embedding = || -> Result<(), PretrainedError> {
             let file = self.open("language_model")?;
-            sources(&client.embed_tokens, &file, &KeyMap::token_embedding())?;
+            sources(
+                &client.embed_tokens,
+                &file,
+                &self.config.text.embedding_keys(),
+            )?;
             Ok(())
         };
         [tower(), connector(), embedding(), head()]

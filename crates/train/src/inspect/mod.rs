@@ -9,7 +9,7 @@ use std::path::Path;
 
 use qtl_model::Device;
 use qtl_model::config::Fields;
-use qtl_model::llm::{self, DecoderSpec};
+use qtl_model::llm::{self, DecoderSpec, LayerSpec};
 use qtl_model::partition::{ClientPartition, ServerPartition, names};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::vision::{self, VisionSpec};
@@ -23,7 +23,7 @@ pub use shapes::Shapes;
 pub use traffic::Traffic;
 
 use crate::error::TrainError;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, RecipeError};
 
 /// What is reckoned with where no recipe is given: one sample at a time, no quantizers, all but the tower trained.
 const ASSUMED: &str = "name = 'assumed'\ndata = { template = 'llama', max_length = 2048 }\n\
@@ -171,7 +171,7 @@ fn whole(
             picture_tokens: shapes.picture_tokens,
             client: Memory::of_client(&client, recipe, &shapes),
             server: Memory::of_server(&server, recipe, &shapes),
-            traffic: Traffic::of(recipe, &shapes, &device),
+            traffic: Traffic::of(recipe, &shapes, &device).map_err(RecipeError::from)?,
         }),
         problems,
     })
@@ -208,12 +208,27 @@ fn of_vision(spec: &VisionSpec) -> Vec<(String, String)> {
 }
 
 fn of_text(spec: &DecoderSpec) -> Vec<(String, String)> {
+    // Sizes may differ from block to block.
+    let range = |size: fn(&LayerSpec) -> usize| {
+        let sizes = || spec.layers.iter().map(size);
+        match (
+            sizes().min().unwrap_or_default(),
+            sizes().max().unwrap_or_default(),
+        ) {
+            (least, most) if least == most => most.to_string(),
+            (least, most) => format!("{least} to {most}"),
+        }
+    };
     vec![
         (
             "  blocks".into(),
             format!(
                 "{} of width {}, {} heads ({} for keys and values), feed-forward {}",
-                spec.layers, spec.hidden_size, spec.heads, spec.kv_heads, spec.intermediate_size
+                spec.layers.len(),
+                spec.hidden_size,
+                range(|layer| layer.heads),
+                range(|layer| layer.kv_heads),
+                range(|layer| layer.intermediate_size)
             ),
         ),
         ("  vocabulary".into(), spec.vocab_size.to_string()),

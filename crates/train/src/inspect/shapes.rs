@@ -1,6 +1,7 @@
 //! The sizes that activations depend on.
 
 use qtl_model::config::TinyLlavaConfig;
+use qtl_model::llm::LayerSpec;
 use qtl_model::partition::ClientPartition;
 
 /// Sizes of one batch and of the blocks it runs through.
@@ -53,6 +54,9 @@ impl Shapes {
     ) -> Self {
         let (vision, text) = (&config.vision, &config.text);
         let heads = vision.heads as u64;
+        let most = |size: fn(&LayerSpec) -> usize| {
+            text.layers.iter().map(size).max().unwrap_or_default() as u64
+        };
         Self {
             batch: batch as u64,
             picture_tokens: client.tokens_per_picture() as u64,
@@ -60,7 +64,7 @@ impl Shapes {
             picture_rows: vision.tokens() as u64,
             pixels: (vision.channels * vision.image_size * vision.image_size) as u64,
             hidden: text.hidden_size as u64,
-            layers: text.layers as u64,
+            layers: text.layers.len() as u64,
             vocabulary: text.vocab_size as u64,
             vision: Block {
                 hidden: vision.hidden_size as u64,
@@ -71,9 +75,9 @@ impl Shapes {
             },
             text: Block {
                 hidden: text.hidden_size as u64,
-                inner: text.intermediate_size as u64,
-                heads: text.heads as u64,
-                kv_heads: text.kv_heads as u64,
+                inner: most(|layer| layer.intermediate_size),
+                heads: most(|layer| layer.heads),
+                kv_heads: most(|layer| layer.kv_heads),
                 head_dim: text.rope.head_dim as u64,
             },
         }

@@ -2,13 +2,12 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_codec::{Code, Options};
-use qtl_model::quant::gradient::GradientCodec;
-use qtl_model::quant::{Accumulator, Encoder, QuantizerSpec, to_f16};
+use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError};
+use qtl_model::quant::{Accumulator, Encoder, Phase, QuantizerSpec, to_f16};
 use qtl_model::weights::Stream;
 use serde::Serialize;
 
 use super::shapes::Shapes;
-use crate::measure;
 use crate::recipe::Recipe;
 
 /// Bytes per sample with one picture.
@@ -29,7 +28,11 @@ pub struct Traffic {
 impl Traffic {
     /// What the recipe's quantizers and gradient codec make of one sample's rows. Real features are not normally
     /// distributed; on trained ones the entropy coder usually saves more.
-    pub fn of(recipe: &Recipe, shapes: &Shapes, device: &Device) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`GradientError`] for a gradient codec that cannot be.
+    pub fn of(recipe: &Recipe, shapes: &Shapes, device: &Device) -> Result<Self, GradientError> {
         let [image, text] = [shapes.picture_tokens, shapes.text_tokens]
             .map(|rows| rows.max(1) as usize)
             .map(|rows| normal(rows, shapes.hidden as usize, device));
@@ -39,29 +42,35 @@ impl Traffic {
             let u = encoder.input(x.clone());
             sums.add(u.clone());
             if let Some(moments) = sums.moments() {
-                encoder.set_moments(&moments);
+                encoder.calibrate(&moments);
             }
-            encoder.quantize(encoder.bound(u))
+            let z = encoder.bound(u);
+            (z.dims(), encoder.quantize(z, Phase::Train(0)))
         };
         let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len() as u64;
-        let (up_image, up_text) = (
+        let ((image_rows, up_image), (text_rows, up_text)) = (
             code(&recipe.quantizer.image, &image),
             code(&recipe.quantizer.text, &text),
         );
         let down = |codec: GradientCodec| {
-            let gradients = [&up_image, &up_text].map(|up| {
-                let [rows, cols] = measure::shape(up);
-                size(&codec.encode(normal(rows, cols, device)))
+            let sizes = [(image_rows, "image"), (text_rows, "text")].map(|(rows, tensor)| {
+                let gradient = normal(rows[0], rows[1], device);
+                let draw = Draw {
+                    seed: recipe.seed,
+                    step: 0,
+                    tensor,
+                };
+                codec.encode(gradient, draw).map(|code| size(&code))
             });
-            gradients.iter().sum::<u64>()
+            sizes.into_iter().sum::<Result<u64, _>>()
         };
-        Self {
+        Ok(Self {
             up_image: size(&up_image),
             up_text: size(&up_text),
             up_16bit: size(&to_f16(image)) + size(&to_f16(text)),
-            down: down(recipe.gradient.codec),
-            down_32bit: down(GradientCodec::F32),
-        }
+            down: down(recipe.gradient.codec)?,
+            down_32bit: down(GradientCodec::F32)?,
+        })
     }
 }
 
