@@ -5,7 +5,7 @@ use crate::code::{Grid, MAX_ALPHABET, MIN_ALPHABET, SymbolData, Symbols};
 use crate::constant::Constant;
 use crate::context::Context;
 use crate::error::PlaneError;
-use crate::limits::Purse;
+use crate::limits::{Limits, Purse};
 use crate::pack::{Packed, packed_len};
 use crate::rans::Rans;
 
@@ -158,6 +158,39 @@ pub(crate) fn encode_smallest(plane: &Symbols, among: Among, out: &mut Vec<u8>) 
         unreachable!("every plane can be packed");
     };
     (plan.write)(out)
+}
+
+/// Every coder that takes the plane must give it back.
+///
+/// # Errors
+/// A sentence on the law that was broken.
+pub(crate) fn check_each(plane: &Symbols) -> Result<(), String> {
+    let shape = Shape {
+        alphabet: plane.alphabet,
+        rows: plane.rows,
+        cols: plane.cols,
+        count: plane.len(),
+        grid: plane.grid,
+    };
+    for coder in CODERS {
+        let Some(plan) = coder.plan(plane) else {
+            continue;
+        };
+        let (tag, mut bytes) = (coder.tag(), Vec::new());
+        let written = (plan.write)(&mut bytes);
+        let mut reader = Reader::new(&bytes);
+        let mut purse = Purse::new(&Limits::default());
+        match coder.decode(&shape, &mut reader, &mut purse) {
+            Ok((data, read)) if data == plane.data && read == written && reader.left() == 0 => {}
+            Ok(_) => {
+                return Err(format!(
+                    "coder {tag} returns another plane than it was given"
+                ));
+            }
+            Err(error) => return Err(format!("coder {tag} refuses its own plane: {error}")),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

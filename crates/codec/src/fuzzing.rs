@@ -1,6 +1,7 @@
 //! What must hold for any bytes at all; shared by the fuzz target, the bounded driver and the tests.
 
 use crate::code::{Code, Plane, ScalarData};
+use crate::coder;
 use crate::container::{Options, decode, encode_accounted};
 use crate::error::DecodeError;
 use crate::limits::Limits;
@@ -21,7 +22,8 @@ pub enum Verdict {
     Accepted,
 }
 
-/// Decodes `bytes`; if that succeeds, encodes the result anew in every way and decodes that.
+/// Decodes `bytes`; if that succeeds, encodes the result anew in every way and by every coder, and decodes
+/// that.
 ///
 /// # Errors
 /// A sentence on the law that was broken.
@@ -35,6 +37,11 @@ pub fn container(bytes: &[u8]) -> Result<Verdict, String> {
             "{account:?} does not account for {} bytes",
             bytes.len()
         ));
+    }
+    for plane in &code.planes {
+        if let Plane::Symbols(plane) = plane {
+            coder::check_each(plane)?;
+        }
     }
     let mut sizes = Vec::new();
     for entropy in [true, false] {

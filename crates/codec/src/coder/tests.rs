@@ -1,18 +1,12 @@
 //! What holds of every coder.
 
 use super::*;
-use crate::{Limits, planes};
+use crate::planes;
 use proptest::prelude::*;
 
-/// Every coder that takes the plane gives it back, in about the bytes it had planned.
+/// Every coder that takes the plane gives it back, in about the bytes it had planned; returns the tags of these.
 fn check(plane: &Symbols) -> Vec<u8> {
-    let shape = Shape {
-        alphabet: plane.alphabet,
-        rows: plane.rows,
-        cols: plane.cols,
-        count: plane.len(),
-        grid: plane.grid,
-    };
+    check_each(plane).unwrap();
     let mut took = Vec::new();
     for coder in CODERS {
         let Some(plan) = coder.plan(plane) else {
@@ -29,11 +23,6 @@ fn check(plane: &Symbols) -> Vec<u8> {
             coder.tag(),
             bytes.len()
         );
-        let mut reader = Reader::new(&bytes);
-        let mut purse = Purse::new(&Limits::default());
-        let (data, read) = coder.decode(&shape, &mut reader, &mut purse).unwrap();
-        assert_eq!(data, plane.data, "coder {}", coder.tag());
-        assert_eq!((read, reader.left()), (parts, 0));
         took.push(coder.tag());
     }
     took

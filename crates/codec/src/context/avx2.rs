@@ -72,6 +72,53 @@ pub(super) fn push_row<const N: usize>(
     true
 }
 
+/// Most cells that [`tally`] takes; with more, increments in memory are faster.
+const MOST_CELLS: usize = 32;
+
+/// Whether [`tally`] counts so many cells on this processor.
+pub(super) fn tallies(cells: usize) -> bool {
+    cells <= MOST_CELLS && available()
+}
+
+/// Counts how often each cell occurs.
+///
+/// # Panics
+/// Where [`tallies`] says no.
+pub(super) fn tally(cells: &[u8], counts: &mut [u32]) {
+    assert!(tallies(counts.len()));
+    // SAFETY: the processor has what the function is compiled for.
+    unsafe { compare_and_count(cells, counts) }
+}
+
+#[target_feature(enable = "avx2")]
+fn compare_and_count(cells: &[u8], counts: &mut [u32]) {
+    const BYTES: usize = 32;
+    // A byte counts to 255.
+    for part in cells.chunks(255 * BYTES) {
+        let (blocks, rest) = part.as_chunks::<BYTES>();
+        for (cell, count) in counts.iter_mut().enumerate() {
+            let cell = _mm256_set1_epi8(cell as i8);
+            let mut sums = _mm256_setzero_si256();
+            for block in blocks {
+                // SAFETY: an array of the 32 bytes that are loaded.
+                let block = unsafe { _mm256_loadu_si256(block.as_ptr().cast()) };
+                sums = _mm256_sub_epi8(sums, _mm256_cmpeq_epi8(block, cell));
+            }
+            let sums = _mm256_sad_epu8(sums, _mm256_setzero_si256());
+            let sums = [
+                _mm256_extract_epi32::<0>(sums),
+                _mm256_extract_epi32::<2>(sums),
+                _mm256_extract_epi32::<4>(sums),
+                _mm256_extract_epi32::<6>(sums),
+            ];
+            *count += sums.iter().sum::<i32>() as u32;
+        }
+        for &cell in rest {
+            counts[usize::from(cell)] += 1;
+        }
+    }
+}
+
 /// Finds the tables of eight neighbouring columns.
 #[derive(Clone, Copy)]
 struct Finder<'a, const S: usize> {

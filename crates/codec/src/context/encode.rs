@@ -23,7 +23,7 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
         }
         runs.push((batch, tables));
     }
-    let mut sink = Sink::new(data.len());
+    let mut sink = Sink::new();
     for (batch, tables) in runs.into_iter().rev() {
         let push = match tables.stride {
             2 => push_row::<N, 2>,
@@ -33,6 +33,7 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
         };
         for row in batch.rev() {
             spec.fill(plane, data, row, &mut contexts);
+            sink.reserve(plane.cols);
             #[cfg(target_arch = "x86_64")]
             if avx2::push_row(&mut sink, &tables, &contexts, symbols(row)) {
                 continue;

@@ -9,6 +9,8 @@
 //!
 //! as far as the model goes.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::batches;
 use super::neighbours::Neighbours;
 use crate::code::Symbols;
@@ -81,6 +83,8 @@ pub(super) struct Model {
     /// Further counts of every [`SPLIT`]th column, where channels are not told apart: few cells are hit so often that
     /// increments would wait for each other.
     split: Vec<u32>,
+    /// Cells of a row's symbols, for the kernel.
+    cells: Vec<u8>,
 }
 
 /// Sets of counts.
@@ -117,7 +121,7 @@ impl Model {
         (entries <= MOST_CELLS).then_some(rows)
     }
 
-    /// Bytes that decoding with the model takes: counts, tables, the levels of the chain, contexts of a row, batches.
+    /// Bytes that decoding with the model takes: counts, tables, the levels of the chain, contexts and cells of a row, batches.
     pub(super) fn memory(spec: Spec, alphabet: usize, cols: usize) -> Option<usize> {
         let rows = Self::rows(spec, alphabet, cols)?;
         let split = if spec.channel.is_some() && cols > 1 {
@@ -128,7 +132,7 @@ impl Model {
         let counts = split * rows * alphabet * size_of::<u32>();
         let tables = rows * alphabet.next_power_of_two() * size_of::<u16>();
         let chain = 6 * spec.neighbours.contexts(alphabet) * alphabet * size_of::<u32>();
-        let contexts = cols.checked_mul(size_of::<u16>())?;
+        let contexts = cols.checked_mul(size_of::<u16>() + size_of::<u8>())?;
         (counts + tables + chain + batches::MOST * 48).checked_add(contexts)
     }
 
@@ -144,6 +148,7 @@ impl Model {
             channels,
             counts: vec![0; rows * alphabet],
             split: vec![0; split * rows * alphabet],
+            cells: vec![0; cols],
         })
     }
 
@@ -174,6 +179,15 @@ impl Model {
             return;
         }
         let cells = self.counts.len();
+        #[cfg(target_arch = "x86_64")]
+        if avx2::tallies(cells) {
+            let places = contexts.iter().zip(symbols);
+            for (cell, (&context, &symbol)) in self.cells.iter_mut().zip(places) {
+                *cell = context as u8 * a as u8 + symbol;
+            }
+            avx2::tally(&self.cells[..symbols.len()], &mut self.counts);
+            return;
+        }
         let (first, second) = self.split.split_at_mut(cells);
         let (second, third) = second.split_at_mut(cells);
         let mut sets = [&mut self.counts[..], first, second, third];

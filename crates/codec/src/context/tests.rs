@@ -97,10 +97,12 @@ fn avx2_writes_what_the_loop_writes() {
         let mut tables = model.empty_tables();
         model.tables(&mut tables);
         let symbols = symbols(&mut rng, if round % 2 == 0 { 255 } else { 20 });
-        let mut plain = Sink::<MOST_LANES>::new(cols);
+        let mut plain = Sink::<MOST_LANES>::new();
+        plain.reserve(cols);
         // Every state that an encoder can be in.
         plain.states = std::array::from_fn(|_| rng.u32(LOW..));
-        let mut fast = Sink::<MOST_LANES>::new(cols);
+        let mut fast = Sink::<MOST_LANES>::new();
+        fast.reserve(cols);
         fast.states = plain.states;
         assert!(avx2::push_row(&mut fast, &tables, &contexts, &symbols));
         match tables.stride {
@@ -109,6 +111,43 @@ fn avx2_writes_what_the_loop_writes() {
         }
         assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
         assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
+    }
+}
+
+#[test]
+fn counts_are_counts() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    for round in 0..300 {
+        let alphabet = rng.usize(2..=8);
+        let specs: Vec<Spec> = Spec::all(true).collect();
+        let spec = specs[round % specs.len()];
+        let most = spec.neighbours.contexts(alphabet) as u16;
+        // Long enough, now and then, for a byte to overflow.
+        let cols = if round % 10 == 0 {
+            20_000
+        } else {
+            rng.usize(1..300)
+        };
+        let Some(mut model) = Model::new(spec, alphabet, cols) else {
+            continue;
+        };
+        let channels = if spec.channel.is_some() { cols } else { 1 };
+        let mut expected = vec![0; channels * usize::from(most) * alphabet];
+        for _ in 0..3 {
+            let even = rng.bool();
+            let contexts: Vec<u16> = (0..cols)
+                .map(|_| rng.u16(..most) * u16::from(even))
+                .collect();
+            let symbols: Vec<u8> = (0..cols)
+                .map(|_| rng.u8(..alphabet as u8) * u8::from(even))
+                .collect();
+            model.count(&contexts, &symbols);
+            for column in 0..cols {
+                let row = column % channels * usize::from(most) + usize::from(contexts[column]);
+                expected[row * alphabet + usize::from(symbols[column])] += 1;
+            }
+        }
+        assert_eq!(model.counts(), expected, "{spec:?}, {cols} columns");
     }
 }
 

@@ -64,20 +64,21 @@ pub(super) fn steps(frequencies: &[u32], bits: u32) -> Vec<Step> {
     frequencies.iter().map(step).collect()
 }
 
+/// Symbols encoded between looks at the room for words; a multiple of all numbers of lanes.
+const RUN: usize = 4096;
+
 /// Encodes `data`; symbol `i` goes to lane `i % N`.
 pub(super) fn encode<const N: usize, S: Symbol>(steps: &[Step], data: &[S]) -> Sink<N> {
-    let mut sink = Sink::<N>::new(data.len());
-    let (mut states, mut at) = (sink.states, sink.at);
-    let groups = data.chunks_exact(N);
-    let mut push = |states: &mut [u32; N], group: &[S]| {
-        for (state, &symbol) in states.iter_mut().zip(group).rev() {
-            at = steps[symbol.index()].push(state, &mut sink.buffer, at);
+    let mut sink = Sink::<N>::new();
+    for run in data.chunks(RUN).rev() {
+        sink.reserve(run.len());
+        let (mut states, mut at) = (sink.states, sink.at);
+        for group in run.chunks(N).rev() {
+            for (state, &symbol) in states.iter_mut().zip(group).rev() {
+                at = steps[symbol.index()].push(state, &mut sink.buffer, at);
+            }
         }
-    };
-    push(&mut states, groups.remainder());
-    for group in groups.rev() {
-        push(&mut states, group);
+        (sink.states, sink.at) = (states, at);
     }
-    (sink.states, sink.at) = (states, at);
     sink
 }

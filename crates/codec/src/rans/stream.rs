@@ -36,14 +36,25 @@ pub(crate) struct Sink<const N: usize> {
 }
 
 impl<const N: usize> Sink<N> {
-    /// Room for `most` symbols, of which each spills at most one word.
-    pub(crate) fn new(most: usize) -> Self {
-        // The kernels write whole registers of words and keep what counts: 32 words below the last real one.
-        let len = most + MOST_LANES;
+    /// An empty stream.
+    pub(crate) fn new() -> Self {
         Self {
             states: [LOW; N],
-            buffer: vec![0; len],
-            at: len,
+            buffer: Vec::new(),
+            at: 0,
+        }
+    }
+
+    /// Makes room for `symbols` more symbols, of which each spills at most one word.
+    pub(crate) fn reserve(&mut self, symbols: usize) {
+        // The kernels write whole registers of words and keep what counts.
+        let room = symbols + MOST_LANES;
+        if self.at < room {
+            let words = self.buffer.len() - self.at;
+            let mut larger = vec![0; 2 * words + room];
+            let at = larger.len() - words;
+            larger[at..].copy_from_slice(&self.buffer[self.at..]);
+            (self.buffer, self.at) = (larger, at);
         }
     }
 
