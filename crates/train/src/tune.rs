@@ -136,11 +136,15 @@ impl TuneSpec {
 /// Whether weight decay applies: to everything but biases and norms, as in the reference's parameter groups, and the
 /// scalars of quantizers.
 pub fn decays(name: &str) -> bool {
-    !name.ends_with("bias")
-        && !name.ends_with("learned_width")
-        && !name.ends_with("alpha_e")
-        && !name.contains("norm")
-        && !name.contains("layrnorm")
+    // The norm before the resampler's feed-forward part has a place in a sequence and no name.
+    let nameless =
+        name.starts_with("connector._connector.layers.") && name.ends_with(".1.0.weight");
+    let norm = nameless
+        || ["norm", "Norm", "layrnorm"]
+            .iter()
+            .any(|norm| name.contains(norm));
+    let scalar = name.ends_with("learned_width") || name.ends_with("alpha_e");
+    !norm && !scalar && !name.ends_with("bias")
 }
 
 /// Whether a parameter belongs to a low-rank branch.
@@ -179,11 +183,15 @@ mod tests {
         assert!(tune.stores("VQ.quantizer_text.quantizer.running_mean"));
         assert!(!tune.trains(FC) && !tune.stores(FC));
         assert!(decays(UP));
+        assert!(decays("connector._connector.layers.2.1.1.weight"));
         for name in [
             "language_model.model.norm.weight",
             "a.layer_norm1.weight",
             "a.input_layernorm.weight",
+            "a.pre_layrnorm.weight",
             "c.0.bias",
+            "connector._connector.layers.2.1.0.weight",
+            "connector._connector.bert.encoder.layer.0.attention.output.LayerNorm.weight",
         ] {
             assert!(!decays(name), "{name}");
         }

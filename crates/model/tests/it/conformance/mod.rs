@@ -28,6 +28,8 @@ pub fn vision_config(model_type: &str) -> serde_json::Value {
     for half in ["vision_config", "clip", "dinov2"] {
         config[half] = sizes.clone();
     }
+    // One of the two DINOv2 towers has the gated feed-forward part.
+    config["dinov2"]["use_swiglu_ffn"] = true.into();
     config
 }
 

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor};
+use qtl_codec::Plane;
 use qtl_data::TokenSpan;
 use qtl_model::connector::FAMILIES;
 use qtl_model::llm::Supervision;
 use qtl_model::params::{Named, collect, track};
 use qtl_model::partition::{Batch, ClientPartition, ServerPartition, names};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::QuantizerSpec;
+use qtl_model::quant::{FsqSpec, QuantizerSpec};
 use qtl_model::splice::{IMAGE_TOKEN, Sample, splice};
 use qtl_model::targets;
 
@@ -21,7 +22,12 @@ use crate::partition::over_the_wire;
 const TEXT: [[i64; 4]; 2] = [[1, 5, 6, 2], [1, 9, 7, 3]];
 
 /// A model with random weights in a directory of its own.
-fn model(dir: &Path, tower: &str, connector: &str) -> (ClientPartition, ServerPartition) {
+fn model(
+    dir: &Path,
+    tower: &str,
+    connector: &str,
+    quantizer: &QuantizerSpec,
+) -> (ClientPartition, ServerPartition) {
     let config = serde_json::json!({
         "model_type": "tinyllava",
         "text_config": {
@@ -40,8 +46,8 @@ fn model(dir: &Path, tower: &str, connector: &str) -> (ClientPartition, ServerPa
     std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
     let file = dir.join("preprocessor_config.json");
     std::fs::write(file, processor.to_string()).unwrap();
-    let none = QuantizerSpec::NONE;
-    let mut blueprint = Blueprint::read(dir, none.clone(), none, 7).unwrap();
+    let (image, text) = (quantizer.clone(), quantizer.clone());
+    let mut blueprint = Blueprint::read(dir, image, text, 7).unwrap();
     blueprint.fresh = true;
     let device = Device::flex();
     let client = blueprint.client(&device).unwrap().partition;
@@ -88,13 +94,8 @@ fn whole(client: &ClientPartition, server: &ServerPartition, pixels: Tensor<4>) 
     (value, named)
 }
 
-/// The same over the wire, with recomputed blocks.
-fn split(
-    client: &mut ClientPartition,
-    server: &ServerPartition,
-    pixels: Tensor<4>,
-    trained: &dyn Fn(&str) -> bool,
-) -> (f32, Named) {
+/// The batch of [`TEXT`] with a picture each, and its labels.
+fn batch(client: &ClientPartition, pixels: Tensor<4>) -> (Batch, Vec<i64>) {
     let spans = TEXT.map(|row| {
         let mut ids = vec![row[0], IMAGE_TOKEN];
         ids.extend(&row[1..]);
@@ -116,10 +117,18 @@ fn split(
         .collect();
     let spliced = splice(&samples, client.tokens_per_picture(), 100).unwrap();
     let labels = spliced.labels.clone();
-    let batch = Batch {
-        pixels: Some(pixels),
-        spliced,
-    };
+    let pixels = Some(pixels);
+    (Batch { pixels, spliced }, labels)
+}
+
+/// The same over the wire, with recomputed blocks.
+fn split(
+    client: &mut ClientPartition,
+    server: &ServerPartition,
+    pixels: Tensor<4>,
+    trained: &dyn Fn(&str) -> bool,
+) -> (f32, Named) {
+    let (batch, labels) = batch(client, pixels);
     let (cut, pending) = client.forward(&batch, 0, trained);
     let targets = targets::encode(&labels, server.vocab_size());
     let step = server.step(&over_the_wire(&cut), &targets, &|_| false, &Device::flex());
@@ -127,12 +136,16 @@ fn split(
     (step.loss as f32, pending.backward(step.image, step.text))
 }
 
+fn pictures(client: &ClientPartition) -> Tensor<4> {
+    let side = client.vision_tower.vits()[0].spec().image_size;
+    noise([2, 3, side, side], "pixels")
+}
+
 fn halves_equal_the_whole(tower: &str, connector: &str) {
     let what = format!("{tower} with {connector}");
     let folder = tempfile::tempdir().unwrap();
-    let (mut client, server) = model(folder.path(), tower, connector);
-    let side = client.vision_tower.vits()[0].spec().image_size;
-    let pixels = noise([2, 3, side, side], "pixels");
+    let (mut client, server) = model(folder.path(), tower, connector, &QuantizerSpec::NONE);
+    let pixels = pictures(&client);
     let (want_loss, want) = whole(&client, &server, pixels.clone());
     let (loss, got) = split(&mut client, &server, pixels.clone(), &|_| true);
     assert!(
@@ -175,5 +188,27 @@ fn every_connector_trains_split_as_in_one_graph() {
     for family in FAMILIES {
         let tower = if family.towers == 2 { "mof" } else { "dinov2" };
         halves_equal_the_whole(tower, family.example);
+    }
+}
+
+#[test]
+fn codes_lie_on_a_grid_only_where_the_connector_leaves_every_token_in_its_place() {
+    let quantizer = QuantizerSpec::Fsq(FsqSpec::paper(4));
+    for family in FAMILIES {
+        let tower = if family.towers == 2 { "mof" } else { "dinov2" };
+        let folder = tempfile::tempdir().unwrap();
+        let (client, _) = model(folder.path(), tower, family.example, &quantizer);
+        let cut = client.encode(&batch(&client, pictures(&client)).0);
+        let [Plane::Symbols(plane)] = &cut.image.unwrap().planes[..] else {
+            panic!("not a plane of symbols");
+        };
+        let pictures = 2 * client.tokens_per_picture();
+        assert_eq!(plane.rows, pictures, "{}", family.name);
+        assert_eq!(
+            plane.grid.is_some(),
+            client.connector.on_grid(),
+            "{}",
+            family.name
+        );
     }
 }
