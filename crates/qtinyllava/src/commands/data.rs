@@ -28,7 +28,7 @@ Examples:
     },
     /// Write a model with random weights, as large as its configuration says
     #[command(
-        after_help = "Example:\n  qtinyllava data random-model --config recipes/full-size --out model"
+        after_help = "Example:\n  qtinyllava data random-model --config recipes/demo-base --out model"
     )]
     RandomModel {
         /// Directory with config.json, and the tokenizer and preprocessor_config.json to copy

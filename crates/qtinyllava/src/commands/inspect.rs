@@ -136,7 +136,7 @@ fn memory(cost: &Cost) -> String {
         rows.push(row);
     }
     format!(
-        "\n{}  peaks, with {} sample(s) of {} image and {} text rows at a time\n",
+        "\n{}  estimated peaks, with {} sample(s) of {} image and {} text rows at a time\n",
         table(&rows, &[1, 2, 3, 4]),
         cost.batch,
         cost.picture_tokens,

@@ -1,8 +1,9 @@
 //! How much memory each half of a model takes, for training and for answering.
 //!
-//! Parameters are counted exactly. Activations follow from the shapes of the largest block: blocks run one at a time and
-//! are recomputed in backward, so one block's are alive at once. The small factors (how many copies of a shape are alive
-//! at the peak) were set by comparing with measured peaks; `runs/full_size.sh` measures again.
+//! Parameters are counted exactly. Activations are an estimate from the shapes of the largest block: blocks run one at a
+//! time and are recomputed in backward, so one block's are alive at once. How many copies of a shape are alive at the peak
+//! is reckoned from the code and has not been compared with measured peaks yet; low-rank branches and packed weights are
+//! not reckoned with.
 
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::weights::Parameter;
