@@ -2,6 +2,7 @@
 
 mod commands;
 mod demo;
+mod hub;
 mod progress;
 mod signal;
 
@@ -44,6 +45,8 @@ enum Command {
     Merge(commands::merge::Args),
     /// Put a language model and a fresh vision tower together into one model directory
     Compose(commands::compose::Args),
+    /// Say what a checkpoint is and what running it takes
+    Inspect(commands::inspect::Args),
     /// Score a model on a directory of questions
     Eval(commands::eval::Args),
     /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
         Command::Compose(args) => commands::compose::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Align(args) => commands::align::run(&args),
     };

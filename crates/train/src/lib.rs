@@ -10,6 +10,7 @@
 //!   adapters; [`answer`]: generation over a link
 //! - [`compose`]: a language model and a fresh tower into one model; [`align`]: first sight for a tower trained from
 //!   nothing
+//! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -23,12 +24,14 @@ pub mod compose;
 pub mod error;
 pub mod export;
 mod files;
+pub mod inspect;
 pub mod measure;
 pub mod merge;
 pub mod message;
 pub mod metrics;
 pub mod optimizer;
 pub mod peft;
+pub mod random;
 pub mod recipe;
 pub mod schedule;
 pub mod server;

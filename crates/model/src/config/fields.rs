@@ -177,12 +177,19 @@ impl Fields {
         let value = self.text("model_type", &format!("set it to one of {supported}"))?;
         match families.iter().find(|(name, _)| *name == value) {
             Some((_, read)) => read(self),
-            None => Err(ConfigError::Family {
-                file: self.file.clone(),
-                field: format!("{}model_type", self.prefix),
-                value: value.to_owned(),
-                supported,
-            }),
+            None => Err(self.unknown_family(families.iter().map(|(name, _)| *name))),
+        }
+    }
+
+    /// The error for a `model_type` that is none of the `supported` ones.
+    pub fn unknown_family<'a>(&self, supported: impl Iterator<Item = &'a str>) -> ConfigError {
+        let supported: Vec<String> = supported.map(|name| format!("{name:?}")).collect();
+        let value = self.get("model_type").and_then(Value::as_str);
+        ConfigError::Family {
+            file: self.file.clone(),
+            field: format!("{}model_type", self.prefix),
+            value: value.unwrap_or_default().to_owned(),
+            supported: supported.join(", "),
         }
     }
 

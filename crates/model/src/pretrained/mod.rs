@@ -16,6 +16,7 @@ use crate::quant::{Decoder, Encoder, QuantizerSpec};
 use crate::vision::{VisionTower, pictures};
 use crate::weights::{
     Checkpoint, CheckpointError, Fill, KeyMap, LoadError, initialize, load_into, parameters,
+    sources,
 };
 pub use fill::{restore_client, restore_server};
 
@@ -66,6 +67,10 @@ pub enum PretrainedError {
 }
 
 impl Blueprint {
+    /// Folders that TinyLLaVA's training gives the parts.
+    pub const FOLDERS: &'static [&'static str] =
+        &["vision_tower", "connector", "language_model", "VQ_VAE"];
+
     /// Reads the directory's configuration and that of its picture processor.
     ///
     /// # Errors
@@ -213,6 +218,43 @@ impl Blueprint {
             partition,
             quantizers_found,
         })
+    }
+
+    /// Compares names and shapes of the directory's weights with what the configuration describes, for both halves; no
+    /// value is read. Returns one error per part that does not fit.
+    pub fn compare(&self, device: &Device) -> Vec<PretrainedError> {
+        let part = |fits: Result<(), PretrainedError>| fits.err();
+        let server = self.server_without_values(device);
+        let head = || -> Result<(), PretrainedError> {
+            let file = self.open("language_model")?;
+            sources(&server.language_model, &file, &KeyMap::decoder())?;
+            Ok(())
+        };
+        let client = match self.client_without_values(device) {
+            Ok(client) => client,
+            Err(error) => return [error].into_iter().chain(part(head())).collect(),
+        };
+        let tower = || -> Result<(), PretrainedError> {
+            let file = self.open("vision_tower")?;
+            sources(&client.vision_tower, &file, &KeyMap::vision_tower())?;
+            Ok(())
+        };
+        let connector = || -> Result<(), PretrainedError> {
+            if !parameters(&client.connector, "").is_empty() {
+                let file = self.open("connector")?;
+                sources(&client.connector, &file, &KeyMap::connector())?;
+            }
+            Ok(())
+        };
+        let embedding = || -> Result<(), PretrainedError> {
+            let file = self.open("language_model")?;
+            sources(&client.embed_tokens, &file, &KeyMap::token_embedding())?;
+            Ok(())
+        };
+        [tower(), connector(), embedding(), head()]
+            .into_iter()
+            .filter_map(part)
+            .collect()
     }
 
     /// A part's own folder, as TinyLLaVA's training writes them, or else the whole directory.

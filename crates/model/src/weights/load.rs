@@ -42,33 +42,23 @@ pub enum LoadError {
 ///
 /// One [`LoadError::Mismatch`] with all missing, surplus and misshapen tensors, or what went wrong while reading.
 pub fn load_into<M: Module>(module: M, file: &Checkpoint, keys: &KeyMap) -> Result<M, LoadError> {
-    let wanted = parameters(&module, "");
-    let names: Vec<&str> = wanted.iter().map(|p| p.name.as_str()).collect();
-    let resolved = keys.resolve(&names, file);
-    let sources: Vec<String> = names.iter().map(|n| resolved.source(n, file)).collect();
-    file.require(sources.iter().map(String::as_str))?;
-    let mut wrong = Mismatch::default();
-    for (parameter, source) in wanted.iter().zip(&sources) {
-        wrong.compare(file, source, &parameter.shape)?;
-    }
-    let surplus = resolved.surplus(&names, file);
-    wrong.surplus = surplus.into_iter().map(str::to_owned).collect();
-    wrong.end(file)?;
+    let wanted = sources(&module, file, keys)?;
+    let (names, sources): (Vec<String>, Vec<String>) = wanted.into_iter().unzip();
     // In parallel: converting to f32 costs more than reading, and fresh memory costs more than both.
     let values: Result<Vec<_>, _> = sources.par_iter().map(|source| file.read(source)).collect();
-    let mut values: HashMap<&str, Vec<f32>> = names.iter().copied().zip(values?).collect();
+    let mut values: HashMap<String, Vec<f32>> = names.into_iter().zip(values?).collect();
     Ok(module.map(&mut Mapper {
         path: PathStack::default(),
         values: &mut values,
     }))
 }
 
-struct Mapper<'a, 'n> {
+struct Mapper<'a> {
     path: PathStack,
-    values: &'a mut HashMap<&'n str, Vec<f32>>,
+    values: &'a mut HashMap<String, Vec<f32>>,
 }
 
-impl ModuleMapper for Mapper<'_, '_> {
+impl ModuleMapper for Mapper<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -86,6 +76,33 @@ impl ModuleMapper for Mapper<'_, '_> {
         let tensor = Tensor::from_data(data, &param.lazy_device());
         param.transform_for_load(tensor, param_id(&name))
     }
+}
+
+/// Which tensor of the checkpoint each float parameter of `module` is filled from, as `(parameter, tensor)`. Nothing is
+/// read but where the tensors lie.
+///
+/// # Errors
+///
+/// As [`load_into`].
+pub fn sources<M: Module>(
+    module: &M,
+    file: &Checkpoint,
+    keys: &KeyMap,
+) -> Result<Vec<(String, String)>, LoadError> {
+    let wanted = parameters(module, "");
+    let names: Vec<&str> = wanted.iter().map(|p| p.name.as_str()).collect();
+    let resolved = keys.resolve(&names, file);
+    let sources: Vec<String> = names.iter().map(|n| resolved.source(n, file)).collect();
+    file.require(sources.iter().map(String::as_str))?;
+    let mut wrong = Mismatch::default();
+    for (parameter, source) in wanted.iter().zip(&sources) {
+        wrong.compare(file, source, &parameter.shape)?;
+    }
+    let surplus = resolved.surplus(&names, file);
+    wrong.surplus = surplus.into_iter().map(str::to_owned).collect();
+    wrong.end(file)?;
+    let names = wanted.into_iter().map(|parameter| parameter.name);
+    Ok(names.zip(sources).collect())
 }
 
 /// All that a checkpoint and a model do not agree on.

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use super::CheckpointError;
 use super::names::PathStack;
-use super::write::FileWriter;
+use super::write::{Announced, FileWriter};
 
 /// The type that values are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,22 +84,48 @@ pub fn visit_tensors<M: Module>(
 ///
 /// [`CheckpointError::Io`] naming the file, for example when the disk is full; the old file is then untouched.
 pub fn save(path: &Path, tensors: &[NamedTensor], kind: SaveType) -> Result<(), CheckpointError> {
+    let announced = tensors.iter().map(|t| (t.name.clone(), t.shape.clone()));
+    save_each(path, announced.collect(), kind, |take| {
+        tensors.iter().for_each(&mut *take);
+    })
+}
+
+/// Like [`save`], for tensors that are made one at a time: `each` hands all that were `announced`, in that order, to what
+/// it is given.
+///
+/// # Errors
+///
+/// As [`save`].
+///
+/// # Panics
+///
+/// If other tensors come than were announced.
+pub fn save_each(
+    path: &Path,
+    announced: Vec<Announced>,
+    kind: SaveType,
+    each: impl Fn(&mut dyn FnMut(&NamedTensor)),
+) -> Result<(), CheckpointError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let beside = path.with_file_name(name);
-    let done = write(&beside, tensors, kind).and_then(|()| replace(&beside, path));
+    let write = || -> Result<(), CheckpointError> {
+        let mut file = FileWriter::create(&beside, announced, kind)?;
+        let mut done = Ok(());
+        each(&mut |tensor| {
+            if done.is_ok() {
+                done = file.push(tensor);
+            }
+        });
+        done?;
+        file.finish()
+    };
+    let done = write().and_then(|()| replace(&beside, path));
     if done.is_err() {
         // Best effort: the error that matters is already in hand.
         let _ = std::fs::remove_file(&beside);
     }
     done
-}
-
-fn write(path: &Path, tensors: &[NamedTensor], kind: SaveType) -> Result<(), CheckpointError> {
-    let announced = tensors.iter().map(|t| (t.name.clone(), t.shape.clone()));
-    let mut file = FileWriter::create(path, announced.collect(), kind)?;
-    tensors.iter().try_for_each(|tensor| file.push(tensor))?;
-    file.finish()
 }
 
 fn replace(beside: &Path, path: &Path) -> Result<(), CheckpointError> {

@@ -9,6 +9,7 @@ mod llm;
 mod nn;
 mod partition;
 mod quant;
+mod torch;
 mod tuning;
 mod vision;
 mod weights;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use qtl_data::Tokenizer;
 use qtl_train::align::align;
 
 use super::ModelArgs;
@@ -27,7 +26,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let recipe = args.model.recipe()?;
     let blueprint = args.model.blueprint(&recipe)?;
-    let tokenizer = Tokenizer::open(&blueprint.dir)?;
+    let tokenizer = super::tokenizer(&blueprint)?;
     let mut bar = Progress::new("align", recipe.train.steps);
     let mut cells = 0.0;
     align(

@@ -1,10 +1,12 @@
-//! `data`: making data sets.
+//! `data`: making data sets, and what else a run needs to try things.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use qtl_data::scenes::{Plan, write_test, write_tokenizer, write_train};
+use qtl_model::weights::SaveType;
+use qtl_train::random::random_model;
 
 use crate::progress::Progress;
 
@@ -23,6 +25,24 @@ Examples:
         /// Directory to write tokenizer.json, tokenizer_config.json and special_tokens_map.json into
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+    },
+    /// Write a model with random weights, as large as its configuration says
+    #[command(
+        after_help = "Example:\n  qtinyllava data random-model --config recipes/demo-base --out model"
+    )]
+    RandomModel {
+        /// Directory with config.json, and the tokenizer and preprocessor_config.json to copy
+        #[arg(long, value_name = "DIR")]
+        config: PathBuf,
+        /// Directory to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Seed of the weights
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Store bfloat16 instead of 32-bit floats
+        #[arg(long)]
+        bf16: bool,
     },
 }
 
@@ -58,6 +78,17 @@ pub fn run(command: &Command) -> Result<()> {
     let args = match command {
         Command::Scenes(args) => args,
         Command::Tokenizer { out } => return Ok(write_tokenizer(out)?),
+        Command::RandomModel {
+            config,
+            out,
+            seed,
+            bf16,
+        } => {
+            let kind = if *bf16 { SaveType::Bf16 } else { SaveType::F32 };
+            let parameters = random_model(config, out, *seed, kind)?;
+            println!("wrote {parameters} random parameters to {}", out.display());
+            return Ok(());
+        }
     };
     let mut plan = Plan::new(args.seed, args.count);
     plan.overwrite = args.overwrite;

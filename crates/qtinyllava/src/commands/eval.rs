@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use qtl_data::{Tokenizer, Turns, template};
+use qtl_data::{Turns, template};
 use qtl_eval::answer::Answerer;
 use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
@@ -85,7 +85,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let recipe = qtl_train::merge::recipe_of(checkpoint)?;
     let blueprint = blueprint(checkpoint, &recipe)?;
-    let tokenizer = Tokenizer::open(&blueprint.dir)?;
+    let tokenizer = super::tokenizer(&blueprint)?;
     let suite = Suite::load(data)?;
     let device = Device::default();
     let client = blueprint.client(&device)?.partition;

@@ -24,9 +24,9 @@ pub struct Args {
     /// The server's run directory [default: server inside the client's, as `train --local` writes it]
     #[arg(long, value_name = "DIR")]
     server: Option<PathBuf>,
-    /// The model directory that the run started from
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    /// The model directory or hub id that the run started from
+    #[arg(long, value_name = "DIR|ID")]
+    model: String,
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -43,6 +43,7 @@ pub struct Args {
 
 /// Joins and says what was joined.
 pub fn run(args: &Args) -> Result<()> {
+    let model = crate::hub::directory(&args.model)?;
     let kind = if args.bf16 {
         SaveType::Bf16
     } else {
@@ -50,21 +51,21 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let out = args.out.display();
     if let Some(adapter) = &args.from_adapter {
-        let folded = fold_adapter(&args.model, adapter, &args.out, kind)?;
+        let folded = fold_adapter(&model, adapter, &args.out, kind)?;
         println!(
             "wrote {out}: {folded} branches folded into {}",
-            args.model.display()
+            model.display()
         );
         return Ok(());
     }
     let client: &Path = args.client.as_deref().context("--client is missing")?;
     let server = args.server.clone().unwrap_or_else(|| client.join("server"));
     if args.adapter {
-        let step = write_adapter(client, &server, &args.model, &args.out)?;
+        let step = write_adapter(client, &server, &model, &args.out)?;
         println!("wrote {out}: what was trained until step {step}");
         return Ok(());
     }
-    let merged = merge(client, &server, &args.model, &args.out, kind)?;
+    let merged = merge(client, &server, &model, &args.out, kind)?;
     println!(
         "wrote {out}: {} parameters after step {}",
         merged.parameters, merged.step

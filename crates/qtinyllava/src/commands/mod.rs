@@ -5,12 +5,13 @@ pub mod certs;
 pub mod compose;
 pub mod data;
 pub mod eval;
+pub mod inspect;
 pub mod merge;
 pub mod serve;
 pub mod train;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use qtl_data::{Aspect, Dataset, Reader, ReaderOptions, Tokenizer, template};
@@ -20,9 +21,11 @@ use qtl_train::Recipe;
 /// The model and recipe that serve and train both need.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// Model directory (config.json, safetensors, tokenizer)
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// Model directory (config.json, weights, tokenizer), or a hub id like owner/name or owner/name@revision
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: String,
+    #[arg(skip)]
+    dir: OnceLock<PathBuf>,
     /// Recipe file; both sides need the same one [default: the recipe that a merged model carries]
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
@@ -36,14 +39,23 @@ impl ModelArgs {
     pub fn recipe(&self) -> Result<Recipe> {
         match &self.recipe {
             Some(path) => Ok(Recipe::load(path, &self.set)?),
-            None if self.set.is_empty() => Ok(qtl_train::merge::recipe_of(&self.model)?),
+            None if self.set.is_empty() => Ok(qtl_train::merge::recipe_of(self.dir()?)?),
             None => bail!("--set changes a recipe file: give --recipe FILE as well"),
         }
     }
 
     /// What it takes to build a half of the model.
     pub fn blueprint(&self, recipe: &Recipe) -> Result<Blueprint> {
-        blueprint(&self.model, recipe)
+        blueprint(self.dir()?, recipe)
+    }
+
+    /// The model's directory; a hub id is looked up once.
+    pub fn dir(&self) -> Result<&Path> {
+        if self.dir.get().is_none() {
+            let dir = crate::hub::directory(&self.model)?;
+            self.dir.get_or_init(|| dir);
+        }
+        Ok(self.dir.get().map_or(Path::new(""), PathBuf::as_path))
     }
 }
 
@@ -54,6 +66,26 @@ pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
         recipe.quantizer.text.clone(),
     );
     Ok(Blueprint::read(dir, image, text, recipe.seed)?)
+}
+
+/// The model's tokenizer, whose ids the embedding must have rows for.
+pub fn tokenizer(blueprint: &Blueprint) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::open(&blueprint.dir)?;
+    let (known, rows) = (tokenizer.vocabulary(), blueprint.config.text.vocab_size);
+    let dir = blueprint.dir.display();
+    if known > rows {
+        bail!(
+            "{dir}: the tokenizer has {known} tokens, the embedding {rows} rows (text_config.vocab_size in config.json); use the \
+             tokenizer that came with the model"
+        );
+    }
+    // Published embeddings are padded to round numbers, never to twice the tokenizer.
+    if 2 * known < rows {
+        eprintln!(
+            "warning: {dir}: the tokenizer has {known} tokens only, the embedding {rows} rows; is it this model's tokenizer?"
+        );
+    }
+    Ok(tokenizer)
 }
 
 /// How pictures that are not square are treated.
@@ -72,7 +104,7 @@ pub fn reader(
     data: &Path,
     images: &Path,
 ) -> Result<Arc<Reader>> {
-    let tokenizer = Tokenizer::open(&blueprint.dir)?;
+    let tokenizer = tokenizer(blueprint)?;
     let template = template::named(&recipe.data.template)?;
     let dataset = Dataset::open(data, images, recipe.data.strictness())
         .with_context(|| format!("cannot use the data set {}", data.display()))?;

@@ -9,11 +9,13 @@ fn every_subcommand_has_help_with_an_example() {
         "demo",
         "data scenes",
         "data tokenizer",
+        "data random-model",
         "certs",
         "serve",
         "train",
         "merge",
         "compose",
+        "inspect",
         "eval",
         "align",
     ];

@@ -4,7 +4,9 @@
 
 mod eval;
 mod help;
+mod hub;
 mod imports;
+mod inspect;
 mod program;
 mod resume;
 mod split;

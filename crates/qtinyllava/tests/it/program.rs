@@ -51,8 +51,17 @@ pub struct Ended {
 
 impl Program {
     pub fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        Self::start_in(&[], args)
+    }
+
+    /// With these environment variables besides those of the test.
+    pub fn start_in<S: AsRef<OsStr>>(
+        variables: &[(&str, &OsStr)],
+        args: impl IntoIterator<Item = S>,
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_qtinyllava"))
             .args(args)
+            .envs(variables.iter().copied())
             .env("QTL_LOG", "warn,qtinyllava=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -256,3 +256,32 @@ fn halves_of_two_runs_are_not_merged_and_eval_wants_questions() {
     assert!(!json.exists());
     nothing_partial(dir.path());
 }
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_the_embedding_has_rows_is_refused() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    fs::create_dir_all(&model).unwrap();
+    for entry in fs::read_dir(base()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = model.join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    let known = vocabulary.len();
+    vocabulary.insert("surplus".into(), json!(known));
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let out = dir.path().join("run");
+    let mut args = vec!["train".to_owned(), "--local".to_owned()];
+    let data = world.path("train/llava.json");
+    args.extend(flags(&[
+        ("--model", &model),
+        ("--recipe", &recipe()),
+        ("--run", &out),
+        ("--data", &data),
+    ]));
+    run(args).fails_naming(&["115 tokens", "114 rows", "vocab_size"]);
+    assert!(!out.exists());
+}

@@ -1,0 +1,201 @@
+//! `inspect`: what a model directory is and what running it takes.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use qtl_train::Recipe;
+use qtl_train::inspect::{Cost, FileContents, Inspection, Memory, Part, inspect};
+
+use crate::progress::bytes;
+
+/// Say what a checkpoint is: families, sizes, files, which half holds what, memory and traffic
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  qtinyllava inspect base
+  qtinyllava inspect owner/name --recipe r.toml --text-tokens 200 --json")]
+pub struct Args {
+    /// Model directory, or a hub id like owner/name or owner/name@revision
+    #[arg(value_name = "DIR|ID")]
+    model: String,
+    /// Recipe whose quantizers, batch and tuning count [default: unquantized, one sample, all but the tower trained]
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Change one field of the recipe, for example --set train.batch=8
+    #[arg(long = "set", value_name = "FIELD=VALUE", requires = "recipe")]
+    set: Vec<String>,
+    /// Rows of text per sample to reckon with
+    #[arg(long, default_value_t = 64)]
+    text_tokens: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks and prints.
+pub fn run(args: &Args) -> Result<()> {
+    let dir = crate::hub::directory(&args.model)?;
+    let recipe = match &args.recipe {
+        Some(path) => Some(Recipe::load(path, &args.set)?),
+        None => None,
+    };
+    let found = inspect(&dir, recipe.as_ref(), args.text_tokens)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        println!("{}", dir.display());
+        print!("{}", text(&found));
+    }
+    Ok(())
+}
+
+fn text(found: &Inspection) -> String {
+    let mut rows = vec![vec!["model".to_owned(), found.model_type.clone()]];
+    rows.extend(
+        found
+            .sizes
+            .iter()
+            .map(|(what, value)| vec![what.clone(), value.clone()]),
+    );
+    rows.extend(found.tied_head.map(|tied| {
+        let tied = if tied {
+            "tied to the token embedding: the server holds a copy"
+        } else {
+            "its own matrix"
+        };
+        vec!["  head".to_owned(), tied.to_owned()]
+    }));
+    let mut out = table(&rows, &[]);
+    out += &files(&found.contents.files);
+    if !found.parts.is_empty() {
+        out += &parts(&found.parts);
+    }
+    if let Some(cost) = &found.cost {
+        out += &memory(cost);
+        out += &traffic(cost);
+    }
+    for problem in &found.problems {
+        out += &format!("\nproblem: {problem}\n");
+    }
+    out
+}
+
+fn files(files: &[FileContents]) -> String {
+    let mut rows = vec![words(&["file", "size", "tensors", "parameters", "type"])];
+    for file in files {
+        let types: Vec<&str> = file.parameters.keys().map(String::as_str).collect();
+        rows.push(vec![
+            file.file.display().to_string(),
+            bytes(file.bytes as f64),
+            file.tensors.to_string(),
+            count(file.parameters.values().sum()),
+            match file.problem {
+                Some(_) => "damaged or missing".to_owned(),
+                None => types.join(", "),
+            },
+        ]);
+    }
+    format!("\n{}", table(&rows, &[1, 2, 3]))
+}
+
+fn parts(parts: &[Part]) -> String {
+    let mut rows = vec![words(&["half", "part", "parameters", "trained"])];
+    for part in parts.iter().filter(|part| part.parameters > 0) {
+        let (held, trained) = (count(part.parameters), count(part.trained));
+        rows.push(vec![part.side.into(), part.name.into(), held, trained]);
+    }
+    for side in ["client", "server"] {
+        let of = |field: fn(&Part) -> u64| {
+            let mine = parts.iter().filter(|part| part.side == side);
+            count(mine.map(field).sum())
+        };
+        let (held, trained) = (of(|p| p.parameters), of(|p| p.trained));
+        rows.push(vec![side.into(), "in all".into(), held, trained]);
+    }
+    format!("\n{}", table(&rows, &[2, 3]))
+}
+
+fn memory(cost: &Cost) -> String {
+    let mut rows = vec![words(&[
+        "memory",
+        "weights",
+        "inference",
+        "one step",
+        "training",
+    ])];
+    for (side, memory) in [("client", &cost.client), ("server", &cost.server)] {
+        let Memory {
+            weights,
+            inference,
+            one_step,
+            training,
+            ..
+        } = memory;
+        let mut row = vec![side.to_owned()];
+        row.extend([weights, inference, one_step, training].map(|b| bytes(*b as f64)));
+        rows.push(row);
+    }
+    format!(
+        "\n{}  estimated peaks, with {} sample(s) of {} image and {} text rows at a time\n",
+        table(&rows, &[1, 2, 3, 4]),
+        cost.batch,
+        cost.picture_tokens,
+        cost.text_tokens
+    )
+}
+
+fn traffic(cost: &Cost) -> String {
+    let t = &cost.traffic;
+    let row = |what: &str, sent: u64, plain: u64, how: &str| {
+        let (sent, plain) = (bytes(sent as f64), bytes(plain as f64));
+        vec![what.to_owned(), sent, format!("{plain} as {how}")]
+    };
+    let rows = [
+        words(&["bytes per sample", "sent", "uncompressed"]),
+        row(
+            "up: features",
+            t.up_image + t.up_text,
+            t.up_16bit,
+            "16-bit floats",
+        ),
+        row("down: gradients", t.down, t.down_32bit, "32-bit floats"),
+    ];
+    format!("\n{}", table(&rows, &[1]))
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// 271,483,904 as people read it.
+fn count(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
+}
+
+/// Columns as wide as their widest entry; those in `right` are set flush right.
+fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |i: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(i));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(i, (cell, width))| {
+                if right.contains(&i) {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                }
+            });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        out += line.trim_end();
+        out.push('\n');
+    }
+    out
+}

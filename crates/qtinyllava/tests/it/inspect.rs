@@ -1,0 +1,175 @@
+//! What `inspect` says, about models and about what is none.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::program::{Ended, run};
+use crate::world::{base, recipe};
+
+fn inspect(dir: &Path, more: &[&str]) -> Ended {
+    let dir = dir.display().to_string();
+    run(["inspect", &dir].iter().chain(more))
+}
+
+fn json(dir: &Path, more: &[&str]) -> Value {
+    let ended = inspect(dir, &[&["--json"][..], more].concat()).succeeds();
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn parts_add_up_to_the_file_and_the_recipe_decides_what_is_trained() {
+    let recipe = recipe().display().to_string();
+    let found = json(&base(), &["--recipe", &recipe, "--text-tokens", "20"]);
+    assert_eq!(found["problems"].as_array().unwrap().len(), 0, "{found}");
+    let sum = |side: &str, field: &str| -> u64 {
+        let parts = found["parts"].as_array().unwrap().iter();
+        let mine = parts.filter(|part| side.is_empty() || part["side"] == side);
+        mine.map(|part| part[field].as_u64().unwrap()).sum()
+    };
+    let quantizers: u64 = found["parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|part| part["name"] == "quantizers")
+        .map(|part| part["parameters"].as_u64().unwrap())
+        .sum();
+    let file = &found["contents"]["files"][0];
+    let stored: u64 = file["parameters"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    assert_eq!(sum("", "parameters"), stored + quantizers);
+    assert_eq!(found["tied_head"], false);
+    // The demo's recipe freezes the tower and trains all else.
+    let tower = &found["parts"][0];
+    assert_eq!(
+        (&tower["name"], &tower["trained"]),
+        (&"vision tower".into(), &0.into())
+    );
+    assert_eq!(sum("server", "trained"), sum("server", "parameters"));
+
+    let cost = &found["cost"];
+    assert_eq!(
+        (&cost["batch"], &cost["picture_tokens"]),
+        (&8.into(), &16.into())
+    );
+    let weights = cost["server"]["weights"].as_u64().unwrap();
+    assert_eq!(weights, 4 * sum("server", "parameters"));
+    assert!(cost["server"]["training"].as_u64().unwrap() > 5 * weights);
+    // 36 rows of 128 channels at 4 levels: 2 bits at most, and not nothing.
+    let up = cost["traffic"]["up_image"].as_u64().unwrap()
+        + cost["traffic"]["up_text"].as_u64().unwrap();
+    assert!((36 * 128 / 8..36 * 128 / 4 + 200).contains(&up), "{up}");
+}
+
+#[test]
+fn a_random_model_is_as_its_configuration_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/demo-base");
+    let (from, to) = (config.display().to_string(), out.display().to_string());
+    let args = [
+        "data",
+        "random-model",
+        "--config",
+        &from,
+        "--out",
+        &to,
+        "--bf16",
+    ];
+    run(args).succeeds();
+    let found = json(&out, &[]);
+    assert_eq!(found["problems"].as_array().unwrap().len(), 0, "{found}");
+    assert_eq!(
+        found["contents"]["files"][0]["parameters"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .collect::<Vec<_>>(),
+        ["BF16"]
+    );
+    let text = inspect(&out, &[]).succeeds().stdout;
+    for word in [
+        "siglip_vision_model",
+        "mlp2x_gelu",
+        "llama",
+        "token embedding",
+        "its own matrix",
+        "training",
+        "bytes per sample",
+    ] {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_directory_is_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let show = |path: &Path| path.display().to_string();
+    inspect(dir.path(), &[]).fails_naming(&["config.json", "give the model's folder"]);
+
+    let model = dir.path().join("model");
+    copy(&base(), &model);
+    let config = fs::read_to_string(model.join("config.json")).unwrap();
+    let with = |from: &str, to: &str| {
+        assert!(config.contains(from));
+        fs::write(model.join("config.json"), config.replace(from, to)).unwrap();
+    };
+    with("\"tinyllava\"", "\"blip\"");
+    inspect(&model, &[]).fails_naming(&[
+        "config.json",
+        "model_type",
+        "\"blip\"",
+        "\"tinyllava\"",
+        "\"llama\"",
+        "\"siglip\"",
+    ]);
+    with("\"model_type\": \"tinyllava\",", "");
+    inspect(&model, &[]).fails_naming(&["config.json", "model_type is missing", "tinyllava"]);
+    with("\"siglip_vision_model\"", "\"resnet\"");
+    inspect(&model, &[]).fails_naming(&[
+        "vision_config.model_type",
+        "resnet",
+        "siglip_vision_model",
+    ]);
+
+    // Another width: the file no longer fits, and all parts that do not are named.
+    with("\"intermediate_size\": 512", "\"intermediate_size\": 256");
+    let text = inspect(&model, &[]).succeeds().stdout;
+    assert!(
+        text.contains("problem: ")
+            && text.contains("mlp.fc1.weight: [512, 128] in the file, [256, 128] in the model"),
+        "{text}"
+    );
+
+    fs::write(model.join("config.json"), &config).unwrap();
+    let weights = fs::read(model.join("model.safetensors")).unwrap();
+    fs::write(
+        model.join("model.safetensors"),
+        &weights[..weights.len() / 2],
+    )
+    .unwrap();
+    let text = inspect(&model, &[]).succeeds().stdout;
+    assert!(
+        text.contains("model.safetensors is not a valid safetensors file"),
+        "{text}"
+    );
+    fs::remove_file(model.join("model.safetensors")).unwrap();
+    let text = inspect(&model, &[]).succeeds().stdout;
+    assert!(
+        text.contains("holds no weights") && text.contains(&show(&model)),
+        "{text}"
+    );
+}

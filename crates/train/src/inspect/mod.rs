@@ -1,0 +1,260 @@
+//! What a model directory is: families, sizes, files, which half holds what, and what running it takes.
+
+mod contents;
+mod memory;
+mod shapes;
+mod traffic;
+
+use std::path::Path;
+
+use qtl_model::Device;
+use qtl_model::config::Fields;
+use qtl_model::llm::{self, DecoderSpec};
+use qtl_model::partition::{ClientPartition, ServerPartition, names};
+use qtl_model::pretrained::Blueprint;
+use qtl_model::vision::{self, VisionSpec};
+use qtl_model::weights::Parameter;
+use serde::Serialize;
+use serde_json::Value;
+
+pub use contents::{Contents, FileContents};
+pub use memory::Memory;
+pub use shapes::Shapes;
+pub use traffic::Traffic;
+
+use crate::error::TrainError;
+use crate::recipe::Recipe;
+
+/// What is reckoned with where no recipe is given: one sample at a time, no quantizers, all but the tower trained.
+const ASSUMED: &str = "name = 'assumed'\ndata = { template = 'llama', max_length = 2048 }\n\
+                       train = { steps = 1000, batch = 1, lr = 1e-5 }\n";
+
+/// What `inspect` says about a directory.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    /// `tinyllava`, or the `model_type` of a language model or vision tower that stands alone.
+    pub model_type: String,
+    /// The parts' families and sizes, as `(what, value)`.
+    pub sizes: Vec<(String, String)>,
+    /// Whether the head is the token embedding; `None` without a language model.
+    pub tied_head: Option<bool>,
+    /// The weights' files.
+    pub contents: Contents,
+    /// For a whole model: which half holds what.
+    pub parts: Vec<Part>,
+    /// For a whole model: memory and traffic.
+    pub cost: Option<Cost>,
+    /// What is wrong with the directory, if anything.
+    pub problems: Vec<String>,
+}
+
+/// A part of one half.
+#[derive(Debug, Serialize)]
+pub struct Part {
+    /// Which half holds it: `client` or `server`.
+    pub side: &'static str,
+    /// What it is.
+    pub name: &'static str,
+    /// Its parameters.
+    pub parameters: u64,
+    /// How many of them the recipe trains.
+    pub trained: u64,
+}
+
+/// What a run takes.
+#[derive(Debug, Serialize)]
+pub struct Cost {
+    /// Samples at a time.
+    pub batch: u64,
+    /// Rows of text per sample that were assumed.
+    pub text_tokens: u64,
+    /// Rows per picture.
+    pub picture_tokens: u64,
+    /// Of the client.
+    pub client: Memory,
+    /// Of the server.
+    pub server: Memory,
+    /// Bytes per sample.
+    pub traffic: Traffic,
+}
+
+/// Looks at a directory. Weights are not read, only where they lie. Without a recipe the cost is that of training
+/// everything but the vision tower, one sample at a time, unquantized.
+///
+/// # Errors
+///
+/// [`TrainError`] if there is no usable configuration.
+pub fn inspect(
+    dir: &Path,
+    recipe: Option<&Recipe>,
+    text_tokens: usize,
+) -> Result<Inspection, TrainError> {
+    let fields = Fields::read(dir)?;
+    let known = |families: Vec<&'static str>| {
+        let name = fields.get("model_type").and_then(Value::as_str);
+        families.into_iter().find(|family| Some(*family) == name)
+    };
+    if let Some(name) = known(llm::FAMILIES.iter().map(|f| f.0).collect()) {
+        let spec = DecoderSpec::from_config(&fields)?;
+        return Ok(alone(dir, name, of_text(&spec), Some(spec.tied_head)));
+    }
+    if let Some(name) = known(vision::FAMILIES.iter().map(|f| f.0).collect()) {
+        let spec = VisionSpec::from_config(&fields)?;
+        return Ok(alone(dir, name, of_vision(&spec), None));
+    }
+    if let Some(name) = fields.get("model_type").and_then(Value::as_str)
+        && name != "tinyllava"
+    {
+        let alone = llm::FAMILIES.iter().map(|f| f.0);
+        let supported = alone.chain(vision::FAMILIES.iter().map(|f| f.0));
+        return Err(fields
+            .unknown_family(["tinyllava"].into_iter().chain(supported))
+            .into());
+    }
+    whole(dir, &fields, recipe, text_tokens)
+}
+
+/// A part that is no whole model.
+fn alone(
+    dir: &Path,
+    model_type: &str,
+    sizes: Vec<(String, String)>,
+    tied_head: Option<bool>,
+) -> Inspection {
+    let (contents, problems) = Contents::of(dir, &[]);
+    Inspection {
+        model_type: model_type.to_owned(),
+        sizes,
+        tied_head,
+        contents,
+        parts: Vec::new(),
+        cost: None,
+        problems,
+    }
+}
+
+fn whole(
+    dir: &Path,
+    fields: &Fields,
+    recipe: Option<&Recipe>,
+    text_tokens: usize,
+) -> Result<Inspection, TrainError> {
+    let default = Recipe::parse(ASSUMED, &[], Path::new("the built-in recipe"))?;
+    let recipe = recipe.unwrap_or(&default);
+    let (image, text) = (&recipe.quantizer.image, &recipe.quantizer.text);
+    let blueprint = Blueprint::read(dir, image.clone(), text.clone(), recipe.seed)?;
+    let device = Device::default();
+    let client = blueprint.client_without_values(&device)?;
+    let server = blueprint.server_without_values(&device);
+    let (contents, mut problems) = Contents::of(dir, Blueprint::FOLDERS);
+    if contents.files.iter().all(|file| file.problem.is_none()) {
+        let unfit = blueprint.compare(&device).into_iter();
+        problems.extend(unfit.map(|error| error.to_string()));
+    }
+    let config = &blueprint.config;
+    let mut sizes = family(fields, "vision_config", "vision tower");
+    sizes.extend(of_vision(&config.vision));
+    sizes.push(("connector".into(), config.connector.kind.clone()));
+    sizes.extend(family(fields, "text_config", "language model"));
+    sizes.extend(of_text(&config.text));
+    sizes.push(("longest sequence".into(), config.max_length.to_string()));
+    let shapes = Shapes::new(config, &client, recipe.train.batch, text_tokens);
+    Ok(Inspection {
+        model_type: "tinyllava".to_owned(),
+        sizes,
+        tied_head: Some(config.text.tied_head),
+        contents,
+        parts: parts(&client, &server, recipe),
+        cost: Some(Cost {
+            batch: shapes.batch,
+            text_tokens: shapes.text_tokens,
+            picture_tokens: shapes.picture_tokens,
+            client: Memory::of_client(&client, recipe, &shapes),
+            server: Memory::of_server(&server, recipe, &shapes),
+            traffic: Traffic::of(recipe, &shapes, &device),
+        }),
+        problems,
+    })
+}
+
+fn family(fields: &Fields, key: &str, what: &str) -> Vec<(String, String)> {
+    let name = fields
+        .get(key)
+        .and_then(|child| child["model_type"].as_str());
+    name.map(|name| (what.to_owned(), name.to_owned()))
+        .into_iter()
+        .collect()
+}
+
+fn of_vision(spec: &VisionSpec) -> Vec<(String, String)> {
+    vec![
+        (
+            "  picture".into(),
+            format!(
+                "{0} x {0} pixels, patches of {1}, {2} tokens",
+                spec.image_size,
+                spec.patch_size,
+                spec.tokens()
+            ),
+        ),
+        (
+            "  blocks".into(),
+            format!(
+                "{} of width {}, {} heads, feed-forward {}",
+                spec.layers, spec.hidden_size, spec.heads, spec.intermediate_size
+            ),
+        ),
+    ]
+}
+
+fn of_text(spec: &DecoderSpec) -> Vec<(String, String)> {
+    vec![
+        (
+            "  blocks".into(),
+            format!(
+                "{} of width {}, {} heads ({} for keys and values), feed-forward {}",
+                spec.layers, spec.hidden_size, spec.heads, spec.kv_heads, spec.intermediate_size
+            ),
+        ),
+        ("  vocabulary".into(), spec.vocab_size.to_string()),
+        ("  positions".into(), spec.max_positions.to_string()),
+    ]
+}
+
+fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) -> Vec<Part> {
+    let (client, server) = (client.parameters(), server.parameters());
+    let head = |p: &Parameter| p.name.contains("lm_head");
+    let below = |prefix: &'static str| move |p: &Parameter| p.name.starts_with(prefix);
+    let part = |side, name, all: &[Parameter], mine: &dyn Fn(&Parameter) -> bool| {
+        let count = |p: &Parameter| p.shape.iter().product::<usize>() as u64;
+        let mine: Vec<&Parameter> = all.iter().filter(|p| mine(p)).collect();
+        let trained = mine.iter().filter(|p| recipe.tune.trains(&p.name));
+        Part {
+            side,
+            name,
+            parameters: mine.iter().map(|p| count(p)).sum(),
+            trained: trained.map(|p| count(p)).sum(),
+        }
+    };
+    vec![
+        part(
+            "client",
+            "vision tower",
+            &client,
+            &below(names::VISION_TOWER),
+        ),
+        part("client", "connector", &client, &below(names::CONNECTOR)),
+        part(
+            "client",
+            "token embedding",
+            &client,
+            &below(names::LANGUAGE_MODEL),
+        ),
+        part("client", "quantizers", &client, &below("VQ.")),
+        part("server", "quantizers", &server, &below("VQ.")),
+        part("server", "language model", &server, &|p| {
+            p.name.starts_with(names::LANGUAGE_MODEL) && !head(p)
+        }),
+        part("server", "head", &server, &head),
+    ]
+}

@@ -1,0 +1,108 @@
+//! The sizes that activations depend on.
+
+use qtl_model::config::TinyLlavaConfig;
+use qtl_model::partition::ClientPartition;
+
+/// Sizes of one batch and of the blocks it runs through.
+#[derive(Debug, Clone, Copy)]
+pub struct Shapes {
+    /// Samples at a time.
+    pub batch: u64,
+    /// Rows per picture.
+    pub picture_tokens: u64,
+    /// Rows of text per sample.
+    pub text_tokens: u64,
+    /// Rows per picture inside the tower.
+    pub picture_rows: u64,
+    /// Numbers in a picture as the tower takes it.
+    pub pixels: u64,
+    /// Width of the language model.
+    pub hidden: u64,
+    /// Its blocks.
+    pub layers: u64,
+    /// Its tokens.
+    pub vocabulary: u64,
+    /// The largest block of the tower.
+    pub vision: Block,
+    /// The largest block of the language model.
+    pub text: Block,
+}
+
+/// Sizes of a block.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Block {
+    /// Width of a token.
+    pub hidden: u64,
+    /// Width inside the feed-forward part.
+    pub inner: u64,
+    /// Query heads.
+    pub heads: u64,
+    /// Key/value heads.
+    pub kv_heads: u64,
+    /// Width of a head.
+    pub head_dim: u64,
+}
+
+impl Shapes {
+    /// The sizes for one picture and `text_tokens` rows of text in each of `batch` samples.
+    pub fn new(
+        config: &TinyLlavaConfig,
+        client: &ClientPartition,
+        batch: usize,
+        text_tokens: usize,
+    ) -> Self {
+        let (vision, text) = (&config.vision, &config.text);
+        let heads = vision.heads as u64;
+        Self {
+            batch: batch as u64,
+            picture_tokens: client.tokens_per_picture() as u64,
+            text_tokens: text_tokens as u64,
+            picture_rows: vision.tokens() as u64,
+            pixels: (vision.channels * vision.image_size * vision.image_size) as u64,
+            hidden: text.hidden_size as u64,
+            layers: text.layers as u64,
+            vocabulary: text.vocab_size as u64,
+            vision: Block {
+                hidden: vision.hidden_size as u64,
+                inner: vision.intermediate_size as u64,
+                heads,
+                kv_heads: heads,
+                head_dim: vision.hidden_size as u64 / heads,
+            },
+            text: Block {
+                hidden: text.hidden_size as u64,
+                inner: text.intermediate_size as u64,
+                heads: text.heads as u64,
+                kv_heads: text.kv_heads as u64,
+                head_dim: text.rope.head_dim as u64,
+            },
+        }
+    }
+
+    /// Rows of a sample.
+    pub fn sequence(&self) -> u64 {
+        self.picture_tokens + self.text_tokens
+    }
+}
+
+impl Block {
+    /// Numbers alive at the peak of an untracked pass over a sample: the scores twice, or the feed-forward part three
+    /// times.
+    pub fn activations(&self, sequence: u64) -> u64 {
+        let scores = 2 * self.heads * sequence * sequence;
+        let inner = 3 * sequence * self.inner;
+        scores.max(inner) + 6 * sequence * self.hidden
+    }
+
+    /// The same for a pass with a graph and its backward.
+    pub fn activations_tracked(&self, sequence: u64) -> u64 {
+        let scores = 4 * self.heads * sequence * sequence;
+        let inner = 6 * sequence * self.inner;
+        scores + inner + 16 * sequence * self.hidden.max(self.heads * self.head_dim)
+    }
+
+    /// Numbers per token that a cache keeps.
+    pub fn keys_and_values(&self) -> u64 {
+        2 * self.kv_heads * self.head_dim
+    }
+}

@@ -1,0 +1,72 @@
+//! How many bytes a sample sends and receives: not computed but encoded, on normally distributed features.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use qtl_codec::{Code, Options};
+use qtl_model::quant::gradient::GradientCodec;
+use qtl_model::quant::{Accumulator, Encoder, QuantizerSpec, to_f16};
+use qtl_model::weights::Stream;
+use serde::Serialize;
+
+use super::shapes::Shapes;
+use crate::measure;
+use crate::recipe::Recipe;
+
+/// Bytes per sample with one picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Rows of one picture, containers included.
+    pub up_image: u64,
+    /// Rows of the text.
+    pub up_text: u64,
+    /// The same rows as 16-bit floats.
+    pub up_16bit: u64,
+    /// Gradients of all rows.
+    pub down: u64,
+    /// The same gradients as 32-bit floats.
+    pub down_32bit: u64,
+}
+
+impl Traffic {
+    /// What the recipe's quantizers and gradient codec make of one sample's rows. Real features are not normally
+    /// distributed; on trained ones the entropy coder usually saves more.
+    pub fn of(recipe: &Recipe, shapes: &Shapes, device: &Device) -> Self {
+        let [image, text] = [shapes.picture_tokens, shapes.text_tokens]
+            .map(|rows| rows.max(1) as usize)
+            .map(|rows| normal(rows, shapes.hidden as usize, device));
+        let code = |spec: &QuantizerSpec, x: &Tensor<2>| {
+            let mut encoder = Encoder::init(spec, shapes.hidden as usize, 0, device);
+            let mut sums = Accumulator::default();
+            let u = encoder.input(x.clone());
+            sums.add(u.clone());
+            if let Some(moments) = sums.moments() {
+                encoder.set_moments(&moments);
+            }
+            encoder.quantize(encoder.bound(u))
+        };
+        let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len() as u64;
+        let (up_image, up_text) = (
+            code(&recipe.quantizer.image, &image),
+            code(&recipe.quantizer.text, &text),
+        );
+        let down = |codec: GradientCodec| {
+            let gradients = [&up_image, &up_text].map(|up| {
+                let [rows, cols] = measure::shape(up);
+                size(&codec.encode(normal(rows, cols, device)))
+            });
+            gradients.iter().sum::<u64>()
+        };
+        Self {
+            up_image: size(&up_image),
+            up_text: size(&up_text),
+            up_16bit: size(&to_f16(image)) + size(&to_f16(text)),
+            down: down(recipe.gradient.codec),
+            down_32bit: down(GradientCodec::F32),
+        }
+    }
+}
+
+fn normal(rows: usize, cols: usize, device: &Device) -> Tensor<2> {
+    let mut stream = Stream::new(0, "traffic");
+    let values: Vec<f32> = (0..rows * cols).map(|_| stream.normal() as f32).collect();
+    Tensor::from_data(TensorData::new(values, [rows, cols]), device)
+}
