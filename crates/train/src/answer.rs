@@ -14,12 +14,13 @@ impl Remote for Linked<'_> {
     type Error = WireError;
 
     fn open(&mut self, prompts: Cut) -> Result<Vec<u32>, WireError> {
-        let ((image, _), (text, _)) = encode_cut(&prompts);
+        let containers = encode_cut(&prompts);
         Ok(self
             .0
             .open(Prompt {
-                image,
-                text,
+                image: containers.image.0,
+                text: containers.text.0,
+                text_index: containers.text_index.0,
                 layout: to_wire(&prompts.layout),
             })?
             .ids)

@@ -10,9 +10,10 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::loader::{Loader, LoaderOptions, Source};
 use qtl_data::{Example, Order, Position, Skipped};
 use qtl_model::Device;
-use qtl_model::partition::{Batch, ClientPartition, Cut};
+use qtl_model::partition::{Batch, ClientPartition, Pending};
 use qtl_model::pretrained::{Blueprint, restore_client};
 use qtl_model::quant::Accumulator;
+use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
@@ -116,7 +117,8 @@ impl Client {
     ) -> Result<Self, TrainError> {
         let loaded = blueprint.client(&device)?;
         let base = Fingerprint::of_client(&loaded.partition, &recipe.tune);
-        let partition = adapt::client(loaded.partition, &recipe)?;
+        let mut partition = adapt::client(loaded.partition, &recipe)?;
+        partition.text_rows = recipe.quantizer.text_rows;
         let store =
             Store::open(run_dir, recipe.train.keep).map_err(|e| TrainError::io(run_dir, e))?;
         let run = store.run()?.unwrap_or_else(|| fresh_run.to_owned());
@@ -249,7 +251,10 @@ impl Client {
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
-        let ((image, image_account), (text, text_account)) = encode_cut(&cut);
+        let containers = encode_cut(&cut);
+        let (image, image_account) = containers.image;
+        let (text, text_account) = containers.text;
+        let (text_index, index_account) = containers.text_index;
         let vocab = self.partition.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
         let targets = qtl_codec::encode(&targets, &qtl_codec::Options::default());
@@ -262,6 +267,7 @@ impl Client {
             image,
             text,
             targets,
+            text_index,
             layout: to_wire(&cut.layout),
         };
         let answer = match link.step(message)? {
@@ -278,12 +284,12 @@ impl Client {
         let meter = link.meter();
 
         let coding = Instant::now();
-        let (image, text) = self
-            .gradients(&cut, &answer)
-            .map_err(|source| TrainError::Answer {
-                step: self.step,
-                source,
-            })?;
+        let (image, text) =
+            self.gradients(&pending, &answer)
+                .map_err(|source| TrainError::Answer {
+                    step: self.step,
+                    source,
+                })?;
         coded += coding.elapsed().as_secs_f64();
         let mut record = StepRecord {
             step: self.step,
@@ -295,20 +301,19 @@ impl Client {
             bytes_down: meter.down.step.bytes - before.down.step.bytes,
             bytes_image: image_account.total(),
             bytes_text: text_account.total(),
+            bytes_index: index_account.total(),
+            bytes_targets: meter.up.step.targets - before.up.step.targets,
+            rows_text: batch.spliced.text_ids.len() as u64,
+            rows_distinct: text.dims()[0] as u64,
             elements_image: image_account.elements,
             elements_text: text_account.elements,
             bytes_gradient: (answer.image.len() + answer.text.len()) as u64,
+            bytes_gradient_text: answer.text.len() as u64,
             elements_gradient: measure::elements(image.as_ref()) + measure::elements(Some(&text)),
             ..StepRecord::default()
         };
         // What other ways of sending the same tensors would have cost. Not part of the step's own time.
-        measure::alternatives(
-            &mut record,
-            &cut,
-            &pending.features(),
-            image.as_ref(),
-            &text,
-        );
+        measure::alternatives(&mut record, &cut, pending.features());
 
         let backward = Instant::now();
         self.optimizer.add(
@@ -342,23 +347,25 @@ impl Client {
 
     fn gradients(
         &self,
-        cut: &Cut,
+        pending: &Pending,
         answer: &Backward,
     ) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
         let codec = self.recipe.gradient.codec;
-        let read = |stream, bytes: &[u8], code: &qtl_codec::Code| {
-            let [want, cols] = measure::shape(code);
-            let gradient = codec.decode(&decode(stream, bytes)?, cols, &self.device)?;
-            match gradient.dims() {
-                [got, _] if got == want => Ok(gradient),
-                [got, _] => Err(AnswerError::Rows { stream, got, want }),
-            }
+        let read = |stream, bytes: &[u8], shape| {
+            let draw = gradient::Draw {
+                seed: self.recipe.seed,
+                step: self.step,
+                tensor: stream,
+            };
+            let gradient = codec.decode(&decode(stream, bytes)?, shape, draw, &self.device);
+            gradient.map_err(|source| AnswerError::Gradient { stream, source })
         };
-        let image = match &cut.image {
-            Some(code) => Some(read("image", &answer.image, code)?),
+        let (image, text) = pending.gradient_shapes();
+        let image = match image {
+            Some(shape) => Some(read("image", &answer.image, shape)?),
             None => None,
         };
-        Ok((image, read("text", &answer.text, &cut.text)?))
+        Ok((image, read("text", &answer.text, text)?))
     }
 
     /// Measures mean and deviation of the features over the run's first batches, so that both halves of the quantizers

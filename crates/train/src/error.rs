@@ -89,17 +89,12 @@ pub enum AnswerError {
     #[error(transparent)]
     Container(#[from] ContainerError),
     /// Its planes.
-    #[error(transparent)]
-    Gradient(#[from] QuantError),
-    /// It has other rows than were sent.
-    #[error("the {stream} gradient has {got} rows, {want} were sent")]
-    Rows {
+    #[error("the {stream} gradient: {source}")]
+    Gradient {
         /// `image` or `text`.
         stream: &'static str,
-        /// Rows that came.
-        got: usize,
-        /// Rows that were sent.
-        want: usize,
+        /// What is wrong.
+        source: QuantError,
     },
 }
 

@@ -6,29 +6,25 @@ use std::collections::HashSet;
 use burn::tensor::Tensor;
 use qtl_codec::{Code, Options, Plane, SymbolData};
 use qtl_model::partition::{Cut, Features};
-use qtl_model::quant::{gradient::GradientCodec, to_f16};
+use qtl_model::quant::{gradient::to_f32, to_f16};
 
 use crate::metrics::StepRecord;
 
 /// Fills in what packing without entropy coding, 16-bit features and 32-bit gradients would have taken, and the
 /// diagnostics of the image code.
-pub fn alternatives(
-    record: &mut StepRecord,
-    cut: &Cut,
-    features: &Features,
-    image: Option<&Tensor<2>>,
-    text: &Tensor<2>,
-) {
+pub fn alternatives(record: &mut StepRecord, cut: &Cut, features: &Features) {
     let size = |code: &Code, entropy| qtl_codec::encode(code, &Options { entropy }).len() as u64;
     record.packed_image = cut.image.as_ref().map_or(0, |code| size(code, false));
     record.packed_text = size(&cut.text, false);
     let half = |x: &Tensor<2>| size(&to_f16(x.clone()), false);
     // Everything else in the message, targets and layout, would be the same.
-    let others = record.bytes_up - record.bytes_image - record.bytes_text;
+    let others = record.bytes_up - record.bytes_image - record.bytes_text - record.bytes_index;
     record.up_16bit = others + features.image.as_ref().map_or(0, half) + half(&features.text);
-    let full = |g: &Tensor<2>| size(&GradientCodec::F32.encode(g.clone()), false);
-    record.down_32bit =
-        record.bytes_down - record.bytes_gradient + image.map_or(0, full) + full(text);
+    // Of every row, also of those whose gradients came added up. 32-bit floats take the same bytes whatever they are.
+    let full = |x: &Tensor<2>| size(&to_f32(x.zeros_like()), false);
+    record.down_32bit = record.bytes_down - record.bytes_gradient
+        + features.image.as_ref().map_or(0, full)
+        + full(&features.text);
     if let Some((distinct, constant)) = cut.image.as_ref().and_then(liveliness) {
         record.distinct_per_1000 = distinct;
         record.constant_channels = constant;
@@ -59,15 +55,6 @@ pub fn liveliness(code: &Code) -> Option<(f64, u64)> {
         1000.0 * rows.len() as f64 / plane.rows as f64,
         constant as u64,
     ))
-}
-
-/// Rows and columns of a code's main plane.
-pub fn shape(code: &Code) -> [usize; 2] {
-    match code.planes.first() {
-        Some(Plane::Symbols(plane)) => [plane.rows, plane.cols],
-        Some(Plane::Scalars(plane)) => [plane.rows, plane.cols],
-        _ => [0, 0],
-    }
 }
 
 /// Elements of a tensor that may be absent.

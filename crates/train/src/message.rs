@@ -9,20 +9,31 @@ use qtl_wire as wire;
 #[derive(Debug, thiserror::Error)]
 #[error("the {part} container: {source}")]
 pub struct ContainerError {
-    /// `image`, `text`, `targets` or `calibration`.
+    /// `image`, `text`, `text index`, `targets` or `calibration`.
     pub part: &'static str,
     /// What is wrong with it.
     pub source: DecodeError,
 }
 
-/// Codes of a cut as containers: (image, text), the image empty where there is none.
-pub fn encode_cut(cut: &Cut) -> ((Vec<u8>, Account), (Vec<u8>, Account)) {
+/// Codes of a cut as containers, each with the account of its bytes; empty where there is nothing.
+#[derive(Debug)]
+pub struct Containers {
+    /// Image rows.
+    pub image: (Vec<u8>, Account),
+    /// Text rows, or the different ones among them.
+    pub text: (Vec<u8>, Account),
+    /// Which of them each text row is.
+    pub text_index: (Vec<u8>, Account),
+}
+
+/// Codes of a cut as containers.
+pub fn encode_cut(cut: &Cut) -> Containers {
     let encode = |code: &Code| qtl_codec::encode_accounted(code, &Options::default());
-    let image = cut
-        .image
-        .as_ref()
-        .map_or_else(|| (Vec::new(), Account::default()), encode);
-    (image, encode(&cut.text))
+    Containers {
+        image: cut.image.as_ref().map(encode).unwrap_or_default(),
+        text: encode(&cut.text),
+        text_index: cut.index.as_ref().map(encode).unwrap_or_default(),
+    }
 }
 
 /// The cut that containers and layout stand for.
@@ -30,15 +41,20 @@ pub fn encode_cut(cut: &Cut) -> ((Vec<u8>, Account), (Vec<u8>, Account)) {
 /// # Errors
 ///
 /// [`ContainerError`] naming the part.
-pub fn decode_cut(image: &[u8], text: &[u8], layout: &wire::Layout) -> Result<Cut, ContainerError> {
-    let image = if image.is_empty() {
-        None
-    } else {
-        Some(decode("image", image)?)
+pub fn decode_cut(
+    image: &[u8],
+    text: &[u8],
+    text_index: &[u8],
+    layout: &wire::Layout,
+) -> Result<Cut, ContainerError> {
+    let optional = |part, bytes: &[u8]| match bytes {
+        [] => Ok(None),
+        bytes => decode(part, bytes).map(Some),
     };
     Ok(Cut {
-        image,
+        image: optional("image", image)?,
         text: decode("text", text)?,
+        index: optional("text index", text_index)?,
         layout: from_wire(layout),
     })
 }

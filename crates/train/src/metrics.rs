@@ -29,24 +29,39 @@ pub struct StepRecord {
     pub bytes_up: u64,
     /// Bytes of the backward message.
     pub bytes_down: u64,
-    /// Of them: image container, text container.
+    /// Of the forward message: the image container.
     pub bytes_image: u64,
-    /// See `bytes_image`.
+    /// The text container.
     pub bytes_text: u64,
-    /// Elements of the image code and of the text code.
+    /// The container of the text's row numbers; 0 where every row crossed.
+    #[serde(default)]
+    pub bytes_index: u64,
+    /// The container of the targets.
+    #[serde(default)]
+    pub bytes_targets: u64,
+    /// Text rows of the batch.
+    #[serde(default)]
+    pub rows_text: u64,
+    /// Text rows that crossed, one per different token if those are fewer.
+    #[serde(default)]
+    pub rows_distinct: u64,
+    /// Elements of the image code and of the text code that crossed.
     pub elements_image: u64,
     /// See `elements_image`.
     pub elements_text: u64,
-    /// The same features packed without entropy coding: image, text.
+    /// The same codes packed without entropy coding: image, text.
     pub packed_image: u64,
     /// See `packed_image`.
     pub packed_text: u64,
-    /// The same features as 16-bit floats, containers included.
+    /// The whole message with the features of all rows as 16-bit floats.
     pub up_16bit: u64,
-    /// The same gradient as 32-bit floats, containers included.
+    /// The whole message with the gradient of all rows as 32-bit floats.
     pub down_32bit: u64,
     /// Bytes of the returned gradient's containers and their elements.
     pub bytes_gradient: u64,
+    /// Of them: the text's container.
+    #[serde(default)]
+    pub bytes_gradient_text: u64,
     /// See `bytes_gradient`.
     pub elements_gradient: u64,
     /// Seconds the two halves computed.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
 use qtl_data::{Strictness, Turns};
-use qtl_model::quant::{QuantError, QuantizerSpec, gradient::GradientCodec};
+use qtl_model::partition::TextRows;
+use qtl_model::quant::gradient::{GradientCodec, GradientError};
+use qtl_model::quant::{QuantError, QuantizerSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::tune::{TuneError, TuneSpec};
@@ -44,6 +46,8 @@ pub struct Quantizers {
     pub image: QuantizerSpec,
     /// For text tokens.
     pub text: QuantizerSpec,
+    /// `distinct`: text rows of one token cross once where that is smaller; `all`: every row crosses.
+    pub text_rows: TextRows,
     /// Batches of the calibration pass before the first step of a fresh run; 0 leaves the fresh projections
     /// as they are.
     pub calibration_batches: usize,
@@ -54,6 +58,7 @@ impl Default for Quantizers {
         Self {
             image: QuantizerSpec::None,
             text: QuantizerSpec::None,
+            text_rows: TextRows::Distinct,
             calibration_batches: 16,
         }
     }
@@ -249,6 +254,9 @@ pub enum RecipeError {
     /// A part of `[tune]` that makes no sense.
     #[error(transparent)]
     Tune(#[from] TuneError),
+    /// A value of the gradient's codec out of its range.
+    #[error(transparent)]
+    Gradient(#[from] GradientError),
 }
 
 impl Recipe {
@@ -308,6 +316,7 @@ impl Recipe {
         self.quantizer.image.check()?;
         self.quantizer.text.check()?;
         self.tune.check()?;
+        self.gradient.codec.check()?;
         let t = &self.train;
         let rules = [
             (
@@ -493,6 +502,43 @@ mod tests {
             parse(MINIMAL, &["train.batch"]),
             Err(RecipeError::Set(_))
         ));
+    }
+
+    #[test]
+    fn a_gradient_codec_is_a_name_or_a_table() {
+        let codec = |set: &str| parse(MINIMAL, &[set]).map(|recipe| recipe.gradient.codec);
+        assert_eq!(
+            codec("gradient.codec=int8").unwrap(),
+            codec("gradient.codec={kind='int8'}").unwrap()
+        );
+        let tiled = "gradient.codec={kind='tiled', bits=4}";
+        let recipe = parse(MINIMAL, &[tiled]).unwrap();
+        assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe);
+        let terms = recipe.terms();
+        assert_eq!(terms["gradient.codec.bits"], "4");
+        assert_eq!(terms["gradient.codec.hadamard"], "true");
+        for (set, what) in [
+            ("gradient.codec=int9", "did you mean `int8`"),
+            (
+                "gradient.codec={kind='tiled', bits=4, tiles=8}",
+                "did you mean `tile`",
+            ),
+            (
+                "gradient.codec={kind='tiled', bits=9}",
+                "gradient.codec.bits = 9",
+            ),
+            (
+                "gradient.codec={kind='tiled', bits=4, tile=33}",
+                "gradient.codec.tile = 33",
+            ),
+            (
+                "gradient.codec={kind='tiled', bits=4, even=-1}",
+                "gradient.codec.even = -1",
+            ),
+        ] {
+            let error = codec(set).unwrap_err().to_string();
+            assert!(error.contains(what), "{set}: {error}");
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use qtl_codec::{Code, Options, Plane, ScalarData};
 use qtl_model::Device;
 use qtl_model::llm::Cache;
 use qtl_model::partition::{ServerPartition, StepError};
 use qtl_model::pretrained::{Blueprint, restore_server};
 use qtl_model::quant::Moments;
+use qtl_model::quant::gradient;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{
     Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
@@ -140,6 +142,22 @@ impl ServerWork {
             .map_err(failed)
     }
 
+    /// The container of a gradient.
+    fn gradient(
+        &self,
+        tensor: &'static str,
+        step: u64,
+        g: Tensor<2>,
+    ) -> Result<Vec<u8>, WorkError> {
+        let draw = gradient::Draw {
+            seed: self.recipe.seed,
+            step,
+            tensor,
+        };
+        let code = self.recipe.gradient.codec.encode(g, draw).map_err(failed)?;
+        Ok(qtl_codec::encode(&code, &Options::default()))
+    }
+
     fn apply(&mut self, step: u64) {
         let (schedule, _) = schedule::at(&self.recipe.train, step);
         self.optimizer.clip();
@@ -203,7 +221,7 @@ impl Work for ServerWork {
 
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
         let start = Instant::now();
-        let cut = decode_cut(&f.image, &f.text, &f.layout).map_err(invalid)?;
+        let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout).map_err(invalid)?;
         let targets = decode("targets", &f.targets).map_err(invalid)?;
         let decoded = start.elapsed();
         let tune = &self.recipe.tune;
@@ -216,16 +234,22 @@ impl Work for ServerWork {
                 .step(&cut, &targets, &|name| tune.trains(name), &self.device)
         })
         .map_err(invalid)?;
+        let coding = Instant::now();
+        // A gradient that cannot travel ends the step before anything has moved. Beside a loss that is no number there is
+        // none to send; the client stops at the loss.
+        let (image, text) = if step.loss.is_finite() {
+            let image = step.image.map(|g| self.gradient("image", f.step, g));
+            let text = self.gradient("text", f.step, step.text)?;
+            (image.transpose()?.unwrap_or_default(), text)
+        } else {
+            Default::default()
+        };
+        let coded = decoded + coding.elapsed();
         let weight = 1.0 / self.recipe.train.accumulate as f32;
         self.optimizer.add(step.parameters, weight);
         if schedule::ends_step(&self.recipe.train, f.step) {
             self.apply(f.step);
         }
-        let computed = start.elapsed();
-        let codec = self.recipe.gradient.codec;
-        let container = |g| qtl_codec::encode(&codec.encode(g), &Options::default());
-        let image = step.image.map(container).unwrap_or_default();
-        let text = container(step.text);
         self.applied = Some(f.step + 1);
         (self.observer)(&Event::Step {
             step: f.step,
@@ -237,8 +261,8 @@ impl Work for ServerWork {
             tokens: step.tokens as u64,
             image,
             text,
-            compute_seconds: (computed - decoded).as_secs_f64(),
-            coding_seconds: (decoded + (start.elapsed() - computed)).as_secs_f64(),
+            compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
+            coding_seconds: coded.as_secs_f64(),
         })
     }
 
@@ -279,7 +303,7 @@ impl Work for ServerWork {
 
     fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
         self.cache = None;
-        let cut = decode_cut(&p.image, &p.text, &p.layout).map_err(invalid)?;
+        let cut = decode_cut(&p.image, &p.text, &p.text_index, &p.layout).map_err(invalid)?;
         let (ids, cache) = self
             .partition
             .prefill(&cut, &self.device)

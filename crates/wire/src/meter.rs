@@ -40,7 +40,7 @@ pub struct Direction {
     pub refusal: Tally,
 }
 
-/// Messages of one kind. `image + text + targets + framing == bytes`.
+/// Messages of one kind. `image + text + index + targets + framing == bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Number of messages.
@@ -51,6 +51,8 @@ pub struct Tally {
     pub image: u64,
     /// Of these: text containers.
     pub text: u64,
+    /// Of these: containers of the text's row numbers.
+    pub index: u64,
     /// Of these: target containers.
     pub targets: u64,
     /// Of these: everything else (layout, step numbers, field tags).
@@ -64,6 +66,8 @@ pub struct Parts {
     pub image: u64,
     /// The text container.
     pub text: u64,
+    /// The container of the text's row numbers.
+    pub index: u64,
     /// The container of the targets.
     pub targets: u64,
 }
@@ -191,8 +195,9 @@ impl Tally {
             bytes,
             image: parts.image,
             text: parts.text,
+            index: parts.index,
             targets: parts.targets,
-            framing: bytes.saturating_sub(parts.image + parts.text + parts.targets),
+            framing: bytes.saturating_sub(parts.image + parts.text + parts.index + parts.targets),
         }
     }
 
@@ -202,6 +207,7 @@ impl Tally {
             bytes: with(self.bytes, other.bytes),
             image: with(self.image, other.image),
             text: with(self.text, other.text),
+            index: with(self.index, other.index),
             targets: with(self.targets, other.targets),
             framing: with(self.framing, other.framing),
         }
@@ -209,11 +215,12 @@ impl Tally {
 }
 
 impl Parts {
-    /// The sizes of three containers.
-    pub fn of(image: &[u8], text: &[u8], targets: &[u8]) -> Parts {
+    /// The sizes of four containers.
+    pub fn of(image: &[u8], text: &[u8], index: &[u8], targets: &[u8]) -> Parts {
         Parts {
             image: image.len() as u64,
             text: text.len() as u64,
+            index: index.len() as u64,
             targets: targets.len() as u64,
         }
     }

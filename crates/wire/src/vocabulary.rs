@@ -1,6 +1,6 @@
 //! What the two peers say to each other, as plain types.
 //!
-//! `image`, `text` and `targets` are always containers of the codec: opaque bytes here, and empty
+//! `image`, `text`, `targets` and `text_index` are always containers of the codec: opaque bytes here, and empty
 //! when there is nothing to carry.
 
 use std::collections::BTreeMap;
@@ -92,6 +92,8 @@ pub struct Forward {
     pub targets: Vec<u8>,
     /// How the features form sequences.
     pub layout: Layout,
+    /// Container of the row of `text` that each text row is; empty if `text` has a row for each.
+    pub text_index: Vec<u8>,
 }
 
 /// What the server found for one training step.
@@ -122,6 +124,8 @@ pub struct Prompt {
     pub text: Vec<u8>,
     /// How the features form sequences.
     pub layout: Layout,
+    /// As in [`Forward`].
+    pub text_index: Vec<u8>,
 }
 
 /// One embedded row for every sequence that still runs.

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qtl_codec::Code;
 
 use super::names;
+use super::repeats::{self, TextRows};
 use crate::connector::Connector;
 use crate::llm::TokenEmbedding;
 use crate::params::{self, Named};
@@ -28,6 +29,8 @@ pub struct ClientPartition {
     pub quantizer_image: Encoder,
     /// Quantizer of text rows, the client's half.
     pub quantizer_text: Encoder,
+    /// Whether text rows of one token cross once.
+    pub text_rows: TextRows,
 }
 
 /// A batch as the client's partition takes it.
@@ -44,8 +47,10 @@ pub struct Batch {
 pub struct Cut {
     /// Code of the image rows; `None` without pictures.
     pub image: Option<Code>,
-    /// Code of the text rows.
+    /// Code of the text rows, or of the different ones among them.
     pub text: Code,
+    /// Which row of `text` each text row is (see [`super::repeats`]); `None` if `text` holds them all in order.
+    pub index: Option<Code>,
     /// How the two interleave.
     pub layout: Layout,
 }
@@ -63,6 +68,8 @@ pub struct Features {
 pub struct Pending {
     tracked: ClientPartition,
     plain: VisionTower,
+    features: Features,
+    /// What backward pretends the codes were, row by row of what crossed.
     image: Option<Tensor<2>>,
     text: Tensor<2>,
     penalty: Option<Tensor<1>>,
@@ -93,9 +100,13 @@ impl ClientPartition {
             let rows = &batch.spliced.image_rows;
             self.on_grid(self.quantizer_image.quantize(used(z, rows)), rows)
         });
+        let ids = &batch.spliced.text_ids;
+        let z = self.bounded_text(ids);
+        let (text, distinct) = repeats::encode(&self.quantizer_text, z, ids, self.text_rows);
         Cut {
             image,
-            text: self.encode_text(&batch.spliced.text_ids),
+            text,
+            index: distinct.map(|distinct| distinct.code()),
             layout: batch.spliced.layout.clone(),
         }
     }
@@ -114,17 +125,15 @@ impl ClientPartition {
     /// none, and its row crosses as 16-bit floats.
     pub fn encode_tokens(&self, ids: &[i64]) -> Code {
         if self.quantizer_text.is_rowwise() {
-            self.encode_text(ids)
+            self.quantizer_text.quantize(self.bounded_text(ids))
         } else {
             crate::quant::to_f16(self.embed(ids))
         }
     }
 
-    fn encode_text(&self, ids: &[i64]) -> Code {
-        let z = self
-            .quantizer_text
-            .bound(self.quantizer_text.input(self.embed(ids)));
-        self.quantizer_text.quantize(z)
+    fn bounded_text(&self, ids: &[i64]) -> Tensor<2> {
+        let u = self.quantizer_text.input(self.embed(ids));
+        self.quantizer_text.bound(u)
     }
 
     /// Adds the projected features of a batch to calibration sums (image, text).
@@ -167,12 +176,24 @@ impl ClientPartition {
             .quantizer_text
             .input(tracked.embed(&batch.spliced.text_ids));
         let text = bound(&mut self.quantizer_text, u, &mut penalty);
+        let features = Features {
+            image: image.clone().map(Tensor::inner),
+            text: text.clone().inner(),
+        };
+        let ids = &batch.spliced.text_ids;
+        let z = features.text.clone();
+        let (text_code, distinct) = repeats::encode(&self.quantizer_text, z, ids, self.text_rows);
+        let text = match &distinct {
+            Some(distinct) => distinct.select(text),
+            None => text,
+        };
         let cut = Cut {
-            image: image.clone().map(|z| {
-                let code = self.quantizer_image.quantize(z.inner());
+            image: features.image.clone().map(|z| {
+                let code = self.quantizer_image.quantize(z);
                 self.on_grid(code, &batch.spliced.image_rows)
             }),
-            text: self.quantizer_text.quantize(text.clone().inner()),
+            text: text_code,
+            index: distinct.as_ref().map(|distinct| distinct.code()),
             layout: batch.spliced.layout.clone(),
         };
         let penalty_value = penalty
@@ -186,6 +207,7 @@ impl ClientPartition {
             Pending {
                 tracked,
                 plain,
+                features,
                 image,
                 text,
                 penalty,
@@ -216,6 +238,7 @@ impl ClientPartition {
             embed_tokens: params::track(&self.embed_tokens, names::LANGUAGE_MODEL, trained),
             quantizer_image: params::track(&self.quantizer_image, names::QUANTIZER_IMAGE, trained),
             quantizer_text: params::track(&self.quantizer_text, names::QUANTIZER_TEXT, trained),
+            text_rows: self.text_rows,
         }
     }
 
@@ -227,6 +250,7 @@ impl ClientPartition {
             embed_tokens: params::replace(self.embed_tokens, names::LANGUAGE_MODEL, change),
             quantizer_image: params::replace(self.quantizer_image, names::QUANTIZER_IMAGE, change),
             quantizer_text: params::replace(self.quantizer_text, names::QUANTIZER_TEXT, change),
+            text_rows: self.text_rows,
         }
     }
 
@@ -287,11 +311,13 @@ impl ClientPartition {
 
 impl Pending {
     /// What would cross the cut without a quantizer's rounding, for comparing sizes: plain tensors.
-    pub fn features(&self) -> Features {
-        Features {
-            image: self.image.clone().map(Tensor::inner),
-            text: self.text.clone().inner(),
-        }
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// Shapes of the gradients that are to come back, image and text: [rows that crossed, code_dim].
+    pub fn gradient_shapes(&self) -> (Option<[usize; 2]>, [usize; 2]) {
+        (self.image.as_ref().map(Tensor::dims), self.text.dims())
     }
 
     /// The distortion penalty of this step, already weighted.
@@ -299,8 +325,8 @@ impl Pending {
         self.penalty_value
     }
 
-    /// Pushes the returned gradient (image rows, text rows) and that of the penalty back through the client's half
-    /// and returns the gradients of the trained parameters by name.
+    /// Pushes the returned gradient (one row per row of the codes that crossed) and that of the penalty back through the
+    /// client's half and returns the gradients of the trained parameters by name.
     ///
     /// One scalar carries everything, since autodiff can walk a graph only once:
     /// `sum(z_image g_image) + sum(z_text g_text) + penalty`.

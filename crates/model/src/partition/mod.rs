@@ -2,9 +2,11 @@
 //! embedding; the server holds the language model. The single-process model is these two without a wire.
 
 mod client;
+pub mod repeats;
 mod server;
 
 pub use client::{Batch, ClientPartition, Cut, Features, Pending};
+pub use repeats::TextRows;
 pub use server::{ServerPartition, Step, StepError};
 
 /// Checkpoint names of the parts, as TinyLLaVA's merged files have them.

@@ -4,6 +4,7 @@ use burn::module::Module as _;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use qtl_codec::Code;
 
+use super::repeats::{self, IndexError};
 use super::{Cut, names};
 use crate::llm::{Cache, Context, Decoder as LanguageModel, Supervision};
 use crate::nn::Mask;
@@ -35,7 +36,7 @@ pub struct Step {
     pub tokens: usize,
     /// Gradient of the dequantized image rows: [rows, code_dim].
     pub image: Option<Tensor<2>>,
-    /// Gradient of the dequantized text rows: [rows, code_dim].
+    /// Gradient of the dequantized text rows: [rows of the code, code_dim], equal rows' gradients added up.
     pub text: Tensor<2>,
     /// Gradients of the trained parameters by name.
     pub parameters: Named,
@@ -62,6 +63,9 @@ pub enum StepError {
         /// Rows in the code.
         code: usize,
     },
+    /// Row numbers of the text that do not fit.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// A sequence without a token, or longer than the model takes.
     #[error(
         "sequence {sequence} of the batch has {length} tokens; the language model takes 1 to {longest}"
@@ -86,6 +90,8 @@ pub enum StepError {
 struct Leaves {
     image: Option<Tensor<2>>,
     text: Tensor<2>,
+    /// Per text row its row of `text`; `None` if they are the same.
+    index: Option<Vec<usize>>,
 }
 
 impl Step {
@@ -132,6 +138,7 @@ impl ServerPartition {
         let leaves = Leaves {
             image: leaves.image.map(leaf),
             text: leaf(leaves.text),
+            index: leaves.index,
         };
         let grid = self.grid(&cut.layout)?;
         let supervision = supervision(&grid, targets, self.vocab_size())?;
@@ -261,23 +268,24 @@ impl ServerPartition {
     }
 
     fn dequantize(&self, cut: &Cut, device: &Device) -> Result<Leaves, StepError> {
-        let read = |stream, decoder: &Decoder, code: &Code, kind| {
-            let leaf = decoder
+        let read = |stream, decoder: &Decoder, code: &Code| {
+            decoder
                 .dequantize(code, device)
-                .map_err(|source| StepError::Code { stream, source })?;
-            let (layout, code) = (cut.layout.rows(kind), leaf.dims()[0]);
-            if layout == code {
-                Ok(leaf)
-            } else {
-                Err(StepError::Rows {
-                    stream,
-                    layout,
-                    code,
-                })
-            }
+                .map_err(|source| StepError::Code { stream, source })
+        };
+        let count = |stream, layout, leaf: Tensor<2>| match leaf.dims()[0] {
+            code if code == layout => Ok(leaf),
+            code => Err(StepError::Rows {
+                stream,
+                layout,
+                code,
+            }),
         };
         let image = match &cut.image {
-            Some(code) => Some(read("image", &self.quantizer_image, code, Kind::Image)?),
+            Some(code) => {
+                let leaf = read("image", &self.quantizer_image, code)?;
+                Some(count("image", cut.layout.rows(Kind::Image), leaf)?)
+            }
             None => match cut.layout.rows(Kind::Image) {
                 0 => None,
                 layout => {
@@ -289,9 +297,19 @@ impl ServerPartition {
                 }
             },
         };
-        Ok(Leaves {
-            image,
-            text: read("text", &self.quantizer_text, &cut.text, Kind::Text)?,
+        let text = read("text", &self.quantizer_text, &cut.text)?;
+        let rows = cut.layout.rows(Kind::Text);
+        Ok(match &cut.index {
+            None => Leaves {
+                image,
+                text: count("text", rows, text)?,
+                index: None,
+            },
+            Some(index) => Leaves {
+                image,
+                index: Some(repeats::decode(index, text.dims()[0], rows)?),
+                text,
+            },
         })
     }
 
@@ -312,7 +330,7 @@ impl ServerPartition {
     /// Expands the leaves and puts each row in its cell; padding cells get a row of zeros.
     fn assemble(&self, leaves: &Leaves, grid: &Grid) -> Tensor<3> {
         let text = self.quantizer_text.expand(leaves.text.clone());
-        let [_, width] = text.dims();
+        let [distinct, width] = text.dims();
         let device = text.device();
         let mut parts = Vec::with_capacity(3);
         parts.extend(
@@ -323,7 +341,13 @@ impl ServerPartition {
         );
         parts.push(text);
         parts.push(Tensor::zeros([1, width], &device));
-        let source: Vec<i64> = grid.source.iter().map(|row| *row as i64).collect();
+        // The grid counts all text rows; where fewer have crossed, its numbers are looked up.
+        let images = leaves.image.as_ref().map_or(0, |leaf| leaf.dims()[0]);
+        let row = |row: usize| match &leaves.index {
+            Some(index) if row >= images => images + index.get(row - images).unwrap_or(&distinct),
+            _ => row,
+        };
+        let source: Vec<i64> = grid.source.iter().map(|cell| row(*cell) as i64).collect();
         let source = Tensor::<1, Int>::from_data(TensorData::from(source.as_slice()), &device);
         Tensor::cat(parts, 0)
             .select(0, source)

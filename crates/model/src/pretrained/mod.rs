@@ -11,7 +11,7 @@ use qtl_data::Processor;
 use crate::config::{ConfigError, TinyLlavaConfig};
 use crate::connector::{Connector, ConnectorError};
 use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
-use crate::partition::{ClientPartition, ServerPartition, names};
+use crate::partition::{ClientPartition, ServerPartition, TextRows, names};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
 use crate::vision::{VisionTower, pictures};
 use crate::weights::{
@@ -162,6 +162,7 @@ impl Blueprint {
             embed_tokens: TokenEmbedding::new(&config.text, device),
             quantizer_image: Encoder::init(&self.image, width, seed, device),
             quantizer_text: Encoder::init(&self.text, width, seed ^ 1, device),
+            text_rows: TextRows::default(),
         })
     }
 

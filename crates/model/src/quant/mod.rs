@@ -224,6 +224,14 @@ impl Encoder {
         }
     }
 
+    /// True when the code of a *bounded* row depends on that row alone and equal rows have equal codes, so that one may
+    /// stand for all of them. Not so for a quantizer that looks at whole columns or draws at random.
+    pub fn codes_rows_alone(&self) -> bool {
+        match self {
+            Self::None(_) | Self::Fsq(_) => true,
+        }
+    }
+
     /// True when a row's code depends on that row alone, so that single generated tokens can be coded.
     pub fn is_rowwise(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_codec::{Code, Limits, Options, Plane};
 use qtl_data::TokenSpan;
-use qtl_model::partition::{Batch, Cut};
+use qtl_model::partition::{Batch, Cut, TextRows};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{QuantizerSpec, Statistics};
 use qtl_model::splice::{Sample, Spliced, splice};
@@ -77,6 +77,7 @@ pub fn over_the_wire(cut: &Cut) -> Cut {
     Cut {
         image: cut.image.as_ref().map(carry),
         text: carry(&cut.text),
+        index: cut.index.as_ref().map(carry),
         layout: cut.layout.clone(),
     }
 }
@@ -109,6 +110,7 @@ fn golden_split_step_follows_the_fixed_rule() {
         let server = blueprint.server(&device).unwrap();
         assert!(client.quantizers_found && server.quantizers_found);
         let (mut client, server) = (client.partition, server.partition);
+        client.text_rows = TextRows::All;
         let mut spliced = spliced(
             case,
             client.tokens_per_picture(),
@@ -122,8 +124,8 @@ fn golden_split_step_follows_the_fixed_rule() {
         };
         let (cut, pending) = client.forward(&batch, &|_| true);
         let features = pending.features();
-        case.check("fixed.encoded.image", features.image.unwrap());
-        case.check("fixed.encoded.text", features.text);
+        case.check("fixed.encoded.image", features.image.clone().unwrap());
+        case.check("fixed.encoded.text", features.text.clone());
         case.check_loss("fixed.vq_loss", pending.penalty() as f32);
 
         let cut = over_the_wire(&cut);
@@ -166,6 +168,7 @@ fn golden_full_model_with_quantizers_in_one_process() {
         };
         let blueprint = blueprint(case, &spec);
         let mut client = blueprint.client(&device).unwrap().partition;
+        client.text_rows = TextRows::All;
         let server = blueprint.server(&device).unwrap().partition;
         let max_length = case.json["batch"]["tokenizer_model_max_length"]
             .as_u64()

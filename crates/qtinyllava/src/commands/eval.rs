@@ -88,7 +88,8 @@ pub fn evaluate(
     let tokenizer = Tokenizer::open(&blueprint.dir)?;
     let suite = Suite::load(data)?;
     let device = Device::default();
-    let client = blueprint.client(&device)?.partition;
+    let mut client = blueprint.client(&device)?.partition;
+    client.text_rows = recipe.quantizer.text_rows;
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,

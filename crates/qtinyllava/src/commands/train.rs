@@ -205,7 +205,7 @@ fn write_wire(run: &Path, link: &dyn Exchange) -> Result<()> {
             let t = *d.of(*kind);
             let tally = serde_json::json!({
                 "messages": t.messages, "bytes": t.bytes, "image": t.image, "text": t.text,
-                "targets": t.targets, "framing": t.framing,
+                "index": t.index, "targets": t.targets, "framing": t.framing,
             });
             (format!("{kind:?}").to_lowercase(), tally)
         });

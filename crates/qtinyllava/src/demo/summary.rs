@@ -67,6 +67,18 @@ impl Summary {
                 "down": self.per_sample(|r| r.bytes_down as f64),
                 "up_16bit": self.per_sample(|r| r.up_16bit as f64),
                 "down_32bit": self.per_sample(|r| r.down_32bit as f64),
+                "parts": {
+                    "image": self.per_sample(|r| r.bytes_image as f64),
+                    "text": self.per_sample(|r| r.bytes_text as f64),
+                    "text_index": self.per_sample(|r| r.bytes_index as f64),
+                    "targets": self.per_sample(|r| r.bytes_targets as f64),
+                    "gradient_image": self.per_sample(|r| (r.bytes_gradient - r.bytes_gradient_text) as f64),
+                    "gradient_text": self.per_sample(|r| r.bytes_gradient_text as f64),
+                },
+            },
+            "text_rows_per_sample": {
+                "all": self.per_sample(|r| r.rows_text as f64),
+                "crossed": self.per_sample(|r| r.rows_distinct as f64),
             },
             "bits_per_element": {
                 "image_packed": self.bits(|r| r.packed_image as f64, |r| r.elements_image as f64),
@@ -151,7 +163,13 @@ impl Summary {
             String::new(),
             format!("{:.3}", number("/bits_per_element/gradient")),
         ]);
-        bits.note = "Container headers, tables and scales included.".into();
+        bits.note = format!(
+            "Of the elements that crossed, container headers, tables and scales included. Of {:.1} text rows per sample, \
+             {:.1} crossed, with {:.1} bytes of row numbers.",
+            number("/text_rows_per_sample/all"),
+            number("/text_rows_per_sample/crossed"),
+            number("/bytes_per_sample/parts/text_index"),
+        );
         let mut time = Table::new(
             "Seconds",
             &[
@@ -226,7 +244,10 @@ impl Summary {
             ("samples per step", self.recipe.train.batch.to_string()),
             ("image quantizer", quantizer(&self.recipe.quantizer.image)),
             ("text quantizer", quantizer(&self.recipe.quantizer.text)),
-            ("gradient", format!("{:?}", self.recipe.gradient.codec)),
+            (
+                "gradient",
+                serde_json::to_string(&self.recipe.gradient.codec).unwrap_or_default(),
+            ),
             ("wall clock", format!("{:.0} s", self.wall)),
         ]
         .map(|(key, value)| (key.to_owned(), value))
@@ -276,15 +297,15 @@ impl Summary {
     }
 
     fn bars(&self) -> BarChart {
-        let series = |name: &str, values: [fn(&StepRecord) -> f64; 3]| BarSeries {
+        let series = |name: &str, values: [fn(&StepRecord) -> f64; 4]| BarSeries {
             name: name.to_owned(),
             values: values.iter().map(|field| self.per_sample(*field)).collect(),
         };
         BarChart {
             title: "Where the bytes go".into(),
             value_label: "bytes per sample".into(),
-            note: "Image and text features up, gradients down.".into(),
-            categories: ["image up", "text up", "gradient down"]
+            note: "Image and text features up (text with its row numbers), gradients down. Uncompressed: every row.".into(),
+            categories: ["image up", "text up", "image down", "text down"]
                 .map(str::to_owned)
                 .into(),
             series: vec![
@@ -292,21 +313,28 @@ impl Summary {
                     "measured",
                     [
                         |r| r.bytes_image as f64,
-                        |r| r.bytes_text as f64,
-                        |r| r.bytes_gradient as f64,
+                        |r| (r.bytes_text + r.bytes_index) as f64,
+                        |r| (r.bytes_gradient - r.bytes_gradient_text) as f64,
+                        |r| r.bytes_gradient_text as f64,
                     ],
                 ),
                 series(
                     "16 bit up, 32 bit down",
                     [
                         |r| 2.0 * r.elements_image as f64,
-                        |r| 2.0 * r.elements_text as f64,
-                        |r| 4.0 * r.elements_gradient as f64,
+                        |r| 2.0 * all_text(r),
+                        |r| 4.0 * r.elements_image as f64,
+                        |r| 4.0 * all_text(r),
                     ],
                 ),
             ],
         }
     }
+}
+
+/// Elements of the text's features, had every row crossed.
+fn all_text(r: &StepRecord) -> f64 {
+    (r.elements_text * r.rows_text) as f64 / r.rows_distinct.max(1) as f64
 }
 
 /// The first pictures with their questions, answers and truths.

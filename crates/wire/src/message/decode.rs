@@ -25,6 +25,7 @@ pub fn decode_client(bytes: &[u8], limits: &Limits) -> Result<ClientMessage, Mes
             image: f.image,
             text: f.text,
             targets: f.targets,
+            text_index: f.text_index,
             layout: layout::from_proto(f.layout, limits)?,
         }),
         Kind::Save(save) => ClientMessage::Save(save.step),
@@ -34,6 +35,7 @@ pub fn decode_client(bytes: &[u8], limits: &Limits) -> Result<ClientMessage, Mes
             prompt: Prompt {
                 image: open.image,
                 text: open.text,
+                text_index: open.text_index,
                 layout: layout::from_proto(open.layout, limits)?,
             },
         },

@@ -23,7 +23,7 @@ pub fn encode_client(message: ClientMessage, limits: &Limits) -> Result<Frame, M
             })
         }
         ClientMessage::Forward(f) => {
-            validate::containers(&[&f.image, &f.text, &f.targets], limits)?;
+            validate::containers(&[&f.image, &f.text, &f.targets, &f.text_index], limits)?;
             layout::check(&f.layout, limits)?;
             Kind::Forward(proto::Forward {
                 step: f.step,
@@ -31,18 +31,20 @@ pub fn encode_client(message: ClientMessage, limits: &Limits) -> Result<Frame, M
                 image: f.image,
                 text: f.text,
                 targets: f.targets,
+                text_index: f.text_index,
             })
         }
         ClientMessage::Save(step) => Kind::Save(proto::Save { step }),
         ClientMessage::Finish(step) => Kind::Finish(proto::Finish { step }),
         ClientMessage::Open { generation, prompt } => {
-            validate::containers(&[&prompt.image, &prompt.text], limits)?;
+            validate::containers(&[&prompt.image, &prompt.text, &prompt.text_index], limits)?;
             layout::check(&prompt.layout, limits)?;
             Kind::Open(proto::Open {
                 generation,
                 layout: layout::to_proto(&prompt.layout),
                 image: prompt.image,
                 text: prompt.text,
+                text_index: prompt.text_index,
             })
         }
         ClientMessage::Next {

@@ -36,12 +36,12 @@ pub(super) const CLIENT: Shape = Shape {
         },
         Large {
             number: 3,
-            containers: &[2, 3, 4],
+            containers: &[2, 3, 4, 6],
             layout: Some(5),
         },
         Large {
             number: 6,
-            containers: &[2, 3],
+            containers: &[2, 3, 5],
             layout: Some(4),
         },
         Large {

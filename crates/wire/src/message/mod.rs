@@ -190,10 +190,12 @@ impl ClientMessage {
     /// Sizes of the containers in it.
     pub fn parts(&self) -> Parts {
         match self {
-            ClientMessage::Calibration(c) => Parts::of(&c.image, &c.text, &[]),
-            ClientMessage::Forward(f) => Parts::of(&f.image, &f.text, &f.targets),
-            ClientMessage::Open { prompt, .. } => Parts::of(&prompt.image, &prompt.text, &[]),
-            ClientMessage::Next { rows, .. } => Parts::of(&[], &rows.text, &[]),
+            ClientMessage::Calibration(c) => Parts::of(&c.image, &c.text, &[], &[]),
+            ClientMessage::Forward(f) => Parts::of(&f.image, &f.text, &f.text_index, &f.targets),
+            ClientMessage::Open { prompt, .. } => {
+                Parts::of(&prompt.image, &prompt.text, &prompt.text_index, &[])
+            }
+            ClientMessage::Next { rows, .. } => Parts::of(&[], &rows.text, &[], &[]),
             _ => Parts::default(),
         }
     }
@@ -221,7 +223,7 @@ impl ServerMessage {
     /// Sizes of the containers in it.
     pub fn parts(&self) -> Parts {
         match self {
-            ServerMessage::Backward(b) => Parts::of(&b.image, &b.text, &[]),
+            ServerMessage::Backward(b) => Parts::of(&b.image, &b.text, &[], &[]),
             _ => Parts::default(),
         }
     }

@@ -11,6 +11,7 @@ fn prompt() -> Prompt {
         image: vec![1, 2, 3],
         text: vec![4],
         layout: layout(),
+        text_index: vec![],
     }
 }
 

@@ -31,12 +31,16 @@ fn every_byte_is_accounted_for() {
         bytes,
         image,
         text,
+        index,
         targets,
         framing,
     } = meter.up.step;
-    assert_eq!((messages, image, text, targets), (10, 80, 20, 80));
-    assert_eq!(image + text + targets + framing, bytes);
-    // Five spans, two sequences, a step number, and the tags of seven fields.
+    assert_eq!(
+        (messages, image, text, index, targets),
+        (10, 80, 20, 30, 80)
+    );
+    assert_eq!(image + text + index + targets + framing, bytes);
+    // Five spans, two sequences, a step number, and the tags of eight fields.
     assert!(
         (300..400).contains(&framing),
         "{framing} bytes of framing for ten steps"
@@ -54,7 +58,7 @@ fn every_byte_is_accounted_for() {
     assert_eq!(total.messages, 1 + 1 + 10 + 2 + 1);
     assert_eq!(
         total.bytes,
-        total.image + total.text + total.targets + total.framing
+        total.image + total.text + total.index + total.targets + total.framing
     );
 
     // Snapshots subtract to what came in between.

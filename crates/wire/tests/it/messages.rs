@@ -31,22 +31,32 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 fn client_message() -> impl Strategy<Value = ClientMessage> {
     prop_oneof![
-        (any::<u64>(), bytes(), bytes(), bytes(), any_layout()).prop_map(
-            |(step, image, text, targets, layout)| ClientMessage::Forward(Forward {
-                step,
-                image,
-                text,
-                targets,
-                layout
-            })
-        ),
-        (any::<u64>(), bytes(), bytes(), any_layout()).prop_map(
-            |(generation, image, text, layout)| ClientMessage::Open {
+        (
+            any::<u64>(),
+            bytes(),
+            bytes(),
+            bytes(),
+            any_layout(),
+            bytes()
+        )
+            .prop_map(|(step, image, text, targets, layout, text_index)| {
+                ClientMessage::Forward(Forward {
+                    step,
+                    image,
+                    text,
+                    targets,
+                    layout,
+                    text_index,
+                })
+            }),
+        (any::<u64>(), bytes(), bytes(), any_layout(), bytes()).prop_map(
+            |(generation, image, text, layout, text_index)| ClientMessage::Open {
                 generation,
                 prompt: Prompt {
                     image,
                     text,
-                    layout
+                    layout,
+                    text_index
                 }
             }
         ),
@@ -89,7 +99,7 @@ proptest! {
         let frame = encode_client(message.clone(), &limits).unwrap();
         let parts = frame.tally;
         prop_assert_eq!(parts.bytes, frame.bytes.len() as u64);
-        prop_assert_eq!(parts.image + parts.text + parts.targets + parts.framing, parts.bytes);
+        prop_assert_eq!(parts.image + parts.text + parts.index + parts.targets + parts.framing, parts.bytes);
         prop_assert_eq!(decode_client(&frame.bytes, &limits).unwrap(), message);
     }
 
@@ -196,6 +206,13 @@ fn sizes_are_bounded_on_both_sides() {
         (
             forward(Forward {
                 targets: vec![0; 101],
+                ..Forward::default()
+            }),
+            "container",
+        ),
+        (
+            forward(Forward {
+                text_index: vec![0; 101],
                 ..Forward::default()
             }),
             "container",

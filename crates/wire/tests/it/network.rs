@@ -184,6 +184,7 @@ fn generation_runs_over_the_network() {
         image: vec![1],
         text: vec![2],
         layout: layout(),
+        text_index: vec![],
     };
     assert_eq!(client.open(prompt).unwrap().ids, [1, 1]);
     for i in 0..5 {

@@ -158,6 +158,7 @@ fn generation_is_replayed_and_ordered_too() {
         image: vec![1],
         text: vec![],
         layout: layout(),
+        text_index: vec![],
     };
     let open = ClientMessage::Open {
         generation: 1,
@@ -206,6 +207,7 @@ fn another_client_ends_an_abandoned_generation() {
         image: vec![1],
         text: vec![],
         layout: layout(),
+        text_index: vec![],
     };
     desk.say(
         1,

@@ -233,6 +233,7 @@ impl ToyClient {
             text: vec![1, 2],
             targets: step.to_le_bytes().to_vec(),
             layout: layout(),
+            text_index: vec![3; 3],
         }
     }
 
