@@ -8,7 +8,7 @@
 //! - the distortion: mean squared error relative to the variance after the best gain, which the server's output
 //!   projection learns, and the cosine ([`distortion`]).
 //!
-//! [`choose`](mod@choose) holds the rules that pick one, [`confidence`] how far the sample can be trusted. The bound
+//! [`choose`](mod@choose) holds the rules that pick one, [`confidence`](mod@confidence) how far the sample can be trusted. The bound
 //! beside them is the rate-distortion function of an independent Gaussian source, `R(D) = log2(1 / D) / 2`.
 
 pub mod choose;

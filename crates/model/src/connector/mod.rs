@@ -1,6 +1,6 @@
 //! The connector maps features of the vision tower to the width of the language model, and may reduce their number.
 //!
-//! A connector is a file with an [`Member`] implementation and a line in the list below.
+//! A connector is a file with an `Member` implementation and a line in the list below.
 
 mod spec;
 

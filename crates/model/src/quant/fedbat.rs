@@ -52,9 +52,9 @@ impl Spec for FedbatSpec {
 /// The client's half: alpha.
 #[derive(Module, Debug)]
 pub struct FedbatEncoder {
-    /// alpha_0, [1]; not trained.
+    /// alpha_0, one number; not trained.
     pub running_alpha: Param<Tensor<1>>,
-    /// e, [1].
+    /// e, one number.
     pub alpha_e: Param<Tensor<1>>,
     seed: u64,
 }
@@ -66,7 +66,7 @@ pub struct FedbatDecoder {
 }
 
 impl FedbatEncoder {
-    /// alpha, [1].
+    /// alpha, one number.
     pub fn alpha(&self) -> Tensor<1> {
         self.running_alpha.val() * self.alpha_e.val().mul_scalar(RHO).exp()
     }
@@ -123,7 +123,7 @@ pub fn binarize(values: &[f32], alpha: f32, mut noise: impl FnMut() -> f32) -> V
     values.iter().map(sign).collect()
 }
 
-/// A function of `z`: [rows, cols] and `alpha`: [1] whose derivatives are the straight-through ones for these signs.
+/// A function of `z`: [rows, cols] and `alpha`: one number whose derivatives are the straight-through ones for these signs.
 pub fn straight_through(z: Tensor<2>, alpha: Tensor<1>, signs: &[u8]) -> Tensor<2> {
     let dims = z.dims();
     let plain = alpha.clone().inner();
