@@ -2,7 +2,10 @@
 //!
 //! TinyLLaVA trains it with a dropout of 0.1; here there is none.
 
-#![allow(non_snake_case, reason = "BERT's files spell LayerNorm so, and field names are names in files")]
+#![allow(
+    non_snake_case,
+    reason = "BERT's files spell LayerNorm so, and field names are names in files"
+)]
 
 use burn::module::{Module, Param};
 use burn::tensor::module::layer_norm;

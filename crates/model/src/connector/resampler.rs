@@ -129,7 +129,8 @@ impl Attention {
         let both = Tensor::cat(vec![self.norm_media.forward(media), latents.clone()], 1);
         let heads = |x: Tensor<3>| {
             let [batch, tokens, _] = x.dims();
-            x.reshape([batch, tokens, HEADS, HEAD_WIDTH]).swap_dims(1, 2)
+            x.reshape([batch, tokens, HEADS, HEAD_WIDTH])
+                .swap_dims(1, 2)
         };
         let inner = HEADS * HEAD_WIDTH;
         let q = heads(self.to_q.forward(latents));
