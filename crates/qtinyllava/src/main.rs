@@ -1,8 +1,10 @@
 //! The command line: parse, one visible match, library calls.
 
+mod bench;
 mod commands;
 mod demo;
 mod hub;
+mod plan;
 mod progress;
 mod signal;
 
@@ -53,6 +55,11 @@ enum Command {
     Compare(commands::compare::Args),
     /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
     Align(commands::align::Args),
+    /// Choose a quantizer's levels and width from calibration features
+    Plan(commands::plan::Args),
+    /// Measure speed and size on this machine
+    #[command(subcommand)]
+    Bench(commands::bench::Command),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +82,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Align(args) => commands::align::run(&args),
+        Command::Plan(args) => commands::plan::run(&args),
+        Command::Bench(command) => commands::bench::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,8 @@
 //!
 //! # Layout, in reading order
 //!
-//! - [`recipe`]: what a run computes; [`tune`]: which parameters it trains, [`adapt`]: on this model;
-//!   [`schedule`], [`optimizer`]: how
+//! - [`recipe`]: what a run computes, [`edit`] changes its file; [`tune`]: which parameters it trains, [`adapt`]: on
+//!   this model; [`schedule`], [`optimizer`]: how
 //! - [`message`]: the model's types as the wire's
 //! - [`server`]: the server's side of a run; [`client`]: the client's
 //! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
@@ -12,6 +12,7 @@
 //!   nothing
 //! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
+//! - [`features`]: what quantizers are chosen and measured on
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -21,9 +22,11 @@ pub mod answer;
 pub mod checkpoint;
 pub mod client;
 pub mod compose;
+pub mod edit;
 pub mod error;
 pub mod export;
-mod files;
+pub mod features;
+pub mod files;
 pub mod inspect;
 pub mod measure;
 pub mod merge;

@@ -312,7 +312,8 @@ impl Recipe {
         fields
     }
 
-    fn check(&self) -> Result<(), RecipeError> {
+    /// Checks the values that a file may get wrong.
+    pub(crate) fn check(&self) -> Result<(), RecipeError> {
         self.quantizer.image.check()?;
         self.quantizer.text.check()?;
         self.tune.check()?;

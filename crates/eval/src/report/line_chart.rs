@@ -4,7 +4,7 @@ use super::axis::{Axis, number};
 use super::svg::{class, escape, figure, legend, line, text};
 use super::{Chart, Series};
 
-const SIZE: (f64, f64) = (560.0, 320.0);
+pub(super) const SIZE: (f64, f64) = (560.0, 320.0);
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 544.0;
 const TOP: f64 = 14.0;
@@ -15,6 +15,13 @@ const MOST_POINTS: usize = 800;
 const FEW_POINTS: usize = 30;
 
 pub(super) fn draw(chart: &Chart) -> String {
+    let (drawing, note) = drawing(chart);
+    let legend = legend(chart.series.iter().map(|series| series.name.as_str()), true);
+    figure(&chart.title, &legend, SIZE, &drawing, &note)
+}
+
+/// Axes and lines, and the note below them.
+pub(super) fn drawing(chart: &Chart) -> (String, String) {
     let series: Vec<Vec<(f64, f64)>> = chart
         .series
         .iter()
@@ -64,7 +71,6 @@ pub(super) fn draw(chart: &Chart) -> String {
             "no data",
         ));
     }
-    let legend = legend(chart.series.iter().map(|series| series.name.as_str()), true);
     let mut note = chart.note.clone();
     if series.iter().any(|points| smooths(points)) {
         let remark = format!(
@@ -77,7 +83,7 @@ pub(super) fn draw(chart: &Chart) -> String {
             format!("{note} {remark}")
         };
     }
-    figure(&chart.title, &legend, SIZE, &drawing, &note)
+    (drawing, note)
 }
 
 fn usable(series: &Series, log: bool) -> Vec<(f64, f64)> {

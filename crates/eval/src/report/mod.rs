@@ -7,6 +7,7 @@ mod axis;
 mod bar_chart;
 mod html;
 mod line_chart;
+mod standalone;
 mod svg;
 
 use std::fs::{self, File};
@@ -16,6 +17,7 @@ use std::path::Path;
 use crate::{EvalError, Table};
 
 pub use html::render;
+pub use standalone::svg;
 
 /// What a page shows, in this order. Empty parts are left out.
 #[derive(Clone, Debug, Default)]

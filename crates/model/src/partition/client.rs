@@ -2,7 +2,7 @@
 
 use burn::module::Module as _;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use qtl_codec::Code;
+use qtl_codec::{Code, Grid};
 
 use super::names;
 use super::repeats::{self, TextRows};
@@ -55,7 +55,7 @@ pub struct Cut {
     pub layout: Layout,
 }
 
-/// Bounded features of a batch before rounding.
+/// Features of a batch before rounding.
 #[derive(Debug, Clone)]
 pub struct Features {
     /// [image rows, code_dim].
@@ -121,11 +121,22 @@ impl ClientPartition {
     /// Tells the codec where the rows lie in their pictures, if these are whole and the connector left every token in its
     /// place.
     fn on_grid(&self, code: Code, image_rows: &[usize]) -> Code {
-        let grid = self.vision_tower.grid();
-        match grid.filter(|_| self.connector.on_grid()) {
-            Some(grid) if are_whole_pictures(image_rows, grid.tokens) => code.on_grid(grid),
-            _ => code,
+        match self.grid(image_rows) {
+            Some(grid) => code.on_grid(grid),
+            None => code,
         }
+    }
+
+    /// How the rows of a whole picture lie in it; `None` if a row is no cell of it.
+    pub fn picture_grid(&self) -> Option<Grid> {
+        let grid = self.vision_tower.grid();
+        grid.filter(|_| self.connector.on_grid())
+    }
+
+    /// How the image rows of a batch lie in their pictures, if these are whole.
+    pub fn grid(&self, image_rows: &[usize]) -> Option<Grid> {
+        let grid = self.picture_grid()?;
+        are_whole_pictures(image_rows, grid.tokens).then_some(grid)
     }
 
     /// Code of single tokens, for generation. Where the statistics are those of the batch, a single token has
@@ -144,19 +155,30 @@ impl ClientPartition {
         self.quantizer_text.bound(u)
     }
 
+    /// Projected features of a batch before they are bounded, without a graph: what a quantizer is calibrated on.
+    pub fn project(&self, batch: &Batch) -> Features {
+        let pictures = batch.pixels.clone().map(|x| self.project_pictures(x));
+        Features {
+            image: pictures.map(|u| used(u, &batch.spliced.image_rows)),
+            text: self
+                .quantizer_text
+                .input(self.embed(&batch.spliced.text_ids)),
+        }
+    }
+
+    /// Projected features of pictures alone: [pictures, 3, side, side] -> [pictures x tokens, code_dim].
+    pub fn project_pictures(&self, pixels: Tensor<4>) -> Tensor<2> {
+        let features = self.connector.forward(self.vision_tower.forward(pixels));
+        self.quantizer_image.input(rows(features))
+    }
+
     /// Adds the projected features of a batch to calibration sums (image, text).
     pub fn calibrate(&self, batch: &Batch, image: &mut Accumulator, text: &mut Accumulator) {
-        if let Some(pixels) = batch.pixels.clone() {
-            let features = self.connector.forward(self.vision_tower.forward(pixels));
-            image.add(used(
-                self.quantizer_image.input(rows(features)),
-                &batch.spliced.image_rows,
-            ));
+        let features = self.project(batch);
+        if let Some(rows) = features.image {
+            image.add(rows);
         }
-        text.add(
-            self.quantizer_text
-                .input(self.embed(&batch.spliced.text_ids)),
-        );
+        text.add(features.text);
     }
 
     /// Forward of the micro-batch number `step`: parameters for which `trained` holds get a gradient in

@@ -1,6 +1,7 @@
 //! One file per subcommand: its flags, and the library calls behind them.
 
 pub mod align;
+pub mod bench;
 pub mod certs;
 pub mod compare;
 pub mod compose;
@@ -8,6 +9,7 @@ pub mod data;
 pub mod eval;
 pub mod inspect;
 pub mod merge;
+pub mod plan;
 pub mod serve;
 pub mod train;
 

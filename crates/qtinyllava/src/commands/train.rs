@@ -110,7 +110,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn beside(data: &Path) -> PathBuf {
+/// Where the pictures of a data set are by default.
+pub fn beside(data: &Path) -> PathBuf {
     let folder = data.parent().unwrap_or(Path::new(""));
     let images = folder.join("images");
     if images.is_dir() {

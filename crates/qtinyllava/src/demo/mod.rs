@@ -1,7 +1,7 @@
 //! `demo`: the whole story on this machine. Scenes, certificates, a server and a client as processes of their own over
 //! mutual TLS on loopback, evaluation, report.
 
-mod base;
+pub mod base;
 mod children;
 mod summary;
 
@@ -47,7 +47,7 @@ pub struct Args {
 /// Runs or resumes the demo.
 pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let recipe = Recipe::parse(RECIPE, &args.set, Path::new("recipes/demo.toml"))?;
+    let recipe = recipe(&args.set)?;
     let out = &args.out;
     let spent = prepare(out, &recipe)?;
     let (base, kits) = (out.join("base"), out.join("certs"));
@@ -86,6 +86,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     println!("report: {}", out.join("report.html").display());
     Ok(())
+}
+
+/// The demo's recipe, with fields of it changed.
+pub fn recipe(set: &[String]) -> Result<Recipe> {
+    Ok(Recipe::parse(RECIPE, set, Path::new("recipes/demo.toml"))?)
 }
 
 /// Makes the directory ready, and returns the seconds that an interrupted demo there has already taken.

@@ -19,6 +19,8 @@ fn every_subcommand_has_help_with_an_example() {
         "compare",
         "eval",
         "align",
+        "bench codec",
+        "plan",
     ];
     for command in commands {
         let help = run(command.split_whitespace().chain(["--help"])).succeeds();

@@ -1,0 +1,189 @@
+//! `plan`: levels and width from calibration features.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use qtl_codec::plan::Rule as Chosen;
+use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics};
+use qtl_train::Recipe;
+
+use crate::plan::{Modality, Search, charts, examine, sources, write_json};
+
+/// Choose a quantizer's levels and width from calibration features
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  qtinyllava plan --model base --recipe r.toml --data llava.json --rule budget --bits 2 --write
+  qtinyllava plan --features image.safetensors --grid 27x27 --svg plan.svg --json plan.json
+The rate is an entropy under the best model that the coder has; `coded` is what the coder then really took. The loss is the
+mean squared error relative to the variance, after the best gain. shannon is the paper's rule.")]
+pub struct Args {
+    /// Model directory
+    #[arg(long, value_name = "DIR", requires = "data")]
+    model: Option<PathBuf>,
+    /// Recipe file: its batches, template and statistics are used, and --write changes it
+    #[arg(long, value_name = "FILE", required_unless_present = "features")]
+    recipe: Option<PathBuf>,
+    /// LLaVA's JSON file
+    #[arg(long, value_name = "FILE", requires = "model")]
+    data: Option<PathBuf>,
+    /// Folder that the JSON's picture paths start from [default: images beside the JSON file, or else its folder]
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Batches of the recipe's size to take features from
+    #[arg(long, default_value_t = 16)]
+    batches: usize,
+    /// Features from a safetensors file instead: [tokens, channels] or [pictures, tokens, channels]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data"])]
+    features: Option<PathBuf>,
+    /// The tensor in that file [default: the only one]
+    #[arg(long, value_name = "NAME", requires = "features")]
+    tensor: Option<String>,
+    /// Lines and columns of a picture's tokens in that file
+    #[arg(long, value_name = "HxW", requires = "features")]
+    grid: Option<String>,
+    /// Only this modality; for --features: what the features are of
+    #[arg(long, value_enum)]
+    modality: Option<Modality>,
+    /// How to choose
+    #[arg(long, value_enum, default_value = "budget")]
+    rule: Rule,
+    /// With budget: most bits per feature
+    #[arg(long, default_value_t = 2.0)]
+    bits: f64,
+    /// With tolerance: most mean squared error, relative to the variance
+    #[arg(long, default_value_t = 0.1)]
+    mse: f64,
+    /// Widths to try, in standard deviations: from, to, step
+    #[arg(long, value_name = "A,B,STEP", value_delimiter = ',', default_values_t = [0.5, 5.0, 0.25])]
+    widths: Vec<f32>,
+    /// Largest number of features of a modality that are looked at
+    #[arg(long, default_value_t = 1_000_000)]
+    most: usize,
+    /// Draw rate against loss into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Write every candidate and the choice into this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Put the choice into the recipe file
+    #[arg(long, requires = "recipe")]
+    write: bool,
+}
+
+/// The rules by name.
+#[derive(Clone, Copy, ValueEnum)]
+enum Rule {
+    /// Bits of the entropy of 16 levels, rounded up
+    Shannon,
+    /// Least loss under --bits
+    Budget,
+    /// Fewest bits under --mse
+    Tolerance,
+}
+
+/// Plans each modality.
+pub fn run(args: &Args) -> Result<()> {
+    let recipe = match &args.recipe {
+        Some(path) => Some(Recipe::load(path, &[])?),
+        None => None,
+    };
+    let search = Search {
+        widths: widths(&args.widths)?,
+        most: args.most,
+        rule: match args.rule {
+            Rule::Shannon => Chosen::Shannon,
+            Rule::Budget => Chosen::Budget {
+                bits: positive("--bits", args.bits)?,
+            },
+            Rule::Tolerance => Chosen::Tolerance {
+                mse: positive("--mse", args.mse)?,
+            },
+        },
+    };
+    let found = match (&args.features, &args.model, &args.data, &recipe) {
+        (Some(file), ..) => {
+            let modality = args.modality.unwrap_or(Modality::Image);
+            let grid = args.grid.as_deref().map(sources::grid).transpose()?;
+            let rows = sources::from_file(file, args.tensor.as_deref(), grid)?;
+            vec![(modality, rows)]
+        }
+        (None, Some(model), Some(data), Some(recipe)) => {
+            sources::from_data(model, recipe, data, args.images.as_deref(), args.batches)?
+        }
+        _ => bail!("give --model, --recipe and --data, or --features"),
+    };
+    let mut plans = Vec::new();
+    for (modality, rows) in found {
+        if args.modality.is_some_and(|only| only != modality) {
+            continue;
+        }
+        let per_channel = recipe.as_ref().is_none_or(|r| per_channel(r, modality));
+        plans.push(examine(modality, &rows, per_channel, &search)?);
+    }
+    if plans.is_empty() {
+        bail!("there are no features of this modality in the data");
+    }
+    for plan in &plans {
+        println!("{}\n{}\n", plan.table(), plan.verdict());
+    }
+    if let Some(path) = &args.svg {
+        charts(&plans, path)?;
+    }
+    if let Some(path) = &args.json {
+        write_json(&plans, path)?;
+    }
+    if let (true, Some(path)) = (args.write, &args.recipe) {
+        let mut text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        for plan in &plans {
+            let (levels, width) = plan.choice()?;
+            text = qtl_train::edit::set_levels(&text, path, plan.modality.name(), levels, width)?;
+        }
+        qtl_train::files::replace(path, text.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("wrote the choice into {}", path.display());
+    }
+    Ok(())
+}
+
+fn per_channel(recipe: &Recipe, modality: Modality) -> bool {
+    let spec = match modality {
+        Modality::Image => &recipe.quantizer.image,
+        Modality::Text => &recipe.quantizer.text,
+    };
+    !matches!(
+        spec,
+        QuantizerSpec::Fsq(FsqSpec {
+            statistics: Statistics::Batch,
+            ..
+        })
+    )
+}
+
+fn positive(flag: &str, value: f64) -> Result<f64> {
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        bail!("{flag} {value}: expected a number above 0")
+    }
+}
+
+fn widths(given: &[f32]) -> Result<Vec<f32>> {
+    let wrong = || {
+        anyhow::anyhow!(
+            "--widths takes from,to,step with 0 < from <= to, a step above 0 and at most 200 steps, for example 0.5,5,0.25"
+        )
+    };
+    let [from, to, step] = given[..] else {
+        return Err(wrong());
+    };
+    let steps = (to - from) / step;
+    if !(from > 0.0 && step > 0.0 && (0.0..=200.0).contains(&steps)) {
+        return Err(wrong());
+    }
+    let count = (steps + 1e-3) as u32;
+    Ok((0..=count).map(|i| from + step * i as f32).collect())
+}

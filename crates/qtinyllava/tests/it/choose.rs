@@ -1,0 +1,138 @@
+//! `bench` and `plan`: what they print and write.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::program::run;
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// A safetensors file of one f32 tensor.
+fn safetensors(path: &Path, shape: [usize; 3], values: &[f32]) {
+    let bytes = 4 * values.len();
+    let header = format!(
+        "{{\"features\":{{\"dtype\":\"F32\",\"shape\":{shape:?},\"data_offsets\":[0,{bytes}]}}}}"
+    );
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.into_bytes());
+    file.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    fs::write(path, file).unwrap();
+}
+
+#[test]
+fn bench_codec_writes_a_row_for_every_operation() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("codec.json");
+    let args = "bench codec --shape 2,64,32 --scenes 8 --seconds 0 --json";
+    let args = args.split(' ').map(str::to_owned);
+    let ended = run(args.chain([file.display().to_string()])).succeeds();
+    let rows = json(&file)["rows"].as_array().unwrap().clone();
+    for data in ["gaussian-l4", "ar1-l4", "channel-l4", "demo"] {
+        assert!(ended.stdout.contains(data), "{}", ended.stdout);
+        for op in [
+            "quantize",
+            "pack",
+            "unpack",
+            "rans_encode",
+            "rans_decode",
+            "context_encode",
+            "context_decode",
+            "constriction_encode",
+            "memcpy",
+        ] {
+            let row = rows.iter().find(|r| r["data"] == data && r["op"] == op);
+            let row = row.unwrap_or_else(|| panic!("no {op} of {data}"));
+            let number = |key: &str| row[key].as_f64().unwrap();
+            assert!(number("gelem_per_s") > 0.0 && number("bits_per_element") > 0.0);
+            assert_eq!(row.as_object().unwrap().len(), 4);
+            if op.ends_with("pack") {
+                assert_eq!(number("bits_per_element"), 2.0);
+            }
+        }
+    }
+    run(["bench", "codec", "--shape", "8,0,8"]).fails_naming(&["--shape takes"]);
+}
+
+#[test]
+fn plan_reads_features_draws_and_writes_the_recipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let values = qtl_codec::samples::gaussian(20 * 16, 24, 4);
+    safetensors(&at("x.safetensors"), [20, 16, 24], &values);
+    let recipe = "name = 'x' # a name\n[quantizer.image]\nkind = 'fsq'\nlevels = 4 # per channel\n\
+                  [data]\ntemplate = 'qa'\nmax_length = 64\n[train]\nsteps = 10\nbatch = 8\nlr = 1e-3\n";
+    fs::write(at("r.toml"), recipe).unwrap();
+    let path = |name: &str| at(name).display().to_string();
+    let plan = |more: &[&str]| {
+        let fixed = ["plan", "--features"].map(str::to_owned);
+        let file = [path("x.safetensors")];
+        let more = more.iter().map(|s| (*s).to_owned());
+        let widths = ["--widths", "2,4,0.5"].map(str::to_owned);
+        run(fixed.into_iter().chain(file).chain(widths).chain(more))
+    };
+    let (svg, file, toml) = (path("p.svg"), path("p.json"), path("r.toml"));
+    let ended = plan(&[
+        "--recipe", &toml, "--svg", &svg, "--json", &file, "--bits", "2", "--write",
+    ])
+    .succeeds();
+    // 320 tokens are few, and it says so.
+    assert!(
+        ended.stdout.contains("too small for the third digit"),
+        "{}",
+        ended.stdout
+    );
+    assert!(ended.stdout.contains("left + above"), "{}", ended.stdout);
+    let found = json(&at("p.json"))["plans"][0].clone();
+    let chosen = &found["chosen"];
+    let bits = chosen["bits"]["order-0"].as_f64().unwrap();
+    assert!((1.7..2.05).contains(&bits), "{chosen}");
+    // 5 widths, 31 numbers of levels.
+    assert_eq!(found["candidates"].as_array().unwrap().len(), 155);
+    assert!(fs::read_to_string(at("p.svg")).unwrap().starts_with("<svg"));
+    let text = fs::read_to_string(at("r.toml")).unwrap();
+    let levels = chosen["levels"].as_u64().unwrap();
+    assert!(
+        text.contains(&format!("levels = {levels} # per channel")),
+        "{text}"
+    );
+    assert!(
+        text.contains("name = 'x' # a name") && text.contains("width = "),
+        "{text}"
+    );
+
+    let paper = plan(&["--rule", "shannon", "--json", &file]).succeeds();
+    assert!(
+        paper.stdout.contains("image: 16 levels at 3.00 deviations"),
+        "{}",
+        paper.stdout
+    );
+    let none = plan(&["--rule", "tolerance", "--mse", "1e-9"]).succeeds();
+    assert!(none.stdout.contains("nothing fits"), "{}", none.stdout);
+}
+
+#[test]
+fn plan_names_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.safetensors");
+    let mut values = vec![0.5; 2 * 3 * 4];
+    values[7] = f32::NAN;
+    safetensors(&file, [2, 3, 4], &values);
+    let file = file.display().to_string();
+    let wrong = |args: &[&str], says: &str| {
+        run(["plan"].iter().chain(args)).fails_naming(&[says]);
+    };
+    wrong(&["--features", &file], "NaN at position 7");
+    wrong(&["--features", &file, "--tensor", "y"], "no tensor y");
+    wrong(&["--features", &file, "--grid", "3"], "--grid 3: expected");
+    wrong(&["--features", &file, "--bits=-1"], "--bits -1");
+    wrong(
+        &["--features", &file, "--widths", "3,1,0.5"],
+        "--widths takes",
+    );
+    wrong(&["--features", "nowhere"], "nowhere");
+    wrong(&[], "--recipe");
+}
