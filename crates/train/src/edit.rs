@@ -197,9 +197,5 @@ mod tests {
             format!("{HEAD}quantizer.image.kind = 'fsq'\nquantizer.image.levels = 4\n{TAIL}");
         let error = set(&dotted, "image", 9, 3.5).unwrap_err().to_string();
         assert!(error.contains("by hand"), "{error}");
-        let dotted =
-            format!("{HEAD}quantizer.image.kind = 'fsq'\\nquantizer.image.levels = 4\\n{TAIL}");
-        let error = set(&dotted, "image", 9, 3.5).unwrap_err().to_string();
-        assert!(error.contains("by hand"), "{error}");
     }
 }
