@@ -249,8 +249,13 @@ pub enum RecipeError {
         range: &'static str,
     },
     /// A quantizer value out of its range.
-    #[error(transparent)]
-    Quantizer(#[from] QuantError),
+    #[error("the {modality} quantizer: {source}")]
+    Quantizer {
+        /// `image` or `text`.
+        modality: &'static str,
+        /// Which value.
+        source: QuantError,
+    },
     /// A part of `[tune]` that makes no sense.
     #[error(transparent)]
     Tune(#[from] TuneError),
@@ -314,8 +319,14 @@ impl Recipe {
 
     /// Checks the values that a file may get wrong.
     pub(crate) fn check(&self) -> Result<(), RecipeError> {
-        self.quantizer.image.check()?;
-        self.quantizer.text.check()?;
+        let quantizers = [
+            ("image", &self.quantizer.image),
+            ("text", &self.quantizer.text),
+        ];
+        for (modality, spec) in quantizers {
+            spec.check()
+                .map_err(|source| RecipeError::Quantizer { modality, source })?;
+        }
         self.tune.check()?;
         self.gradient.codec.check()?;
         let t = &self.train;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qtl_model::weights::SaveType;
 use qtl_train::export::{fold_adapter, write_adapter};
 use qtl_train::merge::merge;
@@ -50,6 +50,15 @@ pub fn run(args: &Args) -> Result<()> {
         SaveType::F32
     };
     let out = args.out.display();
+    let same = |a: &Path| {
+        a.canonicalize()
+            .is_ok_and(|a| args.out.canonicalize().is_ok_and(|out| out == a))
+    };
+    if args.out.join("checkpoints").exists() || same(&model) {
+        bail!(
+            "{out} holds a run or the model that it started from; give --out a directory of its own"
+        );
+    }
     if let Some(adapter) = &args.from_adapter {
         let folded = fold_adapter(&model, adapter, &args.out, kind)?;
         println!(

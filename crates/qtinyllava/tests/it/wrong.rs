@@ -227,18 +227,20 @@ fn halves_of_two_runs_are_not_merged_and_eval_wants_questions() {
     let [one, two, out, absent] = ["one", "two", "out", "absent"].map(|name| dir.path().join(name));
     world.local(&one, TINY).finish().succeeds();
     world.local(&two, TINY).finish().succeeds();
-    let merge = |client: &Path, server: &Path| {
+    let merge_into = |client: &Path, server: &Path, out: &Path| {
         let mut args = vec!["merge".to_owned()];
         args.extend(flags(&[
             ("--client", client),
             ("--server", server),
             ("--model", &base()),
-            ("--out", &out),
+            ("--out", out),
         ]));
         run(args)
     };
+    let merge = |client: &Path, server: &Path| merge_into(client, server, &out);
     let show = |path: &Path| path.display().to_string();
     merge(&one, &two.join("server")).fails_naming(&[&show(&one), &show(&two), "not of one run"]);
+    merge_into(&one, &one.join("server"), &one).fails_naming(&[&show(&one), "--out"]);
     merge(&one, &absent).fails_naming(&[&show(&absent)]);
     assert!(!absent.exists(), "merge only reads what it joins");
     assert!(!out.exists());
