@@ -6,14 +6,15 @@ use qtl_codec::{Code, Grid};
 
 use super::names;
 use super::repeats::{self, TextRows};
+use super::tower::TowerTape;
 use crate::connector::Connector;
 use crate::llm::TokenEmbedding;
 use crate::params::{self, Named};
 use crate::quant::{Accumulator, Encoder, Phase};
-use crate::recompute::{Tape, leaf, pull, take};
+use crate::recompute::take;
 use crate::splice::{Layout, PADDING, Spliced};
 use crate::tuning::{self, Matrix, Treatment};
-use crate::vision::{VisionTower, beside};
+use crate::vision::VisionTower;
 use crate::weights::{NamedTensor, Parameter, parameters, visit_tensors};
 
 /// Everything of the model that stays with the data.
@@ -75,13 +76,6 @@ pub struct Pending {
     penalty: Option<Tensor<1>>,
     penalty_value: f64,
     tower: Option<TowerTape>,
-}
-
-/// A trained tower is recomputed block by block: per transformer its embedding's graph and its blocks' inputs, and the
-/// leaf that the connector read.
-struct TowerTape {
-    vits: Vec<(Tensor<3>, Tape)>,
-    features: Tensor<3>,
 }
 
 impl ClientPartition {
@@ -408,55 +402,6 @@ impl ClientPartition {
         params::collect(&self.embed_tokens, names::LANGUAGE_MODEL, grads, into);
         params::collect(&self.quantizer_image, names::QUANTIZER_IMAGE, grads, into);
         params::collect(&self.quantizer_text, names::QUANTIZER_TEXT, grads, into);
-    }
-}
-
-impl TowerTape {
-    fn run(tracked: &VisionTower, plain: &VisionTower, pixels: Tensor<4>) -> Self {
-        let mut vits = Vec::new();
-        let mut features = Vec::new();
-        for (tracked, plain) in tracked.vits().into_iter().zip(plain.vits()) {
-            let embedded = tracked.embed(pixels.clone());
-            let (output, blocks) = Tape::run(plain.depth(), embedded.clone().inner(), |i, x| {
-                plain.block(i, x)
-            });
-            vits.push((embedded, blocks));
-            features.push(plain.select(output));
-        }
-        Self {
-            vits,
-            features: leaf(beside(features)),
-        }
-    }
-
-    fn backward(
-        self,
-        tower: &VisionTower,
-        plain: &VisionTower,
-        gradient: Tensor<3>,
-        into: &mut Named,
-    ) {
-        let mut first = 0;
-        let vits = tower.vits().into_iter().zip(plain.vits());
-        for ((tracked, plain), (embedded, blocks)) in vits.zip(self.vits) {
-            // The chosen tokens' gradient, spread over all tokens again.
-            let shape @ [_, _, width] = embedded.dims();
-            let kind = (&gradient.device(), gradient.dtype());
-            let whole = leaf(Tensor::<3>::zeros(shape, kind));
-            let chosen = plain.select(whole.clone());
-            let own = gradient.clone().narrow(2, first, width);
-            first += width;
-            let own = take(&whole, &mut pull(chosen, own));
-            let own = blocks.backward(
-                own,
-                |i, x| tracked.block(i, x),
-                |grads| params::collect(tower, names::VISION_TOWER, grads, into),
-            );
-            if embedded.is_tracked() {
-                let mut grads = pull(embedded, own);
-                params::collect(tower, names::VISION_TOWER, &mut grads, into);
-            }
-        }
     }
 }
 

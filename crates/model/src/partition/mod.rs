@@ -4,6 +4,7 @@
 mod client;
 pub mod repeats;
 mod server;
+mod tower;
 
 pub use client::{Batch, ClientPartition, Cut, Features, Pending};
 pub use repeats::TextRows;

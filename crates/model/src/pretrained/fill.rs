@@ -40,10 +40,18 @@ pub fn restore_server(
 pub(super) trait Half: Sized {
     fn parameters(&self) -> Vec<Parameter>;
     fn device(&self) -> Device;
+    /// Whether the quantizer of this name scales by what was recorded, and not by the batch.
+    fn scales_by_record(&self, quantizer: &str) -> bool;
     fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self;
 }
 
 impl Half for ClientPartition {
+    fn scales_by_record(&self, quantizer: &str) -> bool {
+        match quantizer {
+            names::QUANTIZER_IMAGE => self.quantizer_image.is_rowwise(),
+            _ => self.quantizer_text.is_rowwise(),
+        }
+    }
     fn parameters(&self) -> Vec<Parameter> {
         self.parameters()
     }
@@ -56,6 +64,9 @@ impl Half for ClientPartition {
 }
 
 impl Half for ServerPartition {
+    fn scales_by_record(&self, _quantizer: &str) -> bool {
+        false
+    }
     fn parameters(&self) -> Vec<Parameter> {
         self.parameters()
     }
@@ -105,7 +116,8 @@ pub(super) fn quantizers<H: Half>(
             .iter()
             .filter(|p| p.name.starts_with(quantizer))
             .collect();
-        // Recorded statistics are ours; a file of the reference has none and loses nothing by it.
+        // Recorded statistics are ours. A file of the reference has none, and with `batch` statistics loses nothing by it;
+        // to scale by anything else than what was recorded would give other symbols without a word.
         let (recorded, learned): (Vec<_>, Vec<_>) =
             own.into_iter().partition(|p| p.name.contains("running_"));
         if learned.is_empty() {
@@ -117,7 +129,10 @@ pub(super) fn quantizers<H: Half>(
         }
         for parameter in learned.into_iter().chain(recorded) {
             let found = spelled(file, &parameter.name);
-            if found.is_none() && parameter.name.contains("running_") {
+            if found.is_none()
+                && parameter.name.contains("running_")
+                && !half.scales_by_record(quantizer)
+            {
                 continue;
             }
             let source = found.unwrap_or_else(|| parameter.name.clone());
@@ -130,12 +145,18 @@ pub(super) fn quantizers<H: Half>(
 }
 
 /// How the file spells a quantizer's parameter: below `VQ.` or not, and with the input projection in a Sequential, as
-/// the reference's single-process model keeps it, or not.
+/// the reference's single-process model keeps it, or not. Statistics were recorded beside the projection once.
 fn spelled(file: &Checkpoint, name: &str) -> Option<String> {
     let bare = name.strip_prefix("VQ.").unwrap_or(name);
     [name, bare]
         .into_iter()
-        .flat_map(|name| [name.to_owned(), name.replace("in_proj.", "in_proj.0.")])
+        .flat_map(|name| {
+            [
+                name.to_owned(),
+                name.replace("in_proj.", "in_proj.0."),
+                name.replace("scaling.running_", "running_"),
+            ]
+        })
         .find(|name| file.contains(name))
 }
 

@@ -23,4 +23,4 @@ pub(crate) use names::PathStack;
 pub use names::{Parameter, param_id, parameters, rename_ids};
 pub use random::Stream;
 pub use save::{NamedTensor, SaveType, save, save_each, tensors_of, visit_tensors};
-pub use write::{Announced, FolderWriter};
+pub use write::Announced;

@@ -1,6 +1,6 @@
-//! Writing safetensors tensor by tensor, in one file or several, without holding the model.
+//! Writing safetensors tensor by tensor, without holding the model.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use half::bf16;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use serde_json::json;
 
 use super::{CheckpointError, NamedTensor, SaveType};
 
@@ -29,117 +28,6 @@ impl SaveType {
     /// Bytes of one value.
     pub fn width(self) -> usize {
         self.dtype().bitsize() / 8
-    }
-}
-
-/// Writes the weights of a model directory: `model.safetensors`, or shards of a limited size with their index, named as
-/// Hugging Face names them.
-#[derive(Debug)]
-pub struct FolderWriter {
-    kind: SaveType,
-    /// Files still to be begun, with what goes into each.
-    coming: VecDeque<(PathBuf, Vec<Announced>)>,
-    open: Option<FileWriter>,
-}
-
-impl FolderWriter {
-    /// Plans the files for these tensors, in this order, and writes the index if there are several. `limit` is the largest
-    /// size of a file in bytes; a single tensor above it gets a file of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckpointError::Io`] naming the file.
-    pub fn create(
-        folder: &Path,
-        tensors: Vec<Announced>,
-        kind: SaveType,
-        limit: u64,
-    ) -> Result<Self, CheckpointError> {
-        let size = |(_, shape): &Announced| (shape.iter().product::<usize>() * kind.width()) as u64;
-        let total: u64 = tensors.iter().map(size).sum();
-        let mut shards: Vec<Vec<Announced>> = vec![Vec::new()];
-        let mut filled = 0;
-        for tensor in tensors {
-            let size = size(&tensor);
-            if filled > 0 && filled + size > limit {
-                shards.push(Vec::new());
-                filled = 0;
-            }
-            filled += size;
-            if let Some(shard) = shards.last_mut() {
-                shard.push(tensor);
-            }
-        }
-        let count = shards.len();
-        let name = |i: usize| match count {
-            1 => "model.safetensors".to_owned(),
-            _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
-        };
-        if count > 1 {
-            let map: BTreeMap<&str, String> = shards
-                .iter()
-                .enumerate()
-                .flat_map(|(i, shard)| shard.iter().map(move |(tensor, _)| (tensor.as_str(), i)))
-                .map(|(tensor, i)| (tensor, name(i)))
-                .collect();
-            let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
-            let path = folder.join("model.safetensors.index.json");
-            let text = format!("{index:#}\n");
-            std::fs::write(&path, text).map_err(|e| CheckpointError::io(&path, e))?;
-        }
-        let coming = shards.into_iter().enumerate();
-        Ok(Self {
-            kind,
-            coming: coming
-                .map(|(i, shard)| (folder.join(name(i)), shard))
-                .collect(),
-            open: None,
-        })
-    }
-
-    /// Writes the next tensor.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckpointError::Io`] naming the file, for example when the disk is full.
-    ///
-    /// # Panics
-    ///
-    /// If it is not the one that was announced.
-    pub fn push(&mut self, tensor: &NamedTensor) -> Result<(), CheckpointError> {
-        while self.open.as_ref().is_none_or(FileWriter::is_full) {
-            self.close()?;
-            let (path, shard) = self
-                .coming
-                .pop_front()
-                .expect("a tensor more than announced");
-            self.open = Some(FileWriter::create(&path, shard, self.kind)?);
-        }
-        match &mut self.open {
-            Some(file) => file.push(tensor),
-            None => Ok(()),
-        }
-    }
-
-    /// Ends the last file. Files without a tensor are written too: an empty model is a file as well.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckpointError::Io`] naming the file.
-    ///
-    /// # Panics
-    ///
-    /// If an announced tensor was not pushed.
-    pub fn finish(mut self) -> Result<(), CheckpointError> {
-        self.close()?;
-        while let Some((path, shard)) = self.coming.pop_front() {
-            FileWriter::create(&path, shard, self.kind)?.finish()?;
-        }
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<(), CheckpointError> {
-        self.open.take().map_or(Ok(()), FileWriter::finish)
     }
 }
 
@@ -189,10 +77,6 @@ impl FileWriter {
             kind,
             coming: tensors.into(),
         })
-    }
-
-    fn is_full(&self) -> bool {
-        self.coming.is_empty()
     }
 
     pub(super) fn push(&mut self, tensor: &NamedTensor) -> Result<(), CheckpointError> {

@@ -35,14 +35,14 @@ fn specs() -> Vec<QuantizerSpec> {
             levels: 9,
             code_dim: 0,
         }),
-        QuantizerSpec::Adsq(AdsqSpec {
+        QuantizerSpec::Adsq(AdsqSpec(FsqSpec {
             levels: 6,
             width: 1.5,
             statistics: Statistics::Channel,
             code_dim: 0,
             penalty: 0.25,
             rate: 0.05,
-        }),
+        })),
         QuantizerSpec::Ecsq(EcsqSpec {
             bits: 2.0,
             statistics: Statistics::Channel,
