@@ -127,17 +127,22 @@ pub(super) fn quantizers<H: Half>(
             all = false;
             continue;
         }
-        for parameter in learned.into_iter().chain(recorded) {
-            let found = spelled(file, &parameter.name);
-            if found.is_none()
-                && parameter.name.contains("running_")
-                && !half.scales_by_record(quantizer)
-            {
-                continue;
-            }
-            let source = found.unwrap_or_else(|| parameter.name.clone());
+        for parameter in &learned {
+            let source = spelled(file, &parameter.name).unwrap_or_else(|| parameter.name.clone());
             wrong.compare(file, &source, &parameter.shape)?;
             sources.insert(parameter.name.clone(), source);
+        }
+        for parameter in &recorded {
+            if let Some(source) = spelled(file, &parameter.name) {
+                wrong.compare(file, &source, &parameter.shape)?;
+                sources.insert(parameter.name.clone(), source);
+            } else if half.scales_by_record(quantizer) {
+                return Err(PretrainedError::Unrecorded {
+                    place: file.place().display().to_string(),
+                    quantizer,
+                    missing: parameter.name.clone(),
+                });
+            }
         }
     }
     wrong.end(file)?;

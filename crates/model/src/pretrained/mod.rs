@@ -64,6 +64,19 @@ pub enum PretrainedError {
     /// The weights' files.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A quantizer that was trained elsewhere, with other statistics than the recipe's.
+    #[error(
+        "{place}: {quantizer} has projections but no recorded statistics ({missing}): the quantizer of the paper records \
+         none. Use it with `statistics = \"batch\"`, or leave its weights out of the directory and calibrate a fresh one"
+    )]
+    Unrecorded {
+        /// The file or directory.
+        place: String,
+        /// The quantizer's name.
+        quantizer: &'static str,
+        /// The first tensor that is missing.
+        missing: String,
+    },
 }
 
 impl Blueprint {

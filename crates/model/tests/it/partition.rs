@@ -4,8 +4,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use qtl_codec::{Code, Limits, Options, Plane};
 use qtl_data::TokenSpan;
 use qtl_model::partition::{Batch, Cut, TextRows};
-use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::{FsqSpec, QuantizerSpec};
+use qtl_model::pretrained::{Blueprint, PretrainedError};
+use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics};
 use qtl_model::splice::{IGNORE, Sample, Spliced, splice};
 use qtl_model::targets;
 
@@ -110,6 +110,25 @@ pub fn check_named(case: &Case, prefix: &str, grads: &qtl_model::params::Named) 
         case.check_flat_grad(full, got.clone());
     }
     names.len()
+}
+
+/// The reference records no statistics; other ones would give other symbols without a word.
+#[test]
+fn a_quantizer_without_the_record_its_recipe_asks_for_is_refused() {
+    each(&["split_"], |case| {
+        let spec = QuantizerSpec::Fsq(FsqSpec {
+            statistics: Statistics::Channel,
+            ..FsqSpec::paper(4)
+        });
+        let blueprint = blueprint(case, &spec);
+        let error = blueprint.client(&Device::default()).unwrap_err();
+        assert!(matches!(error, PretrainedError::Unrecorded { .. }));
+        let text = error.to_string();
+        for part in ["quantizer_image", "running_mean", "statistics = \"batch\""] {
+            assert!(text.contains(part), "{text}");
+        }
+        Ok("refused".into())
+    });
 }
 
 #[test]

@@ -44,9 +44,16 @@ struct Run {
     client: Named,
 }
 
+/// The case's architecture with weights of our own: its quantizers have no recorded statistics.
+fn blueprint(case: &Case, spec: &QuantizerSpec) -> Blueprint {
+    let mut blueprint = Blueprint::read(&case.dir, spec.clone(), spec.clone(), 3).unwrap();
+    blueprint.fresh = true;
+    blueprint
+}
+
 fn run(case: &Case, spec: &QuantizerSpec, rows: TextRows) -> Run {
     let device = Device::default();
-    let blueprint = Blueprint::read(&case.dir, spec.clone(), spec.clone(), 3).unwrap();
+    let blueprint = blueprint(case, spec);
     let mut client = blueprint.client(&device).unwrap().partition;
     client.text_rows = rows;
     let server = blueprint.server(&device).unwrap().partition;
@@ -139,8 +146,7 @@ fn a_batch_without_repeats_crosses_whole() {
     each(&["split_"], |case| {
         let device = Device::default();
         let spec = fsq(Statistics::Channel);
-        let blueprint = Blueprint::read(&case.dir, spec.clone(), spec, 3).unwrap();
-        let client = blueprint.client(&device).unwrap().partition;
+        let client = blueprint(case, &spec).client(&device).unwrap().partition;
         let spans = [TokenSpan {
             branch: 0,
             ids: vec![1, 2, 3, 4],
@@ -166,8 +172,7 @@ fn row_numbers_that_do_not_fit_are_refused() {
         let device = Device::default();
         let spec = fsq(Statistics::Channel);
         let Run { cut, .. } = run(case, &spec, TextRows::Distinct);
-        let blueprint = Blueprint::read(&case.dir, spec.clone(), spec.clone(), 3).unwrap();
-        let server = blueprint.server(&device).unwrap().partition;
+        let server = blueprint(case, &spec).server(&device).unwrap().partition;
         let try_index = |index: Option<Code>| {
             let cut = Cut {
                 index,
