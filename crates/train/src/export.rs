@@ -9,7 +9,7 @@ use qtl_model::tuning::{Matrix, Storage, Treatment};
 use qtl_model::weights::{NamedTensor, SaveType, save};
 
 use crate::error::TrainError;
-use crate::merge::{Joined, companions, config, read_json, untie, whole, write};
+use crate::merge::{Format, Joined, companions, config, read_json, untie, whole, write};
 use crate::peft::{self, Adapter, AdapterError};
 use crate::tune::{Method, Part, is_branch};
 
@@ -98,7 +98,7 @@ pub fn fold_adapter(
     base: &Path,
     adapter: &Path,
     out: &Path,
-    kind: SaveType,
+    format: impl Into<Format>,
 ) -> Result<usize, TrainError> {
     let inner = adapter.join(folder(Part::Llm));
     let dir = if inner.is_dir() {
@@ -121,11 +121,11 @@ pub fn fold_adapter(
     client = client.replace(&mut |name, old| fill.value(name, &old));
     server = server.replace(&mut |name, old| fill.value(name, &old));
     let folded = fill.end(&dir)?;
-    let mut tensors = client.tensors();
-    tensors.extend(server.folded().tensors());
+    let server = server.folded();
+    let tensors = client.chosen(&|_| true).chain(server.chosen(&|_| true));
     let mut config = read_json(&base.join("config.json"))?;
     untie(&mut config);
-    write(base, out, &tensors, &config, kind)?;
+    write(base, out, &tensors, config, format.into())?;
     Ok(folded)
 }
 

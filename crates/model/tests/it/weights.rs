@@ -8,8 +8,8 @@ use qtl_model::config::Fields;
 use qtl_model::connector::{Connector, ConnectorSpec};
 use qtl_model::llm::{Decoder, DecoderSpec};
 use qtl_model::weights::{
-    Checkpoint, CheckpointError, Fill, LoadError, NamedTensor, SaveType, initialize, load_into,
-    param_id, parameters, rename_ids, save, tensors_of,
+    Checkpoint, CheckpointError, Fill, LoadError, NamedTensor, SaveType, Tensors, initialize,
+    load_into, param_id, parameters, rename_ids, save, tensors_of,
 };
 
 fn spec() -> DecoderSpec {
@@ -32,6 +32,57 @@ fn tensor(name: &str, shape: &[usize]) -> NamedTensor {
         shape: shape.to_vec(),
         data: (0..count).map(|i| i as f32 / 3.0).collect(),
     }
+}
+
+#[test]
+fn a_folder_holds_one_file_or_shards_of_a_limited_size_with_an_index() {
+    let tensors = [
+        tensor("a", &[10]),
+        tensor("b", &[30]),
+        tensor("c", &[10]),
+        tensor("d", &[10]),
+    ];
+    let files = |folder: &Path| {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let one = tempfile::tempdir().unwrap();
+    let all = Tensors::from(tensors.as_slice());
+    all.save_folder(one.path(), SaveType::F32, 240).unwrap();
+    assert_eq!(files(one.path()), ["model.safetensors"]);
+    // b alone is above the limit; c and d fill theirs to the last byte.
+    let several = tempfile::tempdir().unwrap();
+    all.save_folder(several.path(), SaveType::F32, 80).unwrap();
+    let shards = [1, 2, 3].map(|i| format!("model-0000{i}-of-00003.safetensors"));
+    let mut wanted = shards.to_vec();
+    wanted.push("model.safetensors.index.json".to_owned());
+    assert_eq!(files(several.path()), wanted);
+    let held = |shard: &str| {
+        let file = Checkpoint::open(&several.path().join(shard)).unwrap();
+        file.names().collect::<String>()
+    };
+    assert_eq!(shards.map(|shard| held(&shard)), ["a", "b", "cd"]);
+    let index = fs::read_to_string(several.path().join(&wanted[3])).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    assert_eq!(index["metadata"]["total_size"], 240);
+    for folder in [one.path(), several.path()] {
+        let file = Checkpoint::open(folder).unwrap();
+        for tensor in &tensors {
+            assert_eq!(file.read(&tensor.name).unwrap(), tensor.data);
+        }
+    }
+    // In half the bytes, half the shards are enough for c and d.
+    let halves = tempfile::tempdir().unwrap();
+    all.save_folder(halves.path(), SaveType::Bf16, 80).unwrap();
+    assert_eq!(files(halves.path()).len(), 3, "ab, cd and the index");
+    let nothing = tempfile::tempdir().unwrap();
+    let none = Tensors::from([].as_slice());
+    none.save_folder(nothing.path(), SaveType::F32, 1).unwrap();
+    assert_eq!(Checkpoint::open(nothing.path()).unwrap().names().count(), 0);
 }
 
 #[test]
