@@ -51,10 +51,11 @@ wait $server
 rows=$(sed -n '1s/.*"rows_text":\([0-9]*\).*/\1/p' "$out/client/metrics.jsonl")
 inspect() { "$qtl" inspect "$out/model" --recipe $recipe "${sets[@]}" --text-tokens "$rows" "$@"; }
 inspect
+[ "$(wc -l < "$out/client/metrics.jsonl")" = 1 ] && column=one_step || column=training
 inspect --json > "$out/inspect.json"
 far=0
 for side in client server; do
-  predicted=$(tr -d ' \n' < "$out/inspect.json" | sed "s/.*\"$side\":{\([^}]*\)}.*/\1/;s/.*\"one_step\":\([0-9]*\).*/\1/")
+  predicted=$(tr -d ' \n' < "$out/inspect.json" | sed "s/.*\"$side\":{\([^}]*\)}.*/\1/;s/.*\"$column\":\([0-9]*\).*/\1/")
   awk -v side=$side -v kb="$(cat "$out/$side.kb")" -v predicted="$predicted" 'BEGIN {
     measured = kb * 1024
     off = 100 * (predicted / measured - 1)

@@ -6,7 +6,9 @@
 ///
 /// A sentence that says what is accepted.
 pub fn parse(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let scale: u64 = match unit.trim().to_ascii_uppercase().as_str() {
         "" | "B" => 1,
@@ -18,9 +20,14 @@ pub fn parse(text: &str) -> Result<u64, String> {
         "GIB" => 1 << 30,
         _ => 0,
     };
-    let size = number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale));
-    size.filter(|size| *size > 0)
-        .ok_or_else(|| "expected a number of bytes above 0, or one with a unit, such as 500MB, 5GB or 2GiB".to_owned())
+    let size = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(scale));
+    size.filter(|size| *size > 0).ok_or_else(|| {
+        "expected a number of bytes above 0, or one with a unit, such as 500MB, 5GB or 2GiB"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -33,7 +40,17 @@ mod tests {
         assert_eq!(parse("5GB"), Ok(5_000_000_000));
         assert_eq!(parse("2 gib"), Ok(2 << 30));
         assert_eq!(parse("10kB"), Ok(10_000));
-        for wrong in ["", "0", "0GB", "GB", "-1", "1.5GB", "5TB", "5 G B", "99999999999GB"] {
+        for wrong in [
+            "",
+            "0",
+            "0GB",
+            "GB",
+            "-1",
+            "1.5GB",
+            "5TB",
+            "5 G B",
+            "99999999999GB",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -331,10 +331,12 @@ pub fn read_state(path: &Path) -> Result<State, CheckpointError> {
 }
 
 fn write_tensors(path: &Path, tensors: &Tensors<'_>) -> io::Result<()> {
-    tensors.save(path, SaveType::F32).map_err(|error| match error {
-        weights::CheckpointError::Io { source, .. } => source,
-        other => io::Error::other(other),
-    })
+    tensors
+        .save(path, SaveType::F32)
+        .map_err(|error| match error {
+            weights::CheckpointError::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })
 }
 
 #[cfg(test)]

@@ -331,8 +331,9 @@ impl Client {
         if schedule::ends_step(&self.recipe.train, self.step) {
             record.gradient_norm = self.optimizer.clip();
             let optimizer = &mut self.optimizer;
-            self.partition
-                .change(|half| half.replace(&mut |name, value| optimizer.update(name, value, factor)));
+            self.partition.change(|half| {
+                half.replace(&mut |name, value| optimizer.update(name, value, factor))
+            });
         }
         record.compute = computed + backward.elapsed().as_secs_f64() + answer.compute_seconds;
         record.coding = coded + answer.coding_seconds;

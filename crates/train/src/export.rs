@@ -13,16 +13,6 @@ use crate::merge::{Format, Joined, companions, config, read_json, untie, whole, 
 use crate::peft::{self, Adapter, AdapterError};
 use crate::tune::{Method, Part, is_branch};
 
-/// The folder of a part in TinyLLaVA's layout.
-fn folder(part: Part) -> &'static str {
-    match part {
-        Part::VisionTower => "vision_tower",
-        Part::Connector => "connector",
-        Part::Quantizer => "VQ_VAE",
-        Part::Llm | Part::EmbedTokens => "language_model",
-    }
-}
-
 /// Writes what the newest step of a run has trained, and nothing of its base: a folder per part, in TinyLLaVA's layout,
 /// that holds a PEFT adapter where the part has branches and whole tensors where it was trained in full. Returns the step.
 ///
@@ -58,13 +48,13 @@ pub fn write_adapter(
         ] {
             let own: Vec<NamedTensor> = tensors
                 .iter()
-                .filter(|t| folder(Part::of(&t.name)) == folder(part))
+                .filter(|t| Part::of(&t.name).folder() == part.folder())
                 .cloned()
                 .collect();
             if own.is_empty() {
                 continue;
             }
-            let dir = beside.join(folder(part));
+            let dir = beside.join(part.folder());
             match &tune.part(part).method {
                 Method::Lora(branches) => {
                     peft::write(
@@ -100,7 +90,7 @@ pub fn fold_adapter(
     out: &Path,
     format: impl Into<Format>,
 ) -> Result<usize, TrainError> {
-    let inner = adapter.join(folder(Part::Llm));
+    let inner = adapter.join(Part::Llm.folder());
     let dir = if inner.is_dir() {
         inner
     } else {

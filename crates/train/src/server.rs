@@ -164,8 +164,9 @@ impl ServerWork {
         let (schedule, _) = schedule::at(&self.recipe.train, step);
         self.optimizer.clip();
         let optimizer = &mut self.optimizer;
-        self.partition
-            .change(|half| half.replace(&mut |name, value| optimizer.update(name, value, schedule)));
+        self.partition.change(|half| {
+            half.replace(&mut |name, value| optimizer.update(name, value, schedule))
+        });
     }
 }
 

@@ -7,8 +7,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use super::CheckpointError;
-use super::names::PathStack;
 use super::folder::FolderWriter;
+use super::names::PathStack;
 use super::write::{Announced, FileWriter};
 
 /// The type that values are stored in.
@@ -122,7 +122,10 @@ impl<'a> Tensors<'a> {
 
     /// How many values they have in all.
     pub fn parameters(&self) -> u64 {
-        let counts = self.announced.iter().map(|(_, s)| s.iter().product::<usize>());
+        let counts = self
+            .announced
+            .iter()
+            .map(|(_, s)| s.iter().product::<usize>());
         counts.sum::<usize>() as u64
     }
 

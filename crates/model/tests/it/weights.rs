@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use qtl_model::config::Fields;
 use qtl_model::connector::{Connector, ConnectorSpec};
-use qtl_model::llm::{Decoder, DecoderSpec};
+use qtl_model::llm::{Decoder, DecoderSpec, TokenEmbedding};
+use qtl_model::tuning::Matrix;
 use qtl_model::weights::{
-    Checkpoint, CheckpointError, Fill, LoadError, NamedTensor, SaveType, Tensors, initialize,
-    load_into, param_id, parameters, rename_ids, save, tensors_of,
+    Checkpoint, CheckpointError, Fill, Keep, LoadError, NamedTensor, SaveType, Tensors, initialize,
+    load_into, load_keeping, param_id, parameters, rename_ids, save, tensors_of,
 };
 
 fn spec() -> DecoderSpec {
@@ -31,6 +32,49 @@ fn tensor(name: &str, shape: &[usize]) -> NamedTensor {
         name: name.to_owned(),
         shape: shape.to_vec(),
         data: (0..count).map(|i| i as f32 / 3.0).collect(),
+    }
+}
+
+#[test]
+fn matrices_stay_in_the_file_s_bfloat16_where_they_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, device) = (folder.path().join("model.safetensors"), Device::flex());
+    let mut all = tensors_of(&TokenEmbedding::init(&spec(), 1, &device), "");
+    all.extend(tensors_of(&Decoder::init(spec(), 1, &device), ""));
+    let embedding = |kind, keep: Keep<'_>| {
+        save(&file, &all, kind).unwrap();
+        let table = TokenEmbedding::new(&spec(), &device);
+        let file = Checkpoint::open(folder.path()).unwrap();
+        load_keeping(table, &file, &spec().embedding_keys(), keep).unwrap()
+    };
+    let kept = embedding(SaveType::Bf16, &|name, kind| {
+        name == "model.embed_tokens.weight" && kind == Matrix::Table
+    });
+    assert_eq!(kept.table().dtype(), DType::BF16);
+    let wide = embedding(SaveType::Bf16, &|_, _| false);
+    assert_eq!(wide.table().dtype(), DType::F32);
+    assert_eq!(tensors_of(&kept, ""), tensors_of(&wide, ""));
+    // Nothing is rounded on the way in.
+    let exact = embedding(SaveType::F32, &|_, _| true);
+    assert_eq!(exact.table().dtype(), DType::F32);
+    // Norms are no matrices.
+    save(&file, &all, SaveType::Bf16).unwrap();
+    let decoder = Decoder::new(spec(), &device);
+    let source = Checkpoint::open(folder.path()).unwrap();
+    let asked = std::cell::RefCell::new(Vec::new());
+    let decoder = load_keeping(decoder, &source, &spec().decoder_keys(), &|name, _| {
+        asked.borrow_mut().push(name.to_owned());
+        true
+    });
+    let asked = asked.into_inner();
+    assert_eq!(
+        asked.len(),
+        2 * 7 + 1,
+        "seven maps in two blocks, and the head"
+    );
+    assert!(!asked.iter().any(|name| name.contains("norm")));
+    for tensor in tensors_of(&decoder.unwrap(), "") {
+        assert_eq!(source.read(&tensor.name).unwrap(), tensor.data);
     }
 }
 
