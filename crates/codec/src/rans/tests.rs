@@ -139,5 +139,8 @@ fn avx2_gives_what_the_loop_gives() {
         // It stops only where a group might run out of words, or of room.
         assert!(words.len() - at < 2 * MOST_LANES || got.len() - done < MOST_LANES);
     }
-    assert!((50..250).contains(&packed), "{packed} rounds in one look-up");
+    assert!(
+        (50..250).contains(&packed),
+        "{packed} rounds in one look-up"
+    );
 }
