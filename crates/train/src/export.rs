@@ -9,7 +9,7 @@ use qtl_model::tuning::{Matrix, Storage, Treatment};
 use qtl_model::weights::{NamedTensor, SaveType, save};
 
 use crate::error::TrainError;
-use crate::merge::{Format, Joined, companions, config, read_json, untie, whole, write};
+use crate::merge::{Format, Head, Joined, companions, config, read_json, whole, write};
 use crate::peft::{self, Adapter, AdapterError};
 use crate::tune::{Method, Part, is_branch};
 
@@ -38,7 +38,8 @@ pub fn write_adapter(
     let stored = |name: &str| tune.stores(name);
     run.client.visit_tensors(&stored, &mut |t| tensors.push(t));
     run.server.visit_tensors(&stored, &mut |t| tensors.push(t));
-    let (config, _) = config(base, &run.state)?;
+    let head = Head::of(run.tied, &run.client, &run.server);
+    let config = config(base, &run.state, head)?;
     whole(out, &|beside| {
         for part in [
             Part::VisionTower,
@@ -112,9 +113,11 @@ pub fn fold_adapter(
     server = server.replace(&mut |name, old| fill.value(name, &old));
     let folded = fill.end(&dir)?;
     let server = server.folded();
-    let tensors = client.chosen(&|_| true).chain(server.chosen(&|_| true));
+    let head = Head::of(blueprint.config.text.tied_head, &client, &server);
+    let wanted = |name: &str| head.is_written(name);
+    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
     let mut config = read_json(&base.join("config.json"))?;
-    untie(&mut config);
+    head.note(&mut config);
     write(base, out, &tensors, config, format.into())?;
     Ok(folded)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use qtl_model::Device;
-use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::partition::{ClientPartition, ServerPartition, names};
 use qtl_model::pretrained::{Blueprint, restore_client, restore_server};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{SaveType, Tensors};
@@ -15,6 +15,7 @@ use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::files;
 use crate::recipe::{Recipe, RecipeError};
+use crate::tune::Part;
 
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
 const OWN: &str = "qtinyllava";
@@ -85,15 +86,69 @@ pub fn merge(
     format: impl Into<Format>,
 ) -> Result<Merged, TrainError> {
     let run = Joined::open(client, server, base)?;
-    let (config, untied) = config(base, &run.state)?;
     let (client, server) = (run.client.folded(), run.server.folded());
-    let tensors = client.chosen(&|_| true).chain(server.chosen(&|_| true));
+    let head = Head::of(run.tied, &client, &server);
+    let config = config(base, &run.state, head)?;
+    let wanted = |name: &str| head.is_written(name);
+    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
     write(base, out, &tensors, config, format.into())?;
     Ok(Merged {
         step: run.state.step,
         parameters: tensors.parameters(),
-        untied,
+        untied: head == Head::Parted,
     })
+}
+
+/// What has become of head and token embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// They never were one.
+    Own,
+    /// One matrix in the base, and the halves' two copies are still equal: written once, as the token embedding.
+    Tied,
+    /// One matrix in the base, trained apart on two machines since.
+    Parted,
+}
+
+impl Head {
+    pub(crate) fn of(tied: bool, client: &ClientPartition, server: &ServerPartition) -> Self {
+        if !tied {
+            return Self::Own;
+        }
+        let (mut table, mut head) = (Vec::new(), Vec::new());
+        let embedding = |name: &str| Part::of(name) == Part::EmbedTokens;
+        client.visit_tensors(&embedding, &mut |tensor| table = tensor.data);
+        server.visit_tensors(&is_head, &mut |tensor| head = tensor.data);
+        if table == head {
+            Self::Tied
+        } else {
+            Self::Parted
+        }
+    }
+
+    /// Whether the parameter of this name is written.
+    pub(crate) fn is_written(self, name: &str) -> bool {
+        self != Self::Tied || !is_head(name)
+    }
+
+    /// Says in a configuration what has become of the head.
+    pub(crate) fn note(self, config: &mut Value) {
+        config["tie_word_embeddings"] = json!(self == Self::Tied);
+        if self == Self::Parted
+            && let Some(Value::Object(text)) = config.pointer_mut("/text_config")
+        {
+            // Spelled out: there are families where a head is tied unless told otherwise.
+            text.insert("tie_word_embeddings".to_owned(), json!(false));
+            // OpenELM's own word for it.
+            if let Some(shared) = text.get_mut("share_input_output_layers") {
+                *shared = json!(false);
+            }
+        }
+    }
+}
+
+fn is_head(name: &str) -> bool {
+    name.strip_prefix(names::LANGUAGE_MODEL) == Some("lm_head.weight")
 }
 
 /// Both halves of a run's model at the newest step that both sides hold.
@@ -103,6 +158,8 @@ pub(crate) struct Joined {
     /// The client's state.
     pub(crate) state: State,
     pub(crate) recipe: Recipe,
+    /// Whether the base has one matrix for head and token embedding.
+    pub(crate) tied: bool,
 }
 
 impl Joined {
@@ -130,6 +187,7 @@ impl Joined {
             server,
             state,
             recipe,
+            tied: blueprint.config.text.tied_head,
         })
     }
 }
@@ -211,28 +269,17 @@ pub(crate) fn read_json(path: &Path) -> Result<Value, TrainError> {
 }
 
 /// The base's configuration with what training has changed.
-pub(crate) fn config(base: &Path, state: &State) -> Result<(Value, bool), TrainError> {
+pub(crate) fn config(base: &Path, state: &State, head: Head) -> Result<Value, TrainError> {
     let mut config = read_json(&base.join("config.json"))?;
     let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
-    // The two copies of a tied matrix were trained apart, on two machines.
-    let untied = untie(&mut config);
+    head.note(&mut config);
     config["architectures"] = json!(["TinyLlavaForConditionalGeneration"]);
-    config["tie_word_embeddings"] = json!(false);
     if let QuantizerSpec::Fsq(fsq) = recipe.quantizer.image {
         config["vq_type"] = json!("FSQ");
         config["discrete_size"] = json!(fsq.levels);
     }
     config[OWN] = json!({ "recipe": state.recipe, "run": state.run, "step": state.step });
-    Ok((config, untied))
-}
-
-/// Says in a configuration that head and token embedding are two tensors; returns whether they were one.
-pub(crate) fn untie(config: &mut Value) -> bool {
-    let tied = config.pointer("/text_config/tie_word_embeddings") == Some(&Value::Bool(true));
-    if tied && let Some(text) = config.pointer_mut("/text_config") {
-        text["tie_word_embeddings"] = Value::Bool(false);
-    }
-    tied
+    Ok(config)
 }
 
 /// Writes weights, configuration and companions into a directory that appears whole.

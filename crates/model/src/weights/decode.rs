@@ -3,6 +3,7 @@
 use std::io;
 
 use half::slice::HalfFloatSliceExt;
+use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -77,13 +78,12 @@ pub(super) fn read_bf16(
     offset: u64,
     fetch: impl Fn(&mut [u8], u64) -> io::Result<()> + Sync,
 ) -> io::Result<Vec<bf16>> {
-    let mut values = vec![bf16::ZERO; count];
+    // As bits: of these the allocator gives zeroed memory without touching it.
+    let mut values = vec![0u16; count];
     let pieces = values.par_chunks_mut(PIECE).enumerate();
-    pieces.try_for_each(|(i, piece)| {
-        let halves = bytemuck::cast_slice_mut(piece);
-        fetch_halves(halves, offset + 2 * (i * PIECE) as u64, &fetch)
-    })?;
-    Ok(values)
+    pieces
+        .try_for_each(|(i, piece)| fetch_halves(piece, offset + 2 * (i * PIECE) as u64, &fetch))?;
+    Ok(values.reinterpret_into())
 }
 
 fn fetch_halves(
