@@ -12,7 +12,8 @@
 //! | [`surrogate`](ClientHalf::surrogate) | client | what backward pretends quantize was |
 //! | [`penalty`](ClientHalf::penalty) | client | distortion and rate in the loss |
 //!
-//! The gradient of the leaf is what travels back; it is applied to the surrogate. Adding a quantizer is one file with a
+//! The gradient of the leaf is what travels back, or the entries of it that both halves' `kept` name; it is applied to the
+//! surrogate. Adding a quantizer is one file with a
 //! [`Spec`] and one line in the list below.
 
 mod adsq;
@@ -22,6 +23,7 @@ mod fsq;
 mod fsq_tanh;
 mod gaussian;
 pub mod gradient;
+mod kept;
 mod list;
 mod none;
 mod normal_float;
@@ -41,6 +43,7 @@ pub use ecsq::{Design, EcsqSpec};
 pub use fedbat::{FedbatDecoder, FedbatEncoder, FedbatSpec, binarize, straight_through};
 pub use fsq::{FsqDecoder, FsqEncoder, FsqSpec, cosine_penalty};
 pub use fsq_tanh::{FsqTanhEncoder, FsqTanhSpec};
+pub use kept::Kept;
 pub use none::{NoneDecoder, NoneEncoder, NoneSpec, from_f16, to_f16};
 pub use normal_float::{
     NormalFloatDecoder, NormalFloatEncoder, NormalFloatSpec, table as normal_float_table,

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use burn::tensor::{Device, Tensor};
 use qtl_codec::Code;
 
-use super::{Moments, QuantError, Recorded};
+use super::{Kept, Moments, QuantError, Recorded};
 
 /// A recipe section of one quantizer.
 pub trait Spec {
@@ -71,6 +71,12 @@ pub trait ClientHalf: Debug {
         z
     }
 
+    /// The entries of the leaf's gradient that the surrogate reads, where `code` says so: the others are not sent back.
+    /// `None` for all of them. The same as [`ServerHalf::kept`] of the same code.
+    fn kept(&self, _code: &Code) -> Option<Kept> {
+        None
+    }
+
     /// What bounded features add to the loss, weights included: distortion, rate. `None` where that is nothing.
     fn penalty(&self, _z: Tensor<2>) -> Option<Tensor<1>> {
         None
@@ -95,6 +101,11 @@ pub trait ServerHalf: Debug {
     /// # Errors
     /// [`QuantError::Shape`] for a code that this quantizer does not write.
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError>;
+
+    /// See [`ClientHalf::kept`]; `code` is one that [`dequantize`](Self::dequantize) reads.
+    fn kept(&self, _code: &Code) -> Option<Kept> {
+        None
+    }
 
     /// The output projection: [rows, code_dim] -> [rows, dim], what the language model reads. Differentiable.
     fn expand(&self, leaf: Tensor<2>) -> Tensor<2> {

@@ -1,6 +1,6 @@
 //! `topk`: of every row, the channels of largest magnitude, as a bit mask and 16-bit values; the others are zero.
 //!
-//! The gradient reaches kept channels only. (The reference's split version applies the whole gradient, so that it
+//! The gradient reaches kept channels only, and only theirs travels back. (The reference's split version applies the whole gradient, so that it
 //! trains another model than its one-machine version; see docs/FIDELITY.md.)
 
 use burn::module::Module;
@@ -10,7 +10,7 @@ use qtl_codec::{Code, Plane, ScalarData, SymbolData, Symbols};
 use serde::{Deserialize, Serialize};
 
 use super::planes::{floats, read_f16, read_symbols, scalars, symbols, tensor, unexpected};
-use super::{ClientHalf, Phase, QuantError, ServerHalf, Spec, range};
+use super::{ClientHalf, Kept, Phase, QuantError, ServerHalf, Spec, range};
 use crate::weights::Stream;
 
 /// `kind = "topk"`.
@@ -114,6 +114,10 @@ impl ClientHalf for SparseEncoder {
         let factors = tensor(factors, dims, &z.clone().inner().device());
         z * factors
     }
+
+    fn kept(&self, code: &Code) -> Option<Kept> {
+        Kept::of(code)
+    }
 }
 
 /// How many channels a row keeps.
@@ -181,6 +185,10 @@ impl ServerHalf for SparseDecoder {
                 );
                 unexpected(want, &code.planes)
             })
+    }
+
+    fn kept(&self, code: &Code) -> Option<Kept> {
+        Kept::of(code)
     }
 }
 

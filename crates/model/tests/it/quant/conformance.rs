@@ -265,7 +265,16 @@ fn split_gradients_are_those_of_one_graph() {
                 let q = leaf(hard);
                 let mut grads = (decoder.expand(q.clone()) * g.clone()).sum().backward();
                 params::collect(&decoder, "server.", &mut grads, &mut named);
-                (soft * q.grad_remove(&mut grads).unwrap()).sum()
+                let mut g = q.grad_remove(&mut grads).unwrap();
+                // What the code keeps is all that backward reads.
+                assert_eq!(encoder.kept(&code), decoder.kept(&code), "{spec:?}");
+                if let (Some(server), Some(client)) = (decoder.kept(&code), encoder.kept(&code)) {
+                    let sent = server.take(g);
+                    assert_eq!(sent.dims(), client.shape(), "{spec:?}");
+                    assert!(sent.dims()[1] < DIM, "{spec:?}: nothing is left out");
+                    g = client.spread(sent);
+                }
+                (soft * g).sum()
             } else {
                 let q = soft.clone() - soft.inner() + hard;
                 (decoder.expand(q) * g.clone()).sum()
