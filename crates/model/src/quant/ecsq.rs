@@ -134,6 +134,18 @@ impl Spec for EcsqSpec {
         self.fsq().0.check()
     }
 
+    fn settings() -> Vec<Self> {
+        [1.0, 1.5, 2.0, 3.0, 4.0]
+            .map(|bits| Self {
+                bits,
+                statistics: Statistics::Channel,
+                code_dim: 0,
+                penalty: quarter(),
+                rate: 0.0,
+            })
+            .into()
+    }
+
     fn client(&self, dim: usize, seed: u64, device: &Device) -> FsqEncoder {
         let (fsq, values) = self.fsq();
         let mut encoder = fsq.client(dim, seed, device);

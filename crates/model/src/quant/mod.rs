@@ -24,6 +24,7 @@ mod fsq_tanh;
 mod gaussian;
 pub mod gradient;
 mod kept;
+mod label;
 mod list;
 mod none;
 mod normal_float;
@@ -59,7 +60,7 @@ pub use splitfc_levels::{Choice, Columns, allocate, closed_root};
 pub use stats::{Accumulator, Moments};
 pub use topk::{SparseDecoder, SparseEncoder, TopkSpec, kept_channels, largest, sparse};
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::ops::{Deref, DerefMut};
 
 use burn::module::Module;
@@ -92,6 +93,13 @@ list::quantizers! {
 impl QuantizerSpec {
     /// No quantization.
     pub const NONE: Self = Self::None(NoneSpec {});
+}
+
+/// The kind, and the fields that differ from their defaults.
+impl Display for QuantizerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&label::label(self))
+    }
 }
 
 /// A code that does not fit the quantizer that should read it, or a recipe that asks for none that exists.

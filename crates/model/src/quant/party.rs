@@ -20,6 +20,11 @@ pub trait Spec {
     /// [`QuantError::Range`] naming the field.
     fn check(&self) -> Result<(), QuantError>;
 
+    /// What tables that compare all quantizers show of this one, from few bits to many.
+    fn settings() -> Vec<Self>
+    where
+        Self: Sized;
+
     /// A fresh client's half for features of `dim` channels: the identity projection (where there is one) if the code
     /// is as wide as the features, otherwise a random one drawn from `seed`.
     fn client(&self, dim: usize, seed: u64, device: &Device) -> Self::Client;
@@ -80,6 +85,12 @@ pub trait ClientHalf: Debug {
     /// What bounded features add to the loss, weights included: distortion, rate. `None` where that is nothing.
     fn penalty(&self, _z: Tensor<2>) -> Option<Tensor<1>> {
         None
+    }
+
+    /// Which plane of a code holds the elements' own numbers; the others, and all tables and headers, are side
+    /// information.
+    fn payload(&self) -> usize {
+        0
     }
 
     /// True when a row's code depends on that row alone, so that single generated tokens can be coded.

@@ -46,6 +46,15 @@ impl Spec for TopkSpec {
         range("keep", self.keep, "above 0, at most 1", inside)
     }
 
+    /// The reference's 1 to 4 bits.
+    fn settings() -> Vec<Self> {
+        let keep = |bits: u32| Self {
+            keep: f64::from(bits) / 16.0,
+            rescale: false,
+        };
+        (1..=4).map(keep).collect()
+    }
+
     fn client(&self, _dim: usize, seed: u64, _device: &Device) -> SparseEncoder {
         self.encoder(0.0, seed)
     }
@@ -117,6 +126,11 @@ impl ClientHalf for SparseEncoder {
 
     fn kept(&self, code: &Code) -> Option<Kept> {
         Kept::of(code)
+    }
+
+    /// The kept values; the mask says where they belong.
+    fn payload(&self) -> usize {
+        1
     }
 }
 

@@ -58,6 +58,75 @@ fn bench_codec_writes_a_row_for_every_operation() {
 }
 
 #[test]
+fn bench_communication_measures_what_the_wire_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, markdown] = ["c.json", "c.md"].map(|name| dir.path().join(name));
+    let args = "bench communication --shape 2,15,10,64 --batches 1 --only topk --json";
+    let args = args.split(' ').map(str::to_owned);
+    let files = [
+        file.display().to_string(),
+        "--markdown".to_owned(),
+        markdown.display().to_string(),
+    ];
+    let ended = run(args.chain(files)).succeeds();
+    let found = json(&file);
+    let number = |row: &Value, place: &str| row.pointer(place).and_then(Value::as_f64).unwrap();
+    for data in found["data"].as_array().unwrap() {
+        let rows = data["quantizers"].as_array().unwrap();
+        // No quantizer, and four settings each of topk and rand_topk.
+        assert_eq!(rows.len(), 1 + 8);
+        let elements =
+            (number(data, "/rows/0") + number(data, "/rows/1")) * number(data, "/rows/2");
+        let plain = &rows[0];
+        // Headers and layout come on top of the numbers themselves, and little else.
+        for (place, bits) in [("/up/bytes", 16.0), ("/down/bytes", 32.0)] {
+            let bits = number(plain, place) * 8.0 / elements - bits;
+            assert!((0.0..0.5).contains(&bits), "{place}: {bits}");
+        }
+        assert_eq!(plain["down"], "f32");
+        for row in &rows[1..] {
+            // A mask and a quarter of the entries at most, and only these come back.
+            assert!(
+                number(row, "/up/bytes") < 0.6 * number(plain, "/up/bytes"),
+                "{row}"
+            );
+            assert!(
+                number(row, "/down/bytes") < 0.1 * number(plain, "/down/bytes"),
+                "{row}"
+            );
+            assert!((0.0..1.0).contains(&number(row, "/up/error")), "{row}");
+            assert!(number(row, "/up/side_percent") > number(plain, "/up/side_percent"));
+            let seconds = row["step_seconds"].as_array().unwrap();
+            assert_eq!(seconds.len(), found["lines"].as_array().unwrap().len());
+            // 10 Mbit/s and a round trip of 1 ms.
+            let bytes = number(row, "/up/bytes") + number(row, "/down/bytes");
+            let coding = number(row, "/up/seconds") + number(row, "/down/seconds");
+            let want = 8.0 * bytes / 1e7 + 1e-3 + coding;
+            assert!((seconds[0].as_f64().unwrap() - want).abs() < 1e-9);
+        }
+        let codecs = data["gradients"].as_array().unwrap();
+        let bytes = |name: &str| {
+            let row = codecs.iter().find(|row| row["down"] == name);
+            number(row.unwrap_or_else(|| panic!("no {name}")), "/down/bytes")
+        };
+        assert!(bytes("f32") > bytes("f16") && bytes("f16") > bytes("int8"));
+        assert!(
+            bytes("int8") > bytes("tiled bits=4") && bytes("tiled bits=4") > bytes("tiled bits=2")
+        );
+        for text in [&ended.stdout, &fs::read_to_string(&markdown).unwrap()] {
+            assert!(
+                text.contains("reference FSQ L=4") && text.contains("topk keep=0.125"),
+                "{text}"
+            );
+        }
+    }
+    run(["bench", "communication", "--shape", "8,0,8,8"]).fails_naming(&["--shape takes"]);
+    run(["bench", "communication", "--batches", "0"]).fails_naming(&["--batches 0"]);
+    run(["bench", "communication", "--only", "fsqq"])
+        .fails_naming(&["--only fsqq", "fsq levels=4"]);
+}
+
+#[test]
 fn plan_reads_features_draws_and_writes_the_recipe() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
