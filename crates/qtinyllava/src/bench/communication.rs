@@ -22,8 +22,8 @@ use crate::{commands, demo};
 /// A quantizer and a gradient codec, and what they cost.
 #[derive(Serialize)]
 struct Row {
-    up: String,
-    down: String,
+    quantizer: String,
+    codec: String,
     #[serde(flatten)]
     measured: Measured,
     /// Seconds of a step's communication, in the order of `lines`.
@@ -78,14 +78,14 @@ pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings
             done += 1;
             let (bytes, seconds) = both(&measured);
             Ok(Row {
-                up: up.to_string(),
-                down: down.to_string(),
+                quantizer: up.to_string(),
+                codec: down.to_string(),
                 measured,
                 step_seconds: LINES.map(|line| line.seconds(bytes, seconds)).into(),
             })
         };
         let mut first = row(&QuantizerSpec::NONE, &GradientCodec::F32, TextRows::All)?;
-        first.up.push_str(", every row");
+        first.quantizer.push_str(", every row");
         let mut rows = vec![first];
         for quantizer in &quantizers {
             rows.push(row(quantizer, &recipe.gradient.codec, TextRows::Distinct)?);
@@ -189,7 +189,7 @@ fn up(found: &Findings) -> Table {
         let Measured { up, down } = &row.measured;
         let [side, mse, cosine, coding] = quality(up);
         table.push([
-            row.up.clone(),
+            row.quantizer.clone(),
             kilo(up.bytes),
             format!("{:.3}", up.bits_per_element),
             format!("{:.3}", up.image_bits),
@@ -224,7 +224,7 @@ fn up(found: &Findings) -> Table {
          targets and the elements' own numbers. Mse: relative to the variance, after the best gain. Coding: both sides, one \
          core. Down: {} (first row: f32). Saved: of the round trip, against the reference without a quantizer. The \
          reference's bytes are computed from its format, without pickling and padding.",
-        found.quantizers.last().map_or("", |row| &row.down)
+        found.quantizers.last().map_or("", |row| &row.codec)
     );
     table
 }
@@ -245,7 +245,7 @@ fn down(found: &Findings) -> Table {
         let Measured { up, down } = &row.measured;
         let [side, mse, cosine, coding] = quality(down);
         table.push([
-            row.down.clone(),
+            row.codec.clone(),
             kilo(down.bytes),
             format!("{:.3}", down.bits_per_element),
             side,
@@ -257,7 +257,7 @@ fn down(found: &Findings) -> Table {
     }
     table.note = format!(
         "Up: {}. Mse relative to the square. The reference sends 32 bits per element of every row.",
-        found.gradients.first().map_or("", |row| &row.up)
+        found.gradients.first().map_or("", |row| &row.quantizer)
     );
     table
 }
@@ -272,7 +272,7 @@ fn times(found: &Findings) -> Table {
         table.push([up, down].into_iter().chain(ms));
     };
     for row in &found.quantizers {
-        push(row.up.clone(), row.down.clone(), &row.step_seconds);
+        push(row.quantizer.clone(), row.codec.clone(), &row.step_seconds);
     }
     for way in &found.reference {
         let seconds = LINES.map(|line| line.seconds(way.up + way.down, 0.0));

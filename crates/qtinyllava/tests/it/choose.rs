@@ -85,7 +85,7 @@ fn bench_communication_measures_what_the_wire_takes() {
             let bits = number(plain, place) * 8.0 / elements - bits;
             assert!((0.0..0.5).contains(&bits), "{place}: {bits}");
         }
-        assert_eq!(plain["down"], "f32");
+        assert_eq!(plain["codec"], "f32");
         for row in &rows[1..] {
             // A mask and a quarter of the entries at most, and only these come back.
             assert!(
@@ -108,7 +108,7 @@ fn bench_communication_measures_what_the_wire_takes() {
         }
         let codecs = data["gradients"].as_array().unwrap();
         let bytes = |name: &str| {
-            let row = codecs.iter().find(|row| row["down"] == name);
+            let row = codecs.iter().find(|row| row["codec"] == name);
             number(row.unwrap_or_else(|| panic!("no {name}")), "/down/bytes")
         };
         assert!(bytes("f32") > bytes("f16") && bytes("f16") > bytes("int8"));
