@@ -27,7 +27,8 @@ pub(super) fn best(plane: &Symbols, data: &[u8]) -> Option<(Spec, u64)> {
 
 /// The length of a plane's code under a model: exact but for the coder's rounding, or projected from the first rows.
 fn length(plane: &Symbols, data: &[u8], spec: Spec) -> Option<u64> {
-    let mut model = Model::new(spec, plane.alphabet as usize, plane.cols)?;
+    let alphabet = plane.alphabet as usize;
+    let mut model = Model::new(spec, alphabet, plane.cols)?;
     // With more counts than symbols there is nothing to count, and much to renew.
     if model.counts().len() > data.len() {
         return None;
@@ -36,33 +37,32 @@ fn length(plane: &Symbols, data: &[u8], spec: Spec) -> Option<u64> {
     let mut contexts = vec![0; plane.cols];
     let sample = (SAMPLE / plane.cols.max(1)).max(plane.rows / SHARE);
     let rows = plane.rows.min(sample.max(1));
+    let cost = match tables.stride {
+        2 => cost::<2>,
+        4 => cost::<4>,
+        8 => cost::<8>,
+        _ => cost::<16>,
+    };
     let mut total = 0u64;
     for batch in batches(rows) {
         model.tables(&mut tables);
-        let before = model.counts().to_vec();
         for row in batch {
-            spec.fill(plane, data, row, &mut contexts);
-            model.count(&contexts, &data[row * plane.cols..][..plane.cols]);
+            spec.fill(plane.grid, alphabet, data, row, &mut contexts);
+            let symbols = &data[row * plane.cols..][..plane.cols];
+            total += cost(&tables, &contexts, symbols);
+            model.count(&contexts, symbols);
         }
-        total += added(&tables, plane.alphabet as usize, &before, model.counts());
     }
     let bits = u128::from(total >> log::POINT) * plane.rows as u128 / rows as u128;
     u64::try_from(bits).ok()
 }
 
-/// Code length of what was counted in between.
-fn added(tables: &Tables, alphabet: usize, before: &[u32], after: &[u32]) -> u64 {
-    let mut total = 0;
-    let rows = before
-        .chunks_exact(alphabet)
-        .zip(after.chunks_exact(alphabet));
-    for ((before, after), starts) in rows.zip(tables.starts.chunks_exact(tables.stride)) {
-        for (symbol, (before, after)) in before.iter().zip(after).enumerate() {
-            if after > before {
-                let frequency = Tables::end(starts, symbol) - starts[symbol];
-                total += u64::from(after - before) * u64::from(LENGTHS[usize::from(frequency)]);
-            }
-        }
-    }
-    total
+/// Code length of a row.
+fn cost<const S: usize>(tables: &Tables, contexts: &[u32], symbols: &[u8]) -> u64 {
+    let rows = tables.rows::<S>();
+    let lengths = contexts.iter().zip(symbols).map(|(&context, &symbol)| {
+        let (row, symbol) = (&rows[context as usize], usize::from(symbol));
+        u64::from(LENGTHS[usize::from(Tables::end(row, symbol) - row[symbol])])
+    });
+    lengths.sum()
 }

@@ -17,7 +17,7 @@ pub(super) fn decode<const N: usize>(
     data: &mut [u8],
 ) -> Result<(), PlaneError> {
     let (cols, alphabet) = (shape.cols, shape.alphabet as usize);
-    let neighbours = model.spec().neighbours;
+    let spec = model.spec();
     let mut tables = model.empty_tables();
     let mut contexts = vec![0; cols];
     let pop = match tables.stride {
@@ -32,7 +32,7 @@ pub(super) fn decode<const N: usize>(
         for row in batch {
             let (before, rest) = data.split_at_mut(row * cols);
             let symbols = &mut rest[..cols];
-            neighbours.fill(shape.grid, alphabet, before, row, &mut contexts);
+            spec.fill(shape.grid, alphabet, before, row, &mut contexts);
             #[cfg(target_arch = "x86_64")]
             let done = avx2::pop_row(source, &tables, &contexts, symbols);
             #[cfg(not(target_arch = "x86_64"))]
@@ -48,19 +48,17 @@ pub(super) fn decode<const N: usize>(
 pub(super) fn pop_row<const N: usize, const S: usize>(
     source: &mut Source<'_, N>,
     tables: &Tables,
-    contexts: &[u16],
+    contexts: &[u32],
     symbols: &mut [u8],
     first: usize,
 ) -> Result<(), PlaneError> {
     let rows = tables.rows::<S>();
     let mut states = source.states;
-    let mut base = first * tables.step;
     let contexts = contexts[first..].chunks(N);
     for (symbols, contexts) in symbols[first..].chunks_mut(N).zip(contexts) {
         let has_group = source.has_group();
         for ((state, symbol), &context) in states.iter_mut().zip(symbols).zip(contexts) {
-            let row = &rows[base + usize::from(context)];
-            base += tables.step;
+            let row = &rows[context as usize];
             let slot = *state & ((1 << BITS) - 1);
             // The last symbol that starts at or before the slot; the first starts at 0.
             let later = row[1..]

@@ -9,7 +9,7 @@ use crate::rans::stream::Sink;
 
 /// Encodes a plane; the symbol of column `c` goes to lane `c % N`.
 pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Model) -> Sink<N> {
-    let spec = model.spec();
+    let (spec, alphabet) = (model.spec(), plane.alphabet as usize);
     let mut contexts = vec![0; plane.cols];
     let symbols = |row: usize| &data[row * plane.cols..][..plane.cols];
     // The tables depend on what came before, the coder runs backwards: all tables are made first.
@@ -18,7 +18,7 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
         let mut tables = model.empty_tables();
         model.tables(&mut tables);
         for row in batch.clone() {
-            spec.fill(plane, data, row, &mut contexts);
+            spec.fill(plane.grid, alphabet, data, row, &mut contexts);
             model.count(&contexts, symbols(row));
         }
         runs.push((batch, tables));
@@ -32,7 +32,7 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
             _ => push_row::<N, 16>,
         };
         for row in batch.rev() {
-            spec.fill(plane, data, row, &mut contexts);
+            spec.fill(plane.grid, alphabet, data, row, &mut contexts);
             sink.reserve(plane.cols);
             #[cfg(target_arch = "x86_64")]
             if avx2::push_row(&mut sink, &tables, &contexts, symbols(row)) {
@@ -48,17 +48,16 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
 pub(super) fn push_row<const N: usize, const S: usize>(
     sink: &mut Sink<N>,
     tables: &Tables,
-    contexts: &[u16],
+    contexts: &[u32],
     symbols: &[u8],
 ) {
     let (mut states, mut at) = (sink.states, sink.at);
     let rows = tables.rows::<S>();
-    let groups = contexts.chunks(N).zip(symbols.chunks(N)).enumerate();
-    for (group, (contexts, symbols)) in groups.rev() {
-        let base = group * N * tables.step;
-        let lanes = states.iter_mut().zip(contexts).zip(symbols).enumerate();
-        for (lane, ((state, &context), &symbol)) in lanes.rev() {
-            let row = &rows[base + lane * tables.step + usize::from(context)];
+    let groups = contexts.chunks(N).zip(symbols.chunks(N));
+    for (contexts, symbols) in groups.rev() {
+        let lanes = states.iter_mut().zip(contexts).zip(symbols);
+        for ((state, &context), &symbol) in lanes.rev() {
+            let row = &rows[context as usize];
             let start = u32::from(row[usize::from(symbol)]);
             let frequency = u32::from(Tables::end(row, usize::from(symbol))) - start;
             // As in the loop with one table, with a division: the reciprocals of all frequencies would not stay in the

@@ -13,7 +13,7 @@
 use super::avx2;
 use super::batches;
 use super::neighbours::Neighbours;
-use crate::code::Symbols;
+use crate::code::Grid;
 
 /// Probabilities are multiples of `2^-BITS`.
 pub(super) const BITS: u32 = 14;
@@ -22,9 +22,13 @@ pub(super) const MOST_SYMBOLS: usize = 16;
 /// Most counts of a model, which bounds time and memory.
 const MOST_CELLS: usize = 1 << 20;
 /// Bits of the probabilities between the levels of the chain.
-const FINE: u32 = 16;
+pub(super) const FINE: u32 = 16;
+/// Counts beyond so many bits are as good with fewer: products stay within 32 bits.
+const COUNT_BITS: u32 = 15;
+/// Bits of the reciprocals of counts.
+pub(super) const RECIPROCAL_BITS: u32 = 31;
 /// Weight of the coarser context except between all channels and one.
-const SHARED_WEIGHT: u64 = 16;
+const SHARED_WEIGHT: u32 = 16;
 
 /// Which contexts there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +55,20 @@ impl Spec {
             })
     }
 
-    /// Writes the context of every symbol of a row of `plane`, whose symbols are `data`.
-    pub(super) fn fill(self, plane: &Symbols, data: &[u8], row: usize, contexts: &mut [u16]) {
-        let alphabet = plane.alphabet as usize;
+    /// Writes the context of every symbol of a row, given the rows before it: its number among those of all channels.
+    pub(super) fn fill(
+        self,
+        grid: Option<Grid>,
+        alphabet: usize,
+        data: &[u8],
+        row: usize,
+        contexts: &mut [u32],
+    ) {
+        let own = self
+            .channel
+            .map_or(0, |_| self.neighbours.contexts(alphabet));
         self.neighbours
-            .fill(plane.grid, alphabet, data, row, contexts);
+            .fill(grid, alphabet, own, data, row, contexts);
     }
 
     /// The byte that names the model.
@@ -85,6 +98,8 @@ pub(super) struct Model {
     split: Vec<u32>,
     /// Cells of a row's symbols, for the kernel.
     cells: Vec<u8>,
+    /// Rows counted.
+    rows: usize,
 }
 
 /// Sets of counts.
@@ -94,8 +109,6 @@ const SPLIT: usize = 4;
 pub(super) struct Tables {
     /// Entries per context: the alphabet, filled up to a power of two.
     pub(super) stride: usize,
-    /// Contexts from one channel to the next: 0 if all share theirs.
-    pub(super) step: usize,
     pub(super) starts: Vec<u16>,
 }
 
@@ -132,7 +145,7 @@ impl Model {
         let counts = split * rows * alphabet * size_of::<u32>();
         let tables = rows * alphabet.next_power_of_two() * size_of::<u16>();
         let chain = 6 * spec.neighbours.contexts(alphabet) * alphabet * size_of::<u32>();
-        let contexts = cols.checked_mul(size_of::<u16>() + size_of::<u8>())?;
+        let contexts = cols.checked_mul(size_of::<u32>() + size_of::<u8>())?;
         (counts + tables + chain + batches::MOST * 48).checked_add(contexts)
     }
 
@@ -149,6 +162,7 @@ impl Model {
             counts: vec![0; rows * alphabet],
             split: vec![0; split * rows * alphabet],
             cells: vec![0; cols],
+            rows: 0,
         })
     }
 
@@ -167,13 +181,13 @@ impl Model {
     }
 
     /// Counts a row.
-    pub(super) fn count(&mut self, contexts: &[u16], symbols: &[u8]) {
+    pub(super) fn count(&mut self, contexts: &[u32], symbols: &[u8]) {
+        self.rows += 1;
         let a = self.alphabet;
-        let place = |context: u16, symbol: u8| usize::from(context) * a + usize::from(symbol);
+        let place = |context: u32, symbol: u8| context as usize * a + usize::from(symbol);
         if self.channels > 1 {
-            let cells = self.contexts * a;
-            let channels = self.counts.chunks_exact_mut(cells);
-            for ((counts, &context), &symbol) in channels.zip(contexts).zip(symbols) {
+            let counts = self.counts.as_mut_slice();
+            for (&context, &symbol) in contexts.iter().zip(symbols) {
                 counts[place(context, symbol)] += 1;
             }
             return;
@@ -208,7 +222,6 @@ impl Model {
         let stride = self.alphabet.next_power_of_two();
         Tables {
             stride,
-            step: if self.channels == 1 { 0 } else { self.contexts },
             starts: vec![0; self.channels * self.contexts * stride],
         }
     }
@@ -218,20 +231,22 @@ impl Model {
         self.counts();
         let a = self.alphabet;
         let shared = self.shared();
-        let rows = tables.starts.chunks_exact_mut(tables.stride);
+        let starts = &mut tables.starts;
         let Some(weight) = self.spec.channel else {
-            for (row, shared) in rows.zip(shared.chunks_exact(a)) {
+            for (row, shared) in starts
+                .chunks_exact_mut(tables.stride)
+                .zip(shared.chunks_exact(a))
+            {
                 finish(shared, row);
             }
             return;
         };
-        let mut own = [0; MOST_SYMBOLS];
-        let own = &mut own[..a];
-        let parents = shared.chunks_exact(a).cycle();
-        for ((row, counts), parent) in rows.zip(self.counts.chunks_exact(a)).zip(parents) {
-            mix(counts, 1 << weight, parent, own);
-            finish(own, row);
+        // A channel counts once per row at most.
+        #[cfg(target_arch = "x86_64")]
+        if avx2::renews(a) && self.rows < 1 << COUNT_BITS {
+            return avx2::renew(&self.counts, 1 << weight, &shared, starts);
         }
+        renew(&self.counts, 1 << weight, &shared, tables.stride, starts);
     }
 
     /// Running sums of the probabilities by context over all channels.
@@ -287,16 +302,35 @@ fn mixed(counts: &[u32], alphabet: usize, parents: &[u32]) -> Vec<u32> {
 }
 
 /// Running sums of `(n_s + w q_s) / (n + w)` in units of `2^-FINE`, given those of `q`.
-fn mix(counts: &[u32], weight: u64, parent: &[u32], out: &mut [u32]) {
-    let total: u64 = counts.iter().map(|&n| u64::from(n)).sum();
-    // Counts of 20 bits are as good as larger ones, and keep the products below 64 bits.
-    let excess = (u64::BITS - total.leading_zeros()).saturating_sub(20);
-    let reciprocal = (1u64 << 40) / ((total >> excess) + weight);
-    let mut below = 0u64;
+fn mix(counts: &[u32], weight: u32, parent: &[u32], out: &mut [u32]) {
+    let total: u32 = counts.iter().sum();
+    let excess = (u32::BITS - total.leading_zeros()).saturating_sub(COUNT_BITS);
+    let reciprocal = (1 << RECIPROCAL_BITS) / ((total >> excess) + weight);
+    let mut below = 0;
     for ((out, &count), &q) in out.iter_mut().zip(counts).zip(parent) {
-        let sum = ((below >> excess) << FINE) + weight * u64::from(q);
-        *out = ((sum * reciprocal) >> 40) as u32;
-        below += u64::from(count);
+        let sum = ((below >> excess) << FINE) + weight * q;
+        *out = ((u64::from(sum) * u64::from(reciprocal)) >> RECIPROCAL_BITS) as u32;
+        below += count;
+    }
+}
+
+/// The tables of the contexts of all channels, from their counts and the running sums of the contexts that they lean on
+/// with `weight`: those of one channel, the same for all. A table has `stride` entries.
+pub(super) fn renew(
+    counts: &[u32],
+    weight: u32,
+    parents: &[u32],
+    stride: usize,
+    starts: &mut [u16],
+) {
+    let rows = starts.chunks_exact_mut(stride);
+    let a = counts.len() / rows.len().max(1);
+    let mut own = [0; MOST_SYMBOLS];
+    let own = &mut own[..a];
+    let parents = parents.chunks_exact(a).cycle();
+    for ((row, counts), parent) in rows.zip(counts.chunks_exact(a)).zip(parents) {
+        mix(counts, weight, parent, own);
+        finish(own, row);
     }
 }
 

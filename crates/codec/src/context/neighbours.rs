@@ -26,43 +26,49 @@ impl Neighbours {
         }
     }
 
-    /// Writes the context of every symbol of row `row` of a plane, given at least the rows before it.
+    /// Writes the context of every symbol of row `row` of a plane, given at least the rows before it. Contexts of a
+    /// channel are numbered from `step` times the channel on.
     pub(super) fn fill(
         self,
         grid: Option<Grid>,
         alphabet: usize,
+        step: usize,
         data: &[u8],
         row: usize,
-        contexts: &mut [u16],
+        contexts: &mut [u32],
     ) {
         let cols = contexts.len();
         let (left, above) = beside(grid, row);
         let symbols = |row: usize| &data[row * cols..][..cols];
+        let (left, above) = (left.map(symbols), above.map(symbols));
         let edge = alphabet as u16;
-        match (self, left.map(symbols)) {
-            (Self::Nothing, _) => contexts.fill(0),
-            (_, None) => contexts.fill(edge),
-            (_, Some(left)) => {
-                for (context, &left) in contexts.iter_mut().zip(left) {
-                    *context = u16::from(left);
-                }
+        let pair = |left: u16, above: u16| left * (edge + 1) + above;
+        // A loop of its own for each case: the compiler makes vectors of it.
+        match (self, left, above) {
+            (Self::Nothing, ..) => number(contexts, step, |_| 0),
+            (Self::Left, None, _) => number(contexts, step, |_| edge),
+            (Self::Left, Some(left), _) => number(contexts, step, |i| left[i].into()),
+            (Self::LeftAbove, None, None) => number(contexts, step, |_| pair(edge, edge)),
+            (Self::LeftAbove, None, Some(above)) => {
+                number(contexts, step, |i| pair(edge, above[i].into()));
+            }
+            (Self::LeftAbove, Some(left), None) => {
+                number(contexts, step, |i| pair(left[i].into(), edge));
+            }
+            (Self::LeftAbove, Some(left), Some(above)) => {
+                number(contexts, step, |i| pair(left[i].into(), above[i].into()));
             }
         }
-        if self != Self::LeftAbove {
-            return;
-        }
-        match above.map(symbols) {
-            None => {
-                for context in contexts {
-                    *context = *context * (edge + 1) + edge;
-                }
-            }
-            Some(above) => {
-                for (context, &above) in contexts.iter_mut().zip(above) {
-                    *context = *context * (edge + 1) + u16::from(above);
-                }
-            }
-        }
+    }
+}
+
+/// Writes the context of every channel, those of a channel numbered from `step` times the channel on.
+#[inline(always)]
+fn number(contexts: &mut [u32], step: usize, own: impl Fn(usize) -> u16) {
+    let mut first = 0;
+    for (channel, context) in contexts.iter_mut().enumerate() {
+        *context = first + u32::from(own(channel));
+        first += step as u32;
     }
 }
 
@@ -119,12 +125,11 @@ mod tests {
         let data = [0, 1, 2, 2, 1, 0, 2, 2];
         let contexts = |neighbours: Neighbours, row| {
             let mut contexts = [9; 2];
-            neighbours.fill(grid, 3, &data, row, &mut contexts);
-            assert!(
-                contexts
-                    .iter()
-                    .all(|&c| usize::from(c) < neighbours.contexts(3))
-            );
+            neighbours.fill(grid, 3, 0, &data, row, &mut contexts);
+            assert!(contexts.iter().all(|&c| c < neighbours.contexts(3) as u32));
+            let mut apart = [9; 2];
+            neighbours.fill(grid, 3, 20, &data, row, &mut apart);
+            assert_eq!(apart, [contexts[0], contexts[1] + 20]);
             contexts
         };
         assert_eq!(contexts(Neighbours::Nothing, 3), [0, 0]);

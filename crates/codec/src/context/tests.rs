@@ -6,6 +6,20 @@ use super::*;
 use crate::rans::LOW;
 use crate::rans::stream::Sink;
 
+/// A context for each column: any of its channel's, or the first.
+fn contexts(
+    rng: &mut fastrand::Rng,
+    spec: Spec,
+    alphabet: usize,
+    cols: usize,
+    any: bool,
+) -> Vec<u32> {
+    let most = spec.neighbours.contexts(alphabet) as u32;
+    let step = spec.channel.map_or(0, |_| most);
+    let context = |column| column * step + rng.u32(..most) * u32::from(any);
+    (0..cols as u32).map(context).collect()
+}
+
 /// Every model of alphabets that the kernel takes, on random words: every state occurs. Some are all zero or all one.
 #[cfg(target_arch = "x86_64")]
 #[test]
@@ -21,9 +35,7 @@ fn avx2_gives_what_the_loop_gives() {
         let spec = specs[rng.usize(..specs.len())];
         let cols = rng.usize(1..300);
         let mut model = Model::new(spec, alphabet, cols).unwrap();
-        let contexts: Vec<u16> = (0..cols)
-            .map(|_| rng.u16(..spec.neighbours.contexts(alphabet) as u16))
-            .collect();
+        let contexts = contexts(&mut rng, spec, alphabet, cols, true);
         let anchor = rng.u8(..alphabet as u8);
         for _ in 0..rng.usize(..200) {
             let symbol = |rng: &mut fastrand::Rng| match rng.u8(..8) {
@@ -85,8 +97,7 @@ fn avx2_writes_what_the_loop_writes() {
         let spec = specs[rng.usize(..specs.len())];
         let cols = MOST_LANES * rng.usize(1..9);
         let mut model = Model::new(spec, alphabet, cols).unwrap();
-        let most = spec.neighbours.contexts(alphabet) as u16;
-        let contexts: Vec<u16> = (0..cols).map(|_| rng.u16(..most)).collect();
+        let contexts = contexts(&mut rng, spec, alphabet, cols, true);
         let symbols = |rng: &mut fastrand::Rng, odd: u8| -> Vec<u8> {
             let symbol = |_| rng.u8(..alphabet as u8) * u8::from(rng.u8(..) < odd);
             (0..cols).map(symbol).collect()
@@ -114,6 +125,42 @@ fn avx2_writes_what_the_loop_writes() {
     }
 }
 
+/// Tables from random counts, from none to as many as there can be.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_renews_what_the_loop_renews() {
+    const A: usize = 4;
+    if !avx2::renews(A) {
+        println!("skipped: this processor has no AVX2");
+        return;
+    }
+    let mut rng = fastrand::Rng::with_seed(12);
+    for _ in 0..500 {
+        let (contexts, channels) = (rng.usize(1..30), rng.usize(1..40));
+        let parents: Vec<u32> = (0..contexts)
+            .flat_map(|_| {
+                let mut sums = [
+                    0,
+                    rng.u32(..=1 << 16),
+                    rng.u32(..=1 << 16),
+                    rng.u32(..=1 << 16),
+                ];
+                sums.sort_unstable();
+                sums
+            })
+            .collect();
+        let most = 1 << rng.u32(0..=13);
+        let counts: Vec<u32> = (0..channels * contexts * A)
+            .map(|_| rng.u32(..most) * u32::from(rng.bool()))
+            .collect();
+        let (mut plain, mut fast) = (vec![0; counts.len()], vec![0; counts.len()]);
+        let weight = rng.u32(16..64);
+        model::renew(&counts, weight, &parents, A, &mut plain);
+        avx2::renew(&counts, weight, &parents, &mut fast);
+        assert_eq!(plain, fast);
+    }
+}
+
 #[test]
 fn counts_are_counts() {
     let mut rng = fastrand::Rng::with_seed(11);
@@ -121,7 +168,6 @@ fn counts_are_counts() {
         let alphabet = rng.usize(2..=8);
         let specs: Vec<Spec> = Spec::all(true).collect();
         let spec = specs[round % specs.len()];
-        let most = spec.neighbours.contexts(alphabet) as u16;
         // Long enough, now and then, for a byte to overflow.
         let cols = if round % 10 == 0 {
             20_000
@@ -131,20 +177,16 @@ fn counts_are_counts() {
         let Some(mut model) = Model::new(spec, alphabet, cols) else {
             continue;
         };
-        let channels = if spec.channel.is_some() { cols } else { 1 };
-        let mut expected = vec![0; channels * usize::from(most) * alphabet];
+        let mut expected = vec![0; model.counts().len()];
         for _ in 0..3 {
             let even = rng.bool();
-            let contexts: Vec<u16> = (0..cols)
-                .map(|_| rng.u16(..most) * u16::from(even))
-                .collect();
+            let contexts = contexts(&mut rng, spec, alphabet, cols, even);
             let symbols: Vec<u8> = (0..cols)
                 .map(|_| rng.u8(..alphabet as u8) * u8::from(even))
                 .collect();
             model.count(&contexts, &symbols);
-            for column in 0..cols {
-                let row = column % channels * usize::from(most) + usize::from(contexts[column]);
-                expected[row * alphabet + usize::from(symbols[column])] += 1;
+            for (&context, &symbol) in contexts.iter().zip(&symbols) {
+                expected[context as usize * alphabet + usize::from(symbol)] += 1;
             }
         }
         assert_eq!(model.counts(), expected, "{spec:?}, {cols} columns");
@@ -172,7 +214,8 @@ fn tables_are_probabilities() {
                     );
                 }
                 for _ in batch {
-                    let contexts = [0, rng.u16(..spec.neighbours.contexts(alphabet) as u16), 0];
+                    let any = rng.bool();
+                    let contexts = contexts(&mut rng, spec, alphabet, cols, any);
                     model.count(&contexts, &[0, rng.u8(..alphabet as u8), 1]);
                 }
             }

@@ -33,6 +33,41 @@ static TAKES: [[u8; WIDE]; 256] = {
     takes
 };
 
+/// The decoder's tables in a form for eight lanes.
+struct Lookup<'a> {
+    symbols: &'a [u8],
+    spans: &'a [u32; 256],
+    packed: Option<&'a [u32]>,
+}
+
+impl Lookup<'_> {
+    /// The symbols that own eight slots, their frequencies, and the slots' places among theirs.
+    ///
+    /// # Safety
+    /// Every slot must be below `2^bits` of the tables.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn find(&self, slot: __m256i) -> [__m256i; 3] {
+        let byte = _mm256_set1_epi32(0xff);
+        let one = _mm256_set1_epi32(1);
+        if let Some(packed) = self.packed {
+            // SAFETY: `packed` has an entry of 4 bytes for every slot below `2^bits` (asserted by `tables`).
+            let entry = unsafe { _mm256_i32gather_epi32::<4>(packed.as_ptr().cast(), slot) };
+            let place = _mm256_and_si256(_mm256_srli_epi32::<8>(entry), _mm256_set1_epi32(0xfff));
+            let frequency = _mm256_add_epi32(_mm256_srli_epi32::<20>(entry), one);
+            return [_mm256_and_si256(entry, byte), frequency, place];
+        }
+        // SAFETY: `symbols` has `2^bits + 3` bytes (asserted by `tables`): the 4 bytes from any slot on lie inside.
+        let symbol = unsafe { _mm256_i32gather_epi32::<1>(self.symbols.as_ptr().cast(), slot) };
+        let symbol = _mm256_and_si256(symbol, byte);
+        // SAFETY: `symbol` is below 256, and `spans` is an array of 256 entries of 4 bytes.
+        let span = unsafe { _mm256_i32gather_epi32::<4>(self.spans.as_ptr().cast(), symbol) };
+        let frequency = _mm256_add_epi32(_mm256_and_si256(span, _mm256_set1_epi32(0xffff)), one);
+        let place = _mm256_sub_epi32(slot, _mm256_srli_epi32::<16>(span));
+        [symbol, frequency, place]
+    }
+}
+
 /// Decodes full groups from the front of `data` while there are words for them, from byte `start` of `words` on;
 /// returns how many symbols that were.
 #[target_feature(enable = "avx2,popcnt")]
@@ -43,12 +78,14 @@ pub(super) fn decode(
     slots: &Slots<u8>,
     data: &mut [u8],
 ) -> usize {
-    let (symbols, spans) = slots.tables();
+    let (symbols, spans, packed) = slots.tables();
+    let lookup = Lookup {
+        symbols,
+        spans,
+        packed,
+    };
     let mask = _mm256_set1_epi32(slots.mask() as i32);
     let bits = _mm_cvtsi32_si128(slots.bits as i32);
-    let half = _mm256_set1_epi32(0xffff);
-    let byte = _mm256_set1_epi32(0xff);
-    let one = _mm256_set1_epi32(1);
     let mut states = load(lanes);
     let (mut at, mut done) = (*start, 0);
     for group in data.as_chunks_mut::<LANES>().0 {
@@ -58,18 +95,10 @@ pub(super) fn decode(
         let mut found = [_mm256_setzero_si256(); LANES / WIDE];
         for (register, found) in states.iter_mut().zip(&mut found) {
             let x = *register;
-            let slot = _mm256_and_si256(x, mask);
-            // SAFETY: `slot` is below `2^bits`, and `symbols` has `2^bits + 3` bytes (asserted by `tables`): the 4
-            // bytes from any slot on lie inside.
-            let symbol =
-                unsafe { _mm256_i32gather_epi32::<1>(symbols.as_ptr().cast::<i32>(), slot) };
-            let symbol = _mm256_and_si256(symbol, byte);
-            // SAFETY: `symbol` is below 256, and `spans` is an array of 256 entries of 4 bytes.
-            let span = unsafe { _mm256_i32gather_epi32::<4>(spans.as_ptr().cast::<i32>(), symbol) };
-            let frequency = _mm256_add_epi32(_mm256_and_si256(span, half), one);
-            let offset = _mm256_sub_epi32(slot, _mm256_srli_epi32::<16>(span));
+            // SAFETY: the mask leaves slots below `2^bits`.
+            let [symbol, frequency, place] = unsafe { lookup.find(_mm256_and_si256(x, mask)) };
             let x = _mm256_mullo_epi32(_mm256_srl_epi32(x, bits), frequency);
-            let x = _mm256_add_epi32(x, offset);
+            let x = _mm256_add_epi32(x, place);
             // SAFETY: 64 bytes were left before the group, and a register takes 16 at most.
             *register = unsafe { refill(x, words, &mut at) };
             *found = symbol;

@@ -2,8 +2,8 @@
 //!
 //! A coder spends its time per coded symbol, so symbols of few bits are coded as groups that fill a byte: four of 2
 //! bits, eight of 1. With `count` symbols in groups of `size`, group `i` of `n = ceil(count / size)` holds the symbols
-//! `i`, `i + n`, `i + 2n`, ..., the first in its lowest bits; beyond the last symbol stand zeros. (So a run of groups
-//! unpacks into runs of symbols, without a shuffle.)
+//! `i`, `i + n`, `i + 2n`, ..., the first in its lowest bits; beyond the last symbol stand zeros. (So groups unpack into
+//! runs of symbols, without a shuffle.)
 //!
 //! Groups are as probable as their symbols together, which are taken as independent: no table beyond that of the
 //! symbols is sent.
@@ -59,25 +59,21 @@ impl Grouping {
         out
     }
 
-    /// Writes the symbols of a run of groups, the first of which is group `first`, to their places.
-    pub(super) fn split(self, run: &[u8], first: usize, data: &mut [u8]) -> Result<(), PlaneError> {
-        let groups = self.groups(data.len());
+    /// The symbols of all groups, `count` of them.
+    pub(super) fn split(self, groups: &[u8], count: usize) -> Result<Vec<u8>, PlaneError> {
         let mask = ((1u32 << self.width) - 1) as u8;
+        let mut data = Vec::with_capacity(count);
         for place in 0..1usize << self.log {
-            let shift = place as u32 * self.width;
-            let start = (first + place * groups).min(data.len());
-            let end = (start + run.len()).min(data.len());
-            let (inside, outside) = run.split_at(end - start);
-            for (symbol, &group) in data[start..end].iter_mut().zip(inside) {
-                *symbol = group >> shift & mask;
-            }
-            if outside.iter().any(|&group| group >> shift & mask != 0) {
+            let symbol = |&group: &u8| group >> (place as u32 * self.width) & mask;
+            let (inside, outside) = groups.split_at(groups.len().min(count - data.len()));
+            data.extend(inside.iter().map(symbol));
+            if outside.iter().map(symbol).any(|padding| padding != 0) {
                 return Err(PlaneError::Padding {
                     what: "the last groups of symbols",
                 });
             }
         }
-        Ok(())
+        Ok(data)
     }
 
     /// How often each symbol occurs, padding included, from how often each group does.
@@ -133,11 +129,11 @@ mod tests {
                         .collect();
                     let groups = grouping.join(&data);
                     assert_eq!(groups.len(), grouping.groups(count));
-                    let mut back = vec![0; count];
-                    let (head, tail) = groups.split_at(groups.len() / 3);
-                    grouping.split(head, 0, &mut back).unwrap();
-                    grouping.split(tail, head.len(), &mut back).unwrap();
-                    assert_eq!(back, data, "{count} of {alphabet}, groups of 2^{log}");
+                    assert_eq!(
+                        grouping.split(&groups, count),
+                        Ok(data),
+                        "{count} of {alphabet}, groups of 2^{log}"
+                    );
                 }
             }
         }
@@ -146,14 +142,13 @@ mod tests {
     #[test]
     fn padding_is_checked() {
         let grouping = Grouping::new(4, 2).unwrap();
-        let mut data = [0; 5];
         // Two groups; the second has symbols at 1, 3 and at 5 and 7, which are none.
-        assert_eq!(grouping.split(&[0, 0b1110], 0, &mut data), Ok(()));
-        assert_eq!(data, [0, 2, 0, 3, 0]);
+        let data = vec![0, 2, 0, 3, 0];
+        assert_eq!(grouping.split(&[0, 0b1110], 5), Ok(data));
         let padding = PlaneError::Padding {
             what: "the last groups of symbols",
         };
-        assert_eq!(grouping.split(&[0, 0b01_0000], 0, &mut data), Err(padding));
+        assert_eq!(grouping.split(&[0, 0b01_0000], 5), Err(padding));
     }
 
     #[test]

@@ -52,9 +52,6 @@ const NARROW_BITS: u32 = 12;
 const WIDE_BITS: u32 = 16;
 /// Groups may cost this share more than single symbols: the speed is worth it.
 const GROUP_TOLERANCE: u64 = 500;
-/// Groups decoded at a time before they are unpacked; a multiple of all numbers of lanes.
-const TILE: usize = 4096;
-
 /// The order-0 coder.
 pub(crate) struct Rans;
 
@@ -231,20 +228,16 @@ fn decode_narrow<const N: usize>(
         slots
     };
     let (mut source, parts) = Source::<N>::get(input)?;
-    purse.bytes(shape.count, 1)?;
-    let mut data = vec![0; shape.count];
-    if grouping.log == 0 {
-        decode_bytes(&mut source, &slots, &mut data)?;
-    } else {
-        let mut tile = [0; TILE];
-        let groups = grouping.groups(shape.count);
-        for first in (0..groups).step_by(TILE) {
-            let run = &mut tile[..TILE.min(groups - first)];
-            decode_bytes(&mut source, &slots, run)?;
-            grouping.split(run, first, &mut data)?;
-        }
-    }
+    let groups = grouping.groups(shape.count);
+    purse.bytes(groups, 1)?;
+    let mut data = vec![0; groups];
+    decode_bytes(&mut source, &slots, &mut data)?;
     source.finish()?;
+    if grouping.log > 0 {
+        purse.bytes(shape.count, 1)?;
+        data = grouping.split(&data, shape.count)?;
+        purse.refund(groups, 1);
+    }
     slots.refund(purse);
     purse.refund(symbols.len(), size_of::<u32>());
     Ok((data, Parts { tables, ..parts }))

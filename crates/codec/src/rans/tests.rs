@@ -105,6 +105,7 @@ fn avx2_gives_what_the_loop_gives() {
     }
     let limits = crate::Limits::default();
     let mut rng = fastrand::Rng::with_seed(3);
+    let mut packed = 0;
     for round in 0..300 {
         let bits = rng.u32(8..=16);
         let alphabet = rng.usize(1..=256);
@@ -112,6 +113,7 @@ fn avx2_gives_what_the_loop_gives() {
         let counts: Vec<u64> = (0..alphabet).map(|_| weight(&mut rng)).collect();
         let frequencies = frequency::quantize(&counts, bits).unwrap();
         let slots = Slots::<u8>::new(&frequencies, bits, &mut Purse::new(&limits)).unwrap();
+        packed += usize::from(slots.tables().2.is_some());
         // Random words are adversarial enough: every state and every slot occurs. Some are all zero or all one.
         let mut words = vec![0; 2 * rng.usize(..4000)];
         match round % 3 {
@@ -137,4 +139,8 @@ fn avx2_gives_what_the_loop_gives() {
         // It stops only where a group might run out of words, or of room.
         assert!(words.len() - at < 2 * MOST_LANES || got.len() - done < MOST_LANES);
     }
+    assert!(
+        (50..250).contains(&packed),
+        "{packed} rounds in one look-up"
+    );
 }

@@ -1,8 +1,12 @@
 //! The loops with a table per context for processors with AVX2: 32 lanes in four registers, alphabets up to 4.
 //!
-//! They give what [`super::decode::pop_row`] and [`super::encode::push_row`] give.
+//! They give what [`super::decode::pop_row`] and [`super::encode::push_row`] give; [`counting`] has those between.
+
+mod counting;
 
 use std::arch::x86_64::*;
+
+pub(super) use counting::{renew, renews, tallies, tally};
 
 use super::model::{BITS, Tables};
 use crate::rans::avx2::{WIDE, available, join, load, refill, store};
@@ -13,7 +17,7 @@ use crate::rans::stream::{MOST_LANES, Sink, Source};
 pub(super) fn pop_row<const N: usize>(
     source: &mut Source<'_, N>,
     tables: &Tables,
-    contexts: &[u16],
+    contexts: &[u32],
     symbols: &mut [u8],
 ) -> usize {
     let Ok(lanes) = source.states.as_mut_slice().try_into() else {
@@ -44,7 +48,7 @@ pub(super) fn pop_row<const N: usize>(
 pub(super) fn push_row<const N: usize>(
     sink: &mut Sink<N>,
     tables: &Tables,
-    contexts: &[u16],
+    contexts: &[u32],
     symbols: &[u8],
 ) -> bool {
     let Ok(lanes) = sink.states.as_mut_slice().try_into() else {
@@ -72,75 +76,25 @@ pub(super) fn push_row<const N: usize>(
     true
 }
 
-/// Most cells that [`tally`] takes; with more, increments in memory are faster.
-const MOST_CELLS: usize = 32;
-
-/// Whether [`tally`] counts so many cells on this processor.
-pub(super) fn tallies(cells: usize) -> bool {
-    cells <= MOST_CELLS && available()
-}
-
-/// Counts how often each cell occurs.
-///
-/// # Panics
-/// Where [`tallies`] says no.
-pub(super) fn tally(cells: &[u8], counts: &mut [u32]) {
-    assert!(tallies(counts.len()));
-    // SAFETY: the processor has what the function is compiled for.
-    unsafe { compare_and_count(cells, counts) }
-}
-
-#[target_feature(enable = "avx2")]
-fn compare_and_count(cells: &[u8], counts: &mut [u32]) {
-    const BYTES: usize = 32;
-    // A byte counts to 255.
-    for part in cells.chunks(255 * BYTES) {
-        let (blocks, rest) = part.as_chunks::<BYTES>();
-        for (cell, count) in counts.iter_mut().enumerate() {
-            let cell = _mm256_set1_epi8(cell as i8);
-            let mut sums = _mm256_setzero_si256();
-            for block in blocks {
-                // SAFETY: an array of the 32 bytes that are loaded.
-                let block = unsafe { _mm256_loadu_si256(block.as_ptr().cast()) };
-                sums = _mm256_sub_epi8(sums, _mm256_cmpeq_epi8(block, cell));
-            }
-            let sums = _mm256_sad_epu8(sums, _mm256_setzero_si256());
-            let sums = [
-                _mm256_extract_epi32::<0>(sums),
-                _mm256_extract_epi32::<2>(sums),
-                _mm256_extract_epi32::<4>(sums),
-                _mm256_extract_epi32::<6>(sums),
-            ];
-            *count += sums.iter().sum::<i32>() as u32;
-        }
-        for &cell in rest {
-            counts[usize::from(cell)] += 1;
-        }
-    }
-}
-
 /// Finds the tables of eight neighbouring columns.
 #[derive(Clone, Copy)]
 struct Finder<'a, const S: usize> {
     rows: &'a [[u16; S]],
-    /// If all columns share at most 8 tables: these, the thresholds of the second symbol above those of the first.
+    /// If there are at most 8 tables: these, the thresholds of the second symbol above those of the first.
     shared: Option<(__m256i, __m256i)>,
-    /// The table of the first context of each column, counted from that of the first column.
-    columns: __m256i,
-    step: usize,
 }
 
 impl<'a, const S: usize> Finder<'a, S> {
     /// The tables for rows of `contexts`.
     ///
     /// # Panics
-    /// If a column's context has no table; the gathers rely on it.
+    /// If a context has no table; the look-ups rely on it.
     #[target_feature(enable = "avx2")]
-    fn new(tables: &'a Tables, contexts: &[u16]) -> Self {
+    fn new(tables: &'a Tables, contexts: &[u32]) -> Self {
         let rows = tables.rows::<S>();
         let most = contexts.iter().copied().max().unwrap_or(0);
-        assert!(contexts.len().saturating_sub(1) * tables.step + usize::from(most) < rows.len());
-        let shared = (tables.step == 0 && rows.len() <= WIDE).then(|| {
+        assert!((most as usize) < rows.len());
+        let shared = (rows.len() <= WIDE).then(|| {
             let (mut low, mut high) = ([0; WIDE], [0; WIDE]);
             for ((low, high), row) in low.iter_mut().zip(&mut high).zip(rows) {
                 let part = |symbol: usize| row.get(symbol).map_or(1 << BITS, |&s| u32::from(s));
@@ -149,52 +103,48 @@ impl<'a, const S: usize> Finder<'a, S> {
             }
             (load_one(&low), load_one(&high))
         });
-        let step = _mm256_set1_epi32(tables.step as i32);
-        Self {
-            rows,
-            shared,
-            columns: _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), step),
-            step: tables.step,
-        }
+        Self { rows, shared }
     }
 
-    /// The first slots of the second, third and fourth symbol in the contexts of the columns from `column` on.
+    /// The first slots of the second, third and fourth symbol in these contexts.
     ///
     /// # Safety
-    /// The contexts must be those that the finder was made for.
+    /// The contexts must be among those that the finder was made for.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn find(&self, column: usize, contexts: &[u16; WIDE]) -> [__m256i; 3] {
-        // SAFETY: an array of the 16 bytes that are loaded.
-        let contexts = unsafe { _mm_loadu_si128(contexts.as_ptr().cast()) };
-        let contexts = _mm256_cvtepu16_epi32(contexts);
-        let half = _mm256_set1_epi32(0xffff);
-        let total = _mm256_set1_epi32(1 << BITS);
+    unsafe fn find(&self, contexts: &[u32; WIDE]) -> [__m256i; 3] {
         let (low, high) = if let Some((low, high)) = self.shared {
+            let contexts = load_one(contexts);
             (
                 _mm256_permutevar8x32_epi32(low, contexts),
                 _mm256_permutevar8x32_epi32(high, contexts),
             )
-        } else {
-            let base = _mm256_set1_epi32((column * self.step) as i32);
-            let row = _mm256_add_epi32(_mm256_add_epi32(base, self.columns), contexts);
+        } else if S == 2 {
             let base = self.rows.as_ptr().cast::<i32>();
-            if S == 2 {
-                // SAFETY: `row` is below `rows.len()` (asserted by `new`), and a row has 4 bytes.
-                let pair = unsafe { _mm256_i32gather_epi32::<4>(base, row) };
-                return [_mm256_srli_epi32::<16>(pair), total, total];
-            }
-            // SAFETY: as above; a row has 8 bytes, read in two halves.
-            unsafe {
-                (
-                    _mm256_i32gather_epi32::<8>(base, row),
-                    _mm256_i32gather_epi32::<8>(base.add(1), row),
-                )
-            }
+            // SAFETY: contexts are below `rows.len()` (asserted by `new`), and a row has 4 bytes.
+            let pair = unsafe { _mm256_i32gather_epi32::<4>(base, load_one(contexts)) };
+            let total = _mm256_set1_epi32(1 << BITS);
+            return [_mm256_srli_epi32::<16>(pair), total, total];
+        } else {
+            // Eight loads are faster than two gathers.
+            let pair = |a: usize, b: usize| {
+                let row = |i: usize| self.rows.as_ptr().wrapping_add(contexts[i] as usize);
+                // SAFETY: contexts are below `rows.len()` (asserted by `new`), and a row has the 8 bytes of a half.
+                unsafe {
+                    let first = _mm_castsi128_pd(_mm_loadl_epi64(row(a).cast()));
+                    _mm_castpd_ps(_mm_loadh_pd(first, row(b).cast()))
+                }
+            };
+            let first = _mm256_set_m128(pair(4, 5), pair(0, 1));
+            let second = _mm256_set_m128(pair(6, 7), pair(2, 3));
+            (
+                _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(first, second)),
+                _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(first, second)),
+            )
         };
         [
             _mm256_srli_epi32::<16>(low),
-            _mm256_and_si256(high, half),
+            _mm256_and_si256(high, _mm256_set1_epi32(0xffff)),
             _mm256_srli_epi32::<16>(high),
         ]
     }
@@ -224,7 +174,7 @@ fn pop<const S: usize>(
     words: &[u8],
     start: &mut usize,
     tables: &Tables,
-    contexts: &[u16],
+    contexts: &[u32],
     symbols: &mut [u8],
 ) -> usize {
     let finder = Finder::<S>::new(tables, contexts);
@@ -240,7 +190,7 @@ fn pop<const S: usize>(
         let contexts = contexts.as_chunks::<WIDE>().0;
         for (i, register) in states.iter_mut().enumerate() {
             // SAFETY: these are the finder's contexts.
-            let thresholds = unsafe { finder.find(done + i * WIDE, &contexts[i]) };
+            let thresholds = unsafe { finder.find(&contexts[i]) };
             let x = *register;
             let slot = _mm256_and_si256(x, mask);
             let below = [
@@ -271,23 +221,19 @@ fn push<const S: usize>(
     buffer: &mut [u16],
     start: &mut usize,
     tables: &Tables,
-    contexts: &[u16],
+    contexts: &[u32],
     symbols: &[u8],
 ) {
     let finder = Finder::<S>::new(tables, contexts);
     let mut states = load(lanes);
     let mut at = *start;
     let contexts = contexts.as_chunks::<WIDE>().0;
-    let groups = symbols
-        .as_chunks::<WIDE>()
-        .0
-        .iter()
-        .zip(contexts)
-        .enumerate();
+    let symbols = symbols.as_chunks::<WIDE>().0;
+    let groups = symbols.iter().zip(contexts).enumerate();
     for (group, (symbols, contexts)) in groups.rev() {
         let register = &mut states[group % (MOST_LANES / WIDE)];
         // SAFETY: these are the finder's contexts.
-        let thresholds = unsafe { finder.find(group * WIDE, contexts) };
+        let thresholds = unsafe { finder.find(contexts) };
         // SAFETY: an array of the 8 bytes that are loaded.
         let symbol = unsafe { _mm_loadl_epi64(symbols.as_ptr().cast()) };
         let symbol = _mm256_cvtepu8_epi32(symbol);
@@ -346,27 +292,21 @@ fn spill(x: __m256i, keep: __m256i, buffer: &mut [u16], at: &mut usize) {
     *at -= set.count_ones() as usize;
 }
 
-/// `x / frequency`, rounded down, of unsigned lanes whose quotients lie below `2^31`.
+/// `x / frequency`, rounded down, of unsigned lanes whose quotients lie below `2^18`.
 ///
-/// Double precision is exact here: the quotient of two integers below `2^32` and `2^15` that is no integer lies at
-/// least `2^-15` below the next one, far more than the rounding of a number below `2^32` to 53 bits.
+/// Single precision is off by one at most. `x` loses its last bit, worth 1 / `frequency` of the quotient: nothing for 2,
+/// one for 1, where everything else is exact. From 3 on that is a third, and rounding four numbers to 24 bits moves a
+/// quotient below `2^18` by less than a sixteenth. The remainder then tells.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn divide(x: __m256i, frequency: __m256i) -> __m256i {
-    let bias = _mm256_set1_epi32(i32::MIN);
-    let signed = _mm256_xor_si256(x, bias);
-    let wide = |half: __m128i| _mm256_cvtepi32_pd(half);
-    let unsigned = |half: __m128i| _mm256_add_pd(wide(half), _mm256_set1_pd(2_147_483_648.0));
-    let low = _mm256_div_pd(
-        unsigned(_mm256_castsi256_si128(signed)),
-        wide(_mm256_castsi256_si128(frequency)),
-    );
-    let high = _mm256_div_pd(
-        unsigned(_mm256_extracti128_si256::<1>(signed)),
-        wide(_mm256_extracti128_si256::<1>(frequency)),
-    );
-    let low = _mm256_castsi128_si256(_mm256_cvttpd_epi32(low));
-    _mm256_inserti128_si256::<1>(low, _mm256_cvttpd_epi32(high))
+    let half = _mm256_cvtepi32_ps(_mm256_srli_epi32::<1>(x));
+    let divisor = _mm256_mul_ps(_mm256_cvtepi32_ps(frequency), _mm256_set1_ps(0.5));
+    let quotient = _mm256_cvttps_epi32(_mm256_div_ps(half, divisor));
+    let remainder = _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, frequency));
+    let least = _mm256_sub_epi32(frequency, _mm256_set1_epi32(1));
+    let quotient = _mm256_sub_epi32(quotient, _mm256_cmpgt_epi32(remainder, least));
+    _mm256_add_epi32(quotient, _mm256_srai_epi32::<31>(remainder))
 }
 
 #[inline]
@@ -374,4 +314,40 @@ fn divide(x: __m256i, frequency: __m256i) -> __m256i {
 fn load_one(lanes: &[u32; WIDE]) -> __m256i {
     // SAFETY: an array of the 32 bytes that are loaded.
     unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotients_are_exact() {
+        if !available() {
+            println!("skipped: this processor has no AVX2");
+            return;
+        }
+        let mut rng = fastrand::Rng::with_seed(2);
+        for frequency in 1..=1u32 << BITS {
+            let most = ((u64::from(frequency) << (32 - BITS)) - 1) as u32;
+            let multiple = rng.u32(..=most / frequency) * frequency;
+            // On both sides of every step of the quotient, at the ends, and in between.
+            let x = [
+                0,
+                most,
+                most - 1,
+                multiple,
+                multiple.saturating_sub(1),
+                (multiple + 1).min(most),
+                rng.u32(..=most),
+                rng.u32(..=most),
+            ];
+            let mut quotients = [0; WIDE];
+            // SAFETY: the processor was asked, and an array has the 32 bytes that are stored.
+            unsafe {
+                let found = divide(load_one(&x), _mm256_set1_epi32(frequency as i32));
+                _mm256_storeu_si256(quotients.as_mut_ptr().cast(), found);
+            }
+            assert_eq!(quotients, x.map(|x| x / frequency), "{x:?} / {frequency}");
+        }
+    }
 }
