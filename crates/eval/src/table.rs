@@ -45,6 +45,35 @@ impl Table {
             .fold(self.header.len(), usize::max)
     }
 
+    /// The table as Markdown, title and remark as paragraphs.
+    pub fn markdown(&self) -> String {
+        let columns = self.columns();
+        let line = |row: &[String]| {
+            let cells = (0..columns).map(|column| row.get(column).map_or("", String::as_str));
+            let cells: Vec<String> = cells.map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let rule: String = (0..columns)
+            .map(|column| {
+                if self.is_numeric(column) {
+                    "---:|"
+                } else {
+                    "---|"
+                }
+            })
+            .collect();
+        let mut text = String::new();
+        if !self.title.is_empty() {
+            text += &format!("{}\n\n", self.title);
+        }
+        text += &format!("{}|{rule}\n", line(&self.header));
+        text.extend(self.rows.iter().map(|row| line(row)));
+        if !self.note.is_empty() {
+            text += &format!("\n{}\n", self.note);
+        }
+        text
+    }
+
     /// Whether a column holds numbers (perhaps with a unit) and is therefore aligned to the right.
     pub fn is_numeric(&self, column: usize) -> bool {
         let mut cells = self
@@ -128,6 +157,18 @@ mod tests {
         assert_eq!(
             table.to_string(),
             "task      acc\n-------------\ncolour    7.5\nx       100.0\n"
+        );
+    }
+
+    #[test]
+    fn markdown_aligns_numbers_and_escapes_bars() {
+        let mut table = Table::new("Scores", &["task", "acc"]);
+        table.push(["a|b", "7.5"]);
+        table.push(["x"]);
+        table.note = "Per cent.".into();
+        assert_eq!(
+            table.markdown(),
+            "Scores\n\n| task | acc |\n|---|---:|\n| a\\|b | 7.5 |\n| x |  |\n\nPer cent.\n"
         );
     }
 

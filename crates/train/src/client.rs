@@ -17,13 +17,13 @@ use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::{Backward, Calibration, Exchange, Forward, Purpose, Reply, Standing};
+use qtl_wire::{Backward, Calibration, Exchange, Purpose, Reply, Standing};
 
 use crate::adapt::{self, Fingerprint};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::{AnswerError, TrainError};
 use crate::measure;
-use crate::message::{decode, encode_cut, to_wire};
+use crate::message;
 use crate::metrics::{StepRecord, Writer};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
@@ -252,25 +252,14 @@ impl Client {
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
-        let containers = encode_cut(&cut);
-        let (image, image_account) = containers.image;
-        let (text, text_account) = containers.text;
-        let (text_index, index_account) = containers.text_index;
         let vocab = self.partition.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
-        let targets = qtl_codec::encode(&targets, &qtl_codec::Options::default());
+        let (message, [image_account, text_account, index_account]) =
+            message::forward(self.step, &cut, &targets);
         let mut coded = coding.elapsed().as_secs_f64();
 
         let before = link.meter();
         let waiting = Instant::now();
-        let message = Forward {
-            step: self.step,
-            image,
-            text,
-            targets,
-            text_index,
-            layout: to_wire(&cut.layout),
-        };
         let answer = match link.step(message)? {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
@@ -351,15 +340,19 @@ impl Client {
         pending: &Pending,
         answer: &Backward,
     ) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
-        let codec = self.recipe.gradient.codec;
-        let read = |stream, bytes: &[u8], shape| {
+        let read = |tensor, bytes: &[u8], shape| {
             let draw = gradient::Draw {
                 seed: self.recipe.seed,
                 step: self.step,
-                tensor: stream,
+                tensor,
             };
-            let gradient = codec.decode(&decode(stream, bytes)?, shape, draw, &self.device);
-            gradient.map_err(|source| AnswerError::Gradient { stream, source })
+            message::decode_gradient(
+                &self.recipe.gradient.codec,
+                bytes,
+                shape,
+                draw,
+                &self.device,
+            )
         };
         let (image, text) = pending.gradient_shapes();
         let image = match image {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use qtl_model::quant::{FsqSpec, QuantizerSpec};
+use qtl_model::quant::{EcsqSpec, FsqSpec, QuantizerSpec};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -26,20 +26,93 @@ struct Fields {
     kind: Spanned<String>,
     levels: Option<Spanned<toml::Value>>,
     width: Option<Spanned<toml::Value>>,
+    bits: Option<Spanned<toml::Value>>,
 }
 
-/// Sets levels and width of a modality's quantizer (`image` or `text`) in the text of a recipe. A modality without a
-/// quantizer, or with `none`, gets `fsq`.
+/// What a plan can choose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    /// `fsq`: equally spaced levels, clipped at so many deviations.
+    Fsq {
+        /// Number of levels.
+        levels: u32,
+        /// Deviations.
+        width: f32,
+    },
+    /// `ecsq`: designed for so many bits.
+    Ecsq {
+        /// Bits per element.
+        bits: f64,
+    },
+}
+
+impl Choice {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Fsq { .. } => "fsq",
+            Self::Ecsq { .. } => "ecsq",
+        }
+    }
+
+    /// The fields that only some kinds have, with their values where this one has them.
+    fn fields(self) -> [(&'static str, Option<String>); 3] {
+        let [levels, width, bits] = match self {
+            Self::Fsq { levels, width } => {
+                [Some(levels.to_string()), Some(format!("{width:?}")), None]
+            }
+            Self::Ecsq { bits } => [None, None, Some(format!("{bits:?}"))],
+        };
+        [("levels", levels), ("width", width), ("bits", bits)]
+    }
+
+    /// As a recipe spells it.
+    fn toml(self, between: &str) -> String {
+        let mut parts = vec![format!("kind = {}", quoted(self))];
+        let fields = self.fields().into_iter();
+        parts.extend(fields.filter_map(|(name, value)| Some(format!("{name} = {}", value?))));
+        parts.join(between)
+    }
+
+    /// The quantizer with the choice in it, what else was set kept; `None` for one that is not chosen this way.
+    fn applied(self, spec: &QuantizerSpec) -> Option<QuantizerSpec> {
+        let plain: QuantizerSpec = toml::from_str(&self.toml("\n")).ok()?;
+        let (statistics, code_dim, penalty, rate) = match spec {
+            QuantizerSpec::None(_) => return Some(plain),
+            QuantizerSpec::Fsq(old) => (old.statistics, old.code_dim, old.penalty, old.rate),
+            QuantizerSpec::Ecsq(old) => (old.statistics, old.code_dim, old.penalty, old.rate),
+            _ => return None,
+        };
+        Some(match plain {
+            QuantizerSpec::Fsq(new) => QuantizerSpec::Fsq(FsqSpec {
+                statistics,
+                code_dim,
+                penalty,
+                rate,
+                ..new
+            }),
+            QuantizerSpec::Ecsq(new) => QuantizerSpec::Ecsq(EcsqSpec {
+                statistics,
+                code_dim,
+                penalty,
+                rate,
+                ..new
+            }),
+            other => other,
+        })
+    }
+}
+
+/// Puts a choice into a modality's quantizer (`image` or `text`) in the text of a recipe. The quantizer may be `none`,
+/// `fsq` or `ecsq`, or there may be none yet. Fields that the chosen kind does not have go, with the comments behind them.
 ///
 /// # Errors
 /// [`RecipeError`] if the text is no recipe, the modality's quantizer is of another kind, the values are out of range,
 /// or the file is written in a way that leaves no place for them; `path` is for the messages.
-pub fn set_levels(
+pub fn set_quantizer(
     text: &str,
     path: &Path,
     modality: &str,
-    levels: u32,
-    width: f32,
+    choice: Choice,
 ) -> Result<String, RecipeError> {
     let fail = |message: String| RecipeError::Parse {
         path: path.to_owned(),
@@ -50,8 +123,11 @@ pub fn set_levels(
         "image" => &mut wanted.quantizer.image,
         _ => &mut wanted.quantizer.text,
     };
-    *spec = chosen(spec, levels, width)
-        .ok_or_else(|| fail(format!("quantizer.{modality}.kind is neither \"fsq\" nor \"none\": it has its own way to choose")))?;
+    *spec = choice.applied(spec).ok_or_else(|| {
+        fail(format!(
+            "quantizer.{modality}.kind is none of \"none\", \"fsq\" and \"ecsq\": it has its own way to choose"
+        ))
+    })?;
     wanted.check()?;
     let places: Places = toml::from_str(text).map_err(|e| fail(e.to_string()))?;
     let own = places.quantizer.and_then(|q| match modality {
@@ -59,11 +135,12 @@ pub fn set_levels(
         _ => q.text,
     });
     let after = match own {
-        Some(fields) => spliced(text, &fields, levels, width),
+        Some(fields) => spliced(text, &fields, choice),
         None => {
             let gap = if text.ends_with('\n') { "" } else { "\n" };
             format!(
-                "{text}{gap}\n[quantizer.{modality}]\nkind = \"fsq\"\nlevels = {levels}\nwidth = {width:?}\n"
+                "{text}{gap}\n[quantizer.{modality}]\n{}\n",
+                choice.toml("\n")
             )
         }
     };
@@ -71,54 +148,20 @@ pub fn set_levels(
     match Recipe::parse(&after, &[], path) {
         Ok(recipe) if recipe == wanted => Ok(after),
         _ => Err(fail(format!(
-            "no place for the choice was found; set quantizer.{modality} to kind = \"fsq\", levels = {levels}, width = {width:?} by hand"
+            "no place for the choice was found; set quantizer.{modality} to {} by hand",
+            choice.toml(", ")
         ))),
     }
 }
 
-/// The quantizer with the choice in it; `None` for a kind that is not chosen this way.
-fn chosen(spec: &QuantizerSpec, levels: u32, width: f32) -> Option<QuantizerSpec> {
-    let mut fsq = match spec {
-        QuantizerSpec::None(_) => {
-            let least = toml::Table::from_iter([("levels".to_owned(), i64::from(levels).into())]);
-            least.try_into::<FsqSpec>().ok()?
-        }
-        QuantizerSpec::Fsq(fsq) => fsq.clone(),
-        _ => return None,
-    };
-    fsq.levels = levels;
-    fsq.width = width;
-    Some(QuantizerSpec::Fsq(fsq))
-}
-
-/// The text with the three values in the places where they stand, or behind the first of them.
-fn spliced(text: &str, fields: &Spanned<Fields>, levels: u32, width: f32) -> String {
-    let inline = text[fields.span()].starts_with('{');
-    let own = fields.as_ref();
-    let kind = own.kind.span();
-    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-    if own.kind.as_ref() != "fsq" {
-        edits.push((kind.clone(), "\"fsq\"".to_owned()));
-    }
-    // Behind the kind within braces, otherwise on a line of its own below it and its comment.
-    let behind = if inline {
-        kind.end
+/// The text with the choice's values in the places where they stand, or behind the kind, and without those of other kinds.
+fn spliced(text: &str, fields: &Spanned<Fields>, choice: Choice) -> String {
+    let span = fields.span();
+    let edits = if text[span.clone()].starts_with('{') {
+        vec![(span.clone(), braces(&text[span], fields.as_ref(), choice))]
     } else {
-        text[kind.end..]
-            .find('\n')
-            .map_or(text.len(), |at| kind.end + at)
+        lines(text, fields.as_ref(), choice)
     };
-    for (name, place, value) in [
-        ("levels", &own.levels, levels.to_string()),
-        ("width", &own.width, format!("{width:?}")),
-    ] {
-        edits.push(match place {
-            Some(place) => (place.span(), value),
-            None if inline => (behind..behind, format!(", {name} = {value}")),
-            None => (behind..behind, format!("\n{name} = {value}")),
-        });
-    }
-    edits.sort_by_key(|(range, _)| range.start);
     let mut after = String::with_capacity(text.len() + 64);
     let mut at = 0;
     for (range, value) in edits {
@@ -130,6 +173,68 @@ fn spliced(text: &str, fields: &Spanned<Fields>, levels: u32, width: f32) -> Str
     after
 }
 
+/// The choice in `{ ... }`, whose other entries stay. (An entry with a comma of its own comes out broken, which the caller
+/// notices.)
+fn braces(text: &str, own: &Fields, choice: Choice) -> String {
+    let entries = text.trim_matches(['{', '}']).split(',').map(str::trim);
+    let entries: Vec<(&str, &str)> = entries
+        .filter(|entry| !entry.is_empty())
+        .map(|entry| (entry.split('=').next().unwrap_or_default().trim(), entry))
+        .collect();
+    let mut after = Vec::with_capacity(entries.len() + 2);
+    for (key, entry) in &entries {
+        match choice.fields().into_iter().find(|(name, _)| name == key) {
+            Some((name, Some(value))) => after.push(format!("{name} = {value}")),
+            Some((_, None)) => {}
+            None if *key == "kind" && own.kind.as_ref() != choice.kind() => {
+                after.push(format!("kind = {}", quoted(choice)));
+            }
+            None => after.push((*entry).to_owned()),
+        }
+        if *key == "kind" {
+            let missing = choice.fields().into_iter().filter_map(|(name, value)| {
+                let there = entries.iter().any(|(key, _)| *key == name);
+                value.filter(|_| !there).map(|value| (name, value))
+            });
+            after.extend(missing.map(|(name, value)| format!("{name} = {value}")));
+        }
+    }
+    format!("{{ {} }}", after.join(", "))
+}
+
+/// What to put where in a table with a line for each field, in order and without overlaps.
+fn lines(text: &str, own: &Fields, choice: Choice) -> Vec<(Range<usize>, String)> {
+    let line_end = |at: usize| text[at..].find('\n').map_or(text.len(), |end| at + end);
+    let kind = own.kind.span();
+    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+    if own.kind.as_ref() != choice.kind() {
+        edits.push((kind.clone(), quoted(choice)));
+    }
+    // On a line of its own below the kind and its comment.
+    let behind = line_end(kind.end);
+    let places = [&own.levels, &own.width, &own.bits];
+    for ((name, value), place) in choice.fields().into_iter().zip(places) {
+        edits.extend(match (place, value) {
+            (Some(place), Some(value)) => Some((place.span(), value)),
+            // With its line.
+            (Some(place), None) => {
+                let place = place.span();
+                let start = text[..place.start].rfind('\n').unwrap_or(0);
+                Some((start..line_end(place.end), String::new()))
+            }
+            (None, Some(value)) => Some((behind..behind, format!("\n{name} = {value}"))),
+            (None, None) => None,
+        });
+    }
+    // What is put in front of a line that goes comes first.
+    edits.sort_by_key(|(range, _)| (range.start, range.end));
+    edits
+}
+
+fn quoted(choice: Choice) -> String {
+    format!("\"{}\"", choice.kind())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +243,12 @@ mod tests {
     const TAIL: &str = "[data]\ntemplate = 'qa'\nmax_length = 64\n\n[train]\nsteps = 10 # few\nbatch = 8\nlr = 1e-3\n";
 
     fn set(text: &str, modality: &str, levels: u32, width: f32) -> Result<String, RecipeError> {
-        set_levels(text, Path::new("r.toml"), modality, levels, width)
+        set_quantizer(
+            text,
+            Path::new("r.toml"),
+            modality,
+            Choice::Fsq { levels, width },
+        )
     }
 
     #[test]
@@ -184,6 +294,46 @@ mod tests {
         let after = set(&none, "image", 9, 3.5).unwrap();
         let part = "[quantizer.image]\nkind = \"fsq\" # not yet\nlevels = 9\nwidth = 3.5\n";
         assert!(after.contains(part), "{after}");
+    }
+
+    #[test]
+    fn kinds_change_and_what_no_longer_applies_goes() {
+        let ecsq = |text: &str| {
+            set_quantizer(
+                text,
+                Path::new("r.toml"),
+                "image",
+                Choice::Ecsq { bits: 2.0 },
+            )
+        };
+        let table =
+            |own: &str| format!("{HEAD}[quantizer.image]\n{own}penalty = 0.02 # small\n\n{TAIL}");
+        let before = table(
+            "levels = 4  # per channel\nkind = 'fsq' # equal steps\nwidth = 1.5\nstatistics = 'batch'\n",
+        );
+        let after = ecsq(&before).unwrap();
+        let want = table("kind = \"ecsq\" # equal steps\nbits = 2.0\nstatistics = 'batch'\n");
+        assert_eq!(after, want);
+        // And back.
+        let back = set(&after, "image", 4, 1.5).unwrap();
+        let want =
+            table("kind = \"fsq\" # equal steps\nlevels = 4\nwidth = 1.5\nstatistics = 'batch'\n");
+        assert_eq!(back, want);
+        let inline = |own: &str| format!("{HEAD}quantizer.image = {{ {own} }} # short\n{TAIL}");
+        for before in [
+            "levels = 4, kind = 'fsq', width = 1.5",
+            "kind = 'fsq', levels = 4",
+        ] {
+            let after = ecsq(&inline(before)).unwrap();
+            assert!(
+                after.contains("kind = \"ecsq\", bits = 2.0 } # short"),
+                "{after}"
+            );
+        }
+        let none = ecsq(&inline("kind = 'none'")).unwrap();
+        assert!(none.contains("{ kind = \"ecsq\", bits = 2.0 }"), "{none}");
+        let topk = ecsq(&inline("kind = 'topk', keep = 0.25")).unwrap_err();
+        assert!(topk.to_string().contains("its own way"), "{topk}");
     }
 
     #[test]

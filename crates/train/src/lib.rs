@@ -12,6 +12,7 @@
 //!   nothing
 //! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
+//! - [`communication`]: what every quantizer and gradient codec costs on the wire
 //! - [`features`]: what quantizers are chosen and measured on
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -21,6 +22,7 @@ pub mod align;
 pub mod answer;
 pub mod checkpoint;
 pub mod client;
+pub mod communication;
 pub mod compose;
 pub mod edit;
 pub mod error;

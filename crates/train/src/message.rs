@@ -1,9 +1,14 @@
 //! Between the model's types and the wire's: codes into containers and back, layouts into layouts.
 
+use burn::tensor::Tensor;
 use qtl_codec::{Account, Code, DecodeError, Limits, Options};
+use qtl_model::Device;
 use qtl_model::partition::Cut;
+use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError};
 use qtl_model::splice::{Kind, Layout, Span};
 use qtl_wire as wire;
+
+use crate::error::AnswerError;
 
 /// A message whose containers cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,57 @@ pub fn encode_cut(cut: &Cut) -> Containers {
         text: encode(&cut.text),
         text_index: cut.index.as_ref().map(encode).unwrap_or_default(),
     }
+}
+
+/// The message of a training step, and the accounts of its containers of image rows, text rows and row numbers. `targets`
+/// is what [`targets::encode`](qtl_model::targets::encode) wrote.
+pub fn forward(step: u64, cut: &Cut, targets: &Code) -> (wire::Forward, [Account; 3]) {
+    let containers = encode_cut(cut);
+    let message = wire::Forward {
+        step,
+        image: containers.image.0,
+        text: containers.text.0,
+        targets: qtl_codec::encode(targets, &Options::default()),
+        layout: to_wire(&cut.layout),
+        text_index: containers.text_index.0,
+    };
+    let accounts = [
+        containers.image.1,
+        containers.text.1,
+        containers.text_index.1,
+    ];
+    (message, accounts)
+}
+
+/// The container of a gradient that goes back.
+///
+/// # Errors
+///
+/// [`GradientError::NotFinite`].
+pub fn encode_gradient(
+    codec: &GradientCodec,
+    g: Tensor<2>,
+    draw: Draw<'_>,
+) -> Result<Vec<u8>, GradientError> {
+    let code = codec.encode(g, draw)?;
+    Ok(qtl_codec::encode(&code, &Options::default()))
+}
+
+/// The gradient of `shape` that a container holds, encoded under the same `draw`.
+///
+/// # Errors
+///
+/// [`AnswerError`] naming the tensor.
+pub fn decode_gradient(
+    codec: &GradientCodec,
+    bytes: &[u8],
+    shape: [usize; 2],
+    draw: Draw<'static>,
+    device: &Device,
+) -> Result<Tensor<2>, AnswerError> {
+    let stream = draw.tensor;
+    let gradient = codec.decode(&decode(stream, bytes)?, shape, draw, device);
+    gradient.map_err(|source| AnswerError::Gradient { stream, source })
 }
 
 /// The cut that containers and layout stand for.

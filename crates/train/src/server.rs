@@ -20,7 +20,7 @@ use qtl_wire::{
 use crate::adapt::{self, Fingerprint};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
-use crate::message::{ContainerError, decode, decode_cut};
+use crate::message::{ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::schedule;
@@ -154,8 +154,7 @@ impl ServerWork {
             step,
             tensor,
         };
-        let code = self.recipe.gradient.codec.encode(g, draw).map_err(failed)?;
-        Ok(qtl_codec::encode(&code, &Options::default()))
+        encode_gradient(&self.recipe.gradient.codec, g, draw).map_err(failed)
     }
 
     fn apply(&mut self, step: u64) {

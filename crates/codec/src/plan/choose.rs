@@ -33,7 +33,9 @@ pub fn choose(candidates: &[Candidate], rule: Rule) -> Option<&Candidate> {
     match rule {
         Rule::Shannon => {
             let closest = |levels: u32| {
-                let of_levels = candidates.iter().filter(move |c| c.levels == levels);
+                let of_levels = candidates
+                    .iter()
+                    .filter(move |c| c.levels == levels && c.centroids.is_none());
                 of_levels.min_by(by(|c| f64::from((c.width - TRIAL_WIDTH).abs())))
             };
             let bits = closest(TRIAL)?.bits(Model::Order0)?.ceil().max(1.0);

@@ -42,13 +42,13 @@ pub fn confidence(sample: &Sample, candidate: &Candidate) -> Result<Confidence, 
     let plane = sample.quantize(candidate.levels, candidate.width)?;
     let (model, bits) = candidate.best();
     let lengths = code_lengths(&plane, model);
-    let gain = distortion::measure(&sample.y, &plane).gain;
-    let half = f64::from(plane.alphabet - 1) / 2.0;
+    let values = candidate.values();
+    let gain = distortion::measure(&sample.y, &plane, &values).gain;
     let errors: Vec<f64> = plane
         .data
         .iter()
         .zip(&sample.y)
-        .map(|(s, &y)| (f64::from(y) - gain * (f64::from(s) - half) / half).powi(2))
+        .map(|(s, &y)| (f64::from(y) - gain * values[s as usize]).powi(2))
         .collect();
     // Whole pictures, so that a stretch has no border inside one.
     let unit = sample.grid.map_or(1, |grid| grid.tokens) * sample.cols;

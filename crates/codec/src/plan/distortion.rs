@@ -9,12 +9,19 @@ pub struct Distortion {
     pub mse: f64,
     /// Cosine between features and values, over the whole sample.
     pub cosine: f64,
-    /// The gain: what a level's value in [-1, 1] is to be multiplied by, in standard deviations.
+    /// The gain: what a symbol's value is to be multiplied by, in standard deviations.
     pub gain: f64,
 }
 
-/// Compares standardised features with the values that their symbols stand for. Features that are all 0 lose nothing.
-pub fn measure(y: &[f32], plane: &Symbols) -> Distortion {
+/// What `levels` symbols stand for where it is equally spaced: from -1 to 1.
+pub(super) fn equally_spaced(levels: u32) -> Vec<f64> {
+    let half = f64::from(levels - 1) / 2.0;
+    (0..levels).map(|s| (f64::from(s) - half) / half).collect()
+}
+
+/// Compares standardised features with the values that their symbols stand for, one per symbol. Features that are all 0
+/// lose nothing.
+pub fn measure(y: &[f32], plane: &Symbols, values: &[f64]) -> Distortion {
     let alphabet = plane.alphabet as usize;
     // The values are few: sums per symbol take the place of products per feature.
     let mut counts = vec![0u64; alphabet];
@@ -35,12 +42,9 @@ pub fn measure(y: &[f32], plane: &Symbols) -> Distortion {
             .zip(y)
             .for_each(|(&s, &y)| add(usize::from(s), y)),
     }
-    let half = f64::from(plane.alphabet - 1) / 2.0;
-    let value = |symbol: usize| (symbol as f64 - half) / half;
-    let product: f64 = (0..alphabet).map(|s| value(s) * sums[s]).sum();
-    let energy: f64 = (0..alphabet)
-        .map(|s| value(s).powi(2) * counts[s] as f64)
-        .sum();
+    let product: f64 = values.iter().zip(&sums).map(|(v, sum)| v * sum).sum();
+    let pairs = values.iter().zip(&counts);
+    let energy: f64 = pairs.map(|(v, count)| v.powi(2) * *count as f64).sum();
     if square == 0.0 || energy == 0.0 {
         let lossless = square == 0.0;
         return Distortion {

@@ -32,6 +32,15 @@ pub struct Sample {
     grid: Option<Grid>,
 }
 
+/// Values that symbols stand for in place of equally spaced ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Centroids {
+    /// The rate for which they were designed, in bits; names the quantizer.
+    pub bits: f64,
+    /// One per symbol, rising; in any unit.
+    pub values: Vec<f64>,
+}
+
 /// What one choice of levels and width costs and loses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
@@ -39,6 +48,8 @@ pub struct Candidate {
     pub levels: u32,
     /// Where features are clipped, in standard deviations.
     pub width: f32,
+    /// What the symbols stand for, if that is not equally spaced.
+    pub centroids: Option<Centroids>,
     /// Bits per feature under each model; those that need a grid are absent where there is none.
     pub rates: Vec<(Model, Rate)>,
     /// What is lost.
@@ -112,20 +123,53 @@ impl Sample {
     /// # Errors
     /// As [`Sample::quantize`].
     pub fn try_out(&self, levels: u32, width: f32) -> Result<Candidate, CodeError> {
+        self.candidate(levels, width, None)
+    }
+
+    /// What as many levels as there are centroids cost and lose, with thresholds as far apart as those of equally spaced
+    /// levels of this width.
+    ///
+    /// # Errors
+    /// As [`Sample::quantize`].
+    pub fn try_centroids(&self, width: f32, centroids: Centroids) -> Result<Candidate, CodeError> {
+        self.candidate(centroids.values.len() as u32, width, Some(centroids))
+    }
+
+    fn candidate(
+        &self,
+        levels: u32,
+        width: f32,
+        centroids: Option<Centroids>,
+    ) -> Result<Candidate, CodeError> {
         let plane = self.quantize(levels, width)?;
-        Ok(Candidate {
+        let mut candidate = Candidate {
             levels,
             width,
+            centroids,
             rates: MODELS
                 .iter()
                 .filter_map(|&model| Some((model, rate(&plane, model)?)))
                 .collect(),
-            distortion: distortion::measure(&self.y, &plane),
-        })
+            distortion: Distortion {
+                mse: 0.0,
+                cosine: 1.0,
+                gain: 0.0,
+            },
+        };
+        candidate.distortion = distortion::measure(&self.y, &plane, &candidate.values());
+        Ok(candidate)
     }
 }
 
 impl Candidate {
+    /// What its symbols stand for.
+    fn values(&self) -> Vec<f64> {
+        match &self.centroids {
+            Some(centroids) => centroids.values.clone(),
+            None => distortion::equally_spaced(self.levels),
+        }
+    }
+
     /// The cheapest model and its rate.
     pub fn best(&self) -> (Model, f64) {
         self.rates

@@ -10,7 +10,7 @@ use super::tower::TowerTape;
 use crate::connector::Connector;
 use crate::llm::TokenEmbedding;
 use crate::params::{self, Named};
-use crate::quant::{Accumulator, Encoder, Phase};
+use crate::quant::{Accumulator, Encoder, Kept, Phase};
 use crate::recompute::take;
 use crate::splice::{Layout, PADDING, Spliced};
 use crate::tuning::{self, Matrix, Treatment};
@@ -70,12 +70,45 @@ pub struct Pending {
     tracked: ClientPartition,
     plain: VisionTower,
     features: Features,
-    /// What backward pretends the codes were, row by row of what crossed.
-    image: Option<Tensor<2>>,
-    text: Tensor<2>,
+    image: Option<Stream>,
+    text: Stream,
     penalty: Option<Tensor<1>>,
     penalty_value: f64,
     tower: Option<TowerTape>,
+}
+
+/// The client's side of the rows of one modality that crossed.
+struct Stream {
+    /// What backward pretends the code was: [rows, code_dim].
+    surrogate: Tensor<2>,
+    /// Which entries of its gradient come back; `None` for all.
+    kept: Option<Kept>,
+}
+
+impl Stream {
+    fn new(quantizer: &Encoder, z: Tensor<2>, code: &Code) -> Self {
+        Self {
+            surrogate: quantizer.surrogate(z, code),
+            kept: quantizer.kept(code),
+        }
+    }
+
+    /// Shape of what comes back.
+    fn shape(&self) -> [usize; 2] {
+        match &self.kept {
+            Some(kept) => kept.shape(),
+            None => self.surrogate.dims(),
+        }
+    }
+
+    /// A scalar whose gradient is `g`, that of the leaf, applied to the surrogate.
+    fn carry(self, g: Tensor<2>) -> Tensor<1> {
+        let g = match self.kept {
+            Some(kept) => kept.spread(g),
+            None => g,
+        };
+        (self.surrogate * g).sum()
+    }
 }
 
 impl ClientPartition {
@@ -233,8 +266,8 @@ impl ClientPartition {
         });
         let image = image
             .zip(cut.image.as_ref())
-            .map(|(z, code)| tracked.quantizer_image.surrogate(z, code));
-        let text = tracked.quantizer_text.surrogate(text, &cut.text);
+            .map(|(z, code)| Stream::new(&tracked.quantizer_image, z, code));
+        let text = Stream::new(&tracked.quantizer_text, text, &cut.text);
         let plain = self.vision_tower.clone();
         (
             cut,
@@ -349,9 +382,10 @@ impl Pending {
         &self.features
     }
 
-    /// Shapes of the gradients that are to come back, image and text: [rows that crossed, code_dim].
+    /// Shapes of the gradients that are to come back, image and text: [rows that crossed, code_dim], or as many entries
+    /// of each row as the code keeps (see [`ClientHalf::kept`](crate::quant::ClientHalf::kept)).
     pub fn gradient_shapes(&self) -> (Option<[usize; 2]>, [usize; 2]) {
-        (self.image.as_ref().map(Tensor::dims), self.text.dims())
+        (self.image.as_ref().map(Stream::shape), self.text.shape())
     }
 
     /// What the quantizers add to the loss of this step, weights included.
@@ -359,7 +393,7 @@ impl Pending {
         self.penalty_value
     }
 
-    /// Pushes the returned gradient (one row per row of the codes that crossed) and that of the penalty back through the
+    /// Pushes the returned gradient (of these [shapes](Self::gradient_shapes)) and that of the penalty back through the
     /// client's half and returns the gradients of the trained parameters by name.
     ///
     /// One scalar carries everything, since autodiff can walk a graph only once:
@@ -367,10 +401,10 @@ impl Pending {
     pub fn backward(self, image: Option<Tensor<2>>, text: Tensor<2>) -> Named {
         let mut named = Named::new();
         let mut terms = Vec::new();
-        if let (Some(z), Some(g)) = (self.image, image) {
-            terms.push((z * g).sum());
+        if let (Some(stream), Some(g)) = (self.image, image) {
+            terms.push(stream.carry(g));
         }
-        terms.push((self.text * text).sum());
+        terms.push(self.text.carry(text));
         terms.extend(self.penalty);
         let Some(total) = terms
             .into_iter()

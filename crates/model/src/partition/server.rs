@@ -34,9 +34,10 @@ pub struct Step {
     pub loss: f64,
     /// How many there were.
     pub tokens: usize,
-    /// Gradient of the dequantized image rows: [rows, code_dim].
+    /// Gradient of the dequantized image rows: [rows, code_dim], or of the entries that the code keeps (see
+    /// [`ServerHalf::kept`](crate::quant::ServerHalf::kept)).
     pub image: Option<Tensor<2>>,
-    /// Gradient of the dequantized text rows: [rows of the code, code_dim], equal rows' gradients added up.
+    /// The same of the text rows: one row per row of the code, equal rows' gradients added up.
     pub text: Tensor<2>,
     /// Gradients of the trained parameters by name.
     pub parameters: Named,
@@ -106,6 +107,22 @@ impl Step {
             parameters: Named::new(),
         }
     }
+
+    /// Leaves out the entries of the gradients that the client's backward does not read.
+    fn thin(self, server: &ServerPartition, cut: &Cut) -> Self {
+        let thin = |quantizer: &Decoder, code: &Code, g: Tensor<2>| match quantizer.kept(code) {
+            Some(kept) => kept.take(g),
+            None => g,
+        };
+        Self {
+            image: self
+                .image
+                .zip(cut.image.as_ref())
+                .map(|(g, code)| thin(&server.quantizer_image, code, g)),
+            text: thin(&server.quantizer_text, &cut.text, self.text),
+            ..self
+        }
+    }
 }
 
 impl ServerPartition {
@@ -156,7 +173,7 @@ impl ServerPartition {
             hidden = tracked.language_model.block(before_last, hidden, &context);
         }
         if supervision.targets.is_empty() {
-            return Ok(Step::nothing(leaves));
+            return Ok(Step::nothing(leaves).thin(self, cut));
         }
         let loss = tracked.language_model.loss(hidden, &supervision);
         let value = f64::from(loss.clone().inner().into_scalar::<f32>());
@@ -197,7 +214,8 @@ impl ServerPartition {
             image: leaves.image.map(|leaf| take(&leaf, &mut grads)),
             text: take(&leaves.text, &mut grads),
             parameters,
-        })
+        }
+        .thin(self, cut))
     }
 
     /// The logits of every cell of the padded batch: [sequences, longest, vocab], and the grid that says which cell

@@ -6,7 +6,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{FsqDecoder, FsqEncoder, FsqSpec, QuantError, Spec};
+use super::{FsqDecoder, FsqEncoder, FsqSpec, QuantError, Spec, Statistics};
 
 /// `kind = "adsq"`: the fields of [`FsqSpec`], whose `width` is where the learned one starts. A `rate` in the loss widens
 /// the range.
@@ -19,6 +19,14 @@ impl Spec for AdsqSpec {
 
     fn check(&self) -> Result<(), QuantError> {
         self.0.check()
+    }
+
+    fn settings() -> Vec<Self> {
+        let calibrated = |levels| FsqSpec {
+            statistics: Statistics::Channel,
+            ..FsqSpec::paper(levels)
+        };
+        [2, 4, 8, 16].map(|levels| Self(calibrated(levels))).into()
     }
 
     fn client(&self, dim: usize, seed: u64, device: &Device) -> FsqEncoder {

@@ -59,6 +59,11 @@ impl Design {
         }))
     }
 
+    /// Where a uniform quantizer with the same thresholds clips, in deviations: at the middle of the outermost levels.
+    pub fn width(&self) -> f64 {
+        self.step * (self.centroids.len() - 1) as f64 / 2.0
+    }
+
     fn of_step(step: f64) -> Self {
         // Levels at ... -step, 0, step ...; the outermost threshold is the last one within reach.
         let side = (REACH / step).round().max(1.0) as i64;
@@ -100,7 +105,7 @@ impl EcsqSpec {
     fn fsq(&self) -> (FsqSpec, Vec<f32>) {
         let design = Design::new(self.bits);
         let levels = design.centroids.len();
-        let width = design.step * (levels - 1) as f64 / 2.0;
+        let width = design.width();
         let fsq = FsqSpec {
             levels: levels as u32,
             width: width as f32,
@@ -132,6 +137,18 @@ impl Spec for EcsqSpec {
             (0.1..=5.0).contains(&self.bits),
         )?;
         self.fsq().0.check()
+    }
+
+    fn settings() -> Vec<Self> {
+        [1.0, 1.5, 2.0, 3.0, 4.0]
+            .map(|bits| Self {
+                bits,
+                statistics: Statistics::Channel,
+                code_dim: 0,
+                penalty: quarter(),
+                rate: 0.0,
+            })
+            .into()
     }
 
     fn client(&self, dim: usize, seed: u64, device: &Device) -> FsqEncoder {

@@ -36,6 +36,10 @@ impl Spec for FedbatSpec {
         Ok(())
     }
 
+    fn settings() -> Vec<Self> {
+        vec![Self {}]
+    }
+
     fn client(&self, _dim: usize, seed: u64, device: &Device) -> FedbatEncoder {
         FedbatEncoder {
             running_alpha: Param::from_tensor(Tensor::ones([1], device)),

@@ -105,6 +105,17 @@ impl Spec for FsqSpec {
         check_common(self.levels, self.width, weights)
     }
 
+    /// 1 to 4 bits as in the paper, then with recorded statistics at the widths of least error for a Gaussian.
+    fn settings() -> Vec<Self> {
+        let paper = [2, 4, 8, 16].map(Self::paper);
+        let narrow = [(2, 0.8), (4, 1.5), (8, 2.05), (16, 2.5)].map(|(levels, width)| Self {
+            width,
+            statistics: Statistics::Channel,
+            ..Self::paper(levels)
+        });
+        [paper, narrow].concat()
+    }
+
     fn client(&self, dim: usize, seed: u64, device: &Device) -> FsqEncoder {
         let code = code_dim(self.code_dim, dim);
         FsqEncoder {

@@ -36,6 +36,15 @@ impl Spec for FsqTanhSpec {
         check_common(self.levels, GAIN, [("penalty", 0.0), ("rate", 0.0)])
     }
 
+    fn settings() -> Vec<Self> {
+        [2, 4, 8, 16]
+            .map(|levels| Self {
+                levels,
+                code_dim: 0,
+            })
+            .into()
+    }
+
     fn client(&self, dim: usize, seed: u64, device: &Device) -> FsqTanhEncoder {
         FsqTanhEncoder {
             in_proj: projection(dim, code_dim(self.code_dim, dim), 1.0, seed, device),

@@ -28,6 +28,13 @@ macro_rules! quantizers {
             /// The names of all variants.
             pub const ALL: &[&str] = &[$(stringify!($name)),*];
 
+            /// What tables show of every quantizer, see [`Spec::settings`].
+            pub fn settings() -> Vec<Self> {
+                let mut all = Vec::new();
+                $(all.extend(<$spec as Spec>::settings().into_iter().map(Self::$name));)*
+                all
+            }
+
             /// Checks the values that a recipe may get wrong.
             ///
             /// # Errors

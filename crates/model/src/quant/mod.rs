@@ -12,7 +12,8 @@
 //! | [`surrogate`](ClientHalf::surrogate) | client | what backward pretends quantize was |
 //! | [`penalty`](ClientHalf::penalty) | client | distortion and rate in the loss |
 //!
-//! The gradient of the leaf is what travels back; it is applied to the surrogate. Adding a quantizer is one file with a
+//! The gradient of the leaf is what travels back, or the entries of it that both halves' `kept` name; it is applied to the
+//! surrogate. Adding a quantizer is one file with a
 //! [`Spec`] and one line in the list below.
 
 mod adsq;
@@ -22,6 +23,8 @@ mod fsq;
 mod fsq_tanh;
 mod gaussian;
 pub mod gradient;
+mod kept;
+mod label;
 mod list;
 mod none;
 mod normal_float;
@@ -41,6 +44,7 @@ pub use ecsq::{Design, EcsqSpec};
 pub use fedbat::{FedbatDecoder, FedbatEncoder, FedbatSpec, binarize, straight_through};
 pub use fsq::{FsqDecoder, FsqEncoder, FsqSpec, cosine_penalty};
 pub use fsq_tanh::{FsqTanhEncoder, FsqTanhSpec};
+pub use kept::Kept;
 pub use none::{NoneDecoder, NoneEncoder, NoneSpec, from_f16, to_f16};
 pub use normal_float::{
     NormalFloatDecoder, NormalFloatEncoder, NormalFloatSpec, table as normal_float_table,
@@ -56,7 +60,7 @@ pub use splitfc_levels::{Choice, Columns, allocate, closed_root};
 pub use stats::{Accumulator, Moments};
 pub use topk::{SparseDecoder, SparseEncoder, TopkSpec, kept_channels, largest, sparse};
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::ops::{Deref, DerefMut};
 
 use burn::module::Module;
@@ -89,6 +93,13 @@ list::quantizers! {
 impl QuantizerSpec {
     /// No quantization.
     pub const NONE: Self = Self::None(NoneSpec {});
+}
+
+/// The kind, and the fields that differ from their defaults.
+impl Display for QuantizerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&label::label(self))
+    }
 }
 
 /// A code that does not fit the quantizer that should read it, or a recipe that asks for none that exists.

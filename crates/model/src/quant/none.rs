@@ -22,6 +22,10 @@ impl Spec for NoneSpec {
         Ok(())
     }
 
+    fn settings() -> Vec<Self> {
+        vec![Self {}]
+    }
+
     fn client(&self, _dim: usize, _seed: u64, _device: &Device) -> NoneEncoder {
         NoneEncoder {}
     }

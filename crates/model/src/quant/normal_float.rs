@@ -38,6 +38,10 @@ impl Spec for NormalFloatSpec {
         range("bits", self.bits, "1 to 4", (1..=4).contains(&self.bits))
     }
 
+    fn settings() -> Vec<Self> {
+        (1..=4).map(|bits| Self { bits }).collect()
+    }
+
     fn client(&self, _dim: usize, _seed: u64, _device: &Device) -> NormalFloatEncoder {
         NormalFloatEncoder {
             table: table(self.bits),

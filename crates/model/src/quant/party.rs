@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use burn::tensor::{Device, Tensor};
 use qtl_codec::Code;
 
-use super::{Moments, QuantError, Recorded};
+use super::{Kept, Moments, QuantError, Recorded};
 
 /// A recipe section of one quantizer.
 pub trait Spec {
@@ -19,6 +19,11 @@ pub trait Spec {
     /// # Errors
     /// [`QuantError::Range`] naming the field.
     fn check(&self) -> Result<(), QuantError>;
+
+    /// What tables that compare all quantizers show of this one, from few bits to many.
+    fn settings() -> Vec<Self>
+    where
+        Self: Sized;
 
     /// A fresh client's half for features of `dim` channels: the identity projection (where there is one) if the code
     /// is as wide as the features, otherwise a random one drawn from `seed`.
@@ -71,9 +76,21 @@ pub trait ClientHalf: Debug {
         z
     }
 
+    /// The entries of the leaf's gradient that the surrogate reads, where `code` says so: the others are not sent back.
+    /// `None` for all of them. The same as [`ServerHalf::kept`] of the same code.
+    fn kept(&self, _code: &Code) -> Option<Kept> {
+        None
+    }
+
     /// What bounded features add to the loss, weights included: distortion, rate. `None` where that is nothing.
     fn penalty(&self, _z: Tensor<2>) -> Option<Tensor<1>> {
         None
+    }
+
+    /// Which plane of a code holds the elements' own numbers; the others, and all tables and headers, are side
+    /// information.
+    fn payload(&self) -> usize {
+        0
     }
 
     /// True when a row's code depends on that row alone, so that single generated tokens can be coded.
@@ -95,6 +112,11 @@ pub trait ServerHalf: Debug {
     /// # Errors
     /// [`QuantError::Shape`] for a code that this quantizer does not write.
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError>;
+
+    /// See [`ClientHalf::kept`]; `code` is one that [`dequantize`](Self::dequantize) reads.
+    fn kept(&self, _code: &Code) -> Option<Kept> {
+        None
+    }
 
     /// The output projection: [rows, code_dim] -> [rows, dim], what the language model reads. Differentiable.
     fn expand(&self, leaf: Tensor<2>) -> Tensor<2> {

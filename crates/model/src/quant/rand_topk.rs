@@ -47,6 +47,16 @@ impl Spec for RandTopkSpec {
         self.topk().check()
     }
 
+    fn settings() -> Vec<Self> {
+        let all = TopkSpec::settings().into_iter();
+        all.map(|topk| Self {
+            keep: topk.keep,
+            random: tenth(),
+            rescale: topk.rescale,
+        })
+        .collect()
+    }
+
     fn client(&self, _dim: usize, seed: u64, _device: &Device) -> SparseEncoder {
         self.topk().encoder(self.random, seed)
     }

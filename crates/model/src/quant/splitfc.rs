@@ -46,6 +46,10 @@ impl Spec for SplitfcSpec {
         range("bits", self.bits, "above 0, at most 8", inside)
     }
 
+    fn settings() -> Vec<Self> {
+        [1.0, 2.0, 3.0, 4.0].map(|bits| Self { bits }).into()
+    }
+
     fn client(&self, _dim: usize, _seed: u64, _device: &Device) -> SplitfcEncoder {
         SplitfcEncoder { bits: self.bits }
     }

@@ -1,6 +1,6 @@
 //! `topk`: of every row, the channels of largest magnitude, as a bit mask and 16-bit values; the others are zero.
 //!
-//! The gradient reaches kept channels only. (The reference's split version applies the whole gradient, so that it
+//! The gradient reaches kept channels only, and only theirs travels back. (The reference's split version applies the whole gradient, so that it
 //! trains another model than its one-machine version; see docs/FIDELITY.md.)
 
 use burn::module::Module;
@@ -10,7 +10,7 @@ use qtl_codec::{Code, Plane, ScalarData, SymbolData, Symbols};
 use serde::{Deserialize, Serialize};
 
 use super::planes::{floats, read_f16, read_symbols, scalars, symbols, tensor, unexpected};
-use super::{ClientHalf, Phase, QuantError, ServerHalf, Spec, range};
+use super::{ClientHalf, Kept, Phase, QuantError, ServerHalf, Spec, range};
 use crate::weights::Stream;
 
 /// `kind = "topk"`.
@@ -44,6 +44,15 @@ impl Spec for TopkSpec {
     fn check(&self) -> Result<(), QuantError> {
         let inside = self.keep > 0.0 && self.keep <= 1.0;
         range("keep", self.keep, "above 0, at most 1", inside)
+    }
+
+    /// The reference's 1 to 4 bits.
+    fn settings() -> Vec<Self> {
+        let keep = |bits: u32| Self {
+            keep: f64::from(bits) / 16.0,
+            rescale: false,
+        };
+        (1..=4).map(keep).collect()
     }
 
     fn client(&self, _dim: usize, seed: u64, _device: &Device) -> SparseEncoder {
@@ -114,6 +123,15 @@ impl ClientHalf for SparseEncoder {
         let factors = tensor(factors, dims, &z.clone().inner().device());
         z * factors
     }
+
+    fn kept(&self, code: &Code) -> Option<Kept> {
+        Kept::of(code)
+    }
+
+    /// The kept values; the mask says where they belong.
+    fn payload(&self) -> usize {
+        1
+    }
 }
 
 /// How many channels a row keeps.
@@ -181,6 +199,10 @@ impl ServerHalf for SparseDecoder {
                 );
                 unexpected(want, &code.planes)
             })
+    }
+
+    fn kept(&self, code: &Code) -> Option<Kept> {
+        Kept::of(code)
     }
 }
 

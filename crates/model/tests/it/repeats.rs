@@ -7,7 +7,7 @@ use qtl_model::params::Named;
 use qtl_model::partition::repeats::IndexError;
 use qtl_model::partition::{Batch, Cut, Step, StepError, TextRows};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics};
+use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics, TopkSpec};
 use qtl_model::splice::{IMAGE_TOKEN, Sample, splice};
 use qtl_model::targets;
 
@@ -108,6 +108,10 @@ fn distinct_rows_teach_what_all_rows_teach() {
             QuantizerSpec::NONE,
             fsq(Statistics::Channel),
             fsq(Statistics::Batch),
+            QuantizerSpec::Topk(TopkSpec {
+                keep: 0.3,
+                rescale: true,
+            }),
         ] {
             let all = run(case, &spec, TextRows::All);
             let few = run(case, &spec, TextRows::Distinct);
@@ -137,7 +141,7 @@ fn distinct_rows_teach_what_all_rows_teach() {
             same("server", few.step.parameters, all.step.parameters);
             same("client", few.client, all.client);
         }
-        Ok("3 quantizers".into())
+        Ok("4 quantizers".into())
     });
 }
 

@@ -1,5 +1,7 @@
-//! `bench codec`: how fast and how small the codec is on this machine, beside others, on the same planes.
+//! Measurements. `bench codec`: how fast and how small the codec is on this machine, beside others, on the same planes;
+//! [`communication`]: what a step costs on the wire.
 
+pub mod communication;
 mod data;
 mod ours;
 mod rivals;

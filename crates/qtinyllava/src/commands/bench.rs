@@ -6,6 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
+use qtl_train::communication;
+
+use crate::bench::communication::{findings, tables, write_json, write_markdown};
 use crate::bench::{Shape, Timer, measure, table, write};
 
 /// What can be measured.
@@ -19,6 +22,15 @@ One core; each number is that of the fastest repetition. Features: gaussian-l4 i
 between tokens, channel-l4 with channels of different scale, demo what the demo's client makes of generated scenes; all at
 4 levels. zstd is the installed program, reading packed bytes. Use a release build on an idle machine.")]
     Codec(Codec),
+    /// Bytes, distortion and step times of every quantizer and gradient codec, measured on real messages
+    #[command(after_help = "\
+Example:
+  qtinyllava bench communication --markdown communication.md --json communication.json
+Every quantizer at several settings sends features up, and gradients come back, through the protocol of training within this
+process: at the paper's shape with synthetic numbers that hold nothing to be found, and for batches of the demo with the
+features and gradients of its base. Bytes are those of whole messages. Coding times are one core's; use a release build on an
+idle machine. Step times are computed from bytes, round trip and coding.")]
+    Communication(Communication),
 }
 
 /// Flags of `bench codec`.
@@ -38,9 +50,81 @@ pub struct Codec {
     seconds: f64,
 }
 
+/// Flags of `bench communication`.
+#[derive(clap::Args)]
+pub struct Communication {
+    /// Also write the numbers as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also write the tables as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Samples, image rows and text rows of each, and channels of the synthetic features
+    #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', default_values_t = [8, 728, 100, 1280])]
+    shape: Vec<usize>,
+    /// Batches of the demo
+    #[arg(long, default_value_t = 16)]
+    batches: usize,
+    /// Only quantizers whose name contains this, for example "fsq levels=4"
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    only: String,
+}
+
 /// Runs a `bench` subcommand.
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Codec(args) = command;
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this is a debug build; the speeds say nothing about a release build");
+    }
+    match command {
+        Command::Codec(args) => codec(args),
+        Command::Communication(args) => communication(args),
+    }
+}
+
+fn communication(args: &Communication) -> Result<()> {
+    let shape = match args.shape[..] {
+        [samples, image, text, channels]
+            if samples.min(image).min(text).min(channels) > 0
+                && [samples, image.saturating_add(text), channels]
+                    .into_iter()
+                    .fold(1usize, usize::saturating_mul)
+                    <= 1 << 25 =>
+        {
+            communication::Shape {
+                samples,
+                image,
+                text,
+                channels,
+            }
+        }
+        _ => bail!(
+            "--shape takes samples,image rows,text rows,channels, four numbers from 1 with at most 2^25 features in all, for \
+             example 8,728,100,1280"
+        ),
+    };
+    if !(1..=1000).contains(&args.batches) {
+        bail!("--batches {}: expected 1 to 1000", args.batches);
+    }
+    let found = findings(shape, args.batches, &args.only)?;
+    let tables = tables(&found);
+    for table in &tables {
+        println!("{table}");
+    }
+    if let Some(path) = &args.json {
+        write_json(&found, path)?;
+    }
+    if let Some(path) = &args.markdown {
+        write_markdown(&tables, path)?;
+    }
+    Ok(())
+}
+
+fn codec(args: &Codec) -> Result<()> {
     let shape = match args.shape[..] {
         [samples, tokens, channels]
             if (1..=1 << 28).contains(&samples.saturating_mul(tokens).saturating_mul(channels)) =>
@@ -57,9 +141,6 @@ pub fn run(command: &Command) -> Result<()> {
     };
     if args.scenes == 0 {
         bail!("--scenes 0: at least one scene is needed");
-    }
-    if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build; the speeds say nothing about a release build");
     }
     let Ok(each) = Duration::try_from_secs_f64(args.seconds) else {
         bail!("--seconds {}: expected a number from 0", args.seconds);

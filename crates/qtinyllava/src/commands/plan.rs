@@ -6,19 +6,20 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use qtl_codec::plan::Rule as Chosen;
-use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics};
+use qtl_model::quant::{EcsqSpec, FsqSpec, QuantizerSpec, Statistics};
 use qtl_train::Recipe;
 
-use crate::plan::{Modality, Search, charts, examine, sources, write_json};
+use crate::plan::{Kind, Modality, Search, charts, examine, sources, write_json};
 
-/// Choose a quantizer's levels and width from calibration features
+/// Choose a quantizer and its levels from calibration features
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   qtinyllava plan --model base --recipe r.toml --data llava.json --rule budget --bits 2 --write
   qtinyllava plan --features image.safetensors --grid 27x27 --svg plan.svg --json plan.json
 The rate is an entropy under the best model that the coder has; `coded` is what the coder then really took. The loss is the
-mean squared error relative to the variance, after the best gain. shannon is the paper's rule.")]
+mean squared error relative to the variance, after the best gain. shannon is the paper's rule and knows fsq only. --write needs a
+quantizer of kind none, fsq or ecsq in the recipe, and keeps its other fields.")]
 pub struct Args {
     /// Model directory
     #[arg(long, value_name = "DIR", requires = "data")]
@@ -59,6 +60,9 @@ pub struct Args {
     /// Widths to try, in standard deviations: from, to, step
     #[arg(long, value_name = "A,B,STEP", value_delimiter = ',', default_values_t = [0.5, 5.0, 0.25])]
     widths: Vec<f32>,
+    /// Which quantizers to try
+    #[arg(long, value_enum, default_value = "any")]
+    kind: Kind,
     /// Largest number of features of a modality that are looked at
     #[arg(long, default_value_t = 1_000_000)]
     most: usize,
@@ -93,6 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
     let search = Search {
         widths: widths(&args.widths)?,
         most: args.most,
+        kind: args.kind,
         rule: match args.rule {
             Rule::Shannon => Chosen::Shannon,
             Rule::Budget => Chosen::Budget {
@@ -139,8 +144,8 @@ pub fn run(args: &Args) -> Result<()> {
         let mut text =
             fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         for plan in &plans {
-            let (levels, width) = plan.choice()?;
-            text = qtl_train::edit::set_levels(&text, path, plan.modality.name(), levels, width)?;
+            let choice = plan.choice()?;
+            text = qtl_train::edit::set_quantizer(&text, path, plan.modality.name(), choice)?;
         }
         qtl_train::files::replace(path, text.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -157,6 +162,9 @@ fn per_channel(recipe: &Recipe, modality: Modality) -> bool {
     !matches!(
         spec,
         QuantizerSpec::Fsq(FsqSpec {
+            statistics: Statistics::Batch,
+            ..
+        }) | QuantizerSpec::Ecsq(EcsqSpec {
             statistics: Statistics::Batch,
             ..
         })

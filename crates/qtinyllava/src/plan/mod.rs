@@ -1,4 +1,4 @@
-//! `plan`: what each choice of levels and width would cost and lose, as a table, a chart and a file.
+//! `plan`: what each choice of a quantizer, its levels and its width would cost and lose, as a table, a chart and a file.
 
 pub mod sources;
 
@@ -7,11 +7,13 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use qtl_codec::plan::{
-    Candidate, Confidence, MODELS, Rule, Sample, choose, confidence, frontier, scan,
+    Candidate, Centroids, Confidence, MODELS, Rule, Sample, choose, confidence, frontier, scan,
 };
 use qtl_codec::{Code, Options, encode};
 use qtl_eval::Table;
 use qtl_eval::report::{Chart, Series, svg};
+use qtl_model::quant::Design;
+use qtl_train::edit::Choice;
 use qtl_train::features::FeatureRows;
 use serde_json::{Value, json};
 
@@ -41,8 +43,21 @@ impl Modality {
     }
 }
 
+/// Which quantizers to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Both of the following
+    Any,
+    /// Equally spaced levels, 2 to 32, at every width
+    Fsq,
+    /// Designs for 0.5 to 5 bits after entropy coding
+    Ecsq,
+}
+
 /// What to try and how to choose.
 pub struct Search {
+    /// Which quantizers.
+    pub kind: Kind,
     /// Widths, in standard deviations.
     pub widths: Vec<f32>,
     /// Most features to look at.
@@ -86,11 +101,23 @@ pub fn examine(
         per_channel,
         features.grid,
     )?;
-    let count = (search.widths.len() * LEVELS.count()) as u64;
+    let widths = match search.kind {
+        Kind::Ecsq => &[][..],
+        Kind::Fsq | Kind::Any => &search.widths,
+    };
+    let designs = match search.kind {
+        Kind::Fsq => Vec::new(),
+        Kind::Ecsq | Kind::Any => designs(),
+    };
+    let count = (widths.len() * LEVELS.count() + designs.len()) as u64;
     let mut bar = Progress::new(modality.name(), count);
-    let candidates = scan(&sample, LEVELS, &search.widths, &mut |done| {
+    let mut candidates = scan(&sample, LEVELS, widths, &mut |done| {
         bar.at(done as u64, "candidates");
     })?;
+    for (width, centroids) in designs {
+        candidates.push(sample.try_centroids(width, centroids)?);
+        bar.at(candidates.len() as u64, "candidates");
+    }
     let coded = |candidate: &Candidate| -> Result<f64> {
         let plane = sample.quantize(candidate.levels, candidate.width)?;
         let bytes = encode(&Code::new(vec![plane.into()]), &Options::default()).len();
@@ -118,14 +145,48 @@ pub fn examine(
     })
 }
 
+/// The designs of `ecsq` that are tried, every tenth of a bit: width and centroids.
+fn designs() -> Vec<(f32, Centroids)> {
+    (5..=50)
+        .map(|tenths| {
+            let bits = f64::from(tenths) / 10.0;
+            let design = Design::new(bits);
+            let width = design.width() as f32;
+            let values = design.centroids;
+            (width, Centroids { bits, values })
+        })
+        .collect()
+}
+
+/// The kind of a candidate's quantizer, as a recipe has it.
+fn kind(c: &Candidate) -> &'static str {
+    if c.centroids.is_some() { "ecsq" } else { "fsq" }
+}
+
+/// What a candidate is called.
+fn name(c: &Candidate) -> String {
+    match &c.centroids {
+        Some(centroids) => format!("ecsq for {:.1} bits ({} levels)", centroids.bits, c.levels),
+        None => format!("{} levels at {:.2} deviations", c.levels, c.width),
+    }
+}
+
 impl Plan {
-    /// Levels and width.
+    /// The quantizer.
     ///
     /// # Errors
     /// If nothing fits the rule.
-    pub fn choice(&self) -> Result<(u32, f32)> {
+    pub fn choice(&self) -> Result<Choice> {
         match &self.chosen {
-            Some((c, ..)) => Ok((c.levels, c.width)),
+            Some((c, ..)) => Ok(match &c.centroids {
+                Some(centroids) => Choice::Ecsq {
+                    bits: centroids.bits,
+                },
+                None => Choice::Fsq {
+                    levels: c.levels,
+                    width: c.width,
+                },
+            }),
             None => Err(anyhow!(
                 "{}: no candidate fits {}",
                 self.modality.name(),
@@ -142,7 +203,7 @@ impl Plan {
             self.rows,
             self.cols
         );
-        let mut table = Table::new(title, &["", "levels", "width"]);
+        let mut table = Table::new(title, &["", "kind", "levels", "width"]);
         let header = MODELS.iter().map(|model| model.name());
         table.header.extend(header.map(str::to_owned));
         let rest = ["coded", "mse", "cosine", "bound for this mse"];
@@ -158,6 +219,7 @@ impl Plan {
             let chosen = self.chosen.as_ref().is_some_and(|(c, ..)| c == candidate);
             let mut cells = vec![
                 if chosen { ">" } else { "" }.to_owned(),
+                kind(candidate).to_owned(),
                 candidate.levels.to_string(),
                 format!("{:.2}", candidate.width),
             ];
@@ -188,10 +250,9 @@ impl Plan {
         };
         let (model, bits) = c.best();
         let mut text = format!(
-            "{}: {} levels at {:.2} deviations by {}: {bits:.4} +- {:.4} bits ({}; {coded:.4} coded), mse {:.5} +- {:.5}",
+            "{}: {} by {}: {bits:.4} +- {:.4} bits ({}; {coded:.4} coded), mse {:.5} +- {:.5}",
             self.modality.name(),
-            c.levels,
-            c.width,
+            name(c),
             describe(self.rule),
             trust.rate,
             model.name(),
@@ -223,6 +284,7 @@ impl Plan {
                 .map(|(model, rate)| (model.name().to_owned(), rate.bits().into()))
                 .collect();
             json!({
+                "kind": kind(c), "design_bits": c.centroids.as_ref().map(|d| d.bits),
                 "levels": c.levels, "width": c.width, "bits": rates, "mse": c.distortion.mse,
                 "cosine": c.distortion.cosine, "gaussian_bound": c.bound(),
             })
@@ -261,7 +323,7 @@ impl Plan {
         ];
         if let Some((c, ..)) = &self.chosen {
             series.push(Series {
-                name: format!("chosen: {} levels at {:.2} deviations", c.levels, c.width),
+                name: format!("chosen: {}", name(c)),
                 points: vec![(c.best().1, c.distortion.mse)],
             });
         }

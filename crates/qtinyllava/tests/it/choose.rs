@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use qtl_train::Recipe;
 use serde_json::Value;
 
 use crate::program::run;
+use crate::world::{self, World};
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -58,6 +60,75 @@ fn bench_codec_writes_a_row_for_every_operation() {
 }
 
 #[test]
+fn bench_communication_measures_what_the_wire_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, markdown] = ["c.json", "c.md"].map(|name| dir.path().join(name));
+    let args = "bench communication --shape 2,15,10,64 --batches 1 --only topk --json";
+    let args = args.split(' ').map(str::to_owned);
+    let files = [
+        file.display().to_string(),
+        "--markdown".to_owned(),
+        markdown.display().to_string(),
+    ];
+    let ended = run(args.chain(files)).succeeds();
+    let found = json(&file);
+    let number = |row: &Value, place: &str| row.pointer(place).and_then(Value::as_f64).unwrap();
+    for data in found["data"].as_array().unwrap() {
+        let rows = data["quantizers"].as_array().unwrap();
+        // No quantizer, and four settings each of topk and rand_topk.
+        assert_eq!(rows.len(), 1 + 8);
+        let elements =
+            (number(data, "/rows/0") + number(data, "/rows/1")) * number(data, "/rows/2");
+        let plain = &rows[0];
+        // Headers and layout come on top of the numbers themselves, and little else.
+        for (place, bits) in [("/up/bytes", 16.0), ("/down/bytes", 32.0)] {
+            let bits = number(plain, place) * 8.0 / elements - bits;
+            assert!((0.0..0.5).contains(&bits), "{place}: {bits}");
+        }
+        assert_eq!(plain["codec"], "f32");
+        for row in &rows[1..] {
+            // A mask and a quarter of the entries at most, and only these come back.
+            assert!(
+                number(row, "/up/bytes") < 0.6 * number(plain, "/up/bytes"),
+                "{row}"
+            );
+            assert!(
+                number(row, "/down/bytes") < 0.1 * number(plain, "/down/bytes"),
+                "{row}"
+            );
+            assert!((0.0..1.0).contains(&number(row, "/up/error")), "{row}");
+            assert!(number(row, "/up/side_percent") > number(plain, "/up/side_percent"));
+            let seconds = row["step_seconds"].as_array().unwrap();
+            assert_eq!(seconds.len(), found["lines"].as_array().unwrap().len());
+            // 10 Mbit/s and a round trip of 1 ms.
+            let bytes = number(row, "/up/bytes") + number(row, "/down/bytes");
+            let coding = number(row, "/up/seconds") + number(row, "/down/seconds");
+            let want = 8.0 * bytes / 1e7 + 1e-3 + coding;
+            assert!((seconds[0].as_f64().unwrap() - want).abs() < 1e-9);
+        }
+        let codecs = data["gradients"].as_array().unwrap();
+        let bytes = |name: &str| {
+            let row = codecs.iter().find(|row| row["codec"] == name);
+            number(row.unwrap_or_else(|| panic!("no {name}")), "/down/bytes")
+        };
+        assert!(bytes("f32") > bytes("f16") && bytes("f16") > bytes("int8"));
+        assert!(
+            bytes("int8") > bytes("tiled bits=4") && bytes("tiled bits=4") > bytes("tiled bits=2")
+        );
+        for text in [&ended.stdout, &fs::read_to_string(&markdown).unwrap()] {
+            assert!(
+                text.contains("reference FSQ L=4") && text.contains("topk keep=0.125"),
+                "{text}"
+            );
+        }
+    }
+    run(["bench", "communication", "--shape", "8,0,8,8"]).fails_naming(&["--shape takes"]);
+    run(["bench", "communication", "--batches", "0"]).fails_naming(&["--batches 0"]);
+    run(["bench", "communication", "--only", "fsqq"])
+        .fails_naming(&["--only fsqq", "fsq levels=4"]);
+}
+
+#[test]
 fn plan_reads_features_draws_and_writes_the_recipe() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -76,7 +147,8 @@ fn plan_reads_features_draws_and_writes_the_recipe() {
     };
     let (svg, file, toml) = (path("p.svg"), path("p.json"), path("r.toml"));
     let ended = plan(&[
-        "--recipe", &toml, "--svg", &svg, "--json", &file, "--bits", "2", "--write",
+        "--recipe", &toml, "--svg", &svg, "--json", &file, "--bits", "2", "--kind", "fsq",
+        "--write",
     ])
     .succeeds();
     // 320 tokens are few, and it says so.
@@ -112,6 +184,96 @@ fn plan_reads_features_draws_and_writes_the_recipe() {
     );
     let none = plan(&["--rule", "tolerance", "--mse", "1e-9"]).succeeds();
     assert!(none.stdout.contains("nothing fits"), "{}", none.stdout);
+}
+
+/// From a recipe and its data to a choice in the recipe, and a run that costs what was planned.
+#[test]
+fn a_plan_is_written_into_the_recipe_and_trains() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let before = fs::read_to_string(world::recipe()).unwrap();
+    fs::write(at("r.toml"), &before).unwrap();
+    let data = world.path("train/llava.json");
+    let common = |command: &str| -> Vec<String> {
+        let paths = [
+            ("--model", world::base()),
+            ("--recipe", at("r.toml")),
+            ("--data", data.clone()),
+        ];
+        let mut args: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        for (flag, path) in paths {
+            args.extend([flag.to_owned(), path.display().to_string()]);
+        }
+        args
+    };
+    let spoken = |more: &str| more.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let quantizer = |modality: &str| {
+        let recipe = Recipe::load(&at("r.toml"), &[]).unwrap();
+        serde_json::to_value(&recipe.quantizer).unwrap()[modality].clone()
+    };
+    let plan = |more: &str| {
+        let [svg, file] = ["p.svg", "p.json"].map(|name| at(name).display().to_string());
+        let mut args = common("plan");
+        args.extend(spoken("--batches 4 --widths 1.5,3,1.5 --write --svg"));
+        args.extend([svg, "--json".to_owned(), file]);
+        args.extend(spoken(more));
+        run(args).succeeds()
+    };
+
+    let ended = plan("--kind ecsq --bits 2");
+    assert!(ended.stdout.contains("ecsq for"), "{}", ended.stdout);
+    for name in ["p-image.svg", "p-text.svg"] {
+        assert!(fs::read_to_string(at(name)).unwrap().starts_with("<svg"));
+    }
+    let plans = json(&at("p.json"))["plans"].as_array().unwrap().clone();
+    assert_eq!(plans.len(), 2);
+    for plan in &plans {
+        let own = quantizer(plan["modality"].as_str().unwrap());
+        assert_eq!(own["kind"], "ecsq");
+        assert_eq!(own["bits"], plan["chosen"]["design_bits"]);
+        // What else was set is kept.
+        assert_eq!(own["penalty"].as_f64(), Some(f64::from(0.02f32)));
+    }
+    // Nothing but the two quantizers has changed.
+    let after = fs::read_to_string(at("r.toml")).unwrap();
+    let others = |text: &str| -> Vec<String> {
+        let own = ["kind", "levels", "width", "bits"];
+        let lines = text.lines().map(str::to_owned);
+        lines
+            .filter(|line| !own.iter().any(|key| line.starts_with(key)))
+            .collect()
+    };
+    assert_eq!(others(&after), others(&before));
+
+    let mut train = common("train --local");
+    train.extend(["--run".to_owned(), at("run").display().to_string()]);
+    train.extend(spoken(
+        "--set train.steps=2 --set train.save_every=1 --set quantizer.calibration_batches=4",
+    ));
+    run(train).succeeds();
+    let metrics = fs::read_to_string(at("run/metrics.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
+    let number = |field: &str| first[field].as_f64().unwrap();
+    let bits = 8.0 * number("bytes_image") / number("elements_image");
+    let coded = plans[0]["chosen"]["coded_bits"].as_f64().unwrap();
+    assert_eq!(plans[0]["modality"], "image");
+    // One batch in place of four: contexts are learned within a message.
+    assert!(
+        (bits - coded).abs() < 0.15 * coded,
+        "{bits} for {coded} bits"
+    );
+
+    plan("--kind any --rule tolerance --mse 0.05");
+    plan("--kind fsq --rule tolerance --mse 0.05");
+    let chosen = json(&at("p.json"))["plans"][0]["chosen"].clone();
+    let own = quantizer("image");
+    assert_eq!(
+        (&own["kind"], &own["levels"]),
+        (&"fsq".into(), &chosen["levels"])
+    );
+    let after = fs::read_to_string(at("r.toml")).unwrap();
+    assert_eq!(others(&after), others(&before));
 }
 
 #[test]

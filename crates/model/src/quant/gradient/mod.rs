@@ -10,11 +10,14 @@ mod tiled;
 
 pub use tiled::Tiled;
 
+use std::fmt;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_codec::{Code, Plane, ScalarData, Scalars};
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::label::label;
 use super::{QuantError, floats, unexpected};
 use crate::weights::Stream;
 
@@ -87,7 +90,31 @@ impl Draw<'_> {
     }
 }
 
+/// The kind, and the fields that differ from their defaults.
+impl fmt::Display for GradientCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&label(self))
+    }
+}
+
 impl GradientCodec {
+    /// What tables that compare gradient codecs show, from many bits to few.
+    pub fn settings() -> Vec<Self> {
+        let mut all = vec![Self::F32, Self::F16, Self::Int8];
+        all.extend(Tiled::settings().into_iter().map(Self::Tiled));
+        all
+    }
+
+    /// The first of the planes that hold the entries' own numbers; those before it, and all tables and headers, are
+    /// side information.
+    pub fn payload(&self) -> usize {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Int8 | Self::Tiled(_) => 2,
+        }
+    }
+
     /// Checks the values that a recipe may get wrong.
     ///
     /// # Errors
@@ -181,7 +208,7 @@ impl<'de> Deserialize<'de> for GradientCodec {
         impl<'de> serde::de::Visitor<'de> for NameOrTable {
             type Value = GradientCodec;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("the name of a gradient codec, or a table with its kind")
             }
 

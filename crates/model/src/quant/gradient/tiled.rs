@@ -62,6 +62,19 @@ struct Grain {
 }
 
 impl Tiled {
+    /// See [`super::GradientCodec::settings`]. The last one's error is the same everywhere.
+    pub(super) fn settings() -> Vec<Self> {
+        let tiled = |bits, tile, even| Self {
+            bits,
+            tile,
+            hadamard: true,
+            even,
+        };
+        let mut all: Vec<Self> = [8, 6, 5, 4, 3, 2].map(|bits| tiled(bits, 32, 0.0)).into();
+        all.extend([tiled(4, 128, 0.0), tiled(3, 128, 0.0), tiled(6, 128, 1.0)]);
+        all
+    }
+
     /// See [`super::GradientCodec::check`].
     pub(super) fn check(&self) -> Result<(), GradientError> {
         let range = |field, value: String, range| {

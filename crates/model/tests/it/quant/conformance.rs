@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use burn::tensor::{Device, Tensor};
 use qtl_codec::{Code, Limits, Options, Plane, ScalarData, Scalars, Symbols};
 use qtl_model::params::{self, Named};
+use qtl_model::quant::gradient::GradientCodec;
 use qtl_model::quant::{
     Accumulator, AdsqSpec, Decoder, EcsqSpec, Encoder, FedbatSpec, FsqSpec, FsqTanhSpec,
     NormalFloatSpec, Phase, QuantizerSpec, RandTopkSpec, SplitfcSpec, Statistics, TopkSpec,
@@ -119,6 +120,23 @@ fn pair(spec: &QuantizerSpec, device: &Device) -> (Encoder, Decoder) {
 
 fn coded(encoder: &Encoder, x: Tensor<2>, phase: Phase) -> Code {
     encoder.quantize(encoder.bound(encoder.input(x)), phase)
+}
+
+#[test]
+fn tables_show_every_kind_by_a_name_of_its_own() {
+    let all = QuantizerSpec::settings();
+    all.iter().for_each(|spec| spec.check().unwrap());
+    let kinds: BTreeSet<_> = all
+        .iter()
+        .map(|spec| format!("{:?}", std::mem::discriminant(spec)))
+        .collect();
+    assert_eq!(kinds.len(), QuantizerSpec::ALL.len());
+    let names: BTreeSet<String> = all.iter().map(QuantizerSpec::to_string).collect();
+    assert_eq!(names.len(), all.len(), "{names:?}");
+    let codecs = GradientCodec::settings();
+    codecs.iter().for_each(|codec| codec.check().unwrap());
+    let names: BTreeSet<String> = codecs.iter().map(GradientCodec::to_string).collect();
+    assert_eq!(names.len(), codecs.len(), "{names:?}");
 }
 
 #[test]
@@ -265,7 +283,16 @@ fn split_gradients_are_those_of_one_graph() {
                 let q = leaf(hard);
                 let mut grads = (decoder.expand(q.clone()) * g.clone()).sum().backward();
                 params::collect(&decoder, "server.", &mut grads, &mut named);
-                (soft * q.grad_remove(&mut grads).unwrap()).sum()
+                let mut g = q.grad_remove(&mut grads).unwrap();
+                // What the code keeps is all that backward reads.
+                assert_eq!(encoder.kept(&code), decoder.kept(&code), "{spec:?}");
+                if let (Some(server), Some(client)) = (decoder.kept(&code), encoder.kept(&code)) {
+                    let sent = server.take(g);
+                    assert_eq!(sent.dims(), client.shape(), "{spec:?}");
+                    assert!(sent.dims()[1] < DIM, "{spec:?}: nothing is left out");
+                    g = client.spread(sent);
+                }
+                (soft * g).sum()
             } else {
                 let q = soft.clone() - soft.inner() + hard;
                 (decoder.expand(q) * g.clone()).sum()

@@ -1,0 +1,154 @@
+//! What one training step costs on the wire, per quantizer and per gradient codec.
+//!
+//! Features are coded and gradients come back as in training: the same messages, through the same two state machines, over
+//! a link within one process, whose meter counts the bytes. Only the tower is left out (the features are given), and the
+//! language model too where there is none of that size ([`Workload::synthetic`]).
+
+mod client;
+mod distortion;
+mod line;
+mod peer;
+mod reference;
+mod sums;
+mod workload;
+
+pub use line::{LINES, Line};
+pub use reference::{Reference, reference};
+pub use workload::{Shape, Workload};
+
+use std::time::Instant;
+
+use qtl_model::partition::{StepError, TextRows};
+use qtl_model::quant::QuantizerSpec;
+use qtl_model::quant::gradient::GradientCodec;
+use qtl_model::{Device, targets};
+use qtl_wire::{Exchange, LocalLink, Purpose, Reply, Standing, Terms, WireError};
+use serde::Serialize;
+
+use self::client::Client;
+use self::peer::Peer;
+use self::sums::Sums;
+use crate::error::AnswerError;
+use crate::message::{self, ContainerError};
+
+/// Seeds whatever is drawn.
+const SEED: u64 = 1;
+
+/// One direction of a step, mean over the steps that were sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Sent {
+    /// Bytes of the whole message.
+    pub bytes: f64,
+    /// Of these: the container of image rows or their gradient.
+    pub image: f64,
+    /// The container of text rows or their gradient.
+    pub text: f64,
+    /// The container of the text's row numbers.
+    pub index: f64,
+    /// The container of the targets.
+    pub targets: f64,
+    /// Bits of the message per element of *all* rows, also of those that did not cross.
+    pub bits_per_element: f64,
+    /// Bits of the image container per element of the image rows.
+    pub image_bits: f64,
+    /// Per cent of the message without the targets that is not the elements' own numbers: scales, masks, tables, headers,
+    /// row numbers, layout.
+    pub side_percent: f64,
+    /// Mean squared error relative to the variance. Up: after the best gain of each stream, which the server's output
+    /// projection learns, around the channels' means. Down: as it is, around zero.
+    pub error: f64,
+    /// Cosine of what was sent and what was read. Up: mean over rows, around the channels' means. Down: of the whole.
+    pub cosine: f64,
+    /// Seconds of coding on both sides, one core: rounding, containers, and back.
+    pub seconds: f64,
+}
+
+/// Both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Measured {
+    /// Features.
+    pub up: Sent,
+    /// Gradients.
+    pub down: Sent,
+}
+
+/// What can go wrong in a measurement.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// The link, or what the other side says of a message.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A gradient that cannot be read.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// A container that cannot be read.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// Row numbers that do not fit.
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+/// Sends the steps of `work` up with one quantizer for both streams, and their gradients back.
+///
+/// # Errors
+///
+/// [`MeasureError`]; a quantizer that reads what it writes gives none.
+pub fn measure(
+    work: &Workload,
+    quantizer: &QuantizerSpec,
+    codec: &GradientCodec,
+    rows: TextRows,
+    device: &Device,
+) -> Result<Measured, MeasureError> {
+    let client = Client::new(work, quantizer, *codec, rows, device);
+    let network = work.network.clone();
+    let peer = Peer::new(client.decoders(), *codec, network, device.clone());
+    let mut link = LocalLink::local(peer);
+    let standing = Standing {
+        run: "measurement".into(),
+        ..Standing::default()
+    };
+    link.greet(&Terms::default(), &standing, Purpose::Train)?;
+
+    let mut sums = Sums::default();
+    let mut step = 0;
+    for pass in 0..work.passes.max(1) {
+        let mut seconds = [0.0; 2];
+        for tensors in &work.steps {
+            let bounded = client.bounded(tensors);
+            let targets = targets::encode(&tensors.spliced.labels, work.vocab);
+            let (cut, coding) = timed(|| client.code(step, bounded, tensors));
+            let ((message, _), packing) = timed(|| message::forward(step, &cut, &targets));
+            let answer = match link.step(message)? {
+                Reply::Done(answer) => answer,
+                Reply::Rewind { .. } => unreachable!("a server in this process does not restart"),
+            };
+            let seen = link.work().seen();
+            let (read, reading) = timed(|| client.read(step, &answer, seen));
+            let read = read?;
+            seconds[0] += coding + packing + seen.decoding;
+            seconds[1] += seen.encoding + reading;
+            if pass == 0 {
+                sums.payload[0] += client.payload(&cut);
+                sums.payload[1] += client.payload_of_gradients(&answer)?;
+                sums.add_features(tensors, &cut, seen)?;
+                sums.add_gradients(seen, &read);
+            }
+            step += 1;
+        }
+        sums.add_seconds(seconds);
+    }
+    let meter = link.meter();
+    Ok(Measured {
+        up: sums.up(meter.up.step),
+        down: sums.down(meter.down.step),
+    })
+}
+
+/// What `run` makes, and the seconds it took.
+fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
+    let start = Instant::now();
+    let made = run();
+    (made, start.elapsed().as_secs_f64())
+}

@@ -1,0 +1,236 @@
+//! The server of a measurement: reads the features of a step as in training, has gradients made of them, and sends those
+//! back as in training. It has no weights that move.
+
+use std::time::Instant;
+
+use burn::tensor::{Tensor, TensorData};
+use qtl_codec::Code;
+use qtl_model::Device;
+use qtl_model::params;
+use qtl_model::partition::{Cut, ServerPartition, StepError, repeats};
+use qtl_model::quant::Decoder;
+use qtl_model::quant::gradient::{Draw, GradientCodec};
+use qtl_model::recompute::{leaf, pull, take};
+use qtl_model::splice::Kind;
+use qtl_wire::{
+    Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
+};
+
+use super::SEED;
+use crate::message::{decode, decode_cut, encode_gradient};
+
+/// Where the gradients come from.
+#[derive(Clone)]
+pub(super) enum Network {
+    /// They are given: of every image and text row of each step in turn, before any quantizer.
+    Given(Vec<[Tensor<2>; 2]>),
+    /// A language model's.
+    Model(Box<ServerPartition>),
+}
+
+/// What the server had in its hands in the last step.
+pub(super) struct Seen {
+    /// Image rows as the language model reads them.
+    pub(super) image: Tensor<2>,
+    /// Text rows likewise, one per row that crossed.
+    pub(super) text: Tensor<2>,
+    /// The gradients before they were coded.
+    pub(super) image_gradient: Tensor<2>,
+    pub(super) text_gradient: Tensor<2>,
+    /// Seconds from containers to features.
+    pub(super) decoding: f64,
+    /// Seconds from gradients to containers.
+    pub(super) encoding: f64,
+}
+
+pub(super) struct Peer {
+    image: Decoder,
+    text: Decoder,
+    codec: GradientCodec,
+    network: Network,
+    device: Device,
+    applied: Option<u64>,
+    seen: Option<Seen>,
+}
+
+impl Peer {
+    pub(super) fn new(
+        (image, text): (Decoder, Decoder),
+        codec: GradientCodec,
+        mut network: Network,
+        device: Device,
+    ) -> Self {
+        if let Network::Model(server) = &mut network {
+            server.quantizer_image = image.clone();
+            server.quantizer_text = text.clone();
+        }
+        Self {
+            image,
+            text,
+            codec,
+            network,
+            device,
+            applied: None,
+            seen: None,
+        }
+    }
+
+    /// The last step.
+    pub(super) fn seen(&self) -> &Seen {
+        let seen = self.seen.as_ref();
+        seen.expect("a step that was answered was seen")
+    }
+
+    /// Gradients of the rows that crossed, image and text.
+    fn gradients(
+        &self,
+        step: u64,
+        cut: &Cut,
+        image: (&Code, &Tensor<2>),
+        text: &Tensor<2>,
+        targets: &Code,
+    ) -> Result<[Tensor<2>; 2], StepError> {
+        match &self.network {
+            Network::Model(server) => {
+                let step = server.step(cut, targets, &|_| false, &self.device)?;
+                let image = step.image.unwrap_or_else(|| image.1.zeros_like());
+                Ok([image, step.text])
+            }
+            Network::Given(steps) => {
+                let [g_image, g_text] = &steps[step as usize % steps.len()];
+                let g_text = match &cut.index {
+                    Some(index) => {
+                        let all = cut.layout.rows(Kind::Text);
+                        let index = repeats::decode(index, text.dims()[0], all)?;
+                        summed(g_text, &index, text.dims()[0])
+                    }
+                    None => g_text.clone(),
+                };
+                Ok([
+                    pulled(&self.image, image.0, image.1, g_image.clone()),
+                    pulled(&self.text, &cut.text, text, g_text),
+                ])
+            }
+        }
+    }
+}
+
+/// The gradient of the leaf `x`, given that of the features that are made of it; what of it travels back.
+fn pulled(decoder: &Decoder, code: &Code, x: &Tensor<2>, g: Tensor<2>) -> Tensor<2> {
+    let constant = params::track(decoder, "", &|_| false);
+    let x = leaf(x.clone());
+    let y = constant.expand(x.clone());
+    let g = take(&x, &mut pull(y, g.autodiff()));
+    match decoder.kept(code) {
+        Some(kept) => kept.take(g),
+        None => g,
+    }
+}
+
+/// The sums of the rows of `g` with the same number, of which there are `rows`.
+fn summed(g: &Tensor<2>, index: &[usize], rows: usize) -> Tensor<2> {
+    let cols = g.dims()[1];
+    let values: Vec<f32> = g.to_data().iter::<f32>().collect();
+    let mut sums = vec![0.0; rows * cols];
+    for (row, number) in values.chunks_exact(cols.max(1)).zip(index) {
+        for (sum, value) in sums[number * cols..].iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
+    Tensor::from_data(TensorData::new(sums, [rows, cols]), &g.device())
+}
+
+fn invalid(error: impl std::fmt::Display) -> WorkError {
+    WorkError::Invalid(error.to_string())
+}
+
+/// What a measurement does not ask for.
+fn refused<T>() -> Result<T, WorkError> {
+    Err(invalid("a measurement only takes steps"))
+}
+
+impl Work for Peer {
+    fn terms(&self) -> Terms {
+        Terms::default()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            live: self.applied,
+            ..Standing::default()
+        }
+    }
+
+    fn restore(&mut self, step: u64) -> Result<(), WorkError> {
+        self.applied = Some(step);
+        Ok(())
+    }
+
+    fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
+        let start = Instant::now();
+        let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout).map_err(invalid)?;
+        let targets = decode("targets", &f.targets).map_err(invalid)?;
+        let Some(code) = &cut.image else {
+            return refused();
+        };
+        let image = self.image.dequantize(code, &self.device).map_err(invalid)?;
+        let text = self
+            .text
+            .dequantize(&cut.text, &self.device)
+            .map_err(invalid)?;
+        let decoding = start.elapsed().as_secs_f64();
+
+        let [image_gradient, text_gradient] = self
+            .gradients(f.step, &cut, (code, &image), &text, &targets)
+            .map_err(invalid)?;
+
+        let start = Instant::now();
+        let encode = |tensor, g: &Tensor<2>| {
+            let draw = Draw {
+                seed: SEED,
+                step: f.step,
+                tensor,
+            };
+            encode_gradient(&self.codec, g.clone(), draw).map_err(invalid)
+        };
+        let answer = Backward {
+            step: f.step,
+            image: encode("image", &image_gradient)?,
+            text: encode("text", &text_gradient)?,
+            ..Backward::default()
+        };
+        let encoding = start.elapsed().as_secs_f64();
+        self.seen = Some(Seen {
+            image: self.image.expand(image),
+            text: self.text.expand(text),
+            image_gradient,
+            text_gradient,
+            decoding,
+            encoding,
+        });
+        self.applied = Some(f.step + 1);
+        Ok(answer)
+    }
+
+    fn calibrate(&mut self, _: Calibration) -> Result<(), WorkError> {
+        refused()
+    }
+
+    fn save(&mut self, _: u64) -> Result<(), WorkError> {
+        refused()
+    }
+
+    fn open(&mut self, _: Prompt) -> Result<Tokens, WorkError> {
+        refused()
+    }
+
+    fn next(&mut self, _: Rows) -> Result<Tokens, WorkError> {
+        refused()
+    }
+
+    fn close(&mut self) {}
+
+    fn finish(&mut self, _: u64) -> Result<(), WorkError> {
+        refused()
+    }
+}
