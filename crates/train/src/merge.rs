@@ -18,7 +18,7 @@ use crate::recipe::{Recipe, RecipeError};
 use crate::tune::Part;
 
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
-const OWN: &str = "qtinyllava";
+pub const OWN: &str = "qtinyllava";
 /// Files beside the weights that are copied from the model the run started from.
 const COMPANIONS: [&str; 7] = [
     "tokenizer.json",

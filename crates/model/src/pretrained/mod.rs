@@ -314,14 +314,18 @@ impl Blueprint {
             .collect()
     }
 
-    /// A part's own folder, as TinyLLaVA's training writes them, or else the whole directory.
     fn open(&self, part: &str) -> Result<Checkpoint, CheckpointError> {
-        let own = self.dir.join(part);
-        Checkpoint::open(if own.is_dir() { &own } else { &self.dir })
+        part_of(&self.dir, part)
     }
 }
 
 /// [`Keep`] for a module whose names start with `prefix` in the whole model.
 fn below<'a>(prefix: &'a str, keep: Keep<'a>) -> impl Fn(&str, Matrix) -> bool + 'a {
     move |name, kind| keep(&format!("{prefix}{name}"), kind)
+}
+
+/// A part's own folder, as TinyLLaVA's training writes them, or else the whole directory.
+pub(crate) fn part_of(dir: &Path, part: &str) -> Result<Checkpoint, CheckpointError> {
+    let own = dir.join(part);
+    Checkpoint::open(if own.is_dir() { &own } else { dir })
 }
