@@ -7,6 +7,7 @@ mod hub;
 mod plan;
 mod progress;
 mod signal;
+mod size;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
