@@ -88,7 +88,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let flat = tensor.reshape([count]);
     let mut values = Vec::with_capacity(count);
     for first in (0..count).step_by(PIECE) {
-        let piece = flat.clone().slice([first..count.min(first + PIECE)]);
+        let piece = flat.clone().narrow(0, first, PIECE.min(count - first));
         let piece = piece.into_data().convert::<f32>().try_into_vec::<f32>();
         values.extend(piece.expect("converted to f32"));
     }
