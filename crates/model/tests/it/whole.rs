@@ -354,6 +354,11 @@ fn golden_full_model_with_quantizers() {
         assert_eq!(real, case.ints("out.attention_mask"));
         let pictured: Vec<i64> = cells().map(|(row, _)| i64::from(*row < images)).collect();
         assert_eq!(pictured, case.ints("out.image_mask"));
+        let placed = grid.source.iter().map(|row| match row.checked_sub(images) {
+            Some(text) => labels[text],
+            None => IGNORED,
+        });
+        assert_eq!(placed.collect::<Vec<_>>(), case.ints("out.labels"));
         let targets = targets::encode(&labels, server.vocab_size());
         let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
         worst = worst.max(case.check_loss("out.loss", step.loss as f32));
