@@ -63,7 +63,7 @@ pub struct Communication {
     #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', default_values_t = [8, 728, 100, 1280])]
     shape: Vec<usize>,
     /// Batches of the demo
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 8)]
     batches: usize,
     /// Only quantizers whose name contains this, for example "fsq levels=4"
     #[arg(
