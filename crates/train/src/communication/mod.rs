@@ -16,8 +16,7 @@ pub use line::{LINES, Line};
 pub use reference::{Reference, reference};
 pub use workload::{Shape, Workload};
 
-use std::time::Instant;
-
+use cpu_time::ThreadTime;
 use qtl_model::partition::{StepError, TextRows};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
@@ -59,7 +58,7 @@ pub struct Sent {
     pub error: f64,
     /// Cosine of what was sent and what was read. Up: mean over rows, around the channels' means. Down: of the whole.
     pub cosine: f64,
-    /// Seconds of coding on both sides, one core, of the fastest step: rounding, containers, and back.
+    /// Processor seconds of coding on both sides, one thread, of the fastest step: rounding, containers, and back.
     pub seconds: f64,
 }
 
@@ -136,9 +135,9 @@ pub fn measure(
     })
 }
 
-/// What `run` makes, and the seconds it took.
+/// What `run` makes, and the seconds of this thread's processor that it took: other work on the machine does not count.
 fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
-    let start = Instant::now();
+    let start = ThreadTime::now();
     let made = run();
     (made, start.elapsed().as_secs_f64())
 }
