@@ -107,47 +107,47 @@ pub fn spans(
     }
 }
 
-/// The spans of one open question, laid out as in training, for generating its answer.
+/// The spans of a conversation whose last turn is open, laid out as in training, for generating its answer. A picture is
+/// shown by the first turn. [`Turns::Independent`] knows no conversation: there the last turn stands alone.
 ///
 /// # Errors
 /// Where the tokenizer or template refuses.
 pub fn ask(
     template: &dyn Template,
     tokenizer: &Tokenizer,
-    question: &str,
+    turns: &[Turn],
     pictured: bool,
     mode: &Turns,
 ) -> Result<Vec<TokenSpan>, DataError> {
-    let bare = question.replace(IMAGE_TAG, "");
-    let question = match (pictured, mode) {
-        (true, Turns::Conversation) => format!("{IMAGE_TAG}\n{}", bare.trim()),
-        _ => bare.trim().to_owned(),
+    let (mode, first) = match mode {
+        Turns::Conversation => (Turns::Conversation, 0),
+        Turns::Independent { .. } => {
+            let all = Turns::Independent {
+                per_sample: 0,
+                only: Vec::new(),
+            };
+            (all, turns.len().saturating_sub(1))
+        }
     };
-    let turn = Turn {
-        question,
-        answer: None,
+    let shown = |(i, turn): (usize, &Turn)| {
+        let bare = turn.question.replace(IMAGE_TAG, "");
+        let question = match (pictured && i == 0, &mode) {
+            (true, Turns::Conversation) => format!("{IMAGE_TAG}\n{}", bare.trim()),
+            _ => bare.trim().to_owned(),
+        };
+        Turn {
+            question,
+            answer: turn.answer.clone(),
+        }
     };
+    let turns: Vec<Turn> = turns[first..].iter().enumerate().map(shown).collect();
     let key = DrawKey {
         seed: 0,
         epoch: 0,
         index: 0,
     };
-    let mode = match mode {
-        Turns::Conversation => Turns::Conversation,
-        Turns::Independent { .. } => Turns::Independent {
-            per_sample: 0,
-            only: Vec::new(),
-        },
-    };
-    spans(
-        template,
-        tokenizer,
-        &[turn],
-        pictured,
-        &mode,
-        usize::MAX,
-        key,
-    )
+    let unlimited = usize::MAX;
+    spans(template, tokenizer, &turns, pictured, &mode, unlimited, key)
 }
 
 fn prefix(tokenizer: &Tokenizer, pictured: bool) -> Vec<TokenSpan> {

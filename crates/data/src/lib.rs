@@ -13,6 +13,8 @@ pub mod llava;
 pub mod image;
 pub mod preprocess;
 
+pub mod chat;
+pub mod stream;
 pub mod template;
 pub mod tokenizer;
 
@@ -25,6 +27,7 @@ pub mod sampler;
 
 pub mod scenes;
 
+pub use chat::ChatTemplate;
 pub use error::{DataError, Fault, Skipped, Strictness};
 pub use example::{Example, IGNORED, PLACEHOLDER, Pixels, TokenSpan, Turns};
 pub use llava::{Dataset, Turn};
@@ -32,5 +35,6 @@ pub use loader::{Batch, Loader, LoaderOptions, Source};
 pub use preprocess::{Aspect, Processor};
 pub use reader::{Reader, ReaderOptions};
 pub use sampler::{Order, Position};
+pub use stream::AnswerStream;
 pub use template::Template;
 pub use tokenizer::Tokenizer;

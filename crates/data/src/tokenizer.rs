@@ -45,9 +45,16 @@ impl Tokenizer {
         } else {
             path.to_path_buf()
         };
-        let bytes = std::fs::read(&file).map_err(|source| DataError::Read {
-            path: file.clone(),
-            source,
+        let bytes = std::fs::read(&file).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => DataError::Tokenizer {
+                name: path.display().to_string(),
+                problem: format!("there is no {}", file.display()),
+                cure: "put the tokenizer.json that belongs to the model there; AutoTokenizer's save_pretrained writes it",
+            },
+            _ => DataError::Read {
+                path: file.clone(),
+                source,
+            },
         })?;
         let beside = |name: &str| {
             let path = file.with_file_name(name);
@@ -283,10 +290,25 @@ impl Tokenizer {
         self.legacy
     }
 
-    /// Number of tokens, added ones included.
+    /// Rows that an embedding needs: one more than the highest id, added tokens included.
     #[must_use]
     pub fn vocabulary(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        let ids = self.inner.get_vocab(true).into_values();
+        ids.max().map_or(0, |id| id as usize + 1)
+    }
+
+    /// The special token that a text begins with, blanks and line breaks aside.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn leading_special(&self, text: &str) -> Result<Option<i64>, DataError> {
+        let first = self.encode_bare(text.trim_start())?.first().copied();
+        Ok(first.filter(|id| self.is_special(*id)))
+    }
+
+    /// Whether what generated ids say may still change in its last word when more come.
+    pub(crate) fn cleans_up(&self) -> bool {
+        self.cleans_up
     }
 
     fn is_special(&self, id: i64) -> bool {

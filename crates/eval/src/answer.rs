@@ -1,11 +1,11 @@
 //! A model's answers to questions about pictures, wherever its two halves are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use qtl_data::example::ask;
 use qtl_data::image::ImageFault;
-use qtl_data::{Aspect, DataError, Processor, Template, TokenSpan, Tokenizer, Turns};
+use qtl_data::{Aspect, DataError, Processor, Template, TokenSpan, Tokenizer, Turn, Turns};
 use qtl_model::generate::{Remote, greedy};
 use qtl_model::partition::{Batch, ClientPartition};
 use qtl_model::splice::{Sample, SpliceError, splice};
@@ -39,22 +39,37 @@ pub struct Answerer<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError<E> {
     /// A picture cannot be read.
-    #[error("{}: {problem}", path.display())]
-    Picture {
-        /// The picture.
-        path: PathBuf,
-        /// Why not.
-        problem: String,
-    },
+    #[error(transparent)]
+    Picture(#[from] PictureError),
     /// A question cannot be tokenized.
     #[error(transparent)]
     Data(#[from] DataError),
     /// A prompt shows more pictures than it has.
     #[error(transparent)]
     Splice(#[from] SpliceError),
+    /// A conversation that leaves no room for an answer.
+    #[error(
+        "the conversation has {length} tokens, picture included, and the model takes {longest}; shorten it or begin a new one"
+    )]
+    Length {
+        /// Its length.
+        length: usize,
+        /// The longest that leaves room.
+        longest: usize,
+    },
     /// The server or the way to it.
     #[error("{0}")]
     Remote(E),
+}
+
+/// A picture that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}; give a PNG, JPEG, WebP, BMP, GIF or TIFF file")]
+pub struct PictureError {
+    /// The picture.
+    pub path: PathBuf,
+    /// Why not, with its path.
+    pub problem: String,
 }
 
 impl Answerer<'_> {
@@ -78,6 +93,67 @@ impl Answerer<'_> {
         Ok(answers)
     }
 
+    /// Answers the last turn of a conversation, which is open, about a picture that its first turn shows, or about none.
+    /// Ends before a token of `end`, after the longest answer, or when `seen`, which is told of every token as it comes,
+    /// says so by `false`. Unlike the questions of a suite, a conversation that is too long is not cut.
+    ///
+    /// # Errors
+    ///
+    /// [`AnswerError`], also what the server reports.
+    pub fn converse<R: Remote>(
+        &self,
+        turns: &[Turn],
+        picture: Option<&[f32]>,
+        end: &[u32],
+        remote: &mut R,
+        seen: &mut dyn FnMut(u32) -> bool,
+    ) -> Result<(), AnswerError<R::Error>> {
+        let pictured = picture.is_some();
+        let spans = ask(self.template, self.tokenizer, turns, pictured, &self.turns)?;
+        let sample = Sample {
+            spans: &spans,
+            pictures: 0..usize::from(pictured),
+        };
+        let spliced = splice(&[sample], self.client.tokens_per_picture(), usize::MAX)?;
+        let length = spliced.layout.lengths().iter().sum();
+        let longest = self.max_length.saturating_sub(1);
+        if length > longest {
+            return Err(AnswerError::Length { length, longest });
+        }
+        let batch = Batch {
+            pixels: picture.map(|pixels| self.tensor(pixels.to_vec(), 1)),
+            spliced,
+        };
+        let room = self.longest.min(self.max_length - length);
+        greedy(self.client, &batch, remote, end, room, &mut |_, id| {
+            seen(id)
+        })
+        .map_err(AnswerError::Remote)?;
+        Ok(())
+    }
+
+    /// The pixels of a picture as the tower wants them: [3, side, side].
+    ///
+    /// # Errors
+    ///
+    /// The picture is missing or cannot be decoded.
+    pub fn picture(&self, path: &Path) -> Result<Vec<f32>, PictureError> {
+        let picture = qtl_data::image::open(path).map_err(|fault| PictureError {
+            path: path.to_owned(),
+            problem: match fault {
+                ImageFault::Missing(problem) | ImageFault::Corrupt(problem) => problem,
+                ImageFault::System(source) => format!("{}: {source}", path.display()),
+            },
+        })?;
+        Ok(self.processor.pixels(&picture, self.aspect).data)
+    }
+
+    fn tensor(&self, pixels: Vec<f32>, pictures: usize) -> Tensor<4> {
+        let side = self.processor.side();
+        let data = TensorData::new(pixels, [pictures, 3, side, side]);
+        Tensor::from_data(data, &self.client.device())
+    }
+
     fn chunk<R: Remote>(
         &self,
         questions: &[Question],
@@ -89,23 +165,15 @@ impl Answerer<'_> {
         let mut prompts: Vec<(Vec<TokenSpan>, usize)> = Vec::with_capacity(questions.len());
         for question in questions {
             if shown != Some(&question.image) {
-                let picture = qtl_data::image::open(&question.image).map_err(|fault| {
-                    AnswerError::Picture {
-                        path: question.image.clone(),
-                        problem: describe(&fault),
-                    }
-                })?;
-                pixels.extend(self.processor.pixels(&picture, self.aspect).data);
+                pixels.extend(self.picture(&question.image)?);
                 pictures += 1;
                 shown = Some(&question.image);
             }
-            let spans = ask(
-                self.template,
-                self.tokenizer,
-                &question.text,
-                true,
-                &self.turns,
-            )?;
+            let turn = Turn {
+                question: question.text.clone(),
+                answer: None,
+            };
+            let spans = ask(self.template, self.tokenizer, &[turn], true, &self.turns)?;
             prompts.push((spans, pictures - 1));
         }
         let samples: Vec<Sample<'_>> = prompts
@@ -116,13 +184,8 @@ impl Answerer<'_> {
             })
             .collect();
         let spliced = splice(&samples, self.client.tokens_per_picture(), self.max_length)?;
-        let side = self.processor.side();
-        let pixels = Tensor::from_data(
-            TensorData::new(pixels, [pictures, 3, side, side]),
-            &self.client.device(),
-        );
         let batch = Batch {
-            pixels: Some(pixels),
+            pixels: Some(self.tensor(pixels, pictures)),
             spliced,
         };
         let end: Vec<u32> = self
@@ -137,19 +200,12 @@ impl Answerer<'_> {
             remote,
             &end,
             self.longest,
-            &mut |_, _| {},
+            &mut |_, _| true,
         )
         .map_err(AnswerError::Remote)?;
         Ok(ids
             .iter()
             .map(|ids| self.tokenizer.answer(ids))
             .collect::<Result<_, _>>()?)
-    }
-}
-
-fn describe(fault: &ImageFault) -> String {
-    match fault {
-        ImageFault::Missing(problem) | ImageFault::Corrupt(problem) => problem.clone(),
-        ImageFault::System(source) => source.to_string(),
     }
 }

@@ -63,7 +63,7 @@ impl Remote for InProcess<'_> {
 }
 
 /// The answers to a batch of prompts, up to and without an `end` token, at most `longest` tokens each. `seen` is told of
-/// every token as it comes: (sequence, token).
+/// every token as it comes, (sequence, token), and says whether that sequence is to go on.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub fn greedy<R: Remote>(
     remote: &mut R,
     end: &[u32],
     longest: usize,
-    seen: &mut dyn FnMut(usize, u32),
+    seen: &mut dyn FnMut(usize, u32) -> bool,
 ) -> Result<Vec<Vec<u32>>, R::Error> {
     let count = prompts.spliced.layout.sequences.len();
     let mut answers = vec![Vec::new(); count];
@@ -87,8 +87,8 @@ pub fn greedy<R: Remote>(
                 continue;
             }
             answers[*sequence].push(*token);
-            seen(*sequence, *token);
-            if answers[*sequence].len() < longest {
+            let wanted = seen(*sequence, *token);
+            if wanted && answers[*sequence].len() < longest {
                 keep.push(slot);
             }
         }

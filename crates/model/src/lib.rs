@@ -1,7 +1,7 @@
 //! The vision-language model in two partitions, and the quantizers of the cut layer.
 //!
 //! A model is data: one vision transformer and one decoder, described by specs that Hugging Face's `config.json`
-//! selects. It never exists in one piece: the client's partition turns pictures and text into codes, the server's
+//! selects. With pictures it never exists in one piece: the client's partition turns pictures and text into codes, the server's
 //! turns codes into a loss and gradients, and the single-process model is the two without a wire between them.
 //!
 //! # Layout, in reading order
@@ -14,6 +14,7 @@
 //! - [`tuning`]: low-rank branches, frozen weights in fewer bits
 //! - [`generate`]: answers across the cut
 //! - [`pretrained`]: a directory into partitions; [`params`]: parameters by name
+//! - [`text`]: a language model alone, without a cut; [`sampling`]: which token comes next
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -27,8 +28,10 @@ pub mod partition;
 pub mod pretrained;
 pub mod quant;
 pub mod recompute;
+pub mod sampling;
 pub mod splice;
 pub mod targets;
+pub mod text;
 pub mod tuning;
 pub mod vision;
 pub mod weights;

@@ -7,6 +7,7 @@ mod hub;
 mod plan;
 mod progress;
 mod signal;
+mod size;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Inspect(commands::inspect::Args),
     /// Score a model on a directory of questions
     Eval(commands::eval::Args),
+    /// Talk to a model, about a picture or in text only
+    Chat(commands::chat::Args),
     /// Tabulate finished demos: mean and deviation over seeds
     Compare(commands::compare::Args),
     /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Compose(args) => commands::compose::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Chat(args) => commands::chat::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Align(args) => commands::align::run(&args),
         Command::Plan(args) => commands::plan::run(&args),

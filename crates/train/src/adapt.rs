@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError};
 use qtl_model::tuning::{Matrix, Storage, Treatment};
 use qtl_model::weights::NamedTensor;
 
@@ -47,7 +49,39 @@ pub fn server(
     Ok(partition)
 }
 
-fn treatment(tune: &TuneSpec, name: &str, kind: Matrix) -> Treatment {
+/// The client's half as the model directory has it, in as few bits as the recipe lets its matrices have.
+///
+/// # Errors
+///
+/// [`PretrainedError`] naming the file and the tensors.
+pub fn read_client(
+    blueprint: &Blueprint,
+    recipe: &Recipe,
+    device: &Device,
+) -> Result<Loaded<ClientPartition>, PretrainedError> {
+    blueprint.client_keeping(device, &|name, kind| narrow(&recipe.tune, name, kind))
+}
+
+/// The server's half as the model directory has it, in as few bits as the recipe lets its matrices have.
+///
+/// # Errors
+///
+/// [`PretrainedError`] naming the file and the tensors.
+pub fn read_server(
+    blueprint: &Blueprint,
+    recipe: &Recipe,
+    device: &Device,
+) -> Result<Loaded<ServerPartition>, PretrainedError> {
+    blueprint.server_keeping(device, &|name, kind| narrow(&recipe.tune, name, kind))
+}
+
+/// Whether a matrix will be kept in fewer than 32 bits.
+fn narrow(tune: &TuneSpec, name: &str, kind: Matrix) -> bool {
+    treatment(tune, name, kind).storage != Storage::F32
+}
+
+/// What becomes of one matrix.
+pub(crate) fn treatment(tune: &TuneSpec, name: &str, kind: Matrix) -> Treatment {
     let part = tune.part(Part::of(name));
     let lora = match &part.method {
         Method::Lora(branches) if kind == Matrix::Linear && branches.wants(name) => {

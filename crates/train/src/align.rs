@@ -96,9 +96,8 @@ pub fn align(
             cells,
         });
     }
-    let mut tensors = client.tensors();
-    tensors.extend(server.tensors());
-    tensors.retain(|tensor| !tensor.name.starts_with("VQ."));
+    let wanted = |name: &str| !name.starts_with("VQ.");
+    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
     merge::write_model(&blueprint.dir, out, &tensors, SaveType::F32)
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use qtl_data::Position;
-use qtl_model::weights::{self, NamedTensor, SaveType};
+use qtl_model::weights::{self, SaveType, Tensors};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -186,8 +186,8 @@ impl Store {
     pub fn save(
         &self,
         state: &State,
-        weights: &[NamedTensor],
-        optimizer: &[NamedTensor],
+        weights: &Tensors<'_>,
+        optimizer: &Tensors<'_>,
     ) -> Result<(), CheckpointError> {
         let path = self.path(state.step);
         let partial = path.with_extension("partial");
@@ -213,8 +213,8 @@ impl Store {
         partial: &Path,
         path: &Path,
         state: &State,
-        weights: &[NamedTensor],
-        optimizer: &[NamedTensor],
+        weights: &Tensors<'_>,
+        optimizer: &Tensors<'_>,
     ) -> io::Result<()> {
         write_tensors(&partial.join(WEIGHTS), weights)?;
         write_tensors(&partial.join(OPTIMIZER), optimizer)?;
@@ -330,23 +330,29 @@ pub fn read_state(path: &Path) -> Result<State, CheckpointError> {
     Ok(state)
 }
 
-fn write_tensors(path: &Path, tensors: &[NamedTensor]) -> io::Result<()> {
-    weights::save(path, tensors, SaveType::F32).map_err(|error| match error {
-        weights::CheckpointError::Io { source, .. } => source,
-        other => io::Error::other(other),
-    })
+fn write_tensors(path: &Path, tensors: &Tensors<'_>) -> io::Result<()> {
+    tensors
+        .save(path, SaveType::F32)
+        .map_err(|error| match error {
+            weights::CheckpointError::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })
 }
 
 #[cfg(test)]
 mod tests {
+    use qtl_model::weights::NamedTensor;
+
     use super::*;
 
-    fn tensors(value: f32) -> Vec<NamedTensor> {
-        vec![NamedTensor {
-            name: "a.weight".into(),
-            shape: vec![2, 2],
-            data: vec![value; 4],
-        }]
+    fn tensors(value: f32) -> Tensors<'static> {
+        Tensors::new(vec![("a.weight".into(), vec![2, 2])], move |take| {
+            take(&NamedTensor {
+                name: "a.weight".into(),
+                shape: vec![2, 2],
+                data: vec![value; 4],
+            });
+        })
     }
 
     fn state(step: u64) -> State {

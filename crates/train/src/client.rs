@@ -22,6 +22,7 @@ use qtl_wire::{Backward, Calibration, Exchange, Purpose, Reply, Standing};
 use crate::adapt::{self, Fingerprint};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::{AnswerError, TrainError};
+use crate::held::Held;
 use crate::measure;
 use crate::message;
 use crate::metrics::{StepRecord, Writer};
@@ -80,8 +81,11 @@ pub struct Client {
     device: Device,
     recipe: Recipe,
     facts: BTreeMap<String, String>,
-    initial: ClientPartition,
-    partition: ClientPartition,
+    /// Where the weights that step 0 starts from are read again.
+    blueprint: Blueprint,
+    partition: Held<ClientPartition>,
+    /// Whether the weights may be others than those of step 0.
+    moved: bool,
     /// Fingerprint of what checkpoints leave to the base.
     base: String,
     calibrate: bool,
@@ -115,10 +119,9 @@ impl Client {
         fresh_run: &str,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let loaded = blueprint.client(&device)?;
+        let loaded = adapt::read_client(blueprint, &recipe, &device)?;
         let base = Fingerprint::of_client(&loaded.partition, &recipe.tune);
-        let mut partition = adapt::client(loaded.partition, &recipe)?;
-        partition.text_rows = recipe.quantizer.text_rows;
+        let partition = tuned(loaded.partition, &recipe)?;
         let store =
             Store::open(run_dir, recipe.train.keep).map_err(|e| TrainError::io(run_dir, e))?;
         let run = store.run()?.unwrap_or_else(|| fresh_run.to_owned());
@@ -126,8 +129,9 @@ impl Client {
             facts: facts(blueprint),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
             calibrate: !loaded.quantizers_found && recipe.quantizer.calibration_batches > 0,
-            initial: partition.clone(),
-            partition,
+            blueprint: blueprint.clone(),
+            partition: Held::new(partition),
+            moved: false,
             base,
             device,
             recipe,
@@ -203,6 +207,7 @@ impl Client {
         stream: &mut Stream,
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Reply<()>, TrainError> {
+        self.moved = true;
         if self.step == 0
             && self.calibrate
             && let Reply::Rewind { to } = self.calibrate(link, watch)?
@@ -315,10 +320,9 @@ impl Client {
         if schedule::ends_step(&self.recipe.train, self.step) {
             record.gradient_norm = self.optimizer.clip();
             let optimizer = &mut self.optimizer;
-            self.partition = self
-                .partition
-                .clone()
-                .replace(&mut |name, value| optimizer.update(name, value, factor));
+            self.partition.change(|half| {
+                half.replace(&mut |name, value| optimizer.update(name, value, factor))
+            });
         }
         record.compute = computed + backward.elapsed().as_secs_f64() + answer.compute_seconds;
         record.coding = coded + answer.coding_seconds;
@@ -415,12 +419,10 @@ impl Client {
             recipe,
         )
         .on(&self.base);
-        let mut tensors = Vec::new();
-        let tune = &self.recipe.tune;
-        self.partition
-            .visit_tensors(&|name| tune.stores(name), &mut |t| tensors.push(t));
+        let stored = |name: &str| self.recipe.tune.stores(name);
+        let weights = self.partition.chosen(&stored);
         self.store
-            .save(&state, &tensors, &self.optimizer.entries())?;
+            .save(&state, &weights, &self.optimizer.entries())?;
         let reply = link.save(self.step)?;
         if reply == Reply::Done(()) {
             watch(&Event::Saved { step: self.step });
@@ -431,7 +433,11 @@ impl Client {
     /// Goes to the checkpoint of `step`, or to the beginning.
     fn restore(&mut self, step: u64) -> Result<Stream, TrainError> {
         self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
-        self.partition = self.initial.clone();
+        if step == 0 && self.moved {
+            let base = adapt::read_client(&self.blueprint, &self.recipe, &self.device)?;
+            self.partition = Held::new(tuned(base.partition, &self.recipe)?);
+            self.moved = false;
+        }
         self.position = Position::default();
         if step > 0 {
             let state = self.store.state(step, Side::Client, &self.run)?;
@@ -439,8 +445,10 @@ impl Client {
             self.position = state.position.unwrap_or_default();
             let tune = &self.recipe.tune;
             let file = self.store.weights(step);
-            self.partition =
-                restore_client(self.initial.clone(), &file, &|name| tune.stores(name))?;
+            // What no checkpoint holds has not moved since the base was read.
+            let half = restore_client(self.partition.clone(), &file, &|name| tune.stores(name))?;
+            self.partition = Held::new(half);
+            self.moved = true;
             let entries = self.store.optimizer(step)?;
             self.optimizer.restore(entries, &self.device).map_err(|name| {
                 TrainError::Halves(format!("the optimizer's checkpoint of step {step} has an entry {name} that does not belong"))
@@ -475,6 +483,13 @@ impl Client {
         };
         Ok(Loader::new(Arc::clone(&self.source), options)?)
     }
+}
+
+/// The client's half as the recipe tunes and uses it.
+fn tuned(base: ClientPartition, recipe: &Recipe) -> Result<ClientPartition, TrainError> {
+    let mut half = adapt::client(base, recipe)?;
+    half.text_rows = recipe.quantizer.text_rows;
+    Ok(half)
 }
 
 /// Examples as the client's partition takes them.

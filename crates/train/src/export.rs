@@ -9,19 +9,9 @@ use qtl_model::tuning::{Matrix, Storage, Treatment};
 use qtl_model::weights::{NamedTensor, SaveType, save};
 
 use crate::error::TrainError;
-use crate::merge::{Joined, companions, config, read_json, untie, whole, write};
+use crate::merge::{Format, Head, Joined, companions, config, read_json, whole, write};
 use crate::peft::{self, Adapter, AdapterError};
 use crate::tune::{Method, Part, is_branch};
-
-/// The folder of a part in TinyLLaVA's layout.
-fn folder(part: Part) -> &'static str {
-    match part {
-        Part::VisionTower => "vision_tower",
-        Part::Connector => "connector",
-        Part::Quantizer => "VQ_VAE",
-        Part::Llm | Part::EmbedTokens => "language_model",
-    }
-}
 
 /// Writes what the newest step of a run has trained, and nothing of its base: a folder per part, in TinyLLaVA's layout,
 /// that holds a PEFT adapter where the part has branches and whole tensors where it was trained in full. Returns the step.
@@ -48,7 +38,8 @@ pub fn write_adapter(
     let stored = |name: &str| tune.stores(name);
     run.client.visit_tensors(&stored, &mut |t| tensors.push(t));
     run.server.visit_tensors(&stored, &mut |t| tensors.push(t));
-    let (config, _) = config(base, &run.state)?;
+    let head = Head::of(run.tied, &run.client, &run.server);
+    let config = config(base, &run.state, head)?;
     whole(out, &|beside| {
         for part in [
             Part::VisionTower,
@@ -58,13 +49,13 @@ pub fn write_adapter(
         ] {
             let own: Vec<NamedTensor> = tensors
                 .iter()
-                .filter(|t| folder(Part::of(&t.name)) == folder(part))
+                .filter(|t| Part::of(&t.name).folder() == part.folder())
                 .cloned()
                 .collect();
             if own.is_empty() {
                 continue;
             }
-            let dir = beside.join(folder(part));
+            let dir = beside.join(part.folder());
             match &tune.part(part).method {
                 Method::Lora(branches) => {
                     peft::write(
@@ -98,9 +89,9 @@ pub fn fold_adapter(
     base: &Path,
     adapter: &Path,
     out: &Path,
-    kind: SaveType,
+    format: impl Into<Format>,
 ) -> Result<usize, TrainError> {
-    let inner = adapter.join(folder(Part::Llm));
+    let inner = adapter.join(Part::Llm.folder());
     let dir = if inner.is_dir() {
         inner
     } else {
@@ -121,11 +112,13 @@ pub fn fold_adapter(
     client = client.replace(&mut |name, old| fill.value(name, &old));
     server = server.replace(&mut |name, old| fill.value(name, &old));
     let folded = fill.end(&dir)?;
-    let mut tensors = client.tensors();
-    tensors.extend(server.folded().tensors());
+    let server = server.folded();
+    let head = Head::of(blueprint.config.text.tied_head, &client, &server);
+    let wanted = |name: &str| head.is_written(name);
+    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
     let mut config = read_json(&base.join("config.json"))?;
-    untie(&mut config);
-    write(base, out, &tensors, &config, kind)?;
+    head.note(&mut config);
+    write(base, out, &tensors, config, format.into())?;
     Ok(folded)
 }
 

@@ -29,6 +29,7 @@ pub mod error;
 pub mod export;
 pub mod features;
 pub mod files;
+mod held;
 pub mod inspect;
 pub mod measure;
 pub mod merge;

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use qtl_model::Device;
-use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::partition::{ClientPartition, ServerPartition, names};
 use qtl_model::pretrained::{Blueprint, restore_client, restore_server};
 use qtl_model::quant::QuantizerSpec;
-use qtl_model::weights::{self, NamedTensor, SaveType};
+use qtl_model::weights::{SaveType, Tensors};
 use serde_json::{Value, json};
 
 use crate::adapt::{self, Fingerprint};
@@ -15,9 +15,10 @@ use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::files;
 use crate::recipe::{Recipe, RecipeError};
+use crate::tune::Part;
 
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
-const OWN: &str = "qtinyllava";
+pub const OWN: &str = "qtinyllava";
 /// Files beside the weights that are copied from the model the run started from.
 const COMPANIONS: [&str; 7] = [
     "tokenizer.json",
@@ -28,6 +29,37 @@ const COMPANIONS: [&str; 7] = [
     "generation_config.json",
     "LICENSES.md",
 ];
+
+/// How the weights of a model directory are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// The type of the values.
+    pub kind: SaveType,
+    /// Bytes that a file may hold; what is more goes into shards with an index.
+    pub shard: u64,
+}
+
+impl Format {
+    /// The size that Hugging Face gives its shards.
+    pub const SHARD: u64 = 5_000_000_000;
+
+    /// The name of the type in `config.json`.
+    fn dtype(self) -> &'static str {
+        match self.kind {
+            SaveType::F32 => "float32",
+            SaveType::Bf16 => "bfloat16",
+        }
+    }
+}
+
+impl From<SaveType> for Format {
+    fn from(kind: SaveType) -> Self {
+        Self {
+            kind,
+            shard: Self::SHARD,
+        }
+    }
+}
 
 /// What was joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,20 +83,72 @@ pub fn merge(
     server: &Path,
     base: &Path,
     out: &Path,
-    kind: SaveType,
+    format: impl Into<Format>,
 ) -> Result<Merged, TrainError> {
     let run = Joined::open(client, server, base)?;
-    let (config, untied) = config(base, &run.state)?;
-    let mut tensors = run.client.folded().tensors();
-    tensors.extend(run.server.folded().tensors());
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    write(base, out, &tensors, &config, kind)?;
-    let parameters = tensors.iter().map(|t| t.data.len() as u64).sum();
+    let (client, server) = (run.client.folded(), run.server.folded());
+    let head = Head::of(run.tied, &client, &server);
+    let config = config(base, &run.state, head)?;
+    let wanted = |name: &str| head.is_written(name);
+    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
+    write(base, out, &tensors, config, format.into())?;
     Ok(Merged {
         step: run.state.step,
-        parameters,
-        untied,
+        parameters: tensors.parameters(),
+        untied: head == Head::Parted,
     })
+}
+
+/// What has become of head and token embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// They never were one.
+    Own,
+    /// One matrix in the base, and the halves' two copies are still equal: written once, as the token embedding.
+    Tied,
+    /// One matrix in the base, trained apart on two machines since.
+    Parted,
+}
+
+impl Head {
+    pub(crate) fn of(tied: bool, client: &ClientPartition, server: &ServerPartition) -> Self {
+        if !tied {
+            return Self::Own;
+        }
+        let (mut table, mut head) = (Vec::new(), Vec::new());
+        let embedding = |name: &str| Part::of(name) == Part::EmbedTokens;
+        client.visit_tensors(&embedding, &mut |tensor| table = tensor.data);
+        server.visit_tensors(&is_head, &mut |tensor| head = tensor.data);
+        if table == head {
+            Self::Tied
+        } else {
+            Self::Parted
+        }
+    }
+
+    /// Whether the parameter of this name is written.
+    pub(crate) fn is_written(self, name: &str) -> bool {
+        self != Self::Tied || !is_head(name)
+    }
+
+    /// Says in a configuration what has become of the head.
+    pub(crate) fn note(self, config: &mut Value) {
+        config["tie_word_embeddings"] = json!(self == Self::Tied);
+        if self == Self::Parted
+            && let Some(Value::Object(text)) = config.pointer_mut("/text_config")
+        {
+            // Spelled out: there are families where a head is tied unless told otherwise.
+            text.insert("tie_word_embeddings".to_owned(), json!(false));
+            // OpenELM's own word for it.
+            if let Some(shared) = text.get_mut("share_input_output_layers") {
+                *shared = json!(false);
+            }
+        }
+    }
+}
+
+fn is_head(name: &str) -> bool {
+    name.strip_prefix(names::LANGUAGE_MODEL) == Some("lm_head.weight")
 }
 
 /// Both halves of a run's model at the newest step that both sides hold.
@@ -74,6 +158,8 @@ pub(crate) struct Joined {
     /// The client's state.
     pub(crate) state: State,
     pub(crate) recipe: Recipe,
+    /// Whether the base has one matrix for head and token embedding.
+    pub(crate) tied: bool,
 }
 
 impl Joined {
@@ -86,12 +172,12 @@ impl Joined {
         let device = Device::default();
         let stored = |name: &str| recipe.tune.stores(name);
 
-        let half = blueprint.client(&device)?.partition;
+        let half = adapt::read_client(&blueprint, &recipe, &device)?.partition;
         ours.stands_on(&state, &Fingerprint::of_client(&half, &recipe.tune))?;
         let half = adapt::client(half, &recipe)?;
         let client = restore_client(half, &ours.weights(state.step), &stored)?;
 
-        let half = blueprint.server(&device)?.partition;
+        let half = adapt::read_server(&blueprint, &recipe, &device)?.partition;
         let found = Fingerprint::of_server(&half, &recipe.tune);
         theirs.stands_on(&server_state, &found)?;
         let half = adapt::server(half, &recipe)?;
@@ -101,6 +187,7 @@ impl Joined {
             server,
             state,
             recipe,
+            tied: blueprint.config.text.tied_head,
         })
     }
 }
@@ -163,16 +250,11 @@ pub fn recipe_of(dir: &Path) -> Result<Recipe, TrainError> {
 pub fn write_model(
     base: &Path,
     out: &Path,
-    tensors: &[NamedTensor],
-    kind: SaveType,
+    tensors: &Tensors<'_>,
+    format: impl Into<Format>,
 ) -> Result<(), TrainError> {
-    write(
-        base,
-        out,
-        tensors,
-        &read_json(&base.join("config.json"))?,
-        kind,
-    )
+    let config = read_json(&base.join("config.json"))?;
+    write(base, out, tensors, config, format.into())
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value, TrainError> {
@@ -187,45 +269,38 @@ pub(crate) fn read_json(path: &Path) -> Result<Value, TrainError> {
 }
 
 /// The base's configuration with what training has changed.
-pub(crate) fn config(base: &Path, state: &State) -> Result<(Value, bool), TrainError> {
+pub(crate) fn config(base: &Path, state: &State, head: Head) -> Result<Value, TrainError> {
     let mut config = read_json(&base.join("config.json"))?;
     let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
-    // The two copies of a tied matrix were trained apart, on two machines.
-    let untied = untie(&mut config);
+    head.note(&mut config);
     config["architectures"] = json!(["TinyLlavaForConditionalGeneration"]);
-    config["dtype"] = json!("float32");
-    config["tie_word_embeddings"] = json!(false);
     if let QuantizerSpec::Fsq(fsq) = recipe.quantizer.image {
         config["vq_type"] = json!("FSQ");
         config["discrete_size"] = json!(fsq.levels);
     }
     config[OWN] = json!({ "recipe": state.recipe, "run": state.run, "step": state.step });
-    Ok((config, untied))
-}
-
-/// Says in a configuration that head and token embedding are two tensors; returns whether they were one.
-pub(crate) fn untie(config: &mut Value) -> bool {
-    let tied = config.pointer("/text_config/tie_word_embeddings") == Some(&Value::Bool(true));
-    if tied && let Some(text) = config.pointer_mut("/text_config") {
-        text["tie_word_embeddings"] = Value::Bool(false);
-    }
-    tied
+    Ok(config)
 }
 
 /// Writes weights, configuration and companions into a directory that appears whole.
 pub(crate) fn write(
     base: &Path,
     out: &Path,
-    tensors: &[NamedTensor],
-    config: &Value,
-    kind: SaveType,
+    tensors: &Tensors<'_>,
+    mut config: Value,
+    format: Format,
 ) -> Result<(), TrainError> {
-    let mut config = config.clone();
-    if kind == SaveType::Bf16 {
-        config["dtype"] = json!("bfloat16");
+    // transformers reads `dtype` since its version 5 and `torch_dtype` before, in the whole and in each part.
+    for part in ["", "/text_config", "/vision_config"] {
+        if let Some(Value::Object(fields)) = config.pointer_mut(part) {
+            for key in ["dtype", "torch_dtype"] {
+                fields.insert(key.to_owned(), json!(format.dtype()));
+            }
+        }
     }
     whole(out, &|beside| {
-        weights::save(&beside.join("model.safetensors"), tensors, kind)
+        tensors
+            .save_folder(beside, format.kind, format.shard)
             .map_err(qtl_model::pretrained::PretrainedError::from)?;
         companions(base, beside, &config)
     })
@@ -244,24 +319,43 @@ pub(crate) fn companions(base: &Path, into: &Path, config: &Value) -> Result<(),
     files::replace(&path, &text).map_err(|e| TrainError::io(&path, e))
 }
 
-/// A directory that appears whole or not at all: `fill` writes it beside `out`, and it is renamed.
+/// A directory that appears whole or not at all: `fill` writes it beside `out`, and it takes the place of what was there
+/// only when all of it is on disk.
 pub(crate) fn whole(
     out: &Path,
     fill: &dyn Fn(&Path) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
-    let beside: PathBuf = out.with_extension("partial");
-    if beside.exists() {
-        fs::remove_dir_all(&beside).map_err(|e| TrainError::io(&beside, e))?;
-    }
-    fs::create_dir_all(&beside).map_err(|e| TrainError::io(&beside, e))?;
-    let put = || -> Result<(), TrainError> {
-        fill(&beside)?;
-        if out.exists() {
-            fs::remove_dir_all(out).map_err(|e| TrainError::io(out, e))?;
+    let (beside, before) = (named(out, ".partial"), named(out, ".before"));
+    for leftover in [&beside, &before] {
+        if leftover.exists() {
+            fs::remove_dir_all(leftover).map_err(|e| TrainError::io(leftover, e))?;
         }
-        fs::rename(&beside, out).map_err(|e| TrainError::io(out, e))
+    }
+    let put = || -> Result<(), TrainError> {
+        fs::create_dir_all(&beside).map_err(|e| TrainError::io(&beside, e))?;
+        fill(&beside)?;
+        files::sync_dir(&beside).map_err(|e| TrainError::io(&beside, e))?;
+        let replaced = out.exists();
+        if replaced {
+            fs::rename(out, &before).map_err(|e| TrainError::io(out, e))?;
+        }
+        fs::rename(&beside, out).map_err(|e| TrainError::io(out, e))?;
+        if replaced {
+            fs::remove_dir_all(&before).map_err(|e| TrainError::io(&before, e))?;
+        }
+        Ok(())
     };
     put().inspect_err(|_| {
         fs::remove_dir_all(&beside).ok();
+        if !out.exists() {
+            fs::rename(&before, out).ok();
+        }
     })
+}
+
+/// A sibling of `out` whose name ends differently.
+fn named(out: &Path, end: &str) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(end);
+    out.with_file_name(name)
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_model::params::Named;
-use qtl_model::weights::NamedTensor;
+use qtl_model::weights::{NamedTensor, Tensors};
 
 use crate::recipe::TrainSpec;
 use crate::tune::{TuneSpec, decays};
@@ -24,6 +24,9 @@ pub struct Optimizer {
     /// Gradients of the micro-batches since the last step.
     pending: Named,
 }
+
+/// What is kept of a parameter.
+const ENTRIES: [&str; 3] = ["moment_1", "moment_2", "time"];
 
 /// A named vector of numbers, as [`Optimizer::restore`] takes them back.
 pub type Entry = (String, Vec<f32>);
@@ -93,27 +96,34 @@ impl Optimizer {
     }
 
     /// The state by name: `NAME.moment_1`, `NAME.moment_2`, `NAME.time`.
-    pub fn entries(&self) -> Vec<NamedTensor> {
-        let values = |t: &Tensor<1>| {
-            t.to_data()
-                .convert::<f32>()
-                .try_into_vec::<f32>()
-                .expect("converted to f32")
-        };
-        let mut out = Vec::with_capacity(3 * self.state.len());
-        for (name, AdamWState { momentum }) in &self.state {
-            let mut push = |entry: &str, data: Vec<f32>| {
-                out.push(NamedTensor {
-                    name: format!("{name}.{entry}"),
-                    shape: vec![data.len()],
-                    data,
-                });
-            };
-            push("moment_1", values(&momentum.moment_1));
-            push("moment_2", values(&momentum.moment_2));
-            push("time", vec![momentum.time as f32]);
-        }
-        out
+    pub fn entries(&self) -> Tensors<'_> {
+        let names = self.state.iter().flat_map(|(name, state)| {
+            let moment = state.momentum.moment_1.dims().to_vec();
+            let shapes = [moment.clone(), moment, vec![1]];
+            let named = ENTRIES.iter().zip(shapes);
+            named.map(move |(entry, shape)| (format!("{name}.{entry}"), shape))
+        });
+        Tensors::new(names.collect(), |take| {
+            for (name, AdamWState { momentum }) in &self.state {
+                let values = |t: &Tensor<1>| {
+                    t.to_data()
+                        .convert::<f32>()
+                        .try_into_vec::<f32>()
+                        .expect("converted to f32")
+                };
+                let mut push = |entry: &str, data: Vec<f32>| {
+                    take(&NamedTensor {
+                        name: format!("{name}.{entry}"),
+                        shape: vec![data.len()],
+                        data,
+                    });
+                };
+                let [first, second, time] = ENTRIES;
+                push(first, values(&momentum.moment_1));
+                push(second, values(&momentum.moment_2));
+                push(time, vec![momentum.time as f32]);
+            }
+        })
     }
 
     /// Restores what [`entries`](Self::entries) gave; returns the name of an entry that does not belong.

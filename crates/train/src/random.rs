@@ -23,11 +23,12 @@ pub fn random_model(dir: &Path, out: &Path, seed: u64, kind: SaveType) -> Result
         ..Blueprint::read(dir, none.clone(), none, seed)?
     };
     let device = Device::default();
-    let mut tensors = blueprint.client(&device)?.partition.tensors();
-    tensors.extend(blueprint.server(&device)?.partition.tensors());
+    let client = blueprint.client(&device)?.partition;
+    let server = blueprint.server(&device)?.partition;
     // A tied head is in the file once, as the token embedding.
     let tied = blueprint.config.text.tied_head;
-    tensors.retain(|tensor| !(tied && tensor.name.contains("lm_head")));
+    let wanted = |name: &str| !(tied && name.contains("lm_head"));
+    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
     merge::write_model(dir, out, &tensors, kind)?;
-    Ok(tensors.iter().map(|tensor| tensor.data.len() as u64).sum())
+    Ok(tensors.parameters())
 }

@@ -20,6 +20,7 @@ use qtl_wire::{
 use crate::adapt::{self, Fingerprint};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
+use crate::held::Held;
 use crate::message::{ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
@@ -30,9 +31,11 @@ pub struct ServerWork {
     device: Device,
     recipe: Recipe,
     facts: BTreeMap<String, String>,
-    /// The weights that step 0 starts from; shares memory with `partition` until the first step.
-    initial: ServerPartition,
-    partition: ServerPartition,
+    /// Where the weights that step 0 starts from are read again.
+    blueprint: Blueprint,
+    partition: Held<ServerPartition>,
+    /// Whether the weights may be others than those of step 0.
+    moved: bool,
     /// Fingerprint of what checkpoints leave to the base.
     base: String,
     optimizer: Optimizer,
@@ -83,12 +86,12 @@ impl ServerWork {
         run_dir: Option<&Path>,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let partition = blueprint.server(&device)?.partition;
+        let partition = adapt::read_server(blueprint, &recipe, &device)?.partition;
         let base = match run_dir {
             Some(_) => Fingerprint::of_server(&partition, &recipe.tune),
             None => String::new(),
         };
-        let partition = adapt::server(partition, &recipe)?;
+        let partition = Held::new(adapt::server(partition, &recipe)?);
         let store = match run_dir {
             Some(dir) => Some(
                 Store::open(dir, recipe.train.keep)
@@ -103,8 +106,9 @@ impl ServerWork {
         Ok(Self {
             facts: facts(blueprint),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
-            initial: partition.clone(),
+            blueprint: blueprint.clone(),
             partition,
+            moved: false,
             base,
             device,
             recipe,
@@ -133,12 +137,10 @@ impl ServerWork {
             return Ok(());
         }
         let state = State::new(Side::Server, &self.run, step, None, self.recipe.to_toml());
-        let mut tensors = Vec::new();
-        let tune = &self.recipe.tune;
-        self.partition
-            .visit_tensors(&|name| tune.stores(name), &mut |t| tensors.push(t));
+        let stored = |name: &str| self.recipe.tune.stores(name);
+        let weights = self.partition.chosen(&stored);
         store
-            .save(&state.on(&self.base), &tensors, &self.optimizer.entries())
+            .save(&state.on(&self.base), &weights, &self.optimizer.entries())
             .map_err(failed)
     }
 
@@ -161,10 +163,9 @@ impl ServerWork {
         let (schedule, _) = schedule::at(&self.recipe.train, step);
         self.optimizer.clip();
         let optimizer = &mut self.optimizer;
-        self.partition = self
-            .partition
-            .clone()
-            .replace(&mut |name, value| optimizer.update(name, value, schedule));
+        self.partition.change(|half| {
+            half.replace(&mut |name, value| optimizer.update(name, value, schedule))
+        });
     }
 }
 
@@ -209,6 +210,7 @@ impl Work for ServerWork {
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
         let image = moments(&c.image)?;
         let text = moments(&c.text)?;
+        self.moved = true;
         if let Some(image) = image {
             self.partition.quantizer_image.calibrate(&image);
         }
@@ -247,6 +249,7 @@ impl Work for ServerWork {
         let weight = 1.0 / self.recipe.train.accumulate as f32;
         self.optimizer.add(step.parameters, weight);
         if schedule::ends_step(&self.recipe.train, f.step) {
+            self.moved = true;
             self.apply(f.step);
         }
         self.applied = Some(f.step + 1);
@@ -273,7 +276,13 @@ impl Work for ServerWork {
 
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
         self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
-        self.partition = self.initial.clone();
+        if step == 0 && self.moved {
+            let base = adapt::read_server(&self.blueprint, &self.recipe, &self.device);
+            let base = base.map_err(failed)?;
+            let half = adapt::server(base.partition, &self.recipe).map_err(failed)?;
+            self.partition = Held::new(half);
+            self.moved = false;
+        }
         if step > 0 {
             let store = self.store()?;
             let state = store.state(step, Side::Server, &self.run).map_err(failed)?;
@@ -281,8 +290,10 @@ impl Work for ServerWork {
             let entries = store.optimizer(step).map_err(failed)?;
             let tune = &self.recipe.tune;
             let file = store.weights(step);
-            self.partition = restore_server(self.initial.clone(), &file, &|name| tune.stores(name))
-                .map_err(failed)?;
+            // What no checkpoint holds has not moved since the base was read.
+            let half = restore_server(self.partition.clone(), &file, &|name| tune.stores(name));
+            self.partition = Held::new(half.map_err(failed)?);
+            self.moved = true;
             let unknown = |name| {
                 WorkError::Failed(format!(
                     "the optimizer's checkpoint has an entry {name} that does not belong"

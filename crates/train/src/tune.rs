@@ -66,6 +66,16 @@ impl Part {
         Self::EmbedTokens,
     ];
 
+    /// Its folder in TinyLLaVA's layout of a folder per part.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::VisionTower => "vision_tower",
+            Self::Connector => "connector",
+            Self::Quantizer => "VQ_VAE",
+            Self::Llm | Self::EmbedTokens => "language_model",
+        }
+    }
+
     /// The part that a parameter, by its checkpoint name, belongs to.
     pub fn of(name: &str) -> Self {
         if name.starts_with("vision_tower.") {

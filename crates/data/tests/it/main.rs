@@ -4,6 +4,7 @@
 
 mod golden;
 
+mod chat;
 mod collate;
 mod dataset;
 mod images;
@@ -11,5 +12,6 @@ mod loader;
 mod reading;
 mod sampler;
 mod scenes;
+mod stream;
 mod templates;
 mod tokenizers;

@@ -245,7 +245,13 @@ fn asking_gives_the_ids_that_precede_the_answer_in_training() {
                 only: vec!["nothing".into()],
             },
         ] {
-            let asked = example::ask(template, &tokenizer, "Is it wet?", true, &mode).unwrap();
+            let open = |question: &str| Turn {
+                question: question.to_owned(),
+                answer: None,
+            };
+            let ask =
+                |turns: &[Turn]| example::ask(template, &tokenizer, turns, true, &mode).unwrap();
+            let asked = ask(&[open("Is it wet?")]);
             let turns = [turn("<image>\nIs it wet?", "Yes")];
             let trained =
                 example::spans(template, &tokenizer, &turns, true, &mode, 2048, key).unwrap();
@@ -264,6 +270,21 @@ fn asking_gives_the_ids_that_precede_the_answer_in_training() {
                     .position(|&l| l != IGNORED)
                     .unwrap_or(trained.ids.len());
                 assert_eq!(asked.ids.len(), answer, "{name} {mode:?}");
+            }
+            // The second question has the first and its answer before it, or stands alone.
+            let second = ask(&[turn("Is it red?", "No"), open("Is it wet?")]);
+            match mode {
+                Turns::Conversation => {
+                    let turns = [turn("<image>\nIs it red?", "No"), turn("Is it wet?", "Yes")];
+                    let trained =
+                        example::spans(template, &tokenizer, &turns, true, &mode, 2048, key);
+                    let (asked, trained) = (&second[0].ids, &trained.unwrap()[0]);
+                    assert!(trained.ids.starts_with(asked), "{name}");
+                    let last = trained.labels[asked.len()..].iter();
+                    assert!(last.clone().all(|&l| l != IGNORED), "{name}");
+                    assert_eq!(trained.labels[asked.len() - 1], IGNORED, "{name}");
+                }
+                Turns::Independent { .. } => assert_eq!(second, asked, "{name}"),
             }
         }
     }

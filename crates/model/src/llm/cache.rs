@@ -38,16 +38,34 @@ impl Cache {
         self.layers.iter_mut()
     }
 
-    /// Makes room for one more token per row and tells what those tokens see.
-    pub(super) fn advance(&mut self, device: &Device) -> Mask {
+    /// Makes room for `new` more tokens per row and tells what those tokens see: everything real up to themselves.
+    pub(super) fn advance(&mut self, new: usize, device: &Device) -> Mask {
+        let before = self.slots();
         for (row, newest) in self.real.iter_mut().zip(&mut self.newest) {
-            row.push(true);
-            *newest += 1;
+            row.resize(before + new, true);
+            *newest += new;
         }
-        let slots = self.real.first().map_or(0, Vec::len);
-        Mask::new([self.rows(), 1, slots], device, |row, _, slot| {
-            self.real[row][slot]
+        let shape = [self.rows(), new, before + new];
+        Mask::new(shape, device, |row, token, slot| {
+            self.real[row][slot] && slot <= before + token
         })
+    }
+
+    /// Forgets what came after the first `slots` slots. Only for a row without padding, whose slots are its positions.
+    pub(crate) fn truncate(&mut self, slots: usize) {
+        debug_assert!(slots > 0 && self.real.iter().flatten().all(|real| *real));
+        let slots = slots.min(self.slots());
+        for (row, newest) in self.real.iter_mut().zip(&mut self.newest) {
+            row.truncate(slots);
+            *newest = slots - 1;
+        }
+        for layer in &mut self.layers {
+            layer.used = layer.used.min(slots);
+        }
+    }
+
+    fn slots(&self) -> usize {
+        self.real.first().map_or(0, Vec::len)
     }
 
     /// Position of the newest token of every row.

@@ -158,13 +158,19 @@ impl Decoder {
 
     /// Appends one token to every row of the cache: `embedded: [B, hidden]` to logits `[B, vocab]`.
     pub fn step(&self, embedded: Tensor<2>, cache: &mut Cache) -> Tensor<2> {
-        let device = embedded.device();
-        let mask = cache.advance(&device);
-        let positions: Vec<Vec<usize>> = cache.positions().iter().map(|p| vec![*p]).collect();
+        self.extend(embedded.unsqueeze_dim(1), cache)
+    }
+
+    /// Appends several tokens to every row of the cache: `embedded: [B, S, hidden]` to the logits after the last of them,
+    /// `[B, vocab]`.
+    pub fn extend(&self, embedded: Tensor<3>, cache: &mut Cache) -> Tensor<2> {
+        let ([_, new, _], device) = (embedded.dims(), embedded.device());
+        let mask = cache.advance(new, &device);
+        let newest = cache.positions().iter();
+        let positions: Vec<Vec<usize>> = newest.map(|p| (p + 1 - new..=*p).collect()).collect();
         let context = self.context(&positions, mask, &device);
-        let embedded = embedded.cast(self.activation).unsqueeze_dim(1);
-        let x = self.cached(embedded, &context, cache);
-        self.head(x.squeeze_dim(1))
+        let x = self.cached(embedded.cast(self.activation), &context, cache);
+        self.head(x.narrow(1, new - 1, 1).squeeze_dim(1))
     }
 
     fn cached(&self, x: Tensor<3>, context: &Context, cache: &mut Cache) -> Tensor<3> {

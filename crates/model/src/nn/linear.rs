@@ -30,7 +30,16 @@ impl Linear {
         let dtype = x.dtype();
         let stored = self.weight.base();
         let bias = self.bias.as_ref().map(|bias| bias.val().cast(dtype));
-        let product = |weight: Tensor<2>, x| linear(x, weight.cast(dtype).transpose(), bias);
+        // As one matrix of rows: handed over in more dimensions, few rows make burn copy the transposed weight out first,
+        // which takes longer than the product.
+        let dims = x.dims();
+        let [rows, width] = [dims[..D - 1].iter().product(), dims[D - 1]];
+        let product = |weight: Tensor<2>, x: Tensor<D>| {
+            let mut dims = dims;
+            dims[D - 1] = weight.dims()[0];
+            let x = x.reshape([rows, width]);
+            linear(x, weight.cast(dtype).transpose(), bias).reshape(dims)
+        };
         let Some(adapted) = self.weight.reparameterization::<Adapted>() else {
             return product(stored, x);
         };

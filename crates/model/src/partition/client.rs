@@ -15,7 +15,7 @@ use crate::recompute::take;
 use crate::splice::{Layout, PADDING, Spliced};
 use crate::tuning::{self, Matrix, Treatment};
 use crate::vision::VisionTower;
-use crate::weights::{NamedTensor, Parameter, parameters, visit_tensors};
+use crate::weights::{NamedTensor, Parameter, Tensors, parameters, visit_tensors};
 
 /// Everything of the model that stays with the data.
 #[derive(Debug, Clone)]
@@ -336,6 +336,14 @@ impl ClientPartition {
         all.extend(parameters(&self.quantizer_image, names::QUANTIZER_IMAGE));
         all.extend(parameters(&self.quantizer_text, names::QUANTIZER_TEXT));
         all
+    }
+
+    /// The parameters whose names are `wanted`, for writing them one at a time.
+    pub fn chosen<'a>(&'a self, wanted: &'a dyn Fn(&str) -> bool) -> Tensors<'a> {
+        let chosen = self.parameters().into_iter().filter(|p| wanted(&p.name));
+        Tensors::new(chosen.map(|p| (p.name, p.shape)).collect(), |take| {
+            self.visit_tensors(wanted, &mut |tensor| take(&tensor));
+        })
     }
 
     /// Hands the parameters whose names are `wanted` to `take`, one at a time.

@@ -14,7 +14,7 @@ use crate::recompute::{Tape, leaf, pull, take};
 use crate::splice::{Grid, Kind, Layout};
 use crate::targets::{self, TargetError};
 use crate::tuning::{self, Matrix, Treatment};
-use crate::weights::{NamedTensor, Parameter, parameters, visit_tensors};
+use crate::weights::{NamedTensor, Parameter, Tensors, parameters, visit_tensors};
 
 /// Everything of the model that stays with the server.
 #[derive(Debug, Clone)]
@@ -417,6 +417,14 @@ impl ServerPartition {
         all.extend(parameters(&self.quantizer_image, names::QUANTIZER_IMAGE));
         all.extend(parameters(&self.quantizer_text, names::QUANTIZER_TEXT));
         all
+    }
+
+    /// The parameters whose names are `wanted`, for writing them one at a time.
+    pub fn chosen<'a>(&'a self, wanted: &'a dyn Fn(&str) -> bool) -> Tensors<'a> {
+        let chosen = self.parameters().into_iter().filter(|p| wanted(&p.name));
+        Tensors::new(chosen.map(|p| (p.name, p.shape)).collect(), |take| {
+            self.visit_tensors(wanted, &mut |tensor| take(&tensor));
+        })
     }
 
     /// Hands the parameters whose names are `wanted` to `take`, one at a time.

@@ -13,10 +13,11 @@ use crate::connector::{Connector, ConnectorError};
 use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
 use crate::partition::{ClientPartition, ServerPartition, TextRows, names};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
+use crate::tuning::Matrix;
 use crate::vision::{VisionTower, pictures};
 use crate::weights::{
-    Checkpoint, CheckpointError, Fill, KeyMap, LoadError, initialize, load_into, parameters,
-    sources,
+    Checkpoint, CheckpointError, Fill, Keep, KeyMap, LoadError, initialize, load_keeping,
+    parameters, sources,
 };
 pub use fill::{restore_client, restore_server};
 
@@ -115,6 +116,19 @@ impl Blueprint {
     ///
     /// [`PretrainedError`] naming the file and the tensors.
     pub fn client(&self, device: &Device) -> Result<Loaded<ClientPartition>, PretrainedError> {
+        self.client_keeping(device, &|_, _| false)
+    }
+
+    /// The client's half with the matrices that `keep` names in the file's own bfloat16; see [`load_keeping`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::client`].
+    pub fn client_keeping(
+        &self,
+        device: &Device,
+        keep: Keep<'_>,
+    ) -> Result<Loaded<ClientPartition>, PretrainedError> {
         let mut partition = self.client_without_values(device)?;
         if self.fresh {
             let (config, seed) = (&self.config, self.seed);
@@ -143,22 +157,25 @@ impl Blueprint {
                 quantizers_found: false,
             });
         }
-        partition.vision_tower = load_into(
+        partition.vision_tower = load_keeping(
             partition.vision_tower,
             &self.open("vision_tower")?,
             &KeyMap::vision_tower(),
+            &below(names::VISION_TOWER, keep),
         )?;
         if !parameters(&partition.connector, "").is_empty() {
-            partition.connector = load_into(
+            partition.connector = load_keeping(
                 partition.connector,
                 &self.open("connector")?,
                 &KeyMap::connector(),
+                &below(names::CONNECTOR, keep),
             )?;
         }
-        partition.embed_tokens = load_into(
+        partition.embed_tokens = load_keeping(
             partition.embed_tokens,
             &self.open("language_model")?,
             &self.config.text.embedding_keys(),
+            &below(names::LANGUAGE_MODEL, keep),
         )?;
         self.with_quantizers(partition)
     }
@@ -190,6 +207,19 @@ impl Blueprint {
     ///
     /// [`PretrainedError`] naming the file and the tensors.
     pub fn server(&self, device: &Device) -> Result<Loaded<ServerPartition>, PretrainedError> {
+        self.server_keeping(device, &|_, _| false)
+    }
+
+    /// The server's half with the matrices that `keep` names in the file's own bfloat16; see [`load_keeping`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::server`].
+    pub fn server_keeping(
+        &self,
+        device: &Device,
+        keep: Keep<'_>,
+    ) -> Result<Loaded<ServerPartition>, PretrainedError> {
         let mut partition = self.server_without_values(device);
         if self.fresh {
             partition.language_model =
@@ -200,10 +230,11 @@ impl Blueprint {
             });
         }
         let file = self.open("language_model")?;
-        partition.language_model = load_into(
+        partition.language_model = load_keeping(
             partition.language_model,
             &file,
             &self.config.text.decoder_keys(),
+            &below(names::LANGUAGE_MODEL, keep),
         )?;
         self.with_quantizers(partition)
     }
@@ -283,9 +314,18 @@ impl Blueprint {
             .collect()
     }
 
-    /// A part's own folder, as TinyLLaVA's training writes them, or else the whole directory.
     fn open(&self, part: &str) -> Result<Checkpoint, CheckpointError> {
-        let own = self.dir.join(part);
-        Checkpoint::open(if own.is_dir() { &own } else { &self.dir })
+        part_of(&self.dir, part)
     }
+}
+
+/// [`Keep`] for a module whose names start with `prefix` in the whole model.
+fn below<'a>(prefix: &'a str, keep: Keep<'a>) -> impl Fn(&str, Matrix) -> bool + 'a {
+    move |name, kind| keep(&format!("{prefix}{name}"), kind)
+}
+
+/// A part's own folder, as TinyLLaVA's training writes them, or else the whole directory.
+pub(crate) fn part_of(dir: &Path, part: &str) -> Result<Checkpoint, CheckpointError> {
+    let own = dir.join(part);
+    Checkpoint::open(if own.is_dir() { &own } else { dir })
 }

@@ -61,7 +61,6 @@ pub fn adapt<M: Module>(
 ) -> M {
     module.map(&mut Adapt {
         path: PathStack::default(),
-        kinds: Vec::new(),
         prefix,
         seed,
         choose,
@@ -70,8 +69,6 @@ pub fn adapt<M: Module>(
 
 struct Adapt<'a> {
     path: PathStack,
-    /// For every level of the path: which matrix it is, if it is one.
-    kinds: Vec<Option<Matrix>>,
     prefix: &'a str,
     seed: u64,
     choose: &'a dyn Fn(&str, Matrix) -> Treatment,
@@ -80,20 +77,14 @@ struct Adapt<'a> {
 impl ModuleMapper for Adapt<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
-        self.kinds.push(match (container, name) {
-            ("Struct:Linear", "weight") => Some(Matrix::Linear),
-            ("Struct:Embedding", "weight") => Some(Matrix::Table),
-            _ => None,
-        });
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.path.exit();
-        self.kinds.pop();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(Some(kind)) = self.kinds.last().copied() else {
+        let Some(kind) = self.path.matrix() else {
             return param;
         };
         let name = self.path.name(self.prefix);

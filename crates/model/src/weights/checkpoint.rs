@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use half::bf16;
 use serde::Deserialize;
 
 use super::CheckpointError;
@@ -115,6 +116,16 @@ impl Checkpoint {
     pub fn read(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
         let (file, entry) = self.find(name)?;
         file.read(name, entry)
+    }
+
+    /// The values of a tensor that the file holds in bfloat16, row-major; `None` if it holds another type.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such tensor or the file cannot be read.
+    pub fn read_bf16(&self, name: &str) -> Result<Option<Vec<bf16>>, CheckpointError> {
+        let (file, entry) = self.find(name)?;
+        file.read_bf16(entry)
     }
 
     /// Checks that the shards which hold these tensors are there, before any is read.

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Tensor, TensorData};
-use rayon::prelude::*;
+use burn::tensor::{DType, Tensor, TensorData};
 use thiserror::Error;
 
 use super::decode::Float;
 use super::names::{PathStack, param_id, parameters};
 use super::{Checkpoint, CheckpointError, KeyMap};
+use crate::tuning::Matrix;
 
 /// Why a module cannot be filled from a checkpoint.
 #[derive(Debug, Error)]
@@ -34,6 +34,9 @@ pub enum LoadError {
     Checkpoint(#[from] CheckpointError),
 }
 
+/// Whether a matrix, given the name of its parameter, may stay in the 16 bits that it has in the file.
+pub type Keep<'a> = &'a dyn Fn(&str, Matrix) -> bool;
+
 /// Fills every float parameter of `module` from the checkpoint and gives it the id of its name.
 ///
 /// The values are converted to f32. Nothing is read before all names and shapes agree.
@@ -42,20 +45,62 @@ pub enum LoadError {
 ///
 /// One [`LoadError::Mismatch`] with all missing, surplus and misshapen tensors, or what went wrong while reading.
 pub fn load_into<M: Module>(module: M, file: &Checkpoint, keys: &KeyMap) -> Result<M, LoadError> {
-    let wanted = sources(&module, file, keys)?;
-    let (names, sources): (Vec<String>, Vec<String>) = wanted.into_iter().unzip();
-    // In parallel: converting to f32 costs more than reading, and fresh memory costs more than both.
-    let values: Result<Vec<_>, _> = sources.par_iter().map(|source| file.read(source)).collect();
-    let mut values: HashMap<String, Vec<f32>> = names.into_iter().zip(values?).collect();
-    Ok(module.map(&mut Mapper {
+    load_keeping(module, file, keys, &|_, _| false)
+}
+
+/// As [`load_into`], but bfloat16 matrices that `keep` names are not widened: half the memory, and the same values.
+///
+/// # Errors
+///
+/// As [`load_into`].
+pub fn load_keeping<M: Module>(
+    module: M,
+    file: &Checkpoint,
+    keys: &KeyMap,
+    keep: Keep<'_>,
+) -> Result<M, LoadError> {
+    let sources = sources(&module, file, keys)?.into_iter().collect();
+    let mut mapper = Mapper {
         path: PathStack::default(),
-        values: &mut values,
-    }))
+        file,
+        sources,
+        keep,
+        failed: None,
+    };
+    let module = module.map(&mut mapper);
+    match mapper.failed {
+        None => Ok(module),
+        Some(error) => Err(error.into()),
+    }
 }
 
 struct Mapper<'a> {
     path: PathStack,
-    values: &'a mut HashMap<String, Vec<f32>>,
+    file: &'a Checkpoint,
+    sources: HashMap<String, String>,
+    keep: Keep<'a>,
+    /// The first error; nothing is read after it.
+    failed: Option<CheckpointError>,
+}
+
+impl Mapper<'_> {
+    fn read<const D: usize>(
+        &self,
+        name: &str,
+        source: &str,
+        param: &Param<Tensor<D>>,
+    ) -> Result<Tensor<D>, CheckpointError> {
+        let (shape, device) = (param.lazy_shape(), param.lazy_device());
+        let kept = self.path.matrix().filter(|kind| (self.keep)(name, *kind));
+        if kept.is_some()
+            && let Some(values) = self.file.read_bf16(source)?
+        {
+            let data = TensorData::new(values, shape);
+            return Ok(Tensor::from_data(data, (&device, DType::BF16)));
+        }
+        let data = TensorData::new(self.file.read(source)?, shape);
+        Ok(Tensor::from_data(data, &device))
+    }
 }
 
 impl ModuleMapper for Mapper<'_> {
@@ -69,12 +114,17 @@ impl ModuleMapper for Mapper<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name("");
-        let Some(values) = self.values.remove(name.as_str()) else {
-            return param;
+        let source = match self.sources.remove(name.as_str()) {
+            Some(source) if self.failed.is_none() => source,
+            _ => return param,
         };
-        let data = TensorData::new(values, param.lazy_shape());
-        let tensor = Tensor::from_data(data, &param.lazy_device());
-        param.transform_for_load(tensor, param_id(&name))
+        match self.read(&name, &source, &param) {
+            Ok(tensor) => param.transform_for_load(tensor, param_id(&name)),
+            Err(error) => {
+                self.failed = Some(error);
+                param
+            }
+        }
     }
 }
 

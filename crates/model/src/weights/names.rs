@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
 use crate::nn::NAMED;
+use crate::tuning::Matrix;
 
 /// A parameter without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Parameter {
     pub id: ParamId,
     /// Its shape.
     pub shape: Vec<usize>,
+    /// Which matrix it is, if it is one that can be kept in fewer bits.
+    pub matrix: Option<Matrix>,
 }
 
 /// The path to where a traversal is. Variants of enums are not part of a name: which normalisation a model has does not
@@ -21,7 +24,11 @@ pub struct Parameter {
 /// called `0`, and `self_` is called `self`. What a parameter carries along stands beside it, as PEFT's files
 /// have it.
 #[derive(Debug, Default)]
-pub(crate) struct PathStack(Vec<Part>);
+pub(crate) struct PathStack {
+    parts: Vec<Part>,
+    /// For every level: which matrix it is, if it is one.
+    matrices: Vec<Option<Matrix>>,
+}
 
 #[derive(Debug)]
 enum Part {
@@ -34,11 +41,11 @@ enum Part {
 impl PathStack {
     pub(crate) fn enter(&mut self, name: &str, container: &str) {
         if container == NAMED
-            && let Some(field) = self.0.last_mut()
+            && let Some(field) = self.parts.last_mut()
         {
             *field = Part::Hidden;
         }
-        self.0.push(match container {
+        self.parts.push(match container {
             NAMED if name.is_empty() => Part::Hidden,
             NAMED => Part::Name(name.to_owned()),
             "Reparameterization" => Part::Beside,
@@ -46,16 +53,27 @@ impl PathStack {
             _ if container.starts_with("Enum:") => Part::Hidden,
             _ => Part::Name(spelled(name).to_owned()),
         });
+        self.matrices.push(match (container, name) {
+            ("Struct:Linear", "weight") => Some(Matrix::Linear),
+            ("Struct:Embedding", "weight") => Some(Matrix::Table),
+            _ => None,
+        });
     }
 
     pub(crate) fn exit(&mut self) {
-        self.0.pop();
+        self.parts.pop();
+        self.matrices.pop();
+    }
+
+    /// Which matrix the traversal is at, if it is at one.
+    pub(crate) fn matrix(&self) -> Option<Matrix> {
+        self.matrices.last().copied().flatten()
     }
 
     /// The full name with `prefix` before it; the prefix brings its own dot.
     pub(crate) fn name(&self, prefix: &str) -> String {
-        let mut names: Vec<&str> = Vec::with_capacity(self.0.len());
-        for part in &self.0 {
+        let mut names: Vec<&str> = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
             match part {
                 Part::Name(name) => names.push(name),
                 Part::Hidden => {}
@@ -106,6 +124,7 @@ pub fn parameters<M: Module>(module: &M, prefix: &str) -> Vec<Parameter> {
                 name: self.path.name(self.prefix),
                 id: param.id,
                 shape: param.lazy_shape().to_vec(),
+                matrix: self.path.matrix(),
             });
         }
     }

@@ -7,6 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use super::CheckpointError;
+use super::folder::FolderWriter;
 use super::names::PathStack;
 use super::write::{Announced, FileWriter};
 
@@ -66,7 +67,11 @@ pub fn visit_tensors<M: Module>(
             (self.take)(NamedTensor {
                 name,
                 shape: data.shape().to_vec(),
-                data: data.iter::<f32>().collect(),
+                // Of what is kept in 32 bits anyway there is no second copy.
+                data: data
+                    .convert::<f32>()
+                    .try_into_vec()
+                    .expect("converted to f32"),
             });
         }
     }
@@ -78,54 +83,130 @@ pub fn visit_tensors<M: Module>(
     });
 }
 
-/// Writes the tensors to `path`: beside it first, then synced and renamed, so that a crash leaves the old file or the new.
-///
-/// # Errors
-///
-/// [`CheckpointError::Io`] naming the file, for example when the disk is full; the old file is then untouched.
-pub fn save(path: &Path, tensors: &[NamedTensor], kind: SaveType) -> Result<(), CheckpointError> {
-    let announced = tensors.iter().map(|t| (t.name.clone(), t.shape.clone()));
-    save_each(path, announced.collect(), kind, |take| {
-        tensors.iter().for_each(&mut *take);
-    })
+/// Tensors that are written one at a time, so that they need not all be on the host at once.
+pub struct Tensors<'a> {
+    announced: Vec<Announced>,
+    each: Box<Each<'a>>,
 }
 
-/// Like [`save`], for tensors that are made one at a time: `each` hands all that were `announced`, in that order, to what
-/// it is given.
+/// Hands all tensors, in the order in which they were announced, to what it is given.
+type Each<'a> = dyn Fn(&mut dyn FnMut(&NamedTensor)) + 'a;
+
+impl<'a> Tensors<'a> {
+    /// The tensors that `each` hands out; they are to be those `announced`, in that order.
+    pub fn new(
+        announced: Vec<Announced>,
+        each: impl Fn(&mut dyn FnMut(&NamedTensor)) + 'a,
+    ) -> Self {
+        Self {
+            announced,
+            each: Box::new(each),
+        }
+    }
+
+    /// These, and after them the `others`.
+    #[must_use]
+    pub fn chain(mut self, others: Self) -> Self {
+        let (first, second) = (self.each, others.each);
+        self.announced.extend(others.announced);
+        Self::new(self.announced, move |take| {
+            first(&mut *take);
+            second(take);
+        })
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.announced.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// How many values they have in all.
+    pub fn parameters(&self) -> u64 {
+        let counts = self
+            .announced
+            .iter()
+            .map(|(_, s)| s.iter().product::<usize>());
+        counts.sum::<usize>() as u64
+    }
+
+    /// Writes them to `path`: beside it first, then synced and renamed, so that a crash leaves the old file or the new.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Io`] naming the file, for example when the disk is full; the old file is then untouched.
+    ///
+    /// # Panics
+    ///
+    /// If other tensors come than were announced.
+    pub fn save(&self, path: &Path, kind: SaveType) -> Result<(), CheckpointError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let beside = path.with_file_name(name);
+        let write = || -> Result<(), CheckpointError> {
+            let mut file = FileWriter::create(&beside, self.announced.clone(), kind)?;
+            self.each(|tensor| file.push(tensor))?;
+            file.finish()
+        };
+        let done = write().and_then(|()| replace(&beside, path));
+        if done.is_err() {
+            // Best effort: the error that matters is already in hand.
+            let _ = std::fs::remove_file(&beside);
+        }
+        done
+    }
+
+    /// Writes them into a folder as Hugging Face names them: `model.safetensors`, or, where that would hold more than
+    /// `limit` bytes of values, shards of at most so many and their index. A single tensor above the limit gets a shard
+    /// of its own.
+    ///
+    /// The folder is to be one that nobody reads yet: a crash leaves it half written.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Io`] naming the file, for example when the disk is full.
+    ///
+    /// # Panics
+    ///
+    /// If other tensors come than were announced.
+    pub fn save_folder(
+        &self,
+        folder: &Path,
+        kind: SaveType,
+        limit: u64,
+    ) -> Result<(), CheckpointError> {
+        let mut writer = FolderWriter::create(folder, &self.announced, kind, limit)?;
+        self.each(|tensor| writer.push(tensor))?;
+        writer.finish()
+    }
+
+    fn each(
+        &self,
+        mut push: impl FnMut(&NamedTensor) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let mut done = Ok(());
+        (self.each)(&mut |tensor| {
+            if done.is_ok() {
+                done = push(tensor);
+            }
+        });
+        done
+    }
+}
+
+impl<'a> From<&'a [NamedTensor]> for Tensors<'a> {
+    fn from(tensors: &'a [NamedTensor]) -> Self {
+        let announced = tensors.iter().map(|t| (t.name.clone(), t.shape.clone()));
+        Self::new(announced.collect(), |take| tensors.iter().for_each(take))
+    }
+}
+
+/// [`Tensors::save`] for tensors that are all at hand.
 ///
 /// # Errors
 ///
-/// As [`save`].
-///
-/// # Panics
-///
-/// If other tensors come than were announced.
-pub fn save_each(
-    path: &Path,
-    announced: Vec<Announced>,
-    kind: SaveType,
-    each: impl Fn(&mut dyn FnMut(&NamedTensor)),
-) -> Result<(), CheckpointError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let beside = path.with_file_name(name);
-    let write = || -> Result<(), CheckpointError> {
-        let mut file = FileWriter::create(&beside, announced, kind)?;
-        let mut done = Ok(());
-        each(&mut |tensor| {
-            if done.is_ok() {
-                done = file.push(tensor);
-            }
-        });
-        done?;
-        file.finish()
-    };
-    let done = write().and_then(|()| replace(&beside, path));
-    if done.is_err() {
-        // Best effort: the error that matters is already in hand.
-        let _ = std::fs::remove_file(&beside);
-    }
-    done
+/// As there.
+pub fn save(path: &Path, tensors: &[NamedTensor], kind: SaveType) -> Result<(), CheckpointError> {
+    Tensors::from(tensors).save(path, kind)
 }
 
 fn replace(beside: &Path, path: &Path) -> Result<(), CheckpointError> {

@@ -79,6 +79,11 @@ impl FileWriter {
         })
     }
 
+    /// Whether all announced tensors are written.
+    pub(super) fn is_full(&self) -> bool {
+        self.coming.is_empty()
+    }
+
     pub(super) fn push(&mut self, tensor: &NamedTensor) -> Result<(), CheckpointError> {
         let (name, shape) = self.coming.pop_front().unwrap_or_default();
         assert_eq!(

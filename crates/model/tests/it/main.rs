@@ -11,6 +11,7 @@ mod nn;
 mod partition;
 mod quant;
 mod repeats;
+mod text;
 mod torch;
 mod tuning;
 mod vision;

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use qtl_model::config::Fields;
 use qtl_model::connector::{Connector, ConnectorSpec};
-use qtl_model::llm::{Decoder, DecoderSpec};
+use qtl_model::llm::{Decoder, DecoderSpec, TokenEmbedding};
+use qtl_model::tuning::Matrix;
 use qtl_model::weights::{
-    Checkpoint, CheckpointError, Fill, LoadError, NamedTensor, SaveType, initialize, load_into,
-    param_id, parameters, rename_ids, save, tensors_of,
+    Checkpoint, CheckpointError, Fill, Keep, LoadError, NamedTensor, SaveType, Tensors, initialize,
+    load_into, load_keeping, param_id, parameters, rename_ids, save, tensors_of,
 };
 
 fn spec() -> DecoderSpec {
@@ -32,6 +33,100 @@ fn tensor(name: &str, shape: &[usize]) -> NamedTensor {
         shape: shape.to_vec(),
         data: (0..count).map(|i| i as f32 / 3.0).collect(),
     }
+}
+
+#[test]
+fn matrices_stay_in_the_file_s_bfloat16_where_they_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, device) = (folder.path().join("model.safetensors"), Device::flex());
+    let mut all = tensors_of(&TokenEmbedding::init(&spec(), 1, &device), "");
+    all.extend(tensors_of(&Decoder::init(spec(), 1, &device), ""));
+    let embedding = |kind, keep: Keep<'_>| {
+        save(&file, &all, kind).unwrap();
+        let table = TokenEmbedding::new(&spec(), &device);
+        let file = Checkpoint::open(folder.path()).unwrap();
+        load_keeping(table, &file, &spec().embedding_keys(), keep).unwrap()
+    };
+    let kept = embedding(SaveType::Bf16, &|name, kind| {
+        name == "model.embed_tokens.weight" && kind == Matrix::Table
+    });
+    assert_eq!(kept.table().dtype(), DType::BF16);
+    let wide = embedding(SaveType::Bf16, &|_, _| false);
+    assert_eq!(wide.table().dtype(), DType::F32);
+    assert_eq!(tensors_of(&kept, ""), tensors_of(&wide, ""));
+    // Nothing is rounded on the way in.
+    let exact = embedding(SaveType::F32, &|_, _| true);
+    assert_eq!(exact.table().dtype(), DType::F32);
+    // Norms are no matrices.
+    save(&file, &all, SaveType::Bf16).unwrap();
+    let decoder = Decoder::new(spec(), &device);
+    let source = Checkpoint::open(folder.path()).unwrap();
+    let asked = std::cell::RefCell::new(Vec::new());
+    let decoder = load_keeping(decoder, &source, &spec().decoder_keys(), &|name, _| {
+        asked.borrow_mut().push(name.to_owned());
+        true
+    });
+    let asked = asked.into_inner();
+    assert_eq!(
+        asked.len(),
+        2 * 7 + 1,
+        "seven maps in two blocks, and the head"
+    );
+    assert!(!asked.iter().any(|name| name.contains("norm")));
+    for tensor in tensors_of(&decoder.unwrap(), "") {
+        assert_eq!(source.read(&tensor.name).unwrap(), tensor.data);
+    }
+}
+
+#[test]
+fn a_folder_holds_one_file_or_shards_of_a_limited_size_with_an_index() {
+    let tensors = [
+        tensor("a", &[10]),
+        tensor("b", &[30]),
+        tensor("c", &[10]),
+        tensor("d", &[10]),
+    ];
+    let files = |folder: &Path| {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let one = tempfile::tempdir().unwrap();
+    let all = Tensors::from(tensors.as_slice());
+    all.save_folder(one.path(), SaveType::F32, 240).unwrap();
+    assert_eq!(files(one.path()), ["model.safetensors"]);
+    // b alone is above the limit; c and d fill theirs to the last byte.
+    let several = tempfile::tempdir().unwrap();
+    all.save_folder(several.path(), SaveType::F32, 80).unwrap();
+    let shards = [1, 2, 3].map(|i| format!("model-0000{i}-of-00003.safetensors"));
+    let mut wanted = shards.to_vec();
+    wanted.push("model.safetensors.index.json".to_owned());
+    assert_eq!(files(several.path()), wanted);
+    let held = |shard: &str| {
+        let file = Checkpoint::open(&several.path().join(shard)).unwrap();
+        file.names().collect::<String>()
+    };
+    assert_eq!(shards.map(|shard| held(&shard)), ["a", "b", "cd"]);
+    let index = fs::read_to_string(several.path().join(&wanted[3])).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    assert_eq!(index["metadata"]["total_size"], 240);
+    for folder in [one.path(), several.path()] {
+        let file = Checkpoint::open(folder).unwrap();
+        for tensor in &tensors {
+            assert_eq!(file.read(&tensor.name).unwrap(), tensor.data);
+        }
+    }
+    // In half the bytes, half the shards are enough for c and d.
+    let halves = tempfile::tempdir().unwrap();
+    all.save_folder(halves.path(), SaveType::Bf16, 80).unwrap();
+    assert_eq!(files(halves.path()).len(), 3, "ab, cd and the index");
+    let nothing = tempfile::tempdir().unwrap();
+    let none = Tensors::from([].as_slice());
+    none.save_folder(nothing.path(), SaveType::F32, 1).unwrap();
+    assert_eq!(Checkpoint::open(nothing.path()).unwrap().names().count(), 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use qtl_model::targets;
 
 use crate::golden::{Case, each, floats};
 use crate::partition::{
-    blueprint, check_named, over_the_wire, paper, spliced, spliced_prompt, symbols,
+    blueprint, check_named, distortion, over_the_wire, paper, spliced, spliced_prompt, symbols,
 };
 
 struct Whole {
@@ -209,7 +209,7 @@ fn generates(case: &Case, client: &ClientPartition, server: &ServerPartition) {
         &mut remote,
         &[],
         want.len(),
-        &mut |_, _| {},
+        &mut |_, _| true,
     )
     .unwrap();
     let answer: Vec<i64> = answers[0].iter().map(|id| i64::from(*id)).collect();
@@ -235,6 +235,60 @@ fn through_the_cut(
     assert!(error < 2e-3, "{}: loss is off by {error}", case.name);
 }
 
+/// What stands in the cells of the split case's batch before anything is quantized.
+#[test]
+fn golden_split_batch_before_the_quantizers() {
+    each(&["split_"], |case| {
+        let Whole {
+            client, spliced, ..
+        } = open(case, &paper());
+        let pixels = case.tensor("in.images", &Device::default());
+        let features = client
+            .connector
+            .forward(client.vision_tower.forward(pixels));
+        let [count, tokens, hidden] = features.dims();
+        let rows = features.reshape([count * tokens, hidden]);
+        let worst = case.check("out.inputs_embeds", embedded(&client, rows, &spliced));
+        let images = spliced.image_rows.len();
+        let last = images + spliced.text_ids.len();
+        let source: Vec<Option<usize>> = Grid::new(&spliced.layout)
+            .source
+            .into_iter()
+            .map(|row| (row < last).then_some(row))
+            .collect();
+        check_layout(case, "out.", &source, images, &spliced);
+        // There, padding counts as text.
+        let text = source
+            .iter()
+            .map(|row| i64::from(row.is_none_or(|row| row >= images)));
+        assert_eq!(text.collect::<Vec<_>>(), case.ints("out.text_positions"));
+        Ok(format!("within {worst:.1e}"))
+    });
+}
+
+/// What the language model would read without quantizers: [sequences, longest, hidden], padding zero. `features`: the
+/// rows of all pictures.
+fn embedded(client: &ClientPartition, features: Tensor<2>, spliced: &Spliced) -> Tensor<3> {
+    let hidden = features.dims()[1];
+    let shown = pick(features, &spliced.image_rows);
+    let text = client.embed_tokens.lookup(&spliced.text_ids);
+    let zero = Tensor::zeros([1, hidden], &shown.device());
+    // Where the grid shows no row it names the one after the last.
+    let grid = Grid::new(&spliced.layout);
+    let rows = Tensor::cat(vec![shown, text, zero], 0);
+    pick(rows, &grid.source).reshape([grid.height, grid.width, hidden])
+}
+
+/// Checks that `u` was bounded to `z` by the range that the case holds: `[q_min, q_max]`.
+fn check_range(case: &Case, name: &str, u: Tensor<2>, z: Tensor<2>) {
+    let range = case.bytes(name);
+    let (low, high) = (range[0], range[1]);
+    for (u, z) in floats(u).into_iter().zip(floats(z)) {
+        let want = 2.0 * (u.clamp(low, high) - low + 1e-4) / (high - low + 1e-4) - 1.0;
+        assert!((z - want).abs() < 1e-4, "{}: {name}: {u} to {z}", case.name);
+    }
+}
+
 #[test]
 fn golden_full_model_with_quantizers() {
     let device = Device::default();
@@ -248,6 +302,7 @@ fn golden_full_model_with_quantizers() {
             mut spliced,
             ..
         } = open(case, &paper());
+        let unpadded = spliced.clone();
         spliced.pad_like_the_reference();
         let labels = spliced.labels.clone();
         let pixels: Tensor<4> = case.tensor("in.images", &device);
@@ -258,11 +313,12 @@ fn golden_full_model_with_quantizers() {
             .forward(client.vision_tower.forward(pixels.clone()));
         let mut worst = case.check("out.image.quantizer_in", features.clone());
         let [count, tokens, hidden] = features.dims();
-        let z = client.quantizer_image.bound(
-            client
-                .quantizer_image
-                .input(features.reshape([count * tokens, hidden])),
-        );
+        let rows = features.reshape([count * tokens, hidden]);
+        let before = embedded(&client, rows.clone(), &unpadded);
+        worst = worst.max(case.check("out.inputs_embeds_before_vq", before));
+        let u = client.quantizer_image.input(rows);
+        let z = client.quantizer_image.bound(u.clone());
+        check_range(case, "out.image.q_min_q_max", u, z.clone());
         worst = worst.max(case.check(
             "out.image.normalized",
             z.clone().reshape([count, tokens, hidden]),
@@ -271,10 +327,7 @@ fn golden_full_model_with_quantizers() {
             symbols(&client.quantizer_image.quantize(z.clone(), Phase::Train(0))),
             case.bytes("out.image.indices")
         );
-        let penalty = |z, quantizer: &qtl_model::quant::Encoder| {
-            floats(quantizer.penalty(z).unwrap())[0] / 0.25
-        };
-        case.check_loss("out.image.L_comm", penalty(z, &client.quantizer_image));
+        case.check_loss("out.image.L_comm", distortion(&client.quantizer_image, z));
 
         let batch = Batch {
             pixels: Some(pixels),
@@ -282,9 +335,11 @@ fn golden_full_model_with_quantizers() {
         };
         let (cut, pending) = client.forward(&batch, 0, &|_| true);
         let text = pending.features().text.clone();
+        let u = client.project(&batch).text;
+        check_range(case, "out.text.q_min_q_max", u, text.clone());
         case.check_loss(
             "out.text.L_comm",
-            penalty(text.clone(), &client.quantizer_text),
+            distortion(&client.quantizer_text, text.clone()),
         );
         worst = worst.max(case.check_where("out.text.normalized", &floats(text), |_| true));
         assert_eq!(symbols(&cut.text), case.bytes("out.text.indices"));

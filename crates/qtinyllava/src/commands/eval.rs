@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use qtl_data::{Turns, template};
+use qtl_data::template;
 use qtl_eval::answer::Answerer;
 use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
 use qtl_model::generate::{InProcess, Remote};
+use qtl_model::pretrained::Blueprint;
+use qtl_train::Recipe;
 use qtl_train::answer::Linked;
 use qtl_train::server::{facts, terms};
+use qtl_wire::grpc::GrpcClient;
 use qtl_wire::{Exchange, Purpose, Standing};
 
 use super::{aspect, blueprint};
@@ -96,13 +99,7 @@ pub fn evaluate(
         template: template::named(&recipe.data.template)?,
         processor: &blueprint.processor,
         aspect: aspect(&recipe)?,
-        turns: match recipe.data.turns() {
-            Turns::Independent { .. } => Turns::Independent {
-                per_sample: 0,
-                only: Vec::new(),
-            },
-            Turns::Conversation => Turns::Conversation,
-        },
+        turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         longest,
         batch,
@@ -113,13 +110,7 @@ pub fn evaluate(
             ask(&answerer, &suite, &mut InProcess::new(&server))?
         }
         Some((address, tls)) => {
-            let stop = Arc::new(AtomicBool::new(false));
-            let mut link = super::train::connect(address, tls, &stop)?;
-            link.greet(
-                &terms(&recipe, &facts(&blueprint)),
-                &Standing::default(),
-                Purpose::Generate,
-            )?;
+            let mut link = link(address, tls, &recipe, &blueprint)?;
             let answers = ask(&answerer, &suite, &mut Linked(&mut link))?;
             link.close()?;
             answers
@@ -131,6 +122,22 @@ pub fn evaluate(
         answers,
         scores,
     })
+}
+
+/// A connection to a server that holds the other half of the same model, for asking questions.
+pub fn link(
+    address: &str,
+    tls: &Path,
+    recipe: &Recipe,
+    blueprint: &Blueprint,
+) -> Result<GrpcClient> {
+    let mut link = super::train::connect(address, tls, &Arc::new(AtomicBool::new(false)))?;
+    link.greet(
+        &terms(recipe, &facts(blueprint)),
+        &Standing::default(),
+        Purpose::Generate,
+    )?;
+    Ok(link)
 }
 
 fn ask<R: Remote>(answerer: &Answerer<'_>, suite: &Suite, remote: &mut R) -> Result<Vec<String>>

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use qtl_model::weights::SaveType;
 use qtl_train::export::{fold_adapter, write_adapter};
-use qtl_train::merge::merge;
+use qtl_train::merge::{Format, merge};
 
 /// Join the two halves of a run into one model directory, or write what it trained as an adapter
 #[derive(clap::Args)]
@@ -13,6 +13,8 @@ use qtl_train::merge::merge;
 Examples:
   qtinyllava merge --client runs/client --server runs/server --model base --out runs/merged
 takes the newest step that both halves hold and writes TinyLLaVA's layout: config.json, model.safetensors, tokenizer.
+  qtinyllava merge --client runs/client --server runs/server --model base --out runs/merged --bf16 --shard-size 2GB
+writes shards of at most 2 GB, and their index, where the weights are larger.
   qtinyllava merge --client runs/client --server runs/server --model base --adapter --out runs/adapter
 writes only what was trained: language_model/ is an adapter that peft in Python loads, the other parts are whole tensors.
   qtinyllava merge --model base --from-adapter runs/adapter/language_model --out runs/folded
@@ -39,15 +41,21 @@ pub struct Args {
     /// Round the weights to bfloat16
     #[arg(long)]
     bf16: bool,
+    /// Largest file of weights; what is larger is written in shards with an index. Bytes, or with a unit like 500MB or 2GiB
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = crate::size::parse)]
+    shard_size: u64,
 }
 
 /// Joins and says what was joined.
 pub fn run(args: &Args) -> Result<()> {
     let model = crate::hub::directory(&args.model)?;
-    let kind = if args.bf16 {
-        SaveType::Bf16
-    } else {
-        SaveType::F32
+    let format = Format {
+        kind: if args.bf16 {
+            SaveType::Bf16
+        } else {
+            SaveType::F32
+        },
+        shard: args.shard_size,
     };
     let out = args.out.display();
     let same = |a: &Path| {
@@ -60,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     if let Some(adapter) = &args.from_adapter {
-        let folded = fold_adapter(&model, adapter, &args.out, kind)?;
+        let folded = fold_adapter(&model, adapter, &args.out, format)?;
         println!(
             "wrote {out}: {folded} branches folded into {}",
             model.display()
@@ -74,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
         println!("wrote {out}: what was trained until step {step}");
         return Ok(());
     }
-    let merged = merge(client, &server, &model, &args.out, kind)?;
+    let merged = merge(client, &server, &model, &args.out, format)?;
     println!(
         "wrote {out}: {} parameters after step {}",
         merged.parameters, merged.step

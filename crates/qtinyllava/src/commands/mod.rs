@@ -3,6 +3,7 @@
 pub mod align;
 pub mod bench;
 pub mod certs;
+pub mod chat;
 pub mod compare;
 pub mod compose;
 pub mod data;
@@ -74,12 +75,17 @@ pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
 /// The model's tokenizer, whose ids the embedding must have rows for.
 pub fn tokenizer(blueprint: &Blueprint) -> Result<Tokenizer> {
     let tokenizer = Tokenizer::open(&blueprint.dir)?;
-    let (known, rows) = (tokenizer.vocabulary(), blueprint.config.text.vocab_size);
-    let dir = blueprint.dir.display();
+    tokenizer_fits(&tokenizer, &blueprint.dir, blueprint.config.text.vocab_size)?;
+    Ok(tokenizer)
+}
+
+/// Checks that the token embedding of the model in `dir`, of so many rows, has one for every token.
+pub fn tokenizer_fits(tokenizer: &Tokenizer, dir: &Path, rows: usize) -> Result<()> {
+    let (known, dir) = (tokenizer.vocabulary(), dir.display());
     if known > rows {
         bail!(
-            "{dir}: the tokenizer has {known} tokens, the embedding {rows} rows (text_config.vocab_size in config.json); use the \
-             tokenizer that came with the model"
+            "{dir}: the tokenizer has {known} tokens, the embedding {rows} rows (vocab_size of the language model in config.json); \
+             use the tokenizer that came with the model"
         );
     }
     // Published embeddings are padded to round numbers, never to twice the tokenizer.
@@ -88,7 +94,7 @@ pub fn tokenizer(blueprint: &Blueprint) -> Result<Tokenizer> {
             "warning: {dir}: the tokenizer has {known} tokens only, the embedding {rows} rows; is it this model's tokenizer?"
         );
     }
-    Ok(tokenizer)
+    Ok(())
 }
 
 /// How pictures that are not square are treated.

@@ -18,6 +18,7 @@ fn every_subcommand_has_help_with_an_example() {
         "inspect",
         "compare",
         "eval",
+        "chat",
         "align",
         "bench codec",
         "plan",

@@ -1,8 +1,8 @@
 //! The program as a child process: always bounded in time, always gone when the test is.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,11 +59,26 @@ impl Program {
         variables: &[(&str, &OsStr)],
         args: impl IntoIterator<Item = S>,
     ) -> Self {
+        Self::spawn(Stdio::null(), variables, args)
+    }
+
+    /// With its standard input, which stays open until the caller lets go of it.
+    pub fn listening<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> (Self, ChildStdin) {
+        let mut program = Self::spawn(Stdio::piped(), &[], args);
+        let stdin = program.child.stdin.take().unwrap();
+        (program, stdin)
+    }
+
+    fn spawn<S: AsRef<OsStr>>(
+        stdin: Stdio,
+        variables: &[(&str, &OsStr)],
+        args: impl IntoIterator<Item = S>,
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_qtinyllava"))
             .args(args)
             .envs(variables.iter().copied())
             .env("QTL_LOG", "warn,qtinyllava=debug")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -89,6 +104,11 @@ impl Program {
     /// Waits for a line of standard error, beyond the first `mark`, that contains `text`.
     pub fn await_error_line(&mut self, mark: usize, text: &str) {
         self.await_line(&Arc::clone(&self.err), mark, text);
+    }
+
+    /// Waits for a line of standard output that contains `text`.
+    pub fn await_output_line(&mut self, text: &str) {
+        self.await_line(&Arc::clone(&self.out), 0, text);
     }
 
     /// The address that a server prints once it listens.
@@ -172,6 +192,15 @@ impl Drop for Program {
 /// Runs to the end.
 pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ended {
     Program::start(args).finish()
+}
+
+/// Runs to the end with `input` on standard input.
+pub fn run_with<S: AsRef<OsStr>>(input: &str, args: impl IntoIterator<Item = S>) -> Ended {
+    let (program, mut stdin) = Program::listening(args);
+    // A program that refuses its arguments is gone before it reads.
+    stdin.write_all(input.as_bytes()).ok();
+    drop(stdin);
+    program.finish()
 }
 
 impl Ended {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use qtl_wire::certs::{Ca, Issue, make_client_kit, make_server_kit};
 use serde_json::{Value, json};
 
 use crate::program::{Ended, run};
@@ -71,6 +73,39 @@ fn a_foreign_certificate_is_refused() {
         .finish();
     ended.fails_naming(&[&address, "secure connection", "certificate"]);
     drop(server);
+    nothing_partial(dir.path());
+}
+
+#[test]
+fn expired_certificates_are_refused_on_either_side() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let ca = Ca::load(&world.path("certs/ca")).unwrap();
+    let (now, day) = (SystemTime::now(), Duration::from_secs(86_400));
+    let issue = Issue {
+        from: now - 2 * day,
+        until: now - day,
+        overwrite: false,
+    };
+    let [client, server] = ["client", "server"].map(|side| dir.path().join("kits").join(side));
+    make_client_kit(&ca, &client, "clinic", &issue).unwrap();
+    make_server_kit(&ca, &server, &["localhost".to_owned()], &issue).unwrap();
+
+    let mut args = vec!["serve".to_owned()];
+    args.extend(flags(&[
+        ("--model", &base()),
+        ("--recipe", &recipe()),
+        ("--tls", &server),
+    ]));
+    let named = server.join("server.pem").display().to_string();
+    run(args).fails_naming(&[&named, "expired on", "make a new kit"]);
+
+    let (_server, address) = world.serve(&dir.path().join("server"), "127.0.0.1:0", TINY);
+    let kits = dir.path().join("kits").display().to_string();
+    let ended = world.connect(&dir.path().join("run"), &address, &kits, TINY);
+    let named = client.join("client.pem").display().to_string();
+    let ended = ended.finish();
+    ended.fails_naming(&[&named, "expired on", "make a new kit"]);
     nothing_partial(dir.path());
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use qtl_model::weights::Checkpoint;
 use serde::Serialize;
 
+use crate::tune::Part;
+
 /// The weights of a directory, by file.
 #[derive(Debug, Default, Serialize)]
 pub struct Contents {
@@ -50,6 +52,22 @@ impl Contents {
     /// Values in all files.
     pub fn parameters(&self) -> u64 {
         self.files.iter().flat_map(|f| f.parameters.values()).sum()
+    }
+
+    /// Whether the file that holds the parameter of this name, given as a whole model spells it, holds bfloat16 only.
+    pub fn is_halved(&self, name: &str) -> bool {
+        let folder = Part::of(name).folder();
+        let own: Vec<_> = self
+            .files
+            .iter()
+            .filter(|f| f.file.starts_with(folder))
+            .collect();
+        let halved = |file: &FileContents| file.parameters.keys().all(|kind| kind == "BF16");
+        if own.is_empty() {
+            self.files.iter().all(halved)
+        } else {
+            own.into_iter().all(halved)
+        }
     }
 
     fn add(&mut self, dir: &Path, folder: &Path, problems: &mut Vec<String>) {

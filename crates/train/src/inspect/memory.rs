@@ -1,16 +1,20 @@
 //! How much memory each half of a model takes, for training and for answering.
 //!
-//! Parameters are counted exactly. Activations are an estimate from the shapes of the largest block: blocks run one at a
-//! time and are recomputed in backward, so one block's are alive at once. How many copies of a shape are alive at the peak
-//! is reckoned from the code and has not been compared with measured peaks yet; low-rank branches and packed weights are
-//! not reckoned with.
+//! What a half keeps is counted exactly: parameters in the bits that the recipe gives them, gradients, moments, branches.
+//! Activations are reckoned from the shapes of the largest block: blocks run one at a time and are recomputed in backward,
+//! so one block's are alive at once. `runs/full_size.sh` compares the sums with the peaks of a run.
+
+use std::collections::BTreeMap;
 
 use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::tuning::Storage;
 use qtl_model::weights::Parameter;
 use serde::Serialize;
 
 use super::shapes::Shapes;
+use crate::adapt::treatment;
 use crate::recipe::Recipe;
+use crate::tune::block;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -20,7 +24,7 @@ const PROGRAM: u64 = 60 << 20;
 /// Peak memory of one half, in bytes, and what it is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// Parameters, all of them, as f32.
+    /// Parameters, all of them, as the recipe keeps them, and low-rank branches.
     pub weights: u64,
     /// Parameters that are trained, as f32.
     pub trained: u64,
@@ -28,7 +32,7 @@ pub struct Memory {
     pub activations: u64,
     /// The same while answering, with the keys and values of the sequences.
     pub answering: u64,
-    /// Peak of a run of a single optimizer step: its gradients, then the moments and the new weights beside the old.
+    /// Peak of a run of a single optimizer step.
     pub one_step: u64,
     /// Peak of a run of many steps: as before, with the moments from the step before.
     pub training: u64,
@@ -36,35 +40,94 @@ pub struct Memory {
     pub inference: u64,
 }
 
+/// What the parameters of a half take.
+#[derive(Default)]
+struct Kept {
+    weights: u64,
+    /// While they are read, before they are packed.
+    loading: u64,
+    trained: u64,
+    /// The largest trained one.
+    largest: u64,
+    /// What one block, or the head, takes when it is widened for use.
+    widened: u64,
+}
+
+impl Kept {
+    fn of(parameters: &[Parameter], recipe: &Recipe, halved: &dyn Fn(&str) -> bool) -> Self {
+        let mut kept = Self::default();
+        let mut widened: BTreeMap<Option<usize>, u64> = BTreeMap::new();
+        for parameter in parameters {
+            let Parameter { name, shape, .. } = parameter;
+            let count = shape.iter().product::<usize>() as u64;
+            let storage = parameter.matrix.map_or(Storage::F32, |kind| {
+                treatment(&recipe.tune, name, kind).storage
+            });
+            kept.weights += match storage {
+                Storage::F32 => F32 * count,
+                Storage::Bf16 => 2 * count,
+                // 4.127 bits.
+                Storage::Nf4 => count * 4127 / 8000,
+            };
+            let narrow = storage != Storage::F32;
+            kept.loading += if narrow && halved(name) { 2 } else { F32 } * count;
+            if narrow {
+                *widened.entry(block(name)).or_default() += F32 * count;
+            }
+            let mut trained = |bytes: u64| {
+                kept.trained += bytes;
+                kept.largest = kept.largest.max(bytes);
+            };
+            if recipe.tune.trains(name) {
+                trained(F32 * count);
+            }
+            let factors = F32 * super::branch(parameter, recipe);
+            trained(factors);
+            kept.weights += factors;
+        }
+        kept.widened = widened.into_values().max().unwrap_or(0);
+        kept
+    }
+}
+
 impl Memory {
-    fn new(parameters: &[Parameter], recipe: &Recipe, activations: u64, answering: u64) -> Self {
-        let size = |p: &Parameter| F32 * p.shape.iter().product::<usize>() as u64;
-        let weights: u64 = parameters.iter().map(size).sum();
-        let trained = parameters.iter().filter(|p| recipe.tune.trains(&p.name));
-        let trained: u64 = trained.map(size).sum();
-        // One tensor at a time is copied while it is loaded, updated or saved.
-        let largest = parameters.iter().map(size).max().unwrap_or(0);
+    fn new(kept: &Kept, recipe: &Recipe, activations: u64, answering: u64) -> Self {
+        let &Kept {
+            weights,
+            trained,
+            largest,
+            widened,
+            ..
+        } = kept;
+        let (activations, answering) = (activations + widened, answering + widened);
+        let loading = PROGRAM + kept.loading;
         let fixed = PROGRAM + weights;
-        // Computing: the gradients grow while the activations are alive. Updating: gradients turn into two moments and
-        // new weights one tensor after the other, beside the old ones. Saving: what is trained is copied with its moments.
-        // The weights that the run started from stay, for going back to.
-        let first = fixed + trained + activations;
-        let later = fixed + 4 * trained + activations;
-        let update = fixed + 4 * trained + largest;
-        let save = fixed + 6 * trained;
+        // Gradients of the micro-batches before, and of the one under way.
+        let gradients = trained * recipe.train.accumulate.min(2);
+        // Computing: the gradients grow while the activations are alive, beside the moments of the step before.
+        let first = fixed + gradients + activations;
+        let later = first + 2 * trained;
+        // Updating: one tensor after the other, its gradient turns into two moments and its value into a new one; the
+        // tensor under way exists twice more. Saving copies one tensor at a time, too.
+        let update = fixed + 2 * trained + 2 * largest;
         Self {
             weights,
             trained,
             activations,
             answering,
-            one_step: first.max(save),
-            training: later.max(update).max(save),
-            inference: fixed + answering.max(largest),
+            one_step: loading.max(first).max(update),
+            training: loading.max(later).max(update),
+            inference: loading.max(fixed + answering),
         }
     }
 
-    /// Of the client's half.
-    pub fn of_client(half: &ClientPartition, recipe: &Recipe, shapes: &Shapes) -> Self {
+    /// Of the client's half; `halved` says of which parameters the files hold bfloat16.
+    pub fn of_client(
+        half: &ClientPartition,
+        recipe: &Recipe,
+        shapes: &Shapes,
+        halved: &dyn Fn(&str) -> bool,
+    ) -> Self {
         let vision = F32 * shapes.batch * shapes.vision.activations(shapes.picture_rows);
         // Pixels wait decoded in the loader: two batches ahead and the one in use, and again as a tensor.
         let pixels = F32 * shapes.batch * shapes.pixels;
@@ -72,16 +135,17 @@ impl Memory {
         // Embedded, projected, bounded, and as many gradients; then codes and messages.
         let cut = 12 * rows;
         let all = vision + 4 * pixels + cut;
-        Self::new(
-            &half.parameters(),
-            recipe,
-            all,
-            vision + 2 * pixels + cut / 2,
-        )
+        let kept = Kept::of(&half.parameters(), recipe, halved);
+        Self::new(&kept, recipe, all, vision + 2 * pixels + cut / 2)
     }
 
-    /// Of the server's half.
-    pub fn of_server(half: &ServerPartition, recipe: &Recipe, shapes: &Shapes) -> Self {
+    /// Of the server's half; `halved` says of which parameters the files hold bfloat16.
+    pub fn of_server(
+        half: &ServerPartition,
+        recipe: &Recipe,
+        shapes: &Shapes,
+        halved: &dyn Fn(&str) -> bool,
+    ) -> Self {
         let (batch, sequence) = (shapes.batch, shapes.sequence());
         let block = F32 * batch * shapes.text.activations_tracked(sequence);
         let rows = F32 * batch * sequence * shapes.hidden;
@@ -94,6 +158,7 @@ impl Memory {
         let all = block.max(head) + tape + mask + cut;
         let cache = F32 * batch * shapes.layers * sequence * shapes.text.keys_and_values();
         let answering = F32 * batch * shapes.text.activations(sequence) + cache + 4 * rows;
-        Self::new(&half.parameters(), recipe, all, answering)
+        let kept = Kept::of(&half.parameters(), recipe, halved);
+        Self::new(&kept, recipe, all, answering)
     }
 }

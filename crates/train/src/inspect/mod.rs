@@ -22,6 +22,7 @@ pub use memory::Memory;
 pub use shapes::Shapes;
 pub use traffic::Traffic;
 
+use crate::adapt::treatment;
 use crate::error::TrainError;
 use crate::recipe::{Recipe, RecipeError};
 
@@ -57,7 +58,7 @@ pub struct Part {
     pub name: &'static str,
     /// Its parameters.
     pub parameters: u64,
-    /// How many of them the recipe trains.
+    /// How many of them the recipe trains, and parameters of low-rank branches beside them.
     pub trained: u64,
 }
 
@@ -159,20 +160,22 @@ fn whole(
     sizes.extend(of_text(&config.text));
     sizes.push(("longest sequence".into(), config.max_length.to_string()));
     let shapes = Shapes::new(config, &client, recipe.train.batch, text_tokens);
+    let halved = &|name: &str| contents.is_halved(name);
+    let cost = Cost {
+        batch: shapes.batch,
+        text_tokens: shapes.text_tokens,
+        picture_tokens: shapes.picture_tokens,
+        client: Memory::of_client(&client, recipe, &shapes, halved),
+        server: Memory::of_server(&server, recipe, &shapes, halved),
+        traffic: Traffic::of(recipe, &shapes, &device).map_err(RecipeError::from)?,
+    };
     Ok(Inspection {
         model_type: "tinyllava".to_owned(),
         sizes,
         tied_head: Some(config.text.tied_head),
         contents,
         parts: parts(&client, &server, recipe),
-        cost: Some(Cost {
-            batch: shapes.batch,
-            text_tokens: shapes.text_tokens,
-            picture_tokens: shapes.picture_tokens,
-            client: Memory::of_client(&client, recipe, &shapes),
-            server: Memory::of_server(&server, recipe, &shapes),
-            traffic: Traffic::of(recipe, &shapes, &device).map_err(RecipeError::from)?,
-        }),
+        cost: Some(cost),
         problems,
     })
 }
@@ -244,11 +247,12 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
         let count = |p: &Parameter| p.shape.iter().product::<usize>() as u64;
         let mine: Vec<&Parameter> = all.iter().filter(|p| mine(p)).collect();
         let trained = mine.iter().filter(|p| recipe.tune.trains(&p.name));
+        let branches = mine.iter().map(|p| branch(p, recipe)).sum::<u64>();
         Part {
             side,
             name,
             parameters: mine.iter().map(|p| count(p)).sum(),
-            trained: trained.map(|p| count(p)).sum(),
+            trained: trained.map(|p| count(p)).sum::<u64>() + branches,
         }
     };
     vec![
@@ -272,4 +276,15 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
         }),
         part("server", "head", &server, &head),
     ]
+}
+
+/// Parameters of the low-rank branch that the recipe puts beside this one.
+fn branch(parameter: &Parameter, recipe: &Recipe) -> u64 {
+    let treatment = parameter
+        .matrix
+        .map(|kind| treatment(&recipe.tune, &parameter.name, kind));
+    let lora = treatment.and_then(|treatment| treatment.lora);
+    lora.map_or(0, |lora| {
+        (lora.rank * parameter.shape.iter().sum::<usize>()) as u64
+    })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use qtl_model::weights::{Checkpoint, SaveType};
 use qtl_train::adapt;
 use qtl_train::export::{fold_adapter, write_adapter};
-use qtl_train::merge::merge;
+use qtl_train::merge::{Format, merge};
 use qtl_train::peft;
 use qtl_train::tune::Part;
 use qtl_train::{Recipe, TrainError};
@@ -50,6 +50,17 @@ fn an_adapter_folded_into_its_base_is_the_merged_model() {
     assert_eq!(folded, 14);
     let (merged, folded) = (values(&at("merged")), values(&at("folded")));
     assert_eq!(merged.len(), folded.len());
+    // In shards, and over what was there: the same values, and nothing of the one file.
+    let shards = Format {
+        kind: SaveType::F32,
+        shard: 1_000_000,
+    };
+    merge(&client, &server, &base(), &at("merged"), shards).unwrap();
+    assert!(at("merged/model.safetensors.index.json").exists());
+    assert!(!at("merged/model.safetensors").exists());
+    assert!(values(&at("merged")) == merged);
+    let left = std::fs::read_dir(dir.path()).unwrap();
+    assert_eq!(left.count(), 4, "run, adapter, folded, merged");
     for ((name, want), (other, got)) in merged.into_iter().zip(folded) {
         assert_eq!(name, other);
         assert!(want == got, "{name} differs");

@@ -102,8 +102,8 @@ fn what_is_trained_gets_a_gradient_and_nothing_else_moves() {
         }
         let entries = optimizer.entries();
         let states: BTreeSet<&str> = entries
-            .iter()
-            .filter_map(|entry| entry.name.strip_suffix(".moment_1"))
+            .names()
+            .filter_map(|entry| entry.strip_suffix(".moment_1"))
             .collect();
         assert_eq!(
             states,

@@ -4,5 +4,6 @@
 mod adapters;
 mod compose;
 mod conformance;
+mod merging;
 mod resume;
 mod world;

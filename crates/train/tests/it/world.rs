@@ -59,8 +59,12 @@ pub fn recipe(tune: &str, sets: &[&str]) -> Recipe {
 }
 
 pub fn blueprint(recipe: &Recipe) -> Blueprint {
+    blueprint_of(&base(), recipe)
+}
+
+pub fn blueprint_of(base: &Path, recipe: &Recipe) -> Blueprint {
     let quantizer = recipe.quantizer.clone();
-    Blueprint::read(&base(), quantizer.image, quantizer.text, recipe.seed).unwrap()
+    Blueprint::read(base, quantizer.image, quantizer.text, recipe.seed).unwrap()
 }
 
 /// Examples drawn by number: a picture, three tokens of a question and three of an answer.
@@ -100,7 +104,12 @@ impl Source for Drawn {
 
 /// Trains both halves in this process, in `dir`, until the end or until the step `stop` was applied; the losses.
 pub fn train(recipe: &Recipe, dir: &Path, stop: Option<u64>) -> Vec<f64> {
-    let blueprint = blueprint(recipe);
+    train_on(&base(), recipe, dir, stop)
+}
+
+/// The same on another base.
+pub fn train_on(base: &Path, recipe: &Recipe, dir: &Path, stop: Option<u64>) -> Vec<f64> {
+    let blueprint = blueprint_of(base, recipe);
     let device = Device::default();
     let source = Arc::new(Drawn);
     let mut client = Client::open(

@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use half::bf16;
+
 use super::CheckpointError;
 use super::decode;
 
@@ -99,6 +101,18 @@ impl WeightFile {
                 Ok(gather(&storage, &entry.shape, strides))
             }
         }
+    }
+
+    /// The values of `entry`, row-major, if they lie in the file as bfloat16 in that order.
+    pub(super) fn read_bf16(&self, entry: &Entry) -> Result<Option<Vec<bf16>>, CheckpointError> {
+        if entry.dtype != Dtype::BF16 || entry.strides.is_some() {
+            return Ok(None);
+        }
+        decode::read_bf16(entry.count(), entry.offset, |bytes, offset| {
+            read_exact_at(&self.file, bytes, offset)
+        })
+        .map(Some)
+        .map_err(|e| CheckpointError::io(&self.path, e))
     }
 }
 

@@ -82,6 +82,23 @@ fn cached_decoding_of_uneven_prompts_equals_full_forward() {
 }
 
 #[test]
+fn reading_in_pieces_equals_reading_at_once() {
+    each(|name, embedding, decoder| {
+        let piece = |from: usize, to: usize| {
+            let rows = |row: &[i64; 7]| row[from..to].to_vec();
+            let ids = [[1, 7, 4, 9, 3, 2, 8], [6, 6, 11, 5, 1, 0, 2]];
+            embed(embedding, &ids.each_ref().map(rows))
+        };
+        let (whole, _) = decoder.prefill(piece(0, 7), &[7, 7]);
+        let (_, mut cache) = decoder.prefill(piece(0, 2), &[2, 2]);
+        decoder.extend(piece(2, 6), &mut cache);
+        assert_eq!(cache.positions(), [5, 5]);
+        let got = decoder.extend(piece(6, 7), &mut cache);
+        close(name, &floats(got), &floats(whole), 1e-5);
+    });
+}
+
+#[test]
 fn sequences_that_end_early_leave_the_others_alone() {
     each(|name, embedding, decoder| {
         let whole = generate(embedding, decoder, &prompts(), 6);

@@ -1,0 +1,103 @@
+//! A TinyLLaVA model in its two halves, in this process or with the server's half at the other end of a link.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use qtl_data::{Aspect, Turns};
+use qtl_eval::answer::Answerer;
+use qtl_model::Device;
+use qtl_model::config::Fields;
+use qtl_model::generate::{InProcess, Remote};
+use qtl_model::pretrained::Blueprint;
+use qtl_model::quant::QuantizerSpec;
+use qtl_train::answer::Linked;
+use qtl_wire::Exchange;
+
+use super::super::{aspect, blueprint, eval, tokenizer};
+use super::talk::talk;
+use super::{Args, built_in, ends, recipe};
+
+/// Talks until the input ends.
+pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
+    if args.system.is_some() {
+        bail!("--system: the built-in templates have a system turn of their own; leave it out");
+    }
+    if args.temperature.is_some() {
+        bail!(
+            "--temperature: the server's half takes the most likely token; leave it out, or talk to the language model alone \
+             with --text-only"
+        );
+    }
+    let recipe = recipe(dir, fields)?;
+    let template = built_in(args, fields, recipe.as_ref())?;
+    let (blueprint, aspect) = match &recipe {
+        Some(recipe) => (blueprint(dir, recipe)?, aspect(recipe)?),
+        None => {
+            let none = QuantizerSpec::NONE;
+            let blueprint = Blueprint::read(dir, none.clone(), none, 0)?;
+            let pad = fields
+                .get("image_aspect_ratio")
+                .is_some_and(|aspect| aspect == "pad");
+            (blueprint, if pad { Aspect::Pad } else { Aspect::Square })
+        }
+    };
+    let tokenizer = tokenizer(&blueprint)?;
+    let end: Vec<u32> = ends(&tokenizer, dir, fields)?.into_iter().collect();
+    let device = Device::default();
+    let mut client = blueprint.client(&device)?.partition;
+    if let Some(recipe) = &recipe {
+        client.text_rows = recipe.quantizer.text_rows;
+    }
+    let config = &blueprint.config;
+    let answerer = Answerer {
+        client: &client,
+        tokenizer: &tokenizer,
+        template,
+        processor: &blueprint.processor,
+        aspect,
+        turns: recipe
+            .as_ref()
+            .map(|recipe| recipe.data.turns())
+            .unwrap_or_default(),
+        max_length: config.max_length.min(config.text.max_positions),
+        longest: args.longest as usize,
+        batch: 1,
+    };
+    if args.prompt.is_none() && matches!(answerer.turns, Turns::Independent { .. }) {
+        eprintln!(
+            "This model was trained on questions that stand alone: it does not see earlier ones."
+        );
+    }
+    match args.split.as_deref().zip(args.tls.as_deref()) {
+        None => {
+            let server = blueprint.server(&device)?.partition;
+            converse(args, &answerer, &end, &mut InProcess::new(&server))
+        }
+        Some((address, tls)) => {
+            let recipe = recipe.with_context(|| {
+                format!("--split: {} carries no recipe, which both sides compare; use what `merge` wrote", dir.display())
+            })?;
+            let mut link = eval::link(address, tls, &recipe, &blueprint)?;
+            converse(args, &answerer, &end, &mut Linked(&mut link))?;
+            Ok(link.close()?)
+        }
+    }
+}
+
+fn converse<R: Remote>(
+    args: &Args,
+    answerer: &Answerer<'_>,
+    end: &[u32],
+    remote: &mut R,
+) -> Result<()>
+where
+    R::Error: std::error::Error + Send + Sync + 'static,
+{
+    let picture = args.image.as_deref().map(|path| answerer.picture(path));
+    let picture = picture.transpose()?;
+    talk(
+        answerer.tokenizer,
+        args.prompt.as_deref(),
+        &mut |turns, seen| Ok(answerer.converse(turns, picture.as_deref(), end, remote, seen)?),
+    )
+}

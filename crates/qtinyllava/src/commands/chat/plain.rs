@@ -1,0 +1,107 @@
+//! A language model alone, in this process.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use qtl_data::chat::{ChatTemplate, Message, Role};
+use qtl_data::{Template, Tokenizer, Turn, Turns, example, template};
+use qtl_model::Device;
+use qtl_model::config::Fields;
+use qtl_model::sampling::Sampling;
+use qtl_model::text::{Answering, Session, TextModel};
+
+use super::talk::talk;
+use super::{Args, built_in, ends, recipe};
+
+/// How a conversation becomes ids.
+enum Layout {
+    /// The checkpoint's own template, with a system turn if there is to be one.
+    Own(Box<ChatTemplate>, Option<String>),
+    /// A template that TinyLLaVA trains with.
+    BuiltIn(&'static dyn Template, Turns),
+}
+
+/// Talks until the input ends.
+pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
+    let tokenizer = Tokenizer::open(dir)?;
+    let layout = Layout::new(args, dir, fields)?;
+    let model = TextModel::open(dir, &Device::default())?;
+    super::super::tokenizer_fits(&tokenizer, dir, model.spec().vocab_size)?;
+    let mut end = ends(&tokenizer, dir, fields)?;
+    if let Layout::Own(template, _) = &layout {
+        let marker = tokenizer.leading_special(&template.after_answer()?)?;
+        end.extend(marker.map(|id| id as u32));
+    }
+    let how = Answering {
+        end: end.into_iter().collect(),
+        longest: args.longest as usize,
+        sampling: Sampling {
+            temperature: args.temperature.unwrap_or(0.0),
+            top_p: args.top_p,
+            seed: args.seed,
+        },
+    };
+    let mut session = Session::new(&model);
+    talk(&tokenizer, args.prompt.as_deref(), &mut |turns, seen| {
+        let prompt = layout.ids(turns, &tokenizer)?;
+        Ok(session.answer(&prompt, &how, seen)?)
+    })
+}
+
+impl Layout {
+    fn new(args: &Args, dir: &Path, fields: &Fields) -> Result<Self> {
+        let whole = fields.get("text_config").is_some();
+        if whole || args.template.is_some() {
+            if args.system.is_some() {
+                bail!(
+                    "--system: the built-in templates have a system turn of their own; leave it out"
+                );
+            }
+            let recipe = recipe(dir, fields)?;
+            let turns = recipe.as_ref().map(|recipe| recipe.data.turns());
+            let template = built_in(args, fields, recipe.as_ref())?;
+            return Ok(Self::BuiltIn(template, turns.unwrap_or_default()));
+        }
+        match ChatTemplate::open(dir)? {
+            Some(template) => Ok(Self::Own(Box::new(template), args.system.clone())),
+            None => {
+                let names: Vec<&str> = template::ALL.iter().map(|t| t.name()).collect();
+                bail!(
+                    "{} has no chat template: neither chat_template.jinja nor `chat_template` in tokenizer_config.json. Is it a \
+                     base model, not trained to chat? Put the chat template there, or lay the conversation out with \
+                     --template NAME ({})",
+                    dir.display(),
+                    names.join(", ")
+                )
+            }
+        }
+    }
+
+    fn ids(&self, turns: &[Turn], tokenizer: &Tokenizer) -> Result<Vec<i64>> {
+        match self {
+            Self::Own(template, system) => {
+                let prompt = template.prompt(&messages(system.as_deref(), turns))?;
+                Ok(tokenizer.encode_bare(&prompt)?)
+            }
+            Self::BuiltIn(template, mode) => {
+                let spans = example::ask(*template, tokenizer, turns, false, mode)?;
+                Ok(spans.into_iter().flat_map(|span| span.ids).collect())
+            }
+        }
+    }
+}
+
+fn messages(system: Option<&str>, turns: &[Turn]) -> Vec<Message> {
+    let message = |role, content: &str| Message {
+        role,
+        content: content.to_owned(),
+    };
+    let mut messages = Vec::new();
+    messages.extend(system.map(|text| message(Role::System, text)));
+    for turn in turns {
+        messages.push(message(Role::User, &turn.question));
+        let answer = turn.answer.as_deref();
+        messages.extend(answer.map(|text| message(Role::Assistant, text)));
+    }
+    messages
+}
