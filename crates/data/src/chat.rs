@@ -2,6 +2,10 @@
 //!
 //! Chat models of the hub carry a Jinja template beside their tokenizer. TinyLLaVA's models do not: they were trained on one
 //! of the fixed layouts in [`crate::template`].
+//!
+//! Templates see what transformers shows them but for three things: there are no tools and documents, there is no
+//! `strftime_now` (templates that ask whether it is defined go on without a date), and `{% generation %}`, which only marks
+//! what training masks, is refused.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

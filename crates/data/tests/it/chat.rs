@@ -117,3 +117,18 @@ fn a_checkpoint_may_have_no_template_or_a_broken_one() {
     let error = ChatTemplate::open(broken.path()).unwrap_err().to_string();
     assert!(error.contains("tokenizer_config.json"), "{error}");
 }
+
+#[test]
+fn what_is_not_supported_is_refused_or_seen_to_be_absent() {
+    let dated =
+        "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}no date{% endif %}";
+    let dated = folder(&json!({}), Some(dated));
+    let chat = ChatTemplate::open(dated.path()).unwrap().unwrap();
+    assert_eq!(chat.prompt(&[]).unwrap(), "no date");
+    let marked = folder(&json!({}), Some("{% generation %}x{% endgeneration %}"));
+    let error = ChatTemplate::open(marked.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("chat_template.jinja") && error.contains("generation"),
+        "{error}"
+    );
+}

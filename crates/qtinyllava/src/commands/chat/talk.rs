@@ -86,9 +86,14 @@ impl Talk<'_> {
 
     fn said(&mut self, answer: Answer<'_>) -> Result<String> {
         let mut out = std::io::stdout().lock();
+        let terminal = out.is_terminal();
         let mut stream = AnswerStream::new(self.tokenizer);
         let mut failed = None;
-        let mut show = |piece: String| -> Result<()> {
+        let mut show = |mut piece: String| -> Result<()> {
+            if terminal {
+                // A model is not to steer the terminal.
+                piece.retain(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+            }
             out.write_all(piece.as_bytes())?;
             Ok(out.flush()?)
         };
