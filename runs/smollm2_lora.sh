@@ -33,8 +33,8 @@ done
 "$qtl" train --model "$out/base" --recipe $recipe "${sets[@]}" --run "$out/client" --connect "$address" \
   --tls "$out/certs/client" --data "$out/data/llava.json" &
 client=$!
-# Read while the processes live: VmHWM is the peak so far, VmRSS what is in use now. The peak includes loading, which
-# passes through 32 bits whatever the weights are kept in.
+# Read while the processes live: VmHWM is the peak so far, VmRSS what is in use now. The peak includes loading, which passes
+# through 32 bits unless the file holds bfloat16 and the recipe keeps fewer bits.
 while kill -0 $client 2> /dev/null; do
   for side in client server; do
     { sed -n 's/^Vm\(HWM\|RSS\):[[:space:]]*\([0-9]*\) kB/\1 \2/p' "/proc/${!side}/status" > "$out/$side.memory.new" &&

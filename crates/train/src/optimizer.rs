@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_model::params::Named;
-use qtl_model::weights::{NamedTensor, Tensors};
+use qtl_model::weights::{NamedTensor, Tensors, values};
 
 use crate::recipe::TrainSpec;
 use crate::tune::{TuneSpec, decays};
@@ -105,12 +105,6 @@ impl Optimizer {
         });
         Tensors::new(names.collect(), |take| {
             for (name, AdamWState { momentum }) in &self.state {
-                let values = |t: &Tensor<1>| {
-                    t.to_data()
-                        .convert::<f32>()
-                        .try_into_vec::<f32>()
-                        .expect("converted to f32")
-                };
                 let mut push = |entry: &str, data: Vec<f32>| {
                     take(&NamedTensor {
                         name: format!("{name}.{entry}"),
@@ -119,8 +113,8 @@ impl Optimizer {
                     });
                 };
                 let [first, second, time] = ENTRIES;
-                push(first, values(&momentum.moment_1));
-                push(second, values(&momentum.moment_2));
+                push(first, values(momentum.moment_1.clone()));
+                push(second, values(momentum.moment_2.clone()));
                 push(time, vec![momentum.time as f32]);
             }
         })

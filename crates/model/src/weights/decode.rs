@@ -8,10 +8,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
-/// Values converted at a time: small enough to stay in the processor's cache.
+/// Values that one thread reads at a time: few enough to stay in its cache until they are converted.
 const CHUNK: usize = 64 * 1024;
-/// Values that one thread reads at a time.
-const PIECE: usize = 1024 * 1024;
 
 /// The types that weights may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,32 +40,25 @@ pub(super) fn read(
 ) -> io::Result<Vec<f32>> {
     let mut values = vec![0f32; count];
     // All cores: touching fresh memory for the first time costs more than reading and converting.
-    let pieces = values.par_chunks_mut(PIECE).enumerate();
-    pieces.try_for_each(|(i, piece)| -> io::Result<()> {
+    let chunks = values.par_chunks_mut(CHUNK).enumerate();
+    chunks.try_for_each_init(Vec::new, |buffer, (i, chunk)| {
+        let first = (i * CHUNK) as u64;
         if kind == Float::F32 {
-            fetch(
-                bytemuck::cast_slice_mut(piece),
-                offset + 4 * (i * PIECE) as u64,
-            )?;
+            fetch(bytemuck::cast_slice_mut(chunk), offset + 4 * first)?;
             if cfg!(target_endian = "big") {
-                for value in piece {
+                for value in chunk {
                     *value = f32::from_bits(value.to_bits().swap_bytes());
                 }
             }
             return Ok(());
         }
-        let mut buffer = vec![0u16; CHUNK.min(piece.len())];
-        let mut at = offset + 2 * (i * PIECE) as u64;
-        for part in piece.chunks_mut(CHUNK) {
-            let halves = &mut buffer[..part.len()];
-            fetch_halves(halves, at, &fetch)?;
-            at += 2 * part.len() as u64;
-            match kind {
-                Float::F16 => bytemuck::cast_slice::<u16, f16>(halves).convert_to_f32_slice(part),
-                _ => bytemuck::cast_slice::<u16, bf16>(halves).convert_to_f32_slice(part),
-            }
+        buffer.resize(chunk.len(), 0u16);
+        fetch_halves(buffer, offset + 2 * first, &fetch)?;
+        match kind {
+            Float::F16 => bytemuck::cast_slice::<u16, f16>(buffer).convert_to_f32_slice(chunk),
+            _ => bytemuck::cast_slice::<u16, bf16>(buffer).convert_to_f32_slice(chunk),
         }
-        Ok(())
+        Ok::<(), io::Error>(())
     })?;
     Ok(values)
 }
@@ -80,9 +71,9 @@ pub(super) fn read_bf16(
 ) -> io::Result<Vec<bf16>> {
     // As bits: of these the allocator gives zeroed memory without touching it.
     let mut values = vec![0u16; count];
-    let pieces = values.par_chunks_mut(PIECE).enumerate();
-    pieces
-        .try_for_each(|(i, piece)| fetch_halves(piece, offset + 2 * (i * PIECE) as u64, &fetch))?;
+    let chunks = values.par_chunks_mut(CHUNK).enumerate();
+    chunks
+        .try_for_each(|(i, chunk)| fetch_halves(chunk, offset + 2 * (i * CHUNK) as u64, &fetch))?;
     Ok(values.reinterpret_into())
 }
 

@@ -23,5 +23,5 @@ pub use load::{Keep, LoadError, load_into, load_keeping, sources};
 pub(crate) use names::PathStack;
 pub use names::{Parameter, param_id, parameters, rename_ids};
 pub use random::Stream;
-pub use save::{NamedTensor, SaveType, Tensors, save, tensors_of, visit_tensors};
+pub use save::{NamedTensor, SaveType, Tensors, save, tensors_of, values, visit_tensors};
 pub use write::Announced;

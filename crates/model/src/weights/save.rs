@@ -11,6 +11,9 @@ use super::folder::FolderWriter;
 use super::names::PathStack;
 use super::write::{Announced, FileWriter};
 
+/// Values fetched from a device at a time.
+const PIECE: usize = 1 << 20;
+
 /// The type that values are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaveType {
@@ -63,15 +66,11 @@ pub fn visit_tensors<M: Module>(
             if !(self.wanted)(&name) {
                 return;
             }
-            let data = param.base().into_data();
+            let value = param.base();
             (self.take)(NamedTensor {
                 name,
-                shape: data.shape().to_vec(),
-                // Of what is kept in 32 bits anyway there is no second copy.
-                data: data
-                    .convert::<f32>()
-                    .try_into_vec()
-                    .expect("converted to f32"),
+                shape: value.dims().to_vec(),
+                data: values(value),
             });
         }
     }
@@ -81,6 +80,19 @@ pub fn visit_tensors<M: Module>(
         wanted,
         take,
     });
+}
+
+/// The values of a tensor, row-major. They are fetched piece by piece: a whole tensor would exist once more on its way.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    let count = tensor.shape().num_elements();
+    let flat = tensor.reshape([count]);
+    let mut values = Vec::with_capacity(count);
+    for first in (0..count).step_by(PIECE) {
+        let piece = flat.clone().narrow(0, first, PIECE.min(count - first));
+        let piece = piece.into_data().convert::<f32>().try_into_vec::<f32>();
+        values.extend(piece.expect("converted to f32"));
+    }
+    values
 }
 
 /// Tensors that are written one at a time, so that they need not all be on the host at once.

@@ -19,7 +19,7 @@ use crate::tune::block;
 /// Bytes of an f32.
 const F32: u64 = 4;
 /// The program, its threads and the transport before any tensor exists.
-const PROGRAM: u64 = 60 << 20;
+const PROGRAM: u64 = 30 << 20;
 
 /// Peak memory of one half, in bytes, and what it is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -85,6 +85,10 @@ impl Kept {
             trained(factors);
             kept.weights += factors;
         }
+        // What checkpoints leave to the base is summed up when it has been read, from one copy at a time.
+        let counts = parameters.iter().filter(|p| !recipe.tune.stores(&p.name));
+        let frozen = counts.map(|p| p.shape.iter().product::<usize>()).max();
+        kept.loading += F32 * frozen.unwrap_or(0) as u64;
         kept.widened = widened.into_values().max().unwrap_or(0);
         kept
     }

@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 
 use burn::module::Module;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
+use qtl_data::Tokenizer;
 use qtl_model::config::Fields;
 use qtl_model::llm::{DecoderSpec, FAMILIES};
 use qtl_model::params::{self, Named};
+
+use serde_json::{Value, json};
 
 use super::{embed, generate, load, logits, loss, spec};
 use crate::golden::{Case, each, floats};
@@ -116,10 +120,19 @@ fn golden_smollm2() {
         return;
     }
     let (embedding, decoder) = load(&weights, &spec(&weights), &device);
+    let tokenizer = Tokenizer::open(&weights).unwrap();
     each(&["smollm2"], |case| {
+        let encode = |entry: &Value| {
+            let text = entry["text"].as_str().unwrap();
+            tokenizer.encode_bare(text).unwrap()
+        };
+        for entry in case.json["tokenize"].as_array().unwrap() {
+            assert_eq!(json!(encode(entry)), entry["ids"], "{}", entry["text"]);
+        }
         let mut worst = 0.0f32;
         for prompt in 0..4 {
             let ids = case.ints(&format!("in.prompt{prompt}.ids")).to_vec();
+            assert_eq!(encode(&case.json["prompts"][prompt]), ids);
             let x = embed(&embedding, std::slice::from_ref(&ids));
             let (last, _) = decoder.prefill(x, &[ids.len()]);
             let last = floats(last);
@@ -135,6 +148,13 @@ fn golden_smollm2() {
             assert_eq!(got[0], want, "prompt {prompt}");
         }
         let ids = vec![case.ints("in.sentence.ids").to_vec()];
+        let vocab = decoder.spec().vocab_size;
+        let rows = floats(log_softmax(logits(&decoder, embed(&embedding, &ids)), 2));
+        let want: Tensor<1> = case.tensor("out.sentence.token_logprobs", &device);
+        for (i, want) in floats(want).into_iter().enumerate() {
+            let error = (rows[i * vocab + ids[0][i + 1] as usize] - want).abs();
+            assert!(error <= 2e-3, "token {}: off by {error}", i + 1);
+        }
         let value = loss(&decoder, embed(&embedding, &ids), &ids).into_scalar::<f32>();
         let error = (value - case.scalar("out.sentence.loss")).abs();
         assert!(error <= 1e-4, "loss off by {error}");
