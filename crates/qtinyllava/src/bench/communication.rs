@@ -221,9 +221,9 @@ fn up(found: &Findings) -> Table {
     }
     table.note = format!(
         "Whole messages as the wire's meter counts them; bits per element of all rows, crossed or not. Side: all of a message but \
-         targets and the elements' own numbers. Mse: relative to the variance, after the best gain. Coding: both sides, one \
-         core. Down: {} (first row: f32). Saved: of the round trip, against the reference without a quantizer. The \
-         reference's bytes are computed from its format, without pickling and padding.",
+         targets and the elements' own numbers. Mse: relative to the variance, after the best gain. Coding: processor time of \
+         both sides, one thread. Down: {} (first row: f32). Saved: of the round trip, against the reference without a \
+         quantizer. The reference's bytes are computed from its format, without pickling and padding.",
         found.quantizers.last().map_or("", |row| &row.codec)
     );
     table

@@ -28,8 +28,8 @@ Example:
   qtinyllava bench communication --markdown communication.md --json communication.json
 Every quantizer at several settings sends features up, and gradients come back, through the protocol of training within this
 process: at the paper's shape with synthetic numbers that hold nothing to be found, and for batches of the demo with the
-features and gradients of its base. Bytes are those of whole messages. Coding times are one core's; use a release build on an
-idle machine. Step times are computed from bytes, round trip and coding.")]
+features and gradients of its base. Bytes are those of whole messages. Coding times are processor time of one thread; use a release
+build. Step times are computed from bytes, round trip and coding.")]
     Communication(Communication),
 }
 
@@ -63,7 +63,7 @@ pub struct Communication {
     #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', default_values_t = [8, 728, 100, 1280])]
     shape: Vec<usize>,
     /// Batches of the demo
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 8)]
     batches: usize,
     /// Only quantizers whose name contains this, for example "fsq levels=4"
     #[arg(

@@ -16,8 +16,7 @@ pub use line::{LINES, Line};
 pub use reference::{Reference, reference};
 pub use workload::{Shape, Workload};
 
-use std::time::Instant;
-
+use cpu_time::ThreadTime;
 use qtl_model::partition::{StepError, TextRows};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
@@ -59,7 +58,7 @@ pub struct Sent {
     pub error: f64,
     /// Cosine of what was sent and what was read. Up: mean over rows, around the channels' means. Down: of the whole.
     pub cosine: f64,
-    /// Seconds of coding on both sides, one core: rounding, containers, and back.
+    /// Processor seconds of coding on both sides, one thread, of the fastest step: rounding, containers, and back.
     pub seconds: f64,
 }
 
@@ -112,32 +111,22 @@ pub fn measure(
     link.greet(&Terms::default(), &standing, Purpose::Train)?;
 
     let mut sums = Sums::default();
-    let mut step = 0;
-    for pass in 0..work.passes.max(1) {
-        let mut seconds = [0.0; 2];
-        for tensors in &work.steps {
-            let bounded = client.bounded(tensors);
-            let targets = targets::encode(&tensors.spliced.labels, work.vocab);
-            let (cut, coding) = timed(|| client.code(step, bounded, tensors));
-            let ((message, _), packing) = timed(|| message::forward(step, &cut, &targets));
-            let answer = match link.step(message)? {
-                Reply::Done(answer) => answer,
-                Reply::Rewind { .. } => unreachable!("a server in this process does not restart"),
-            };
-            let seen = link.work().seen();
-            let (read, reading) = timed(|| client.read(step, &answer, seen));
-            let read = read?;
-            seconds[0] += coding + packing + seen.decoding;
-            seconds[1] += seen.encoding + reading;
-            if pass == 0 {
-                sums.payload[0] += client.payload(&cut);
-                sums.payload[1] += client.payload_of_gradients(&answer)?;
-                sums.add_features(tensors, &cut, seen)?;
-                sums.add_gradients(seen, &read);
-            }
-            step += 1;
-        }
-        sums.add_seconds(seconds);
+    for (step, tensors) in (0..).zip(&work.steps) {
+        let bounded = client.bounded(tensors);
+        let targets = targets::encode(&tensors.spliced.labels, work.vocab);
+        let (cut, coding) = timed(|| client.code(step, bounded, tensors));
+        let ((message, _), packing) = timed(|| message::forward(step, &cut, &targets));
+        let answer = match link.step(message)? {
+            Reply::Done(answer) => answer,
+            Reply::Rewind { .. } => unreachable!("a server in this process does not restart"),
+        };
+        let seen = link.work().seen();
+        let (read, reading) = timed(|| client.read(step, &answer, seen));
+        sums.add_seconds([coding + packing + seen.decoding, seen.encoding + reading]);
+        sums.payload[0] += client.payload(&cut);
+        sums.payload[1] += client.payload_of_gradients(&answer)?;
+        sums.add_features(tensors, &cut, seen)?;
+        sums.add_gradients(seen, &read?);
     }
     let meter = link.meter();
     Ok(Measured {
@@ -146,9 +135,9 @@ pub fn measure(
     })
 }
 
-/// What `run` makes, and the seconds it took.
+/// What `run` makes, and the seconds of this thread's processor that it took: other work on the machine does not count.
 fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
-    let start = Instant::now();
+    let start = ThreadTime::now();
     let made = run();
     (made, start.elapsed().as_secs_f64())
 }

@@ -1,8 +1,6 @@
 //! The server of a measurement: reads the features of a step as in training, has gradients made of them, and sends those
 //! back as in training. It has no weights that move.
 
-use std::time::Instant;
-
 use burn::tensor::{Tensor, TensorData};
 use qtl_codec::Code;
 use qtl_model::Device;
@@ -16,7 +14,7 @@ use qtl_wire::{
     Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
 };
 
-use super::SEED;
+use super::{SEED, timed};
 use crate::message::{decode, decode_cut, encode_gradient};
 
 /// Where the gradients come from.
@@ -41,6 +39,15 @@ pub(super) struct Seen {
     pub(super) decoding: f64,
     /// Seconds from gradients to containers.
     pub(super) encoding: f64,
+}
+
+/// A message, read.
+struct Decoded {
+    cut: Cut,
+    targets: Code,
+    /// Dequantized rows.
+    image: Tensor<2>,
+    text: Tensor<2>,
 }
 
 pub(super) struct Peer {
@@ -81,19 +88,35 @@ impl Peer {
         seen.expect("a step that was answered was seen")
     }
 
+    /// From containers to features.
+    fn decode(&self, f: &Forward) -> Result<Decoded, WorkError> {
+        let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout).map_err(invalid)?;
+        let Some(code) = &cut.image else {
+            return refused();
+        };
+        let image = self.image.dequantize(code, &self.device).map_err(invalid)?;
+        let text = self.text.dequantize(&cut.text, &self.device);
+        Ok(Decoded {
+            targets: decode("targets", &f.targets).map_err(invalid)?,
+            image,
+            text: text.map_err(invalid)?,
+            cut,
+        })
+    }
+
     /// Gradients of the rows that crossed, image and text.
     fn gradients(
         &self,
         step: u64,
         cut: &Cut,
-        image: (&Code, &Tensor<2>),
+        image: &Tensor<2>,
         text: &Tensor<2>,
         targets: &Code,
     ) -> Result<[Tensor<2>; 2], StepError> {
         match &self.network {
             Network::Model(server) => {
                 let step = server.step(cut, targets, &|_| false, &self.device)?;
-                let image = step.image.unwrap_or_else(|| image.1.zeros_like());
+                let image = step.image.unwrap_or_else(|| image.zeros_like());
                 Ok([image, step.text])
             }
             Network::Given(steps) => {
@@ -107,8 +130,8 @@ impl Peer {
                     None => g_text.clone(),
                 };
                 Ok([
-                    pulled(&self.image, image.0, image.1, g_image.clone()),
-                    pulled(&self.text, &cut.text, text, g_text),
+                    pulled(&self.image, cut.image.as_ref(), image, g_image.clone()),
+                    pulled(&self.text, Some(&cut.text), text, g_text),
                 ])
             }
         }
@@ -116,12 +139,12 @@ impl Peer {
 }
 
 /// The gradient of the leaf `x`, given that of the features that are made of it; what of it travels back.
-fn pulled(decoder: &Decoder, code: &Code, x: &Tensor<2>, g: Tensor<2>) -> Tensor<2> {
+fn pulled(decoder: &Decoder, code: Option<&Code>, x: &Tensor<2>, g: Tensor<2>) -> Tensor<2> {
     let constant = params::track(decoder, "", &|_| false);
     let x = leaf(x.clone());
     let y = constant.expand(x.clone());
     let g = take(&x, &mut pull(y, g.autodiff()));
-    match decoder.kept(code) {
+    match code.and_then(|code| decoder.kept(code)) {
         Some(kept) => kept.take(g),
         None => g,
     }
@@ -167,24 +190,16 @@ impl Work for Peer {
     }
 
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
-        let start = Instant::now();
-        let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout).map_err(invalid)?;
-        let targets = decode("targets", &f.targets).map_err(invalid)?;
-        let Some(code) = &cut.image else {
-            return refused();
-        };
-        let image = self.image.dequantize(code, &self.device).map_err(invalid)?;
-        let text = self
-            .text
-            .dequantize(&cut.text, &self.device)
-            .map_err(invalid)?;
-        let decoding = start.elapsed().as_secs_f64();
-
+        let (decoded, decoding) = timed(|| self.decode(&f));
+        let Decoded {
+            cut,
+            targets,
+            image,
+            text,
+        } = decoded?;
         let [image_gradient, text_gradient] = self
-            .gradients(f.step, &cut, (code, &image), &text, &targets)
+            .gradients(f.step, &cut, &image, &text, &targets)
             .map_err(invalid)?;
-
-        let start = Instant::now();
         let encode = |tensor, g: &Tensor<2>| {
             let draw = Draw {
                 seed: SEED,
@@ -193,13 +208,11 @@ impl Work for Peer {
             };
             encode_gradient(&self.codec, g.clone(), draw).map_err(invalid)
         };
-        let answer = Backward {
-            step: f.step,
-            image: encode("image", &image_gradient)?,
-            text: encode("text", &text_gradient)?,
-            ..Backward::default()
-        };
-        let encoding = start.elapsed().as_secs_f64();
+        let (containers, encoding) = timed(|| {
+            let image = encode("image", &image_gradient)?;
+            Ok((image, encode("text", &text_gradient)?))
+        });
+        let (image_container, text_container) = containers?;
         self.seen = Some(Seen {
             image: self.image.expand(image),
             text: self.text.expand(text),
@@ -209,7 +222,12 @@ impl Work for Peer {
             encoding,
         });
         self.applied = Some(f.step + 1);
-        Ok(answer)
+        Ok(Backward {
+            step: f.step,
+            image: image_container,
+            text: text_container,
+            ..Backward::default()
+        })
     }
 
     fn calibrate(&mut self, _: Calibration) -> Result<(), WorkError> {

@@ -9,12 +9,12 @@ use super::distortion::Distortion;
 use super::peer::Seen;
 use super::workload::Tensors;
 
-/// Sums over the steps of one pass; where there are two, the way up comes first.
+/// Sums over the steps; where there are two, the way up comes first.
 #[derive(Default)]
 pub(super) struct Sums {
     /// Bytes of the elements' own numbers.
     pub(super) payload: [f64; 2],
-    /// Of the fastest pass.
+    /// Of the fastest step.
     seconds: Option<[f64; 2]>,
     steps: f64,
     elements: f64,
@@ -52,7 +52,7 @@ impl Sums {
         self.gradients.add_gradient(&seen.text_gradient, text);
     }
 
-    /// Seconds of a pass. Whatever else the machine does can only make it slower, so the fastest counts.
+    /// Seconds of a step. Whatever else the machine does can only make it slower, so the fastest counts.
     pub(super) fn add_seconds(&mut self, seconds: [f64; 2]) {
         let best = self.seconds.get_or_insert(seconds);
         for (best, seconds) in best.iter_mut().zip(seconds) {
@@ -60,7 +60,7 @@ impl Sums {
         }
     }
 
-    /// The way up, with the meter's count of all passes.
+    /// The way up, with the meter's count.
     pub(super) fn up(&self, tally: Tally) -> Sent {
         let (error, cosine) = Distortion::of_streams(&[&self.image, &self.text]);
         self.sent(0, tally, error, cosine)
@@ -88,7 +88,7 @@ impl Sums {
             side_percent: 100.0 * (1.0 - self.payload[direction] / steps / (bytes - targets)),
             error,
             cosine,
-            seconds: self.seconds.unwrap_or_default()[direction] / steps,
+            seconds: self.seconds.unwrap_or_default()[direction],
         }
     }
 }

@@ -19,8 +19,6 @@ use crate::recipe::Recipe;
 
 /// The vocabulary of the synthetic words: Llama's.
 const VOCAB: usize = 32_000;
-/// How often steps of a model are sent; the fastest time counts.
-const PASSES: usize = 3;
 
 /// Steps to be sent.
 pub struct Workload {
@@ -30,8 +28,6 @@ pub struct Workload {
     pub(super) network: Network,
     /// Size of the vocabulary.
     pub(super) vocab: usize,
-    /// How often all steps are sent.
-    pub(super) passes: usize,
 }
 
 /// One step's features before any quantizer.
@@ -127,7 +123,6 @@ impl Workload {
             }],
             network: Network::Given(vec![gradients]),
             vocab: VOCAB,
-            passes: 1,
         }
     }
 
@@ -174,7 +169,6 @@ impl Workload {
             steps,
             vocab: server.vocab_size(),
             network: Network::Model(Box::new(server)),
-            passes: PASSES,
         })
     }
 }
