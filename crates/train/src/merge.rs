@@ -326,6 +326,10 @@ pub(crate) fn whole(
     fill: &dyn Fn(&Path) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
     let (beside, before) = (named(out, ".partial"), named(out, ".before"));
+    // Killed between its two renames: what was there comes back first.
+    if before.exists() && !out.exists() {
+        fs::rename(&before, out).map_err(|e| TrainError::io(out, e))?;
+    }
     for leftover in [&beside, &before] {
         if leftover.exists() {
             fs::remove_dir_all(leftover).map_err(|e| TrainError::io(leftover, e))?;
