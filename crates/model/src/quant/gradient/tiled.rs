@@ -138,7 +138,10 @@ impl Tiled {
         ];
         for (plane, data) in planes.into_iter().enumerate() {
             if !data.is_empty() {
-                code.push(symbols(alphabet(plane), data.len(), 1, data));
+                // Rows as wide as a tile, if all tiles are whole: a coder takes a row at a time.
+                let whole = data.len().trailing_zeros().min(self.tile.ilog2());
+                let rows = data.len() >> whole;
+                code.push(symbols(alphabet(plane), rows, 1 << whole, data));
             }
         }
         Code::new(code)
