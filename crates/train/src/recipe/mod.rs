@@ -2,6 +2,10 @@
 //!
 //! Paths and addresses are not part of it: they belong to one machine and are given on its command line.
 
+mod fields;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +17,8 @@ use qtl_model::quant::{QuantError, QuantizerSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::tune::{TuneError, TuneSpec};
+
+use fields::{explain, flatten, insert};
 
 /// One training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -389,178 +395,5 @@ impl Recipe {
             }),
             None => Ok(()),
         }
-    }
-}
-
-/// Sets `a.b.c` in a table; the value is TOML if it parses as such, otherwise text.
-fn insert(table: &mut toml::Table, key: &str, value: &str) -> Option<()> {
-    let (parents, last) = match key.rsplit_once('.') {
-        Some((parents, last)) => (parents.split('.').collect(), last),
-        None => (Vec::new(), key),
-    };
-    let mut at = table;
-    for parent in parents {
-        at = at
-            .entry(parent)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()?;
-    }
-    let parsed = format!("v = {value}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut t| t.remove("v"));
-    at.insert(
-        last.to_owned(),
-        parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())),
-    );
-    Some(())
-}
-
-fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
-    match value {
-        toml::Value::Table(table) => {
-            for (key, value) in table {
-                let key = if prefix.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{prefix}.{key}")
-                };
-                flatten(&key, value, into);
-            }
-        }
-        other => {
-            into.insert(prefix.to_owned(), other.to_string());
-        }
-    }
-}
-
-/// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`".
-fn explain(message: &str) -> String {
-    let Some((_, rest)) = message
-        .split_once("unknown field `")
-        .or_else(|| message.split_once("unknown variant `"))
-    else {
-        return message.to_owned();
-    };
-    let mut names = rest.split('`').step_by(2);
-    let Some(unknown) = names.next() else {
-        return message.to_owned();
-    };
-    match names.max_by(|a, b| {
-        strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
-    }) {
-        Some(nearest) => format!(
-            "{}\ndid you mean `{nearest}` instead of `{unknown}`?",
-            message.trim_end()
-        ),
-        None => message.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use qtl_model::quant::FsqSpec;
-
-    use super::*;
-
-    const MINIMAL: &str = "name = 'x'\n[data]\ntemplate = 'qa'\nmax_length = 64\n[train]\nsteps = 10\nbatch = 8\nlr = 1e-3\n";
-
-    fn parse(text: &str, sets: &[&str]) -> Result<Recipe, RecipeError> {
-        let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
-        Recipe::parse(text, &sets, Path::new("r.toml"))
-    }
-
-    #[test]
-    fn an_unknown_field_is_named_with_its_nearest_neighbour() {
-        let error = parse(&MINIMAL.replace("lr =", "lrr ="), &[])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("r.toml")
-                && error.contains("`lrr`")
-                && error.contains("did you mean `lr`"),
-            "{error}"
-        );
-        let error = parse(MINIMAL, &["train.bach=4"]).unwrap_err().to_string();
-        assert!(error.contains("did you mean `batch`"), "{error}");
-    }
-
-    #[test]
-    fn overrides_are_typed_and_ranges_are_checked() {
-        let recipe = parse(
-            MINIMAL,
-            &[
-                "train.lr=1e-4",
-                "quantizer.image={kind='fsq', levels=4}",
-                "name=other",
-            ],
-        )
-        .unwrap();
-        assert_eq!((recipe.train.lr, recipe.name.as_str()), (1e-4, "other"));
-        assert!(matches!(
-            recipe.quantizer.image,
-            QuantizerSpec::Fsq(FsqSpec { levels: 4, .. })
-        ));
-        let error = parse(MINIMAL, &["quantizer.text={kind='fsq', levels=1}"])
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("levels = 1"), "{error}");
-        assert!(matches!(
-            parse(MINIMAL, &["train.batch=0"]),
-            Err(RecipeError::Range {
-                field: "train.batch",
-                ..
-            })
-        ));
-        assert!(matches!(
-            parse(MINIMAL, &["train.batch"]),
-            Err(RecipeError::Set(_))
-        ));
-    }
-
-    #[test]
-    fn a_gradient_codec_is_a_name_or_a_table() {
-        let codec = |set: &str| parse(MINIMAL, &[set]).map(|recipe| recipe.gradient.codec);
-        assert_eq!(
-            codec("gradient.codec=int8").unwrap(),
-            codec("gradient.codec={kind='int8'}").unwrap()
-        );
-        let tiled = "gradient.codec={kind='tiled', bits=4}";
-        let recipe = parse(MINIMAL, &[tiled]).unwrap();
-        assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe);
-        let terms = recipe.terms();
-        assert_eq!(terms["gradient.codec.bits"], "4");
-        assert_eq!(terms["gradient.codec.hadamard"], "true");
-        for (set, what) in [
-            ("gradient.codec=int9", "did you mean `int8`"),
-            (
-                "gradient.codec={kind='tiled', bits=4, tiles=8}",
-                "did you mean `tile`",
-            ),
-            (
-                "gradient.codec={kind='tiled', bits=9}",
-                "gradient.codec.bits = 9",
-            ),
-            (
-                "gradient.codec={kind='tiled', bits=4, tile=33}",
-                "gradient.codec.tile = 33",
-            ),
-            (
-                "gradient.codec={kind='tiled', bits=4, even=-1}",
-                "gradient.codec.even = -1",
-            ),
-        ] {
-            let error = codec(set).unwrap_err().to_string();
-            assert!(error.contains(what), "{set}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back_and_the_data_section_stays_home() {
-        let recipe = parse(MINIMAL, &[]).unwrap();
-        assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe);
-        let terms = recipe.terms();
-        assert_eq!(terms["train.lr"], "0.001");
-        assert!(terms.keys().all(|key| !key.starts_with("data.")));
     }
 }

@@ -1,0 +1,102 @@
+use qtl_model::quant::FsqSpec;
+
+use super::*;
+
+const MINIMAL: &str = "name = 'x'\n[data]\ntemplate = 'qa'\nmax_length = 64\n[train]\nsteps = 10\nbatch = 8\nlr = 1e-3\n";
+
+fn parse(text: &str, sets: &[&str]) -> Result<Recipe, RecipeError> {
+    let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+    Recipe::parse(text, &sets, Path::new("r.toml"))
+}
+
+#[test]
+fn an_unknown_field_is_named_with_its_nearest_neighbour() {
+    let error = parse(&MINIMAL.replace("lr =", "lrr ="), &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("r.toml") && error.contains("`lrr`") && error.contains("did you mean `lr`"),
+        "{error}"
+    );
+    let error = parse(MINIMAL, &["train.bach=4"]).unwrap_err().to_string();
+    assert!(error.contains("did you mean `batch`"), "{error}");
+}
+
+#[test]
+fn overrides_are_typed_and_ranges_are_checked() {
+    let recipe = parse(
+        MINIMAL,
+        &[
+            "train.lr=1e-4",
+            "quantizer.image={kind='fsq', levels=4}",
+            "name=other",
+        ],
+    )
+    .unwrap();
+    assert_eq!((recipe.train.lr, recipe.name.as_str()), (1e-4, "other"));
+    assert!(matches!(
+        recipe.quantizer.image,
+        QuantizerSpec::Fsq(FsqSpec { levels: 4, .. })
+    ));
+    let error = parse(MINIMAL, &["quantizer.text={kind='fsq', levels=1}"])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("levels = 1"), "{error}");
+    assert!(matches!(
+        parse(MINIMAL, &["train.batch=0"]),
+        Err(RecipeError::Range {
+            field: "train.batch",
+            ..
+        })
+    ));
+    assert!(matches!(
+        parse(MINIMAL, &["train.batch"]),
+        Err(RecipeError::Set(_))
+    ));
+}
+
+#[test]
+fn a_gradient_codec_is_a_name_or_a_table() {
+    let codec = |set: &str| parse(MINIMAL, &[set]).map(|recipe| recipe.gradient.codec);
+    assert_eq!(
+        codec("gradient.codec=int8").unwrap(),
+        codec("gradient.codec={kind='int8'}").unwrap()
+    );
+    let tiled = "gradient.codec={kind='tiled', bits=4}";
+    let recipe = parse(MINIMAL, &[tiled]).unwrap();
+    assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe);
+    let terms = recipe.terms();
+    assert_eq!(terms["gradient.codec.bits"], "4");
+    assert_eq!(terms["gradient.codec.hadamard"], "true");
+    for (set, what) in [
+        ("gradient.codec=int9", "did you mean `int8`"),
+        (
+            "gradient.codec={kind='tiled', bits=4, tiles=8}",
+            "did you mean `tile`",
+        ),
+        (
+            "gradient.codec={kind='tiled', bits=9}",
+            "gradient.codec.bits = 9",
+        ),
+        (
+            "gradient.codec={kind='tiled', bits=4, tile=33}",
+            "gradient.codec.tile = 33",
+        ),
+        (
+            "gradient.codec={kind='tiled', bits=4, even=-1}",
+            "gradient.codec.even = -1",
+        ),
+    ] {
+        let error = codec(set).unwrap_err().to_string();
+        assert!(error.contains(what), "{set}: {error}");
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back_and_the_data_section_stays_home() {
+    let recipe = parse(MINIMAL, &[]).unwrap();
+    assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe);
+    let terms = recipe.terms();
+    assert_eq!(terms["train.lr"], "0.001");
+    assert!(terms.keys().all(|key| !key.starts_with("data.")));
+}
