@@ -1,13 +1,14 @@
 //! Counts to frequencies that add up to a power of two.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 /// Frequencies proportional to `counts`, adding up to exactly `2^bits`, at least 1 for every symbol that occurs and 0
 /// for all others. `None` if nothing occurs or more symbols occur than the total has room for.
 ///
-/// Starts from the proportional values rounded down and hands out (or takes back) the difference one by one where it
-/// saves (costs) most of the code length `-sum count * log2(frequency)`. The gain of a step from `f` to `f + 1` is
+/// Starts from the proportional values rounded down, hands out (or takes back) the difference one by one where it saves
+/// most (costs least) of the code length `-sum count * log2(frequency)`, and then moves single units from symbol to symbol
+/// as long as that saves. The code length is convex in every frequency, so no other table is shorter. The gain of a step from `f` to `f + 1` is
 /// `count * ln(1 + 1/f) = 2 count (1/m + 1/(3 m^3) + ...)` with `m = 2f + 1`. These two terms are compared, in
 /// integers, so that every machine makes the same table.
 pub(crate) fn quantize(counts: &[u64], bits: u32) -> Option<Vec<u32>> {
@@ -22,7 +23,7 @@ pub(crate) fn quantize(counts: &[u64], bits: u32) -> Option<Vec<u32>> {
         _ => ((u128::from(count) << bits) / sum).max(1) as u32,
     };
     let mut frequencies: Vec<u32> = counts.iter().map(share).collect();
-    let given: u32 = frequencies.iter().sum();
+    let mut given: u32 = frequencies.iter().sum();
     // 40 bits of a count and 17 of `m` leave the products below 128 bits; no plane in memory has larger counts.
     let excess = counts
         .iter()
@@ -30,35 +31,46 @@ pub(crate) fn quantize(counts: &[u64], bits: u32) -> Option<Vec<u32>> {
         .max()?;
     let step = |symbol: usize, frequency: u32| Step {
         count: counts[symbol] >> excess,
-        middle: 2 * u64::from(frequency) + 1,
+        middle: 2 * frequency + 1,
         symbol,
     };
-    match given.cmp(&total) {
-        Ordering::Equal => {}
-        Ordering::Less => {
-            let steps = present(&frequencies).map(|(symbol, f)| step(symbol, f));
-            let mut best: BinaryHeap<Step> = steps.collect();
-            for _ in given..total {
-                let symbol = best.pop()?.symbol;
-                frequencies[symbol] += 1;
-                best.push(step(symbol, frequencies[symbol]));
-            }
+    let up = |(symbol, f)| step(symbol, f);
+    let down = |(symbol, f): (usize, u32)| (f > 1).then(|| Reverse(step(symbol, f - 1)));
+    let mut gains: BinaryHeap<Step> = present(&frequencies).map(up).collect();
+    let mut losses: BinaryHeap<Reverse<Step>> = present(&frequencies).filter_map(down).collect();
+    loop {
+        // Steps from where a symbol no longer stands.
+        while gains
+            .peek()
+            .is_some_and(|gain| gain.middle != 2 * frequencies[gain.symbol] + 1)
+        {
+            gains.pop();
         }
-        Ordering::Greater => {
-            let steps = present(&frequencies)
-                .filter(|&(_, f)| f > 1)
-                .map(|(symbol, f)| step(symbol, f - 1));
-            let mut least: BinaryHeap<_> = steps.map(std::cmp::Reverse).collect();
-            for _ in total..given {
-                let symbol = least.pop()?.0.symbol;
-                frequencies[symbol] -= 1;
-                if frequencies[symbol] > 1 {
-                    least.push(std::cmp::Reverse(step(symbol, frequencies[symbol] - 1)));
+        while losses
+            .peek()
+            .is_some_and(|Reverse(loss)| loss.middle + 1 != 2 * frequencies[loss.symbol])
+        {
+            losses.pop();
+        }
+        let moved = match given.cmp(&total) {
+            Ordering::Less => [Some((gains.peek()?.symbol, 1)), None],
+            Ordering::Greater => [None, Some((losses.peek()?.0.symbol, -1))],
+            Ordering::Equal => match (gains.peek(), losses.peek()) {
+                // Never of one symbol: its next step is worth less than its last one.
+                (Some(gain), Some(Reverse(loss))) if gain.worth(loss) == Ordering::Greater => {
+                    [Some((gain.symbol, 1)), Some((loss.symbol, -1))]
                 }
-            }
+                _ => return Some(frequencies),
+            },
+        };
+        for (symbol, change) in moved.into_iter().flatten() {
+            given = given.saturating_add_signed(change);
+            let f = frequencies[symbol].saturating_add_signed(change);
+            frequencies[symbol] = f;
+            gains.push(up((symbol, f)));
+            losses.extend(down((symbol, f)));
         }
     }
-    Some(frequencies)
 }
 
 fn present(frequencies: &[u32]) -> impl Iterator<Item = (usize, u32)> {
@@ -73,21 +85,25 @@ fn present(frequencies: &[u32]) -> impl Iterator<Item = (usize, u32)> {
 #[derive(PartialEq, Eq)]
 struct Step {
     count: u64,
-    middle: u64,
+    middle: u32,
     symbol: usize,
 }
 
-impl Ord for Step {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // count * (3 m^2 + 1) / m^3, both sides times both denominators.
+impl Step {
+    /// Compares the worths alone: `count * (3 m^2 + 1) / m^3`, both sides times both denominators.
+    fn worth(&self, other: &Self) -> Ordering {
         let worth = |a: &Self, b: &Self| {
             let (m, other) = (u128::from(a.middle), u128::from(b.middle));
             u128::from(a.count) * (3 * m * m + 1) * (other * other * other)
         };
+        worth(self, other).cmp(&worth(other, self))
+    }
+}
+
+impl Ord for Step {
+    fn cmp(&self, other: &Self) -> Ordering {
         // Ties go to the lower symbol.
-        worth(self, other)
-            .cmp(&worth(other, self))
-            .then(other.symbol.cmp(&self.symbol))
+        self.worth(other).then(other.symbol.cmp(&self.symbol))
     }
 }
 
@@ -142,6 +158,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_unit_that_the_rarest_symbol_must_have_is_taken_where_it_costs_least() {
+        // Rounded down they fill the total, but 61 and 2 are shorter than 62 and 1.
+        assert_eq!(quantize(&[1, 47_647, 1136], 6), Some(vec![1, 61, 2]));
     }
 
     #[test]
