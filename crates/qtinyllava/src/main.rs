@@ -7,7 +7,6 @@ mod hub;
 mod plan;
 mod progress;
 mod signal;
-mod size;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -1,17 +1,17 @@
-//! The client's partition: examples into codes, and the returned gradient into gradients of its parameters.
+//! The client's partition: examples into codes. The way back is in [`pending`](super::pending).
 
 use burn::module::Module as _;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qtl_codec::{Code, Grid};
 
 use super::names;
+use super::pending::{Pending, Stream};
 use super::repeats::{self, TextRows};
 use super::tower::TowerTape;
 use crate::connector::Connector;
 use crate::llm::TokenEmbedding;
-use crate::params::{self, Named};
-use crate::quant::{Accumulator, Encoder, Kept, Phase};
-use crate::recompute::take;
+use crate::params;
+use crate::quant::{Accumulator, Encoder, Phase};
 use crate::splice::{Layout, PADDING, Spliced};
 use crate::tuning::{self, Matrix, Treatment};
 use crate::vision::VisionTower;
@@ -63,52 +63,6 @@ pub struct Features {
     pub image: Option<Tensor<2>>,
     /// [text rows, code_dim].
     pub text: Tensor<2>,
-}
-
-/// The client's half of a step that waits for its gradient.
-pub struct Pending {
-    tracked: ClientPartition,
-    plain: VisionTower,
-    features: Features,
-    image: Option<Stream>,
-    text: Stream,
-    penalty: Option<Tensor<1>>,
-    penalty_value: f64,
-    tower: Option<TowerTape>,
-}
-
-/// The client's side of the rows of one modality that crossed.
-struct Stream {
-    /// What backward pretends the code was: [rows, code_dim].
-    surrogate: Tensor<2>,
-    /// Which entries of its gradient come back; `None` for all.
-    kept: Option<Kept>,
-}
-
-impl Stream {
-    fn new(quantizer: &Encoder, z: Tensor<2>, code: &Code) -> Self {
-        Self {
-            surrogate: quantizer.surrogate(z, code),
-            kept: quantizer.kept(code),
-        }
-    }
-
-    /// Shape of what comes back.
-    fn shape(&self) -> [usize; 2] {
-        match &self.kept {
-            Some(kept) => kept.shape(),
-            None => self.surrogate.dims(),
-        }
-    }
-
-    /// A scalar whose gradient is `g`, that of the leaf, applied to the surrogate.
-    fn carry(self, g: Tensor<2>) -> Tensor<1> {
-        let g = match self.kept {
-            Some(kept) => kept.spread(g),
-            None => g,
-        };
-        (self.surrogate * g).sum()
-    }
 }
 
 impl ClientPartition {
@@ -340,9 +294,8 @@ impl ClientPartition {
 
     /// The parameters whose names are `wanted`, for writing them one at a time.
     pub fn chosen<'a>(&'a self, wanted: &'a dyn Fn(&str) -> bool) -> Tensors<'a> {
-        let chosen = self.parameters().into_iter().filter(|p| wanted(&p.name));
-        Tensors::new(chosen.map(|p| (p.name, p.shape)).collect(), |take| {
-            self.visit_tensors(wanted, &mut |tensor| take(&tensor));
+        Tensors::chosen(self.parameters(), wanted, |take| {
+            self.visit_tensors(wanted, take)
         })
     }
 
@@ -381,69 +334,6 @@ impl ClientPartition {
     /// The device the parameters live on.
     pub fn device(&self) -> Device {
         self.embed_tokens.device()
-    }
-}
-
-impl Pending {
-    /// What would cross the cut without a quantizer's rounding, for comparing sizes: plain tensors.
-    pub fn features(&self) -> &Features {
-        &self.features
-    }
-
-    /// Shapes of the gradients that are to come back, image and text: [rows that crossed, code_dim], or as many entries
-    /// of each row as the code keeps (see [`ClientHalf::kept`](crate::quant::ClientHalf::kept)).
-    pub fn gradient_shapes(&self) -> (Option<[usize; 2]>, [usize; 2]) {
-        (self.image.as_ref().map(Stream::shape), self.text.shape())
-    }
-
-    /// What the quantizers add to the loss of this step, weights included.
-    pub fn penalty(&self) -> f64 {
-        self.penalty_value
-    }
-
-    /// Pushes the returned gradient (of these [shapes](Self::gradient_shapes)) and that of the penalty back through the
-    /// client's half and returns the gradients of the trained parameters by name.
-    ///
-    /// One scalar carries everything, since autodiff can walk a graph only once:
-    /// `sum(z_image g_image) + sum(z_text g_text) + penalty`.
-    pub fn backward(self, image: Option<Tensor<2>>, text: Tensor<2>) -> Named {
-        let mut named = Named::new();
-        let mut terms = Vec::new();
-        if let (Some(stream), Some(g)) = (self.image, image) {
-            terms.push(stream.carry(g));
-        }
-        terms.push(self.text.carry(text));
-        terms.extend(self.penalty);
-        let Some(total) = terms
-            .into_iter()
-            .filter(Tensor::is_tracked)
-            .reduce(|a, b| a + b)
-        else {
-            return named;
-        };
-        let mut grads = total.backward();
-        self.tracked.collect(&mut grads, &mut named);
-        if let Some(tape) = self.tower {
-            let gradient = take(&tape.features, &mut grads);
-            let mut tower = Named::new();
-            tape.backward(
-                &self.tracked.vision_tower,
-                &self.plain,
-                gradient,
-                &mut tower,
-            );
-            named.extend(tower);
-        }
-        named
-    }
-}
-
-impl ClientPartition {
-    fn collect(&self, grads: &mut burn::tensor::Gradients, into: &mut Named) {
-        params::collect(&self.connector, names::CONNECTOR, grads, into);
-        params::collect(&self.embed_tokens, names::LANGUAGE_MODEL, grads, into);
-        params::collect(&self.quantizer_image, names::QUANTIZER_IMAGE, grads, into);
-        params::collect(&self.quantizer_text, names::QUANTIZER_TEXT, grads, into);
     }
 }
 

@@ -2,11 +2,13 @@
 //! embedding; the server holds the language model. The single-process model is these two without a wire.
 
 mod client;
+mod pending;
 pub mod repeats;
 mod server;
 mod tower;
 
-pub use client::{Batch, ClientPartition, Cut, Features, Pending};
+pub use client::{Batch, ClientPartition, Cut, Features};
+pub use pending::Pending;
 pub use repeats::TextRows;
 pub use server::{ServerPartition, Step, StepError};
 

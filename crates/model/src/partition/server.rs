@@ -421,9 +421,8 @@ impl ServerPartition {
 
     /// The parameters whose names are `wanted`, for writing them one at a time.
     pub fn chosen<'a>(&'a self, wanted: &'a dyn Fn(&str) -> bool) -> Tensors<'a> {
-        let chosen = self.parameters().into_iter().filter(|p| wanted(&p.name));
-        Tensors::new(chosen.map(|p| (p.name, p.shape)).collect(), |take| {
-            self.visit_tensors(wanted, &mut |tensor| take(&tensor));
+        Tensors::chosen(self.parameters(), wanted, |take| {
+            self.visit_tensors(wanted, take)
         })
     }
 

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use super::CheckpointError;
 use super::folder::FolderWriter;
-use super::names::PathStack;
+use super::names::{Parameter, PathStack};
 use super::write::{Announced, FileWriter};
 
 /// Values fetched from a device at a time.
@@ -114,6 +114,17 @@ impl<'a> Tensors<'a> {
             announced,
             each: Box::new(each),
         }
+    }
+
+    /// Those `parameters` whose names are `wanted`; `visit` hands out just these.
+    pub(crate) fn chosen(
+        parameters: Vec<Parameter>,
+        wanted: &dyn Fn(&str) -> bool,
+        visit: impl Fn(&mut dyn FnMut(NamedTensor)) + 'a,
+    ) -> Self {
+        let chosen = parameters.into_iter().filter(|p| wanted(&p.name));
+        let announced = chosen.map(|p| (p.name, p.shape)).collect();
+        Self::new(announced, move |take| visit(&mut |tensor| take(&tensor)))
     }
 
     /// These, and after them the `others`.

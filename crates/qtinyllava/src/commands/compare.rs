@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use qtl_eval::Table;
 use serde_json::Value;
 
 /// Tabulate finished demos: mean and deviation over runs that differ in their seed only
@@ -52,10 +53,11 @@ pub fn run(args: &Args) -> Result<()> {
         }
         groups.entry(name).or_default().push(summary);
     }
-    let table = markdown(order.iter().map(|name| (name.as_str(), &groups[name])));
+    let table = table(order.iter().map(|name| (name.as_str(), &groups[name]))).markdown();
     print!("{table}");
     if let Some(path) = &args.out {
-        fs::write(path, &table).with_context(|| format!("cannot write {}", path.display()))?;
+        qtl_train::files::replace(path, table.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
@@ -74,12 +76,12 @@ fn method(run: &Path) -> Result<String> {
     })
 }
 
-fn markdown<'a>(groups: impl Iterator<Item = (&'a str, &'a Vec<Value>)>) -> String {
-    let titles = COLUMNS.map(|(title, _, _)| title).join(" | ");
-    let mut table = format!(
-        "| method | runs | {titles} | saved |\n|---|{}\n",
-        "---:|".repeat(11)
-    );
+fn table<'a>(groups: impl Iterator<Item = (&'a str, &'a Vec<Value>)>) -> Table {
+    let mut table = Table::new("", &["method", "runs"]);
+    let titles = COLUMNS.iter().map(|(title, ..)| *title);
+    table
+        .header
+        .extend(titles.chain(["saved"]).map(str::to_owned));
     for (name, runs) in groups {
         let all = |place: &str| -> Vec<f64> {
             runs.iter()
@@ -87,16 +89,13 @@ fn markdown<'a>(groups: impl Iterator<Item = (&'a str, &'a Vec<Value>)>) -> Stri
                 .collect()
         };
         let cells = COLUMNS.map(|(_, place, decimals)| cell(&all(place), decimals));
-        table += &format!(
-            "| {name} | {} | {} | {} |\n",
-            runs.len(),
-            cells.join(" | "),
-            cell(&saved(runs), 1)
-        );
+        let first = [name.to_owned(), runs.len().to_string()].into_iter();
+        table.push(first.chain(cells).chain([cell(&saved(runs), 1)]));
     }
+    table.note = "Accuracies in per cent; bytes per sample; saved: per cent of the round trip against 16-bit features and 32-bit \
+                  gradients. Where there are several runs: mean ± standard deviation."
+        .to_owned();
     table
-        + "\nAccuracies in per cent; bytes per sample; saved: per cent of the round trip against 16-bit features and 32-bit \
-             gradients. Where there are several runs: mean ± standard deviation.\n"
 }
 
 /// Per run, how much smaller the round trip is than the same tensors uncompressed.
@@ -147,7 +146,7 @@ mod tests {
             vec![run(90.0, 200.0), run(92.0, 400.0)],
             vec![run(95.0, 300.0)],
         );
-        let table = markdown([("a", &two), ("b", &one)].into_iter());
+        let table = table([("a", &two), ("b", &one)].into_iter()).markdown();
         let row = |name: &str| {
             table
                 .lines()

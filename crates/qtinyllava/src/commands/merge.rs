@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use bytesize::ByteSize;
 use qtl_model::weights::SaveType;
 use qtl_train::export::{fold_adapter, write_adapter};
 use qtl_train::merge::{Format, merge};
@@ -42,8 +43,8 @@ pub struct Args {
     #[arg(long)]
     bf16: bool,
     /// Largest file of weights; what is larger is written in shards with an index. Bytes, or with a unit like 500MB or 2GiB
-    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = crate::size::parse)]
-    shard_size: u64,
+    #[arg(long, value_name = "SIZE", default_value = "5GB")]
+    shard_size: ByteSize,
 }
 
 /// Joins and says what was joined.
@@ -55,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
         } else {
             SaveType::F32
         },
-        shard: args.shard_size,
+        shard: args.shard_size.as_u64(),
     };
     let out = args.out.display();
     let same = |a: &Path| {

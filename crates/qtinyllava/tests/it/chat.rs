@@ -259,16 +259,7 @@ fn questions_about_a_picture_are_answered_whole_and_split() {
     let text = chat(&merged, &["--text-only", "--prompt", "Is there a cat?"], "").succeeds();
     assert_eq!(text.stdout.lines().count(), 1);
 
-    let mut args = vec![
-        "serve".to_owned(),
-        "--listen".to_owned(),
-        "127.0.0.1:0".to_owned(),
-    ];
-    args.extend(flags(&[
-        ("--model", &merged),
-        ("--tls", &world.path("certs/server")),
-    ]));
-    let mut server = Program::start(args);
+    let mut server = world.answering(&merged);
     let address = server.address();
     let kit = world.path("certs/client").display().to_string();
     let split = ["--image", &picture, "--split", &address, "--tls", &kit];

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::program::{Program, run};
+use crate::program::run;
 use crate::world::{TINY, World, base, flags};
 
 #[test]
@@ -39,16 +39,7 @@ fn a_merged_model_scores_the_same_whole_and_split() {
         assert!((0.0..=100.0).contains(&score), "{form}: {score}");
     }
 
-    let mut args = vec![
-        "serve".to_owned(),
-        "--listen".to_owned(),
-        "127.0.0.1:0".to_owned(),
-    ];
-    args.extend(flags(&[
-        ("--model", &merged),
-        ("--tls", &world.path("certs/server")),
-    ]));
-    let mut server = Program::start(args);
+    let mut server = world.answering(&merged);
     let mut args = eval(&split);
     args.extend(["--split".to_owned(), server.address()]);
     args.extend(flags(&[("--tls", &world.path("certs/client"))]));

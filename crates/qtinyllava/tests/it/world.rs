@@ -22,6 +22,18 @@ pub struct Outcome {
 }
 
 impl World {
+    /// A server for answers of the model in `dir`, on a port of its own.
+    pub fn answering(&self, dir: &Path) -> Program {
+        let mut args = ["serve", "--listen", "127.0.0.1:0"]
+            .map(str::to_owned)
+            .to_vec();
+        args.extend(flags(&[
+            ("--model", dir),
+            ("--tls", &self.path("certs/server")),
+        ]));
+        Program::start(args)
+    }
+
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<World>> = Mutex::new(Weak::new());
         let mut shared = SHARED

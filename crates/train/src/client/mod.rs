@@ -1,5 +1,7 @@
 //! The client's side of a run: the loop that reads batches, sends their codes, and applies what comes back.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,20 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
-use qtl_data::loader::{Loader, LoaderOptions, Source};
-use qtl_data::{Example, Order, Position, Skipped};
+use qtl_data::loader::{Loader, Source};
+use qtl_data::{Example, Position, Skipped};
 use qtl_model::Device;
 use qtl_model::partition::{Batch, ClientPartition, Pending};
-use qtl_model::pretrained::{Blueprint, restore_client};
-use qtl_model::quant::Accumulator;
+use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::{Backward, Calibration, Exchange, Purpose, Reply, Standing};
+use qtl_wire::{Backward, Exchange, Purpose, Reply, Standing};
 
 use crate::adapt::{self, Fingerprint};
-use crate::checkpoint::{Side, State, Store};
+use crate::checkpoint::Store;
 use crate::error::{AnswerError, TrainError};
 use crate::held::Held;
 use crate::measure;
@@ -29,7 +30,8 @@ use crate::metrics::{StepRecord, Writer};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::schedule;
-use crate::server::{calibration_code, facts, terms};
+use crate::server::{facts, terms};
+use state::tuned;
 
 /// What a client tells whoever watches it.
 #[derive(Debug, Clone, PartialEq)]
@@ -365,131 +367,6 @@ impl Client {
         };
         Ok((image, read("text", &answer.text, text)?))
     }
-
-    /// Measures mean and deviation of the features over the run's first batches, so that both halves of the quantizers
-    /// start as plain uniform quantizers.
-    fn calibrate(
-        &mut self,
-        link: &mut dyn Exchange,
-        watch: &mut dyn FnMut(&Event),
-    ) -> Result<Reply<()>, TrainError> {
-        let of = self.recipe.quantizer.calibration_batches;
-        let mut loader = self.loader(Position::default())?;
-        let (mut image, mut text) = (Accumulator::default(), Accumulator::default());
-        for done in 1..=of {
-            let Some(batch) = loader.next_batch()? else {
-                break;
-            };
-            self.partition
-                .calibrate(&self.batch(&batch.examples)?, &mut image, &mut text);
-            watch(&Event::Calibrating { done, of });
-        }
-        let (image, text) = (image.moments(), text.moments());
-        if let Some(moments) = &image {
-            self.partition.quantizer_image.calibrate(moments);
-        }
-        if let Some(moments) = &text {
-            self.partition.quantizer_text.calibrate(moments);
-        }
-        let container =
-            |moments: Option<_>| moments.as_ref().map(calibration_code).unwrap_or_default();
-        Ok(link.calibrate(Calibration {
-            image: container(image),
-            text: container(text),
-        })?)
-    }
-
-    /// Saves the client's half, then has the server save its own: a crash in between leaves both an older one.
-    fn save(
-        &mut self,
-        link: &mut dyn Exchange,
-        stream: &mut Stream,
-        watch: &mut dyn FnMut(&Event),
-    ) -> Result<Reply<()>, TrainError> {
-        stream
-            .writer
-            .flush()
-            .map_err(|e| TrainError::io(&self.run_dir, e))?;
-        let recipe = self.recipe.to_toml();
-        let state = State::new(
-            Side::Client,
-            &self.run,
-            self.step,
-            Some(self.position),
-            recipe,
-        )
-        .on(&self.base);
-        let stored = |name: &str| self.recipe.tune.stores(name);
-        let weights = self.partition.chosen(&stored);
-        self.store
-            .save(&state, &weights, &self.optimizer.entries())?;
-        let reply = link.save(self.step)?;
-        if reply == Reply::Done(()) {
-            watch(&Event::Saved { step: self.step });
-        }
-        Ok(reply)
-    }
-
-    /// Goes to the checkpoint of `step`, or to the beginning.
-    fn restore(&mut self, step: u64) -> Result<Stream, TrainError> {
-        self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
-        if step == 0 && self.moved {
-            let base = adapt::read_client(&self.blueprint, &self.recipe, &self.device)?;
-            self.partition = Held::new(tuned(base.partition, &self.recipe)?);
-            self.moved = false;
-        }
-        self.position = Position::default();
-        if step > 0 {
-            let state = self.store.state(step, Side::Client, &self.run)?;
-            self.store.stands_on(&state, &self.base)?;
-            self.position = state.position.unwrap_or_default();
-            let tune = &self.recipe.tune;
-            let file = self.store.weights(step);
-            // What no checkpoint holds has not moved since the base was read.
-            let half = restore_client(self.partition.clone(), &file, &|name| tune.stores(name))?;
-            self.partition = Held::new(half);
-            self.moved = true;
-            let entries = self.store.optimizer(step)?;
-            self.optimizer.restore(entries, &self.device).map_err(|name| {
-                TrainError::Halves(format!("the optimizer's checkpoint of step {step} has an entry {name} that does not belong"))
-            })?;
-        }
-        self.step = step;
-        self.store
-            .forget_after(step)
-            .map_err(|e| TrainError::io(&self.run_dir, e))?;
-        let writer =
-            Writer::open(&self.run_dir, step).map_err(|e| TrainError::io(&self.run_dir, e))?;
-        Ok(Stream {
-            loader: self.loader(self.position)?,
-            writer,
-        })
-    }
-
-    fn loader(&self, start: Position) -> Result<Loader, TrainError> {
-        let order = if self.recipe.data.group_by_length {
-            Order::Grouped { world_size: 1 }
-        } else {
-            Order::Shuffle
-        };
-        let options = LoaderOptions {
-            batch_size: self.recipe.train.batch,
-            order,
-            seed: self.recipe.seed,
-            start,
-            ahead: 2 * self.recipe.train.batch,
-            strictness: self.recipe.data.strictness(),
-            ..LoaderOptions::default()
-        };
-        Ok(Loader::new(Arc::clone(&self.source), options)?)
-    }
-}
-
-/// The client's half as the recipe tunes and uses it.
-fn tuned(base: ClientPartition, recipe: &Recipe) -> Result<ClientPartition, TrainError> {
-    let mut half = adapt::client(base, recipe)?;
-    half.text_rows = recipe.quantizer.text_rows;
-    Ok(half)
 }
 
 /// Examples as the client's partition takes them.
