@@ -91,6 +91,9 @@ fn looks_numeric(cell: &str) -> bool {
     if matches!(cell, "-" | "\u{2013}") {
         return true;
     }
+    if let Some((mean, deviation)) = cell.split_once(" ± ") {
+        return looks_numeric(mean) && looks_numeric(deviation);
+    }
     let unsigned = cell.trim_start_matches(['-', '+', '\u{2212}', '<', '~']);
     if !unsigned.starts_with(|c: char| c.is_ascii_digit()) {
         return false;
@@ -165,10 +168,11 @@ mod tests {
         let mut table = Table::new("Scores", &["task", "acc"]);
         table.push(["a|b", "7.5"]);
         table.push(["x"]);
+        table.push(["y", "7.5 ± 0.1"]);
         table.note = "Per cent.".into();
         assert_eq!(
             table.markdown(),
-            "Scores\n\n| task | acc |\n|---|---:|\n| a\\|b | 7.5 |\n| x |  |\n\nPer cent.\n"
+            "Scores\n\n| task | acc |\n|---|---:|\n| a\\|b | 7.5 |\n| x |  |\n| y | 7.5 ± 0.1 |\n\nPer cent.\n"
         );
     }
 
