@@ -29,6 +29,7 @@ pub(super) fn decode<const N: usize>(
     // A plane without columns has no row worth visiting, however many it claims.
     for batch in batches(if cols == 0 { 0 } else { shape.rows }) {
         model.tables(&mut tables);
+        let more = batch.end < shape.rows;
         for row in batch {
             let (before, rest) = data.split_at_mut(row * cols);
             let symbols = &mut rest[..cols];
@@ -37,8 +38,12 @@ pub(super) fn decode<const N: usize>(
             let done = avx2::pop_row(source, &tables, &contexts, symbols);
             #[cfg(not(target_arch = "x86_64"))]
             let done = 0;
-            pop(source, &tables, &contexts, symbols, done)?;
-            model.count(&contexts, symbols);
+            if done < cols {
+                pop(source, &tables, &contexts, symbols, done)?;
+            }
+            if more {
+                model.count(&contexts, symbols);
+            }
         }
     }
     source.finish()

@@ -17,7 +17,13 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
     for batch in batches(plane.rows) {
         let mut tables = model.empty_tables();
         model.tables(&mut tables);
-        for row in batch.clone() {
+        // No table follows the last batch.
+        let counted = if batch.end < plane.rows {
+            batch.clone()
+        } else {
+            0..0
+        };
+        for row in counted {
             spec.fill(plane.grid, alphabet, data, row, &mut contexts);
             model.count(&contexts, symbols(row));
         }
