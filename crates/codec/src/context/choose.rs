@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use super::batches::batches;
-use super::model::{BITS, Model, Spec, Tables};
+use super::model::Model;
+use super::spec::Spec;
+use super::tables::{BITS, Tables};
 use crate::code::Symbols;
 use crate::log;
 

@@ -3,7 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::batches::batches;
-use super::model::{BITS, Model, Tables};
+use super::model::Model;
+use super::tables::{BITS, Tables};
 use crate::coder::Shape;
 use crate::error::PlaneError;
 use crate::rans::LOW;

@@ -1,7 +1,8 @@
 //! The kernels against the loops.
 
 use super::batches::batches;
-use super::model::{Model, Spec};
+use super::model::Model;
+use super::spec::Spec;
 use super::*;
 use crate::rans::LOW;
 use crate::rans::stream::Sink;
@@ -156,7 +157,7 @@ fn avx2_renews_what_the_loop_renews() {
             .collect();
         let (mut plain, mut fast) = (vec![0; counts.len()], vec![0; counts.len()]);
         let weight = rng.u32(16..64);
-        model::renew(&counts, weight, &parents, alphabet, &mut plain);
+        tables::renew(&counts, weight, &parents, alphabet, &mut plain);
         avx2::renew(&counts, weight, &parents, alphabet, &mut fast);
         assert_eq!(plain, fast);
     }
@@ -208,11 +209,11 @@ fn tables_are_probabilities() {
                 for row in tables.starts.chunks_exact(tables.stride) {
                     assert_eq!(row[0], 0);
                     assert!(row[..alphabet].windows(2).all(|pair| pair[0] < pair[1]));
-                    assert!(row[alphabet - 1] < 1 << model::BITS);
+                    assert!(row[alphabet - 1] < 1 << tables::BITS);
                     assert!(
                         row[alphabet..]
                             .iter()
-                            .all(|&start| start == 1 << model::BITS)
+                            .all(|&start| start == 1 << tables::BITS)
                     );
                 }
                 for _ in batch {

@@ -1,8 +1,8 @@
-//! Counting symbols and turning counts into tables, as [`super::super::model`] does.
+//! Counting symbols and turning counts into tables, as [`super::super::model`] and [`super::super::tables`] do.
 
 use std::arch::x86_64::*;
 
-use super::super::model::{BITS, FINE, RECIPROCAL_BITS};
+use super::super::tables::{BITS, FINE, RECIPROCAL_BITS};
 use crate::rans::avx2::available;
 
 /// Most cells that [`tally`] takes; with more, increments in memory are faster.

@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 
 pub(super) use counting::{renew, takes, tallies, tally, tally_channels, tally_contexts};
 
-use super::model::{BITS, Tables};
 use super::neighbours::Neighbours;
+use super::tables::{BITS, Tables};
 use crate::rans::avx2::{WIDE, available, join, load, refill, store};
 use crate::rans::stream::{MOST_LANES, Sink, Source};
 
