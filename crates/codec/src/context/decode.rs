@@ -3,7 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::batches::batches;
-use super::model::{BITS, Model, Tables};
+use super::model::Model;
+use super::tables::{BITS, Tables};
 use crate::coder::Shape;
 use crate::error::PlaneError;
 use crate::rans::LOW;
@@ -29,6 +30,7 @@ pub(super) fn decode<const N: usize>(
     // A plane without columns has no row worth visiting, however many it claims.
     for batch in batches(if cols == 0 { 0 } else { shape.rows }) {
         model.tables(&mut tables);
+        let more = batch.end < shape.rows;
         for row in batch {
             let (before, rest) = data.split_at_mut(row * cols);
             let symbols = &mut rest[..cols];
@@ -37,8 +39,12 @@ pub(super) fn decode<const N: usize>(
             let done = avx2::pop_row(source, &tables, &contexts, symbols);
             #[cfg(not(target_arch = "x86_64"))]
             let done = 0;
-            pop(source, &tables, &contexts, symbols, done)?;
-            model.count(&contexts, symbols);
+            if done < cols {
+                pop(source, &tables, &contexts, symbols, done)?;
+            }
+            if more {
+                model.count(&contexts, symbols);
+            }
         }
     }
     source.finish()

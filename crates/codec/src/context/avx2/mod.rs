@@ -6,9 +6,10 @@ mod counting;
 
 use std::arch::x86_64::*;
 
-pub(super) use counting::{renew, renews, tallies, tally};
+pub(super) use counting::{renew, takes, tallies, tally, tally_channels, tally_contexts};
 
-use super::model::{BITS, Tables};
+use super::neighbours::Neighbours;
+use super::tables::{BITS, Tables};
 use crate::rans::avx2::{WIDE, available, join, load, refill, store};
 use crate::rans::stream::{MOST_LANES, Sink, Source};
 
@@ -74,6 +75,33 @@ pub(super) fn push_row<const N: usize>(
         );
     }
     true
+}
+
+/// [`Neighbours::number`], compiled for AVX2; returns whether this processor has it.
+pub(super) fn numbers(
+    neighbours: Neighbours,
+    alphabet: usize,
+    step: usize,
+    left: Option<&[u8]>,
+    above: Option<&[u8]>,
+    contexts: &mut [u32],
+) -> bool {
+    #[target_feature(enable = "avx2")]
+    fn number(
+        neighbours: Neighbours,
+        alphabet: usize,
+        step: usize,
+        left: Option<&[u8]>,
+        above: Option<&[u8]>,
+        contexts: &mut [u32],
+    ) {
+        neighbours.number(alphabet, step, left, above, contexts);
+    }
+    if available() {
+        // SAFETY: the processor has what the function is compiled for.
+        unsafe { number(neighbours, alphabet, step, left, above, contexts) }
+    }
+    available()
 }
 
 /// Finds the tables of eight neighbouring columns.
