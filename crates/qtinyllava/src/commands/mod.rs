@@ -65,11 +65,7 @@ impl ModelArgs {
 
 /// What it takes to build a half of the model in `dir` under `recipe`.
 pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
-    let (image, text) = (
-        recipe.quantizer.image.clone(),
-        recipe.quantizer.text.clone(),
-    );
-    Ok(Blueprint::read(dir, image, text, recipe.seed)?)
+    Ok(recipe.blueprint(dir)?)
 }
 
 /// The model's tokenizer, whose ids the embedding must have rows for.
