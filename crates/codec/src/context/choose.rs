@@ -48,8 +48,8 @@ fn length(plane: &Symbols, data: &[u8], spec: Spec, rows: usize) -> Option<u64> 
     let alphabet = plane.alphabet as usize;
     let mut model = Model::new(spec, alphabet, plane.cols)?;
     let cells = model.counts().len();
-    // With more counts than symbols there is nothing to count, and much to renew.
-    if cells > data.len() {
+    // With more counts than symbols there is nothing to learn from, and much to renew.
+    if cells > rows * plane.cols {
         return None;
     }
     let mut tables = model.empty_tables();
