@@ -83,6 +83,56 @@ fn avx2_gives_what_the_loop_gives() {
     }
 }
 
+/// The same for larger alphabets, whose kernels take a row to its end, or the words to theirs.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_gives_what_the_loop_gives_for_larger_alphabets() {
+    if !avx2::available() {
+        println!("skipped: this processor has no AVX2");
+        return;
+    }
+    let mut rng = fastrand::Rng::with_seed(13);
+    for round in 0..400 {
+        let alphabet = rng.usize(5..=MOST_SYMBOLS);
+        let spec = Spec::all(true).nth(round % 6).unwrap();
+        let cols = rng.usize(1..200);
+        let mut model = Model::new(spec, alphabet, cols).unwrap();
+        let contexts = contexts(&mut rng, spec, alphabet, cols, true);
+        for _ in 0..rng.usize(..50) {
+            let most = rng.usize(1..=alphabet) as u8;
+            let symbols: Vec<u8> = (0..cols).map(|_| rng.u8(..most)).collect();
+            model.count(&contexts, &symbols);
+        }
+        let mut tables = model.empty_tables();
+        model.tables(&mut tables);
+        let mut words = vec![0; 2 * rng.usize(..300)];
+        if round % 4 > 0 {
+            rng.fill(&mut words);
+        }
+        let states = std::array::from_fn(|_| rng.u32(LOW..));
+        let source = || Source::<MOST_LANES> {
+            states,
+            words: &words,
+            at: 0,
+        };
+        let (mut plain, mut fast) = (source(), source());
+        let (mut expected, mut got) = (vec![0; cols], vec![0; cols]);
+        let outcomes = match tables.stride {
+            8 => [
+                decode::pop_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &mut expected, 0),
+                avx2::pop_row_8(&mut fast, &tables, &contexts, &mut got, 0),
+            ],
+            _ => [
+                decode::pop_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &mut expected, 0),
+                avx2::pop_row_16(&mut fast, &tables, &contexts, &mut got, 0),
+            ],
+        };
+        assert_eq!(outcomes[0], outcomes[1]);
+        assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
+        assert_eq!(expected, got);
+    }
+}
+
 /// The same for the encoder.
 #[cfg(target_arch = "x86_64")]
 #[test]
@@ -92,8 +142,8 @@ fn avx2_writes_what_the_loop_writes() {
         return;
     }
     let mut rng = fastrand::Rng::with_seed(10);
-    for round in 0..200 {
-        let alphabet = 2 + round % 3;
+    for round in 0..400 {
+        let alphabet = 2 + round % (MOST_SYMBOLS - 1);
         let specs: Vec<Spec> = Spec::all(true).collect();
         let spec = specs[rng.usize(..specs.len())];
         let cols = MOST_LANES * rng.usize(1..9);
@@ -119,7 +169,9 @@ fn avx2_writes_what_the_loop_writes() {
         assert!(avx2::push_row(&mut fast, &tables, &contexts, &symbols));
         match tables.stride {
             2 => encode::push_row::<MOST_LANES, 2>(&mut plain, &tables, &contexts, &symbols),
-            _ => encode::push_row::<MOST_LANES, 4>(&mut plain, &tables, &contexts, &symbols),
+            4 => encode::push_row::<MOST_LANES, 4>(&mut plain, &tables, &contexts, &symbols),
+            8 => encode::push_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &symbols),
+            _ => encode::push_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &symbols),
         }
         assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
         assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
