@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use qtl_model::llm::STREAMED_PART;
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::tuning::Storage;
+use qtl_model::tuning::{Matrix, Storage};
 use qtl_model::weights::Parameter;
 use serde::Serialize;
 
@@ -51,12 +52,14 @@ struct Kept {
     largest: u64,
     /// What one block, or the head, takes when it is widened for use.
     widened: u64,
+    /// The same while training, where a head that does not learn is widened in parts.
+    widened_in_training: u64,
 }
 
 impl Kept {
     fn of(parameters: &[Parameter], recipe: &Recipe, halved: &dyn Fn(&str) -> bool) -> Self {
         let mut kept = Self::default();
-        let mut widened: BTreeMap<Option<usize>, u64> = BTreeMap::new();
+        let mut widened: BTreeMap<Option<usize>, (u64, u64)> = BTreeMap::new();
         for parameter in parameters {
             let Parameter { name, shape, .. } = parameter;
             let count = shape.iter().product::<usize>() as u64;
@@ -72,7 +75,13 @@ impl Kept {
             let narrow = storage != Storage::F32;
             kept.loading += if narrow && halved(name) { 2 } else { F32 } * count;
             if narrow {
-                *widened.entry(block(name)).or_default() += F32 * count;
+                let part = match streamed(parameter, recipe) {
+                    true => STREAMED_PART.min(shape[0]) * shape[1],
+                    false => shape.iter().product(),
+                };
+                let (answering, training) = widened.entry(block(name)).or_default();
+                *answering += F32 * count;
+                *training += F32 * part as u64;
             }
             let mut trained = |bytes: u64| {
                 kept.trained += bytes;
@@ -89,9 +98,18 @@ impl Kept {
         let counts = parameters.iter().filter(|p| !recipe.tune.stores(&p.name));
         let frozen = counts.map(|p| p.shape.iter().product::<usize>()).max();
         kept.loading += F32 * frozen.unwrap_or(0) as u64;
-        kept.widened = widened.into_values().max().unwrap_or(0);
+        kept.widened = widened.values().map(|w| w.0).max().unwrap_or(0);
+        kept.widened_in_training = widened.values().map(|w| w.1).max().unwrap_or(0);
         kept
     }
+}
+
+/// Whether it is the matrix of a head that does not learn: training goes through it in parts.
+fn streamed(parameter: &Parameter, recipe: &Recipe) -> bool {
+    parameter.matrix == Some(Matrix::Linear)
+        && parameter.name.ends_with("lm_head.weight")
+        && !recipe.tune.trains(&parameter.name)
+        && super::branch(parameter, recipe) == 0
 }
 
 impl Memory {
@@ -101,9 +119,11 @@ impl Memory {
             trained,
             largest,
             widened,
+            widened_in_training,
             ..
         } = kept;
-        let (activations, answering) = (activations + widened, answering + widened);
+        let activations = activations + widened_in_training;
+        let answering = answering + widened;
         let loading = PROGRAM + kept.loading;
         let fixed = PROGRAM + weights;
         // Gradients of the micro-batches before, and of the one under way.
@@ -156,13 +176,21 @@ impl Memory {
         // Inputs of all blocks, kept for the recomputation.
         let tape = shapes.layers * rows;
         let mask = F32 * batch * sequence * sequence;
-        // Logits, their logarithms, probabilities and gradients, for supervised rows only.
-        let head = F32 * 5 * batch * shapes.text_tokens * shapes.vocabulary;
+        let parameters = half.parameters();
+        let supervised = F32 * batch * shapes.text_tokens;
+        let head = match parameters.iter().any(|p| streamed(p, recipe)) {
+            // Logits and probabilities of a part, and its share of the gradient beside that of the parts before.
+            true => {
+                supervised * (4 * shapes.vocabulary.min(STREAMED_PART as u64) + 6 * shapes.hidden)
+            }
+            // Logits, their logarithms, probabilities and gradients, for supervised rows only.
+            false => supervised * 5 * shapes.vocabulary,
+        };
         let cut = 8 * rows;
         let all = block.max(head) + tape + mask + cut;
         let cache = F32 * batch * shapes.layers * sequence * shapes.text.keys_and_values();
         let answering = F32 * batch * shapes.text.activations(sequence) + cache + 4 * rows;
-        let kept = Kept::of(&half.parameters(), recipe, halved);
+        let kept = Kept::of(&parameters, recipe, halved);
         Self::new(&kept, recipe, all, answering)
     }
 }
