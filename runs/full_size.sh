@@ -20,7 +20,7 @@ rm -rf "$out"/{client,server,certs}
 if [ ! -f "$out/model/config.json" ]; then
   mkdir -p "$out/start"
   cp recipes/full-size/config.json "$out/start"
-  "$qtl" data tokenizer --out "$out/start"
+  "$qtl" data tokenizer --out "$out/start" --tokens 32000
   "$qtl" data random-model --config "$out/start" --out "$out/model"
 fi
 [ -f "$out/data/llava.json" ] || "$qtl" data scenes --out "$out/data" --seed 7 --count 8

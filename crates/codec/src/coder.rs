@@ -128,27 +128,28 @@ pub(crate) fn encode_smallest(plane: &Symbols, among: Among, out: &mut Vec<u8>) 
     let others = CODERS
         .iter()
         .filter(|coder| among.has(**coder) && coder.tag() != Packed.tag());
-    let mut plans: Vec<(u8, Plan<'_>)> = Vec::new();
+    let mut plans: Vec<(u8, Plan<'_>, usize)> = Vec::new();
     for coder in others {
         if let Some(plan) = coder.plan(plane) {
             // A later coder is a slower one, and must be worth its time.
-            let worth = plan.bytes.saturating_add(plan.bytes / WORTH);
-            let at = plans.iter().position(|(_, other)| worth < other.bytes);
-            plans.insert(at.unwrap_or(plans.len()), (coder.tag(), plan));
+            let surcharge = usize::from(!plans.is_empty()) * plan.bytes / WORTH;
+            plans.push((coder.tag(), plan, surcharge));
         }
     }
+    plans.sort_by_key(|(_, plan, surcharge)| plan.bytes.saturating_add(*surcharge));
     // A plan may have been too hopeful: it is held against what the next one promises, and the last against packing.
     let mut plans = plans.into_iter().peekable();
-    while let Some((tag, plan)) = plans.next() {
-        let promise = plans
-            .peek()
-            .map_or(packed, |(_, next)| next.bytes.min(packed));
-        if plan.bytes >= promise.saturating_add(SLACK) {
+    while let Some((tag, plan, surcharge)) = plans.next() {
+        let next = plans.peek().map_or(packed, |(_, next, surcharge)| {
+            packed.min(next.bytes.saturating_add(*surcharge))
+        });
+        let most = next.saturating_add(SLACK).saturating_sub(surcharge);
+        if plan.bytes >= most {
             continue;
         }
         out.push(tag);
         let parts = (plan.write)(out);
-        if parts.total() < packed && parts.total() < promise.saturating_add(SLACK) {
+        if parts.total() < packed && parts.total() < most {
             return parts;
         }
         out.truncate(start);

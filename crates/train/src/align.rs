@@ -97,7 +97,11 @@ pub fn align(
         });
     }
     let wanted = |name: &str| !name.starts_with("VQ.");
-    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
+    let unheld = fresh.unheld(&device)?;
+    let tensors = client
+        .chosen(&wanted)
+        .chain(unheld.as_slice().into())
+        .chain(server.chosen(&wanted));
     merge::write_model(&blueprint.dir, out, &tensors, SaveType::F32)
 }
 

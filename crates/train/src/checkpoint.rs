@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 
 /// Version of the files' layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const WEIGHTS: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";

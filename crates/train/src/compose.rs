@@ -92,10 +92,9 @@ pub fn compose(parts: Parts<'_>, out: &Path) -> Result<(), TrainError> {
             let file = beside.join(folder).join("model.safetensors");
             save(&file, &tensors, SaveType::F32).map_err(PretrainedError::from)
         };
-        write(
-            "vision_tower",
-            tensors_of(&client.vision_tower, names::VISION_TOWER),
-        )?;
+        let mut tower = tensors_of(&client.vision_tower, names::VISION_TOWER);
+        tower.extend(blueprint.unheld(&Device::default())?);
+        write("vision_tower", tower)?;
         write("connector", tensors_of(&client.connector, names::CONNECTOR))?;
         Ok(())
     })

@@ -115,7 +115,11 @@ pub fn fold_adapter(
     let server = server.folded();
     let head = Head::of(blueprint.config.text.tied_head, &client, &server);
     let wanted = |name: &str| head.is_written(name);
-    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
+    let unheld = blueprint.unheld(&device)?;
+    let tensors = client
+        .chosen(&wanted)
+        .chain(unheld.as_slice().into())
+        .chain(server.chosen(&wanted));
     let mut config = read_json(&base.join("config.json"))?;
     head.note(&mut config);
     write(base, out, &tensors, config, format.into())?;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition, names};
-use qtl_model::pretrained::{Blueprint, restore_client, restore_server};
+use qtl_model::pretrained::{restore_client, restore_server};
 use qtl_model::quant::QuantizerSpec;
-use qtl_model::weights::{SaveType, Tensors};
+use qtl_model::weights::{NamedTensor, SaveType, Tensors};
 use serde_json::{Value, json};
 
 use crate::adapt::{self, Fingerprint};
@@ -90,7 +90,10 @@ pub fn merge(
     let head = Head::of(run.tied, &client, &server);
     let config = config(base, &run.state, head)?;
     let wanted = |name: &str| head.is_written(name);
-    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
+    let tensors = client
+        .chosen(&wanted)
+        .chain(run.unheld.as_slice().into())
+        .chain(server.chosen(&wanted));
     write(base, out, &tensors, config, format.into())?;
     Ok(Merged {
         step: run.state.step,
@@ -160,6 +163,8 @@ pub(crate) struct Joined {
     pub(crate) recipe: Recipe,
     /// Whether the base has one matrix for head and token embedding.
     pub(crate) tied: bool,
+    /// What the base has beside the halves.
+    pub(crate) unheld: Vec<NamedTensor>,
 }
 
 impl Joined {
@@ -167,8 +172,7 @@ impl Joined {
         let (ours, theirs) = (Store::look(client), Store::look(server));
         let (state, server_state) = newest([client, server], [&ours, &theirs])?;
         let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
-        let (image, text) = (&recipe.quantizer.image, &recipe.quantizer.text);
-        let blueprint = Blueprint::read(base, image.clone(), text.clone(), recipe.seed)?;
+        let blueprint = recipe.blueprint(base)?;
         let device = Device::default();
         let stored = |name: &str| recipe.tune.stores(name);
 
@@ -188,6 +192,7 @@ impl Joined {
             state,
             recipe,
             tied: blueprint.config.text.tied_head,
+            unheld: blueprint.unheld(&device)?,
         })
     }
 }
@@ -273,6 +278,9 @@ pub(crate) fn config(base: &Path, state: &State, head: Head) -> Result<Value, Tr
     let mut config = read_json(&base.join("config.json"))?;
     let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
     head.note(&mut config);
+    if let Some(strategy) = recipe.vision.feature_select_strategy {
+        config["vision_feature_select_strategy"] = json!(strategy);
+    }
     config["architectures"] = json!(["TinyLlavaForConditionalGeneration"]);
     if let QuantizerSpec::Fsq(fsq) = recipe.quantizer.image {
         config["vq_type"] = json!("FSQ");

@@ -28,7 +28,11 @@ pub fn random_model(dir: &Path, out: &Path, seed: u64, kind: SaveType) -> Result
     // A tied head is in the file once, as the token embedding.
     let tied = blueprint.config.text.tied_head;
     let wanted = |name: &str| !(tied && name.contains("lm_head"));
-    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
+    let unheld = blueprint.unheld(&device)?;
+    let tensors = client
+        .chosen(&wanted)
+        .chain(unheld.as_slice().into())
+        .chain(server.chosen(&wanted));
     merge::write_model(dir, out, &tensors, kind)?;
     Ok(tensors.parameters())
 }

@@ -172,12 +172,20 @@ impl ServerWork {
 /// What both sides read from the model's configuration and must agree on.
 pub fn facts(blueprint: &Blueprint) -> BTreeMap<String, String> {
     let text = &blueprint.config.text;
+    let strategy = blueprint.config.select.strategy;
     [
-        ("checkpoint.hidden_size", text.hidden_size),
-        ("checkpoint.num_hidden_layers", text.layers.len()),
-        ("checkpoint.vocab_size", text.vocab_size),
+        ("checkpoint.hidden_size", text.hidden_size.to_string()),
+        (
+            "checkpoint.num_hidden_layers",
+            text.layers.len().to_string(),
+        ),
+        ("checkpoint.vocab_size", text.vocab_size.to_string()),
+        (
+            "checkpoint.vision_feature_select_strategy",
+            strategy.to_string(),
+        ),
     ]
-    .map(|(key, value)| (key.to_owned(), value.to_string()))
+    .map(|(key, value)| (key.to_owned(), value))
     .into()
 }
 

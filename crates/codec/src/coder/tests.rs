@@ -47,6 +47,23 @@ fn every_coder_carries_every_alphabet() {
     }
 }
 
+/// The first rows resemble each other and promise what the others do not keep: contexts, many times slower, save nothing
+/// to speak of.
+#[test]
+fn contexts_that_are_not_worth_it_are_not_used() {
+    let cols = 128;
+    for alphabet in [3, 4, 15] {
+        let mut data = planes::correlated(2048, cols, alphabet, 0.25, 1);
+        data.extend(planes::correlated(7 * 2048, cols, alphabet, 0.0, 2));
+        let plane = Symbols::from_u32(alphabet, 8 * 2048, cols, data).unwrap();
+        let plan = |coder: &dyn Coder| coder.plan(&plane).map(|plan| plan.bytes);
+        assert!(plan(&Context) < plan(&Rans), "{alphabet} levels");
+        let mut bytes = Vec::new();
+        encode_smallest(&plane, Among::All, &mut bytes);
+        assert_eq!(bytes[0], Rans.tag(), "{alphabet} levels");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

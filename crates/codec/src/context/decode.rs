@@ -3,7 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::batches::batches;
-use super::model::{BITS, Model, Tables};
+use super::model::Model;
+use super::tables::{BITS, Tables};
 use crate::coder::Shape;
 use crate::error::PlaneError;
 use crate::rans::LOW;
@@ -23,12 +24,17 @@ pub(super) fn decode<const N: usize>(
     let pop = match tables.stride {
         2 => pop_row::<N, 2>,
         4 => pop_row::<N, 4>,
+        #[cfg(target_arch = "x86_64")]
+        8 if avx2::available() => avx2::pop_row_8::<N>,
+        #[cfg(target_arch = "x86_64")]
+        16 if avx2::available() => avx2::pop_row_16::<N>,
         8 => pop_row::<N, 8>,
         _ => pop_row::<N, 16>,
     };
     // A plane without columns has no row worth visiting, however many it claims.
     for batch in batches(if cols == 0 { 0 } else { shape.rows }) {
         model.tables(&mut tables);
+        let more = batch.end < shape.rows;
         for row in batch {
             let (before, rest) = data.split_at_mut(row * cols);
             let symbols = &mut rest[..cols];
@@ -37,8 +43,12 @@ pub(super) fn decode<const N: usize>(
             let done = avx2::pop_row(source, &tables, &contexts, symbols);
             #[cfg(not(target_arch = "x86_64"))]
             let done = 0;
-            pop(source, &tables, &contexts, symbols, done)?;
-            model.count(&contexts, symbols);
+            if done < cols {
+                pop(source, &tables, &contexts, symbols, done)?;
+            }
+            if more {
+                model.count(&contexts, symbols);
+            }
         }
     }
     source.finish()
@@ -52,6 +62,20 @@ pub(super) fn pop_row<const N: usize, const S: usize>(
     symbols: &mut [u8],
     first: usize,
 ) -> Result<(), PlaneError> {
+    let reached = |row: &[u16; S], slot| row.iter().filter(|&&start| start <= slot).count();
+    pop_with(source, tables, contexts, symbols, first, reached)
+}
+
+/// [`pop_row`], given how to count the symbols of a table that start at or before a slot.
+#[inline(always)]
+pub(super) fn pop_with<const N: usize, const S: usize>(
+    source: &mut Source<'_, N>,
+    tables: &Tables,
+    contexts: &[u32],
+    symbols: &mut [u8],
+    first: usize,
+    reached: impl Fn(&[u16; S], u16) -> usize,
+) -> Result<(), PlaneError> {
     let rows = tables.rows::<S>();
     let mut states = source.states;
     let contexts = contexts[first..].chunks(N);
@@ -60,11 +84,8 @@ pub(super) fn pop_row<const N: usize, const S: usize>(
         for ((state, symbol), &context) in states.iter_mut().zip(symbols).zip(contexts) {
             let row = &rows[context as usize];
             let slot = *state & ((1 << BITS) - 1);
-            // The last symbol that starts at or before the slot; the first starts at 0.
-            let later = row[1..]
-                .iter()
-                .map(|&start| usize::from(u32::from(start) <= slot));
-            let found: usize = later.sum();
+            // The first symbol starts at 0.
+            let found = reached(row, slot as u16) - 1;
             let start = u32::from(row[found]);
             let frequency = u32::from(Tables::end(row, found)) - start;
             *symbol = found as u8;

@@ -3,7 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::batches::batches;
-use super::model::{BITS, Model, Tables};
+use super::model::Model;
+use super::tables::{BITS, Tables};
 use crate::code::Symbols;
 use crate::rans::stream::Sink;
 
@@ -17,7 +18,13 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
     for batch in batches(plane.rows) {
         let mut tables = model.empty_tables();
         model.tables(&mut tables);
-        for row in batch.clone() {
+        // No table follows the last batch.
+        let counted = if batch.end < plane.rows {
+            batch.clone()
+        } else {
+            0..0
+        };
+        for row in counted {
             spec.fill(plane.grid, alphabet, data, row, &mut contexts);
             model.count(&contexts, symbols(row));
         }

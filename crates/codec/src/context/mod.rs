@@ -1,8 +1,8 @@
 //! rANS with probabilities that depend on neighbouring symbols and on the channel, learned while coding.
 //!
 //! Features of neighbouring tokens resemble each other, and channels differ. The probabilities of a symbol therefore
-//! depend on the symbols of the same channel to its left and above it ([`neighbours`]), and on the channel ([`model`]).
-//! They come from the symbols coded so far, which both sides know, so that no table is sent: it would cost more than
+//! depend on the symbols of the same channel to its left and above it ([`neighbours`]), and on the channel ([`spec`]).
+//! They come from the symbols coded so far, which both sides know ([`model`], [`tables`]), so that no table is sent: it would cost more than
 //! the symbols of a small message. They are renewed after ever longer runs of rows ([`batches`]); all channels of a row
 //! can be coded at once.
 //!
@@ -20,6 +20,8 @@ mod decode;
 mod encode;
 mod model;
 mod neighbours;
+mod spec;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +31,9 @@ use crate::coder::{Coder, Parts, Plan, Shape};
 use crate::error::PlaneError;
 use crate::limits::Purse;
 use crate::rans::stream::{MOST_LANES, Source, lanes_log, with_lanes};
-use model::{MOST_SYMBOLS, Model, Spec};
+use model::Model;
+use spec::Spec;
+use tables::MOST_SYMBOLS;
 
 /// Fewer symbols than this teach a model nothing.
 const LEAST_COUNT: usize = 256;

@@ -1,5 +1,9 @@
 //! Which rows stand beside a row, and the contexts that follow from their symbols.
 
+use std::iter::repeat;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use crate::code::Grid;
 
 /// Symbols of the same channel that a symbol's probabilities depend on.
@@ -41,22 +45,40 @@ impl Neighbours {
         let (left, above) = beside(grid, row);
         let symbols = |row: usize| &data[row * cols..][..cols];
         let (left, above) = (left.map(symbols), above.map(symbols));
-        let edge = alphabet as u16;
-        let pair = |left: u16, above: u16| left * (edge + 1) + above;
+        #[cfg(target_arch = "x86_64")]
+        if avx2::numbers(self, alphabet, step, left, above, contexts) {
+            return;
+        }
+        self.number(alphabet, step, left, above, contexts);
+    }
+
+    /// [`Neighbours::fill`], given the symbols of the rows to the left and above.
+    #[inline(always)]
+    pub(super) fn number(
+        self,
+        alphabet: usize,
+        step: usize,
+        left: Option<&[u8]>,
+        above: Option<&[u8]>,
+        contexts: &mut [u32],
+    ) {
+        let edge = alphabet as u8;
+        let pair = |left: u8, above: u8| u32::from(left) * (u32::from(edge) + 1) + u32::from(above);
         // A loop of its own for each case: the compiler makes vectors of it.
         match (self, left, above) {
-            (Self::Nothing, ..) => number(contexts, step, |_| 0),
-            (Self::Left, None, _) => number(contexts, step, |_| edge),
-            (Self::Left, Some(left), _) => number(contexts, step, |i| left[i].into()),
-            (Self::LeftAbove, None, None) => number(contexts, step, |_| pair(edge, edge)),
+            (Self::Nothing, ..) => put(contexts, step, repeat(0)),
+            (Self::Left, None, _) => put(contexts, step, repeat(edge.into())),
+            (Self::Left, Some(left), _) => put(contexts, step, left.iter().map(|&l| l.into())),
+            (Self::LeftAbove, None, None) => put(contexts, step, repeat(pair(edge, edge))),
             (Self::LeftAbove, None, Some(above)) => {
-                number(contexts, step, |i| pair(edge, above[i].into()));
+                put(contexts, step, above.iter().map(|&a| pair(edge, a)));
             }
             (Self::LeftAbove, Some(left), None) => {
-                number(contexts, step, |i| pair(left[i].into(), edge));
+                put(contexts, step, left.iter().map(|&l| pair(l, edge)));
             }
             (Self::LeftAbove, Some(left), Some(above)) => {
-                number(contexts, step, |i| pair(left[i].into(), above[i].into()));
+                let both = left.iter().zip(above);
+                put(contexts, step, both.map(|(&l, &a)| pair(l, a)));
             }
         }
     }
@@ -64,11 +86,10 @@ impl Neighbours {
 
 /// Writes the context of every channel, those of a channel numbered from `step` times the channel on.
 #[inline(always)]
-fn number(contexts: &mut [u32], step: usize, own: impl Fn(usize) -> u16) {
-    let mut first = 0;
-    for (channel, context) in contexts.iter_mut().enumerate() {
-        *context = first + u32::from(own(channel));
-        first += step as u32;
+fn put(contexts: &mut [u32], step: usize, own: impl Iterator<Item = u32>) {
+    let first = (0..).map(|channel: u32| channel * step as u32);
+    for ((context, own), first) in contexts.iter_mut().zip(own).zip(first) {
+        *context = first + own;
     }
 }
 

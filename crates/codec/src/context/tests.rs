@@ -1,7 +1,8 @@
 //! The kernels against the loops.
 
 use super::batches::batches;
-use super::model::{Model, Spec};
+use super::model::Model;
+use super::spec::Spec;
 use super::*;
 use crate::rans::LOW;
 use crate::rans::stream::Sink;
@@ -82,6 +83,56 @@ fn avx2_gives_what_the_loop_gives() {
     }
 }
 
+/// The same for larger alphabets, whose kernels take a row to its end, or the words to theirs.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_gives_what_the_loop_gives_for_larger_alphabets() {
+    if !avx2::available() {
+        println!("skipped: this processor has no AVX2");
+        return;
+    }
+    let mut rng = fastrand::Rng::with_seed(13);
+    for round in 0..400 {
+        let alphabet = rng.usize(5..=MOST_SYMBOLS);
+        let spec = Spec::all(true).nth(round % 6).unwrap();
+        let cols = rng.usize(1..200);
+        let mut model = Model::new(spec, alphabet, cols).unwrap();
+        let contexts = contexts(&mut rng, spec, alphabet, cols, true);
+        for _ in 0..rng.usize(..50) {
+            let most = rng.usize(1..=alphabet) as u8;
+            let symbols: Vec<u8> = (0..cols).map(|_| rng.u8(..most)).collect();
+            model.count(&contexts, &symbols);
+        }
+        let mut tables = model.empty_tables();
+        model.tables(&mut tables);
+        let mut words = vec![0; 2 * rng.usize(..300)];
+        if round % 4 > 0 {
+            rng.fill(&mut words);
+        }
+        let states = std::array::from_fn(|_| rng.u32(LOW..));
+        let source = || Source::<MOST_LANES> {
+            states,
+            words: &words,
+            at: 0,
+        };
+        let (mut plain, mut fast) = (source(), source());
+        let (mut expected, mut got) = (vec![0; cols], vec![0; cols]);
+        let outcomes = match tables.stride {
+            8 => [
+                decode::pop_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &mut expected, 0),
+                avx2::pop_row_8(&mut fast, &tables, &contexts, &mut got, 0),
+            ],
+            _ => [
+                decode::pop_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &mut expected, 0),
+                avx2::pop_row_16(&mut fast, &tables, &contexts, &mut got, 0),
+            ],
+        };
+        assert_eq!(outcomes[0], outcomes[1]);
+        assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
+        assert_eq!(expected, got);
+    }
+}
+
 /// The same for the encoder.
 #[cfg(target_arch = "x86_64")]
 #[test]
@@ -91,8 +142,8 @@ fn avx2_writes_what_the_loop_writes() {
         return;
     }
     let mut rng = fastrand::Rng::with_seed(10);
-    for round in 0..200 {
-        let alphabet = 2 + round % 3;
+    for round in 0..400 {
+        let alphabet = 2 + round % (MOST_SYMBOLS - 1);
         let specs: Vec<Spec> = Spec::all(true).collect();
         let spec = specs[rng.usize(..specs.len())];
         let cols = MOST_LANES * rng.usize(1..9);
@@ -118,7 +169,9 @@ fn avx2_writes_what_the_loop_writes() {
         assert!(avx2::push_row(&mut fast, &tables, &contexts, &symbols));
         match tables.stride {
             2 => encode::push_row::<MOST_LANES, 2>(&mut plain, &tables, &contexts, &symbols),
-            _ => encode::push_row::<MOST_LANES, 4>(&mut plain, &tables, &contexts, &symbols),
+            4 => encode::push_row::<MOST_LANES, 4>(&mut plain, &tables, &contexts, &symbols),
+            8 => encode::push_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &symbols),
+            _ => encode::push_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &symbols),
         }
         assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
         assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
@@ -129,13 +182,14 @@ fn avx2_writes_what_the_loop_writes() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn avx2_renews_what_the_loop_renews() {
-    const A: usize = 4;
-    if !avx2::renews(A) {
+    const STRIDE: usize = 4;
+    if !avx2::takes(STRIDE) {
         println!("skipped: this processor has no AVX2");
         return;
     }
     let mut rng = fastrand::Rng::with_seed(12);
-    for _ in 0..500 {
+    for round in 0..500 {
+        let alphabet = 3 + round % 2;
         let (contexts, channels) = (rng.usize(1..30), rng.usize(1..40));
         let parents: Vec<u32> = (0..contexts)
             .flat_map(|_| {
@@ -150,13 +204,13 @@ fn avx2_renews_what_the_loop_renews() {
             })
             .collect();
         let most = 1 << rng.u32(0..=13);
-        let counts: Vec<u32> = (0..channels * contexts * A)
+        let counts: Vec<u32> = (0..channels * contexts * STRIDE)
             .map(|_| rng.u32(..most) * u32::from(rng.bool()))
             .collect();
         let (mut plain, mut fast) = (vec![0; counts.len()], vec![0; counts.len()]);
         let weight = rng.u32(16..64);
-        model::renew(&counts, weight, &parents, A, &mut plain);
-        avx2::renew(&counts, weight, &parents, &mut fast);
+        tables::renew(&counts, weight, &parents, alphabet, &mut plain);
+        avx2::renew(&counts, weight, &parents, alphabet, &mut fast);
         assert_eq!(plain, fast);
     }
 }
@@ -169,16 +223,16 @@ fn counts_are_counts() {
         let specs: Vec<Spec> = Spec::all(true).collect();
         let spec = specs[round % specs.len()];
         // Long enough, now and then, for a byte to overflow.
-        let cols = if round % 10 == 0 {
-            20_000
-        } else {
-            rng.usize(1..300)
+        let (cols, rows) = match round % 10 {
+            0 => (20_000, 3),
+            1 => (rng.usize(1..100), 600),
+            _ => (rng.usize(1..300), 3),
         };
         let Some(mut model) = Model::new(spec, alphabet, cols) else {
             continue;
         };
         let mut expected = vec![0; model.counts().len()];
-        for _ in 0..3 {
+        for _ in 0..rows {
             let even = rng.bool();
             let contexts = contexts(&mut rng, spec, alphabet, cols, even);
             let symbols: Vec<u8> = (0..cols)
@@ -186,7 +240,8 @@ fn counts_are_counts() {
                 .collect();
             model.count(&contexts, &symbols);
             for (&context, &symbol) in contexts.iter().zip(&symbols) {
-                expected[context as usize * alphabet + usize::from(symbol)] += 1;
+                expected[context as usize * alphabet.next_power_of_two() + usize::from(symbol)] +=
+                    1;
             }
         }
         assert_eq!(model.counts(), expected, "{spec:?}, {cols} columns");
@@ -206,11 +261,11 @@ fn tables_are_probabilities() {
                 for row in tables.starts.chunks_exact(tables.stride) {
                     assert_eq!(row[0], 0);
                     assert!(row[..alphabet].windows(2).all(|pair| pair[0] < pair[1]));
-                    assert!(row[alphabet - 1] < 1 << model::BITS);
+                    assert!(row[alphabet - 1] < 1 << tables::BITS);
                     assert!(
                         row[alphabet..]
                             .iter()
-                            .all(|&start| start == 1 << model::BITS)
+                            .all(|&start| start == 1 << tables::BITS)
                     );
                 }
                 for _ in batch {

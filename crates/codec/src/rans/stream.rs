@@ -66,7 +66,11 @@ impl<const N: usize> Sink<N> {
         let header = out.len() - start;
         let states = self.states.iter().flat_map(|state| state.to_le_bytes());
         out.extend(states);
-        out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        let words_from = out.len();
+        out.resize(words_from + size_of_val(words), 0);
+        for (bytes, word) in out[words_from..].as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
         Parts {
             symbols: out.len() - start - header,
             tables: 0,

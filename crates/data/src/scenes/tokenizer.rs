@@ -46,8 +46,15 @@ pub struct TokenizerFiles {
 impl TokenizerFiles {
     /// Makes the files from the vocabulary.
     pub fn new() -> TokenizerFiles {
+        Self::filled(0)
+    }
+
+    /// The same with at least `tokens` entries: those beyond the vocabulary are never met in a text. For a model with a
+    /// larger embedding.
+    pub fn filled(tokens: usize) -> TokenizerFiles {
         let text = |value| String::from_utf8_lossy(&indented(&value)).into_owned();
-        let (tokenizer, config, special_tokens_map) = (tokenizer(), config(), special_tokens());
+        let (tokenizer, config, special_tokens_map) =
+            (tokenizer(tokens), config(), special_tokens());
         TokenizerFiles {
             tokenizer: text(tokenizer),
             config: text(config),
@@ -62,14 +69,14 @@ impl Default for TokenizerFiles {
     }
 }
 
-/// Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into `dir`, which is made if it
-/// does not exist. Each file is written beside its place and renamed; files of these names are replaced.
+/// Writes `tokenizer.json` with at least so many tokens (see [`TokenizerFiles::filled`]), `tokenizer_config.json` and
+/// `special_tokens_map.json` into `dir`, which is made if it does not exist. Each file is written beside its place and renamed; files of these names are replaced.
 ///
 /// # Errors
 /// [`SceneError::Io`] naming the file that could not be written.
-pub fn write_tokenizer(dir: &Path) -> Result<(), SceneError> {
+pub fn write_tokenizer(dir: &Path, tokens: usize) -> Result<(), SceneError> {
     fs::create_dir_all(dir).map_err(SceneError::io("create", dir))?;
-    let files = TokenizerFiles::new();
+    let files = TokenizerFiles::filled(tokens);
     for (name, text) in [
         ("tokenizer.json", files.tokenizer),
         ("tokenizer_config.json", files.config),
@@ -82,10 +89,12 @@ pub fn write_tokenizer(dir: &Path) -> Result<(), SceneError> {
     sync_folder(dir)
 }
 
-fn tokenizer() -> Value {
+fn tokenizer(tokens: usize) -> Value {
+    let words = vocabulary().iter().map(ToString::to_string);
+    let unused = (vocabulary().len()..tokens).map(|id| format!("<unused{id}>"));
     let vocabulary: Map<_, _> = (0_u32..)
-        .zip(vocabulary())
-        .map(|(id, word)| (word.to_string(), id.into()))
+        .zip(words.chain(unused))
+        .map(|(id, word)| (word, id.into()))
         .collect();
     let special: Vec<_> = (0..SPECIAL)
         .map(|id| {

@@ -200,10 +200,22 @@ fn concepts_and_tokenizer_cover_each_other() {
 }
 
 #[test]
+fn a_tokenizer_filled_up_encodes_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    write_tokenizer(temp.path(), 200).unwrap();
+    let file = temp.path().join("tokenizer.json");
+    let tokenizer = tokenizers::Tokenizer::from_file(file).unwrap();
+    assert_eq!(tokenizer.get_vocab_size(true), 200);
+    for (id, word) in (0..).zip(vocabulary()) {
+        assert_eq!(tokenizer.encode(*word, true).unwrap().get_ids(), [id]);
+    }
+}
+
+#[test]
 fn the_tokenizer_reads_and_writes_every_text() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("model");
-    write_tokenizer(&dir).unwrap();
+    write_tokenizer(&dir, 0).unwrap();
     assert_eq!(
         names(&dir),
         [

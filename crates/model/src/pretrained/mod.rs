@@ -2,6 +2,7 @@
 //! model's layers, the server never the vision tower.
 
 mod fill;
+mod unheld;
 
 use std::path::{Path, PathBuf};
 
@@ -131,14 +132,9 @@ impl Blueprint {
     ) -> Result<Loaded<ClientPartition>, PretrainedError> {
         let mut partition = self.client_without_values(device)?;
         if self.fresh {
-            let (config, seed) = (&self.config, self.seed);
-            let deviation = config.text.initializer_range;
-            partition.vision_tower = initialize(
-                partition.vision_tower,
-                names::VISION_TOWER,
-                seed,
-                |name, shape| config.vision.fill(name, shape),
-            );
+            let seed = self.seed;
+            let deviation = self.config.text.initializer_range;
+            partition.vision_tower = self.fresh_tower(partition.vision_tower);
             let rule = partition.connector.clone();
             partition.connector = initialize(
                 partition.connector,
@@ -157,10 +153,11 @@ impl Blueprint {
                 quantizers_found: false,
             });
         }
+        let keys = partition.vision_tower.keys();
         partition.vision_tower = load_keeping(
             partition.vision_tower,
             &self.open("vision_tower")?,
-            &KeyMap::vision_tower(),
+            &keys,
             &below(names::VISION_TOWER, keep),
         )?;
         if !parameters(&partition.connector, "").is_empty() {
@@ -289,7 +286,7 @@ impl Blueprint {
         };
         let tower = || -> Result<(), PretrainedError> {
             let file = self.open("vision_tower")?;
-            sources(&client.vision_tower, &file, &KeyMap::vision_tower())?;
+            sources(&client.vision_tower, &file, &client.vision_tower.keys())?;
             Ok(())
         };
         let connector = || -> Result<(), PretrainedError> {

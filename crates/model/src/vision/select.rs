@@ -12,11 +12,21 @@ pub enum Strategy {
     ClsPatch,
 }
 
+impl std::fmt::Display for Strategy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Patch => "patch",
+            Self::ClsPatch => "cls_patch",
+        })
+    }
+}
+
 /// What a tower hands to the connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureSelect {
     /// Index into the hidden states (0 = embeddings, i = after block i), counted from the end if negative: -1 is the
-    /// output of the last block before any final norm, -2 (TinyLLaVA's choice) that of the one before.
+    /// output of the last block before any final norm, -2 (TinyLLaVA's choice) that of the one before. A tower holds the
+    /// blocks up to there and no others.
     pub layer: i64,
     /// Which of its tokens.
     pub strategy: Strategy,
@@ -41,6 +51,11 @@ impl FeatureSelect {
             self.layer
         };
         (0..states).contains(&index).then_some(index as usize)
+    }
+
+    /// How many of `layers` blocks run and are therefore held: [`Self::depth`], where 0 stands for an index out of range.
+    pub(crate) fn blocks(&self, layers: usize) -> usize {
+        self.depth(layers).unwrap_or_default()
     }
 
     /// Tokens that remain of `tokens`.

@@ -6,8 +6,10 @@ use qtl_codec::Grid;
 
 use super::names::{ClipNames, Dinov2Names};
 use super::{FeatureSelect, Names, VisionSpec, Vit};
+use crate::weights::KeyMap;
 
-/// A tower and what it hands on. Parameter names are those of its family's files.
+/// A tower and what it hands on, without the blocks behind it: they are never run. Parameter names are those of its
+/// family's files.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant, reason = "a model has one tower")]
 pub enum VisionTower {
@@ -58,6 +60,19 @@ impl VisionTower {
             Self::Dinov2(parts) => vec![Vit::new(parts)],
             Self::Mof(both) => vec![Vit::new(&both.clip), Vit::new(&both.dinov2)],
         }
+    }
+
+    /// Where its parameters are found in a file, which may hold more of the tower.
+    pub fn keys(&self) -> KeyMap {
+        let names: &[&str] = match self {
+            Self::Mof(_) => &["clip.", "dinov2."],
+            _ => &[""],
+        };
+        let both = self.vits().into_iter().zip(names);
+        both.fold(KeyMap::vision_tower(), |keys, (vit, tower)| {
+            vit.unheld()
+                .fold(keys, |keys, block| keys.ignore(&format!("{tower}{block}")))
+        })
     }
 
     /// Tokens per image that [`Self::forward`] returns.

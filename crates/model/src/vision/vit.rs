@@ -94,10 +94,15 @@ impl<'a> Vit<'a> {
         x + scaled(branch, block.scale2)
     }
 
-    /// How many blocks [`Self::forward`] runs; the tower may have more.
+    /// How many blocks [`Self::forward`] runs. The tower's file may have more; they are not held.
     pub fn depth(&self) -> usize {
-        // Checked when the tower was made.
-        self.select.depth(self.spec.layers).unwrap_or_default()
+        self.select.blocks(self.spec.layers)
+    }
+
+    /// Starts of the names, in its own spelling, of the blocks that the file has and the tower does not hold.
+    pub(super) fn unheld(&self) -> impl Iterator<Item = String> {
+        let blocks = self.parts.blocks();
+        (self.depth()..self.spec.layers).map(move |i| format!("{blocks}{i}."))
     }
 
     /// The chosen tokens of the chosen hidden state.
@@ -111,10 +116,10 @@ impl<'a> Vit<'a> {
         }
     }
 
-    /// All hidden states: embeddings, then the output of every block.
+    /// The hidden states up to the chosen one: embeddings, then the output of every block that is held.
     pub fn hidden_states(&self, pixels: Tensor<4>) -> Vec<Tensor<3>> {
         let mut states = vec![self.embed(pixels)];
-        for i in 0..self.spec.layers {
+        for i in 0..self.depth() {
             let next = self.block(i, states[i].clone());
             states.push(next);
         }

@@ -61,7 +61,7 @@ impl KeyMap {
     }
 
     /// A vision tower: bare, without the `vision_model.` level (transformers 5), or inside a TinyLLaVA file.
-    pub fn vision_tower() -> Self {
+    pub(crate) fn vision_tower() -> Self {
         let map = Self::same()
             .or("", "vision_tower._vision_tower.")
             .or("vision_model.", "")
@@ -131,6 +131,23 @@ impl Resolved<'_> {
             }
         }
         own
+    }
+
+    /// Names in the file that the map ignores, with the module's spelling of each; buffers left out.
+    pub(super) fn ignored<'f>(&self, file: &'f Checkpoint) -> Vec<(String, &'f str)> {
+        let starts: Vec<String> = self.map.ignored.iter().map(|n| self.in_file(n)).collect();
+        let Spelling {
+            module,
+            file: prefix,
+        } = self.spelling;
+        file.names()
+            .filter(|name| starts.iter().any(|start| name.starts_with(start.as_str())))
+            .filter(|name| !BUFFERS.iter().any(|buffer| name.ends_with(buffer)))
+            .map(|name| match name.strip_prefix(prefix.as_str()) {
+                Some(rest) => (format!("{module}{rest}"), name),
+                None => (name.to_owned(), name),
+            })
+            .collect()
     }
 
     /// Names in the file that should belong to one of `wanted` but do not.

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::decode::Float;
 use super::names::{Parameter, PathStack, param_id, parameters};
-use super::{Checkpoint, CheckpointError, KeyMap};
+use super::{Checkpoint, CheckpointError, KeyMap, NamedTensor};
 use crate::tuning::{Matrix, Storage};
 
 /// Why a module cannot be filled from a checkpoint.
@@ -149,6 +149,30 @@ pub fn sources<M: Module>(
     wrong.surplus = surplus.into_iter().map(str::to_owned).collect();
     wrong.end(file)?;
     Ok(wanted.into_iter().zip(sources).collect())
+}
+
+/// The tensors of the checkpoint that belong to `module` and that it does not hold, because nothing reads them, under the
+/// names that the module would give them.
+///
+/// # Errors
+///
+/// If a file cannot be read.
+pub fn unheld<M: Module>(
+    module: &M,
+    file: &Checkpoint,
+    keys: &KeyMap,
+) -> Result<Vec<NamedTensor>, CheckpointError> {
+    let wanted = parameters(module, "");
+    let names: Vec<&str> = wanted.iter().map(|p| p.name.as_str()).collect();
+    let read = |(name, source): (String, &str)| {
+        Ok(NamedTensor {
+            name,
+            shape: file.entry(source)?.shape.clone(),
+            data: file.read(source)?,
+        })
+    };
+    let ignored = keys.resolve(&names, file).ignored(file);
+    ignored.into_iter().map(read).collect()
 }
 
 /// All that a checkpoint and a model do not agree on.

@@ -19,7 +19,7 @@ pub use file::{Dtype, Entry};
 pub use init::{Fill, initialize};
 pub use keys::KeyMap;
 pub(crate) use load::Mismatch;
-pub use load::{Keep, LoadError, load_into, load_keeping, sources};
+pub use load::{Keep, LoadError, load_into, load_keeping, sources, unheld};
 pub(crate) use names::PathStack;
 pub use names::{Parameter, param_id, parameters, rename_ids};
 pub use random::Stream;

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use qtl_model::config::{Fields, TinyLlavaConfig};
 use qtl_model::vision::{FAMILIES, FeatureSelect, Strategy, VisionSpec, VisionTower};
-use qtl_model::weights::{Checkpoint, KeyMap, initialize, load_into};
+use qtl_model::weights::{Checkpoint, initialize, load_into, parameters, unheld};
 
 use crate::golden::{Case, each, floats};
 
@@ -21,7 +21,8 @@ fn spec(file: &Path) -> VisionSpec {
 fn load(dir: &Path, spec: &VisionSpec, select: FeatureSelect, device: &Device) -> VisionTower {
     let tower = VisionTower::new(spec.clone(), select, device);
     let file = Checkpoint::open(dir).unwrap();
-    load_into(tower, &file, &KeyMap::vision_tower()).unwrap()
+    let keys = tower.keys();
+    load_into(tower, &file, &keys).unwrap()
 }
 
 /// The case's tower for the size of its pictures.
@@ -54,7 +55,8 @@ fn golden_vision() {
             }
             return Ok(format!("outputs within {forward:.1e}"));
         }
-        let vit = tower.vits()[0];
+        let whole = load(&case.dir, &spec, select(-1, Strategy::Patch), &device);
+        let vit = whole.vits()[0];
         let mut forward = 0.0f32;
         for (i, state) in vit.hidden_states(pixels.clone()).into_iter().enumerate() {
             forward = forward.max(case.check(&format!("out.hidden_states.{i}"), state));
@@ -91,8 +93,8 @@ fn golden_composite_checkpoint() {
         let spec = supported(case)?;
         let tower = load(&case.dir, &spec, select(-2, Strategy::Patch), &device);
         let pixels: Tensor<4> = case.tensor("in.pixel_values", &device);
-        let states = tower.vits()[0].hidden_states(pixels.clone());
-        let error = case.check("out.hidden_states_m2", states[states.len() - 2].clone());
+        let mut states = tower.vits()[0].hidden_states(pixels.clone());
+        let error = case.check("out.hidden_states_m2", states.remove(states.len() - 1));
         let error = error.max(case.check("out.feat_patch", tower.forward(pixels)));
         Ok(format!("within {error:.1e}"))
     });
@@ -138,7 +140,7 @@ fn picture() -> Tensor<4> {
 
 #[test]
 fn layers_are_counted_from_either_end() {
-    let states = random(FeatureSelect::default()).vits()[0].hidden_states(picture());
+    let states = random(select(-1, Strategy::Patch)).vits()[0].hidden_states(picture());
     assert_eq!(states.len(), 4);
     for (layer, state) in [(-1, 3), (-2, 2), (-4, 0), (0, 0), (3, 3)] {
         let tower = random(select(layer, Strategy::ClsPatch));
@@ -150,6 +152,45 @@ fn layers_are_counted_from_either_end() {
     }
     assert_eq!(select(-5, Strategy::Patch).depth(3), None);
     assert_eq!(select(4, Strategy::Patch).depth(3), None);
+}
+
+/// Blocks of a tower by their number, from the names of its parameters.
+fn blocks<'a>(names: impl Iterator<Item = &'a str>) -> std::collections::BTreeSet<usize> {
+    let number = |name: &str| {
+        let (_, rest) = name.split_once(".layers.").or(name.split_once(".layer."))?;
+        rest.split('.').next()?.parse().ok()
+    };
+    names.filter_map(number).collect()
+}
+
+#[test]
+fn golden_blocks_behind_the_chosen_state_are_not_held_and_not_lost() {
+    let device = Device::flex();
+    each(&["vision_", "ckpt_vision_composite"], |case| {
+        let spec = supported(case)?;
+        let tower = load(&case.dir, &spec, select(-2, Strategy::Patch), &device);
+        let held = parameters(&tower, "");
+        let file = Checkpoint::open(&case.dir).unwrap();
+        let rest = unheld(&tower, &file, &tower.keys()).unwrap();
+        let numbers = blocks(held.iter().map(|p| p.name.as_str()));
+        assert_eq!(numbers, (0..spec.layers - 1).collect());
+        let numbers = blocks(rest.iter().map(|t| t.name.as_str()));
+        assert_eq!(numbers, [spec.layers - 1].into());
+        // Together with what comes after the last block they are the whole tower.
+        let whole = load(&case.dir, &spec, select(-1, Strategy::Patch), &device);
+        for parameter in parameters(&whole, "") {
+            let held = held.iter().any(|p| p.name == parameter.name);
+            let kept = rest.iter().find(|t| t.name == parameter.name);
+            assert!(held != kept.is_some(), "{}", parameter.name);
+            assert!(kept.is_none_or(|t| t.shape == parameter.shape));
+        }
+        let after = rest.len() + held.len() - parameters(&whole, "").len();
+        Ok(format!(
+            "{} tensors held, {} not, {after} of them behind the last block",
+            held.len(),
+            rest.len()
+        ))
+    });
 }
 
 #[test]

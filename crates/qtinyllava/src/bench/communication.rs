@@ -16,6 +16,7 @@ use qtl_train::communication::{
 use serde::Serialize;
 use serde_json::json;
 
+use super::rank::{self, Rank};
 use crate::progress::Progress;
 use crate::{commands, demo};
 
@@ -42,6 +43,8 @@ pub struct Findings {
     /// Every gradient codec with the quantizer of the demo's recipe.
     gradients: Vec<Row>,
     reference: Vec<Reference>,
+    /// What a low-rank gradient would lose; of gradients that a language model made.
+    ranks: Vec<Rank>,
 }
 
 /// Measures quantizers whose names contain `only`, and every gradient codec, on features of this shape and on so many
@@ -65,7 +68,7 @@ pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings
                 .join(", ")
         );
     }
-    let each = 1 + quantizers.len() + codecs.len();
+    let each = 1 + quantizers.len() + codecs.len() + 1;
     let mut bar = Progress::new("measuring", (makers.len() * each) as u64);
     let mut done = 0;
     let mut all = Vec::with_capacity(makers.len());
@@ -93,9 +96,14 @@ pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings
         let gradients = codecs
             .iter()
             .map(|codec| row(&recipe.quantizer.image, codec, TextRows::Distinct));
+        let gradients = gradients.collect::<Result<_>>()?;
+        bar.at(done, &format!("{}: ranks", work.name));
+        let ranks = rank::ranks(&work, &device)?;
+        done += 1;
         let [images, texts, channels] = work.rows();
         all.push(Findings {
-            gradients: gradients.collect::<Result<_>>()?,
+            gradients,
+            ranks,
             quantizers: rows,
             reference: reference(images + texts, channels),
             rows: work.rows(),
@@ -131,10 +139,15 @@ fn both(measured: &Measured) -> (f64, f64) {
     (up.bytes + down.bytes, up.seconds + down.seconds)
 }
 
-/// Three tables per workload: the way up, the way down, step times.
+/// Tables per workload: the way up, the way down, step times, and ranks where there are any.
 pub fn tables(all: &[Findings]) -> Vec<Table> {
     all.iter()
-        .flat_map(|found| [up(found), down(found), times(found)])
+        .flat_map(|found| {
+            let ranks = (!found.ranks.is_empty()).then(|| ranks(found));
+            [up(found), down(found), times(found)]
+                .into_iter()
+                .chain(ranks)
+        })
         .collect()
 }
 
@@ -280,6 +293,25 @@ fn times(found: &Findings) -> Table {
     }
     table.note = "Computed: measured bytes over the line, one round trip, measured coding on both sides, nothing overlapping; \
                   without computing. The reference's coding is taken for nothing."
+        .to_owned();
+    table
+}
+
+fn ranks(found: &Findings) -> Table {
+    let header = [
+        "rank",
+        "image, own",
+        "image, shared",
+        "text, own",
+        "text, shared",
+    ];
+    let mut table = Table::new(title(found, "mse of a low-rank gradient"), &header);
+    for rank in &found.ranks {
+        let lost = rank.lost.map(|lost| format!("{lost:.4}"));
+        table.push([rank.rank.to_string()].into_iter().chain(lost));
+    }
+    table.note = "What is left of the gradient's square outside the best subspace of so many dimensions: the message's own, or the \
+                  one that all earlier messages share, which need not be sent. Coefficients are taken as exact."
         .to_owned();
     table
 }

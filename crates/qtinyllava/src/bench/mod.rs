@@ -4,6 +4,7 @@
 pub mod communication;
 mod data;
 mod ours;
+mod rank;
 mod rivals;
 mod timing;
 

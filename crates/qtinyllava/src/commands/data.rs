@@ -20,11 +20,17 @@ Examples:
   qtinyllava data scenes --out data/test --split test --seed 102 --count 400")]
     Scenes(Scenes),
     /// Write the word-level Hugging Face tokenizer of the scenes' questions
-    #[command(after_help = "Example:\n  qtinyllava data tokenizer --out model")]
+    #[command(after_help = "\
+Examples:
+  qtinyllava data tokenizer --out model
+  qtinyllava data tokenizer --out model --tokens 32000     (for a model whose embedding has 32,000 rows)")]
     Tokenizer {
         /// Directory to write tokenizer.json, tokenizer_config.json and special_tokens_map.json into
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Fill the vocabulary of 114 words up to this number with tokens that no text has
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        tokens: usize,
     },
     /// Write a model with random weights, as large as its configuration says
     #[command(
@@ -77,7 +83,7 @@ pub struct Scenes {
 pub fn run(command: &Command) -> Result<()> {
     let args = match command {
         Command::Scenes(args) => args,
-        Command::Tokenizer { out } => return Ok(write_tokenizer(out)?),
+        Command::Tokenizer { out, tokens } => return Ok(write_tokenizer(out, *tokens)?),
         Command::RandomModel {
             config,
             out,

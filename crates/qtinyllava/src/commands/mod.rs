@@ -65,11 +65,7 @@ impl ModelArgs {
 
 /// What it takes to build a half of the model in `dir` under `recipe`.
 pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
-    let (image, text) = (
-        recipe.quantizer.image.clone(),
-        recipe.quantizer.text.clone(),
-    );
-    Ok(Blueprint::read(dir, image, text, recipe.seed)?)
+    Ok(recipe.blueprint(dir)?)
 }
 
 /// The model's tokenizer, whose ids the embedding must have rows for.
@@ -79,19 +75,34 @@ pub fn tokenizer(blueprint: &Blueprint) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Checks that the token embedding of the model in `dir`, of so many rows, has one for every token.
+/// Rows of an embedding that may have no token. Published embeddings are padded to round numbers: Phi-2's has 905 rows more
+/// than its tokenizer has tokens, Qwen2-7B's 418, StableLM 2's 63.
+const SPARE_ROWS: usize = 1024;
+
+/// Checks that the token embedding of the model in `dir`, of so many rows, belongs to the tokenizer: one row for every
+/// token, and few others.
 pub fn tokenizer_fits(tokenizer: &Tokenizer, dir: &Path, rows: usize) -> Result<()> {
-    let (known, dir) = (tokenizer.vocabulary(), dir.display());
+    let known = tokenizer.vocabulary();
+    let [file, config] = ["tokenizer.json", "config.json"].map(|name| dir.join(name));
+    let both = || {
+        format!(
+            "{} has {known} tokens, the embedding {rows} rows (vocab_size of the language model in {})",
+            file.display(),
+            config.display()
+        )
+    };
     if known > rows {
         bail!(
-            "{dir}: the tokenizer has {known} tokens, the embedding {rows} rows (vocab_size of the language model in config.json); \
-             use the tokenizer that came with the model"
+            "{}: some tokens have no row; use the tokenizer that came with the model",
+            both()
         );
     }
-    // Published embeddings are padded to round numbers, never to twice the tokenizer.
-    if 2 * known < rows {
-        eprintln!(
-            "warning: {dir}: the tokenizer has {known} tokens only, the embedding {rows} rows; is it this model's tokenizer?"
+    if rows - known >= SPARE_ROWS {
+        bail!(
+            "{}: {} rows without a token, and padding leaves fewer than {SPARE_ROWS}. Is it the tokenizer of another model? Use \
+             the one that came with this one",
+            both(),
+            rows - known
         );
     }
     Ok(())

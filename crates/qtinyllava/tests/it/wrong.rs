@@ -294,31 +294,57 @@ fn halves_of_two_runs_are_not_merged_and_eval_wants_questions() {
     nothing_partial(dir.path());
 }
 
-#[test]
-fn a_tokenizer_with_more_tokens_than_the_embedding_has_rows_is_refused() {
-    let world = World::shared();
-    let dir = tempfile::tempdir().unwrap();
-    let model = dir.path().join("model");
+/// The base with `rows` rows in its embedding, as its configuration has it, and as many tokens as `surplus` more than the words.
+fn train_with_tokens(world: &World, dir: &Path, surplus: usize, rows: usize) -> Ended {
+    let model = dir.join("model");
     fs::create_dir_all(&model).unwrap();
     for entry in fs::read_dir(base()).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
     }
-    let path = model.join("tokenizer.json");
-    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
-    let known = vocabulary.len();
-    vocabulary.insert("surplus".into(), json!(known));
-    fs::write(&path, tokenizer.to_string()).unwrap();
-    let out = dir.path().join("run");
+    let edit = |name: &str, change: &dyn Fn(&mut Value)| {
+        let path = model.join(name);
+        let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut value);
+        fs::write(&path, value.to_string()).unwrap();
+    };
+    edit("tokenizer.json", &|tokenizer| {
+        let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+        let known = vocabulary.len();
+        vocabulary.extend((known..known + surplus).map(|id| (format!("word{id}"), json!(id))));
+    });
+    edit("config.json", &|config| {
+        config["text_config"]["vocab_size"] = json!(rows)
+    });
     let mut args = vec!["train".to_owned(), "--local".to_owned()];
-    let data = world.path("train/llava.json");
     args.extend(flags(&[
         ("--model", &model),
         ("--recipe", &recipe()),
-        ("--run", &out),
-        ("--data", &data),
+        ("--run", &dir.join("run")),
+        ("--data", &world.path("train/llava.json")),
     ]));
-    run(args).fails_naming(&["115 tokens", "114 rows", "vocab_size"]);
-    assert!(!out.exists());
+    run(args)
+}
+
+#[test]
+fn a_tokenizer_that_is_not_the_embedding_s_is_refused() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let files = [at("model/tokenizer.json"), at("model/config.json")];
+    let says = |surplus, rows, words: &[&str]| {
+        let mut all: Vec<&str> = files.iter().map(String::as_str).collect();
+        all.extend(words);
+        train_with_tokens(world.as_ref(), dir.path(), surplus, rows).fails_naming(&all);
+        assert!(!dir.path().join("run").exists());
+    };
+    says(1, 114, &["115 tokens", "114 rows", "no row", "vocab_size"]);
+    let far = ["114 tokens", "1138 rows", "1024 rows", "of another model"];
+    says(0, 1138, &far);
+    // Padding is no reason: what stops this is the weights, which have other rows than the configuration.
+    train_with_tokens(world.as_ref(), dir.path(), 0, 1137).fails_naming(&[
+        "embed_tokens.weight",
+        "[114, 128]",
+        "[1137, 128]",
+    ]);
 }

@@ -16,6 +16,7 @@ pub use line::{LINES, Line};
 pub use reference::{Reference, reference};
 pub use workload::{Shape, Workload};
 
+use burn::tensor::Tensor;
 use cpu_time::ThreadTime;
 use qtl_model::partition::{StepError, TextRows};
 use qtl_model::quant::QuantizerSpec;
@@ -101,15 +102,7 @@ pub fn measure(
     device: &Device,
 ) -> Result<Measured, MeasureError> {
     let client = Client::new(work, quantizer, *codec, rows, device);
-    let network = work.network.clone();
-    let peer = Peer::new(client.decoders(), *codec, network, device.clone());
-    let mut link = LocalLink::local(peer);
-    let standing = Standing {
-        run: "measurement".into(),
-        ..Standing::default()
-    };
-    link.greet(&Terms::default(), &standing, Purpose::Train)?;
-
+    let mut link = linked(work, &client, *codec, device)?;
     let mut sums = Sums::default();
     for (step, tensors) in (0..).zip(&work.steps) {
         let bounded = client.bounded(tensors);
@@ -133,6 +126,44 @@ pub fn measure(
         up: sums.up(meter.up.step),
         down: sums.down(meter.down.step),
     })
+}
+
+/// The gradients that the steps of `work` get without a quantizer: of the image rows and of every text row.
+///
+/// # Errors
+///
+/// [`MeasureError`], as [`measure`].
+pub fn gradients(work: &Workload, device: &Device) -> Result<Vec<[Tensor<2>; 2]>, MeasureError> {
+    let (none, codec) = (QuantizerSpec::NONE, GradientCodec::F32);
+    let client = Client::new(work, &none, codec, TextRows::All, device);
+    let mut link = linked(work, &client, codec, device)?;
+    let mut gradients = Vec::with_capacity(work.steps.len());
+    for (step, tensors) in (0..).zip(&work.steps) {
+        let cut = client.code(step, client.bounded(tensors), tensors);
+        let targets = targets::encode(&tensors.spliced.labels, work.vocab);
+        link.step(message::forward(step, &cut, &targets).0)?;
+        let seen = link.work().seen();
+        gradients.push([seen.image_gradient.clone(), seen.text_gradient.clone()]);
+    }
+    Ok(gradients)
+}
+
+/// A client's link to a server in this process.
+fn linked(
+    work: &Workload,
+    client: &Client,
+    codec: GradientCodec,
+    device: &Device,
+) -> Result<LocalLink<Peer>, WireError> {
+    let network = work.network.clone();
+    let peer = Peer::new(client.decoders(), codec, network, device.clone());
+    let mut link = LocalLink::local(peer);
+    let standing = Standing {
+        run: "measurement".into(),
+        ..Standing::default()
+    };
+    link.greet(&Terms::default(), &standing, Purpose::Train)?;
+    Ok(link)
 }
 
 /// What `run` makes, and the seconds of this thread's processor that it took: other work on the machine does not count.

@@ -142,8 +142,7 @@ fn whole(
 ) -> Result<Inspection, TrainError> {
     let default = Recipe::parse(ASSUMED, &[], Path::new("the built-in recipe"))?;
     let recipe = recipe.unwrap_or(&default);
-    let (image, text) = (&recipe.quantizer.image, &recipe.quantizer.text);
-    let blueprint = Blueprint::read(dir, image.clone(), text.clone(), recipe.seed)?;
+    let blueprint = recipe.blueprint(dir)?;
     let device = Device::default();
     let client = blueprint.client_without_values(&device)?;
     let server = blueprint.server_without_values(&device);
@@ -155,6 +154,15 @@ fn whole(
     let config = &blueprint.config;
     let mut sizes = family(fields, "vision_config", "vision tower");
     sizes.extend(of_vision(&config.vision));
+    let (blocks, held) = (
+        config.vision.layers,
+        config.select.depth(config.vision.layers),
+    );
+    if let Some(held) = held.filter(|held| *held < blocks) {
+        let says = format!("the first {held} of them; what comes after is never read");
+        sizes.push(("  held".into(), says));
+    }
+    sizes.push(("  strategy".into(), config.select.strategy.to_string()));
     sizes.push(("connector".into(), config.connector.kind.clone()));
     sizes.extend(family(fields, "text_config", "language model"));
     sizes.extend(of_text(&config.text));

@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use burn::tensor::DType;
 use qtl_data::{Strictness, Turns};
 use qtl_model::partition::TextRows;
+use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient::{GradientCodec, GradientError};
 use qtl_model::quant::{QuantError, QuantizerSpec};
+use qtl_model::vision::Strategy;
 use serde::{Deserialize, Serialize};
 
+use crate::error::TrainError;
 use crate::tune::{TuneError, TuneSpec};
 
 use fields::{explain, flatten, insert};
@@ -35,6 +38,9 @@ pub struct Recipe {
     /// How the gradient travels back.
     #[serde(default)]
     pub gradient: GradientSpec,
+    /// What the vision tower hands on.
+    #[serde(default, skip_serializing_if = "VisionSpec::is_default")]
+    pub vision: VisionSpec,
     /// How samples become token sequences.
     pub data: DataSpec,
     /// Steps, batch, learning rate.
@@ -67,6 +73,22 @@ impl Default for Quantizers {
             text_rows: TextRows::Distinct,
             calibration_batches: 16,
         }
+    }
+}
+
+/// What the vision tower hands on, where `config.json` is not to decide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VisionSpec {
+    /// TinyLLaVA's `vision_feature_select_strategy`: `patch` drops the first token of every tower, also that of SigLIP, which
+    /// is a patch (728 of 729 remain, as in the published models); `cls_patch` keeps all. Left out: as `config.json` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_select_strategy: Option<Strategy>,
+}
+
+impl VisionSpec {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -321,6 +343,29 @@ impl Recipe {
         flatten("", &value, &mut fields);
         fields.retain(|key, _| !key.starts_with("data.") && key != "name");
         fields
+    }
+
+    /// What it takes to build a half of the model in `dir` under this recipe.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the field of `config.json` or of the recipe.
+    pub fn blueprint(&self, dir: &Path) -> Result<Blueprint, TrainError> {
+        let Quantizers { image, text, .. } = &self.quantizer;
+        let mut blueprint = Blueprint::read(dir, image.clone(), text.clone(), self.seed)?;
+        if let Some(strategy) = self.vision.feature_select_strategy {
+            let config = &mut blueprint.config;
+            config.select.strategy = strategy;
+            if config.select.tokens(config.vision.tokens()) == 0 {
+                return Err(RecipeError::Range {
+                    field: "vision.feature_select_strategy",
+                    value: "patch".to_owned(),
+                    range: "cls_patch for a tower with a single token",
+                }
+                .into());
+            }
+        }
+        Ok(blueprint)
     }
 
     /// Checks the values that a file may get wrong.

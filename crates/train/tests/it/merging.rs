@@ -3,14 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use qtl_model::weights::{Checkpoint, SaveType};
+use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
+use qtl_train::Recipe;
+use qtl_train::inspect::inspect;
 use qtl_train::merge::{Format, merge};
 use qtl_train::random::random_model;
+use qtl_train::server::facts;
 use serde_json::{Value, json};
 
 use crate::world::{kind, recipe, train_on};
 
 const TABLE: &str = "language_model.model.embed_tokens.weight";
+const TOWER: &str = "vision_tower._vision_tower.vision_model.";
 const HEAD: &str = "language_model.lm_head.weight";
 
 fn config(dir: &Path) -> Value {
@@ -69,6 +73,114 @@ fn a_tied_head_is_written_once_until_training_has_parted_it() {
         let blueprint = crate::world::blueprint_of(&out, &recipe);
         assert!(blueprint.compare(&qtl_model::Device::default()).is_empty());
     }
+}
+
+/// The demo's base as most models are: the connector reads the last hidden state but one, without its first token; and its
+/// tower has a final norm.
+fn usual_base(dir: &Path) -> PathBuf {
+    let base = dir.join("usual");
+    fs::create_dir(&base).unwrap();
+    for entry in fs::read_dir(crate::world::base()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, base.join(path.file_name().unwrap())).unwrap();
+    }
+    let mut config = config(&base);
+    config["vision_feature_layer"] = json!(-2);
+    config["vision_feature_select_strategy"] = json!("patch");
+    fs::write(base.join("config.json"), config.to_string()).unwrap();
+    let file = Checkpoint::open(&base).unwrap();
+    let read = |name: &str| NamedTensor {
+        name: name.to_owned(),
+        shape: file.entry(name).unwrap().shape.clone(),
+        data: file.read(name).unwrap(),
+    };
+    let mut tensors: Vec<NamedTensor> = file.names().map(read).collect();
+    tensors.push(NamedTensor {
+        name: format!("{TOWER}post_layernorm.weight"),
+        shape: vec![3],
+        data: vec![1.0, 2.0, 3.0],
+    });
+    save(&base.join("model.safetensors"), &tensors, SaveType::F32).unwrap();
+    base
+}
+
+#[test]
+fn what_no_half_holds_is_not_trained_and_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = usual_base(dir.path());
+    let recipe = recipe("vision_tower = 'full'", &["train.steps=2"]);
+    let held = inspect(&base, Some(&recipe), 8).unwrap();
+    assert!(held.problems.is_empty(), "{:?}", held.problems);
+    let block = (12 * 128 + 13) * 128; // 4 d^2 of attention, 8 d^2 of feed-forward, 9 d of biases, 4 d of norms.
+    let whole = inspect(&crate::world::base(), Some(&recipe), 8).unwrap();
+    assert_eq!(whole.parts[0].parameters - held.parts[0].parameters, block);
+    assert!(
+        held.sizes
+            .iter()
+            .any(|(_, is)| is.contains("first 2 of them"))
+    );
+
+    let run = dir.path().join("run");
+    train_on(&base, &recipe, &run, None);
+    let out = dir.path().join("merged");
+    merge(&run, &run.join("server"), &base, &out, SaveType::F32).unwrap();
+    let (before, after) = (
+        Checkpoint::open(&base).unwrap(),
+        Checkpoint::open(&out).unwrap(),
+    );
+    let names = |file: &Checkpoint| {
+        let mut names: Vec<String> = file.names().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&before), names(&after));
+    for (name, same) in [
+        ("encoder.layers.1.mlp.fc1.weight", false),
+        ("encoder.layers.2.mlp.fc1.weight", true),
+        ("post_layernorm.weight", true),
+    ] {
+        let read = |file: &Checkpoint| file.read(&format!("{TOWER}{name}")).unwrap();
+        assert_eq!(read(&before) == read(&after), same, "{name}");
+    }
+}
+
+#[test]
+fn the_recipe_decides_whether_the_first_token_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = usual_base(dir.path());
+    let [silent, all] = [&[][..], &["vision.feature_select_strategy='cls_patch'"]]
+        .map(|sets| recipe(kind("frozen"), &[sets, &["train.steps=2"]].concat()));
+    // Both sides compare what was decided, and where.
+    let fact = |recipe: &Recipe| {
+        facts(&recipe.blueprint(&base).unwrap())["checkpoint.vision_feature_select_strategy"]
+            .clone()
+    };
+    assert_eq!(
+        (fact(&silent).as_str(), fact(&all).as_str()),
+        ("patch", "cls_patch")
+    );
+    let field = "vision.feature_select_strategy";
+    assert_eq!(all.terms()[field], "\"cls_patch\"");
+    assert!(!silent.terms().contains_key(field));
+
+    for (recipe, strategy, tokens) in [(&silent, "patch", 15), (&all, "cls_patch", 16)] {
+        let run = dir.path().join(format!("run {strategy}"));
+        train_on(&base, recipe, &run, None);
+        let out = dir.path().join(format!("merged {strategy}"));
+        merge(&run, &run.join("server"), &base, &out, SaveType::F32).unwrap();
+        assert_eq!(config(&out)["vision_feature_select_strategy"], strategy);
+        // The merged model says so by itself, whatever recipe it is read with.
+        let client = silent.blueprint(&out).unwrap();
+        let client = client.client(&qtl_model::Device::default()).unwrap();
+        assert_eq!(client.partition.tokens_per_picture(), tokens);
+    }
+
+    let text = all.to_toml().replace("cls_patch", "cls");
+    let error = Recipe::parse(&text, &[], Path::new("r.toml")).unwrap_err();
+    assert!(
+        error.to_string().contains("did you mean `cls_patch`"),
+        "{error}"
+    );
 }
 
 #[test]

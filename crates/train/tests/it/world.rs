@@ -63,8 +63,7 @@ pub fn blueprint(recipe: &Recipe) -> Blueprint {
 }
 
 pub fn blueprint_of(base: &Path, recipe: &Recipe) -> Blueprint {
-    let quantizer = recipe.quantizer.clone();
-    Blueprint::read(base, quantizer.image, quantizer.text, recipe.seed).unwrap()
+    recipe.blueprint(base).unwrap()
 }
 
 /// Examples drawn by number: a picture, three tokens of a question and three of an answer.

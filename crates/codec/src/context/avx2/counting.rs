@@ -1,8 +1,8 @@
-//! Counting symbols and turning counts into tables, as [`super::super::model`] does.
+//! Counting symbols and turning counts into tables, as [`super::super::model`] and [`super::super::tables`] do.
 
 use std::arch::x86_64::*;
 
-use super::super::model::{BITS, FINE, RECIPROCAL_BITS};
+use super::super::tables::{BITS, FINE, RECIPROCAL_BITS};
 use crate::rans::avx2::available;
 
 /// Most cells that [`tally`] takes; with more, increments in memory are faster.
@@ -52,31 +52,103 @@ fn compare_and_count(cells: &[u8], counts: &mut [u32]) {
     }
 }
 
-/// Symbols of the alphabet that [`renew`] takes.
-const ALPHABET: usize = 4;
+/// Entries per context for which the rest is made: alphabets of 3 and 4.
+const STRIDE: usize = 4;
 
-/// Whether [`renew`] takes this alphabet on this processor.
-pub(in super::super) fn renews(alphabet: usize) -> bool {
-    alphabet == ALPHABET && available()
+/// Whether [`tally_channels`], [`tally_contexts`] and [`renew`] take so many entries per context on this processor.
+pub(in super::super) fn takes(stride: usize) -> bool {
+    stride == STRIDE && available()
+}
+
+/// Counts the symbol of every channel, where that is the only context.
+///
+/// # Panics
+/// Where [`takes`] says no.
+pub(in super::super) fn tally_channels(symbols: &[u8], counts: &mut [u8]) {
+    assert!(takes(STRIDE));
+    // SAFETY: the processor has what the function is compiled for.
+    unsafe { compare_and_add(symbols, counts) }
+}
+
+#[target_feature(enable = "avx2")]
+fn compare_and_add(symbols: &[u8], counts: &mut [u8]) {
+    const CHANNELS: usize = 8;
+    let (groups, rest) = symbols.as_chunks::<CHANNELS>();
+    let (sums, last) = counts.as_chunks_mut::<{ CHANNELS * STRIDE }>();
+    let each = _mm256_set1_epi32(0x03_02_01_00);
+    // Every byte four times, within halves of which each holds all eight.
+    let (low, high) = (0x01_01_01_01_00_00_00_00, 0x03_03_03_03_02_02_02_02);
+    let four = 0x04_04_04_04_04_04_04_04;
+    let spread = _mm256_setr_epi64x(low, high, low + four, high + four);
+    for (group, sums) in groups.iter().zip(sums) {
+        let group = _mm256_set1_epi64x(i64::from_le_bytes(*group));
+        let here = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(group, spread), each);
+        // SAFETY: an array of the 32 bytes that are loaded and stored.
+        unsafe {
+            let sum = _mm256_loadu_si256(sums.as_ptr().cast());
+            _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_sub_epi8(sum, here));
+        }
+    }
+    for (&symbol, counts) in rest.iter().zip(last.as_chunks_mut::<STRIDE>().0) {
+        counts[usize::from(symbol) % STRIDE] += 1;
+    }
+}
+
+/// Counts symbols in their contexts.
+///
+/// # Panics
+/// Where [`takes`] says no, and if a context has no counts.
+pub(in super::super) fn tally_contexts(contexts: &[u32], symbols: &[u8], counts: &mut [u8]) {
+    assert!(takes(STRIDE));
+    // SAFETY: the processor has what the function is compiled for.
+    unsafe { number_and_add(contexts, symbols, counts.as_chunks_mut().0) }
+}
+
+#[target_feature(enable = "avx2")]
+fn number_and_add(contexts: &[u32], symbols: &[u8], counts: &mut [[u8; STRIDE]]) {
+    const BLOCK: usize = 16;
+    let most = contexts.iter().copied().max().unwrap_or(0);
+    assert!((most as usize) < counts.len());
+    let (groups, rest) = symbols.as_chunks::<BLOCK>();
+    let (places, last) = contexts.as_chunks::<BLOCK>();
+    for (symbols, contexts) in groups.iter().zip(places) {
+        let mut cells = [0u32; BLOCK];
+        for ((cell, &context), &symbol) in cells.iter_mut().zip(contexts).zip(symbols) {
+            *cell = context * STRIDE as u32 + u32::from(symbol) % STRIDE as u32;
+        }
+        for cell in cells {
+            // SAFETY: contexts are below `counts.len()`, as asserted, and symbols below the stride.
+            unsafe { *counts.as_flattened_mut().get_unchecked_mut(cell as usize) += 1 };
+        }
+    }
+    for (&symbol, &context) in rest.iter().zip(last) {
+        counts[context as usize][usize::from(symbol) % STRIDE] += 1;
+    }
 }
 
 /// The tables of the contexts of all channels, from their counts and the running sums of the contexts that they lean on
 /// with `weight`: those of one channel, the same for all.
 ///
 /// # Panics
-/// Where [`renews`] says no, and if there are not as many tables as contexts.
-pub(in super::super) fn renew(counts: &[u32], weight: u32, parents: &[u32], starts: &mut [u16]) {
-    assert!(renews(ALPHABET) && starts.len() == counts.len());
+/// Where [`takes`] says no, and if there are not as many tables as contexts.
+pub(in super::super) fn renew(
+    counts: &[u32],
+    weight: u32,
+    parents: &[u32],
+    alphabet: usize,
+    starts: &mut [u16],
+) {
+    assert!(takes(alphabet.next_power_of_two()) && starts.len() == counts.len());
     // Two contexts are computed at once, also the last of a channel with the first of the next.
     let parents: Vec<u32> = parents.iter().chain(parents).map(|&q| q * weight).collect();
     // SAFETY: the processor has what the function is compiled for.
-    unsafe { lean(counts, weight, &parents, starts) }
+    unsafe { lean(counts, weight, &parents, alphabet, starts) }
 }
 
 /// The tables for weighted sums of the parents, which stand there twice.
 #[target_feature(enable = "avx2")]
-fn lean(counts: &[u32], weight: u32, parents: &[u32], starts: &mut [u16]) {
-    const PAIR: usize = 2 * ALPHABET;
+fn lean(counts: &[u32], weight: u32, parents: &[u32], alphabet: usize, starts: &mut [u16]) {
+    const PAIR: usize = 2 * STRIDE;
     let period = parents.len() / 2;
     let mut at = 0;
     let (pairs, last) = counts.as_chunks::<PAIR>();
@@ -85,7 +157,7 @@ fn lean(counts: &[u32], weight: u32, parents: &[u32], starts: &mut [u16]) {
         let Some(parents) = parents[at..].first_chunk() else {
             unreachable!("a pair starts within the first of two");
         };
-        *table = lean_pair(counts, weight, parents);
+        *table = lean_pair(counts, weight, parents, alphabet);
         at += PAIR;
         while at >= period {
             at -= period;
@@ -93,18 +165,18 @@ fn lean(counts: &[u32], weight: u32, parents: &[u32], starts: &mut [u16]) {
     }
     if !last.is_empty() {
         let mut counts = [0; PAIR];
-        counts[..ALPHABET].copy_from_slice(last);
+        counts[..STRIDE].copy_from_slice(last);
         let Some(parents) = parents[at..].first_chunk() else {
             unreachable!("as above");
         };
-        rest.copy_from_slice(&lean_pair(&counts, weight, parents)[..ALPHABET]);
+        rest.copy_from_slice(&lean_pair(&counts, weight, parents, alphabet)[..STRIDE]);
     }
 }
 
 /// What `mix` and `finish` make of two contexts.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn lean_pair(counts: &[u32; 8], weight: u32, parents: &[u32; 8]) -> [u16; 8] {
+fn lean_pair(counts: &[u32; 8], weight: u32, parents: &[u32; 8], alphabet: usize) -> [u16; 8] {
     // SAFETY: arrays of the 32 bytes that are loaded.
     let (counts, parents) = unsafe {
         (
@@ -138,9 +210,13 @@ fn lean_pair(counts: &[u32; 8], weight: u32, parents: &[u32; 8]) -> [u16; 8] {
     let odd = _mm256_slli_epi64::<{ 32 - RIGHT }>(odd);
     let mixed = _mm256_blend_epi32::<0b1010_1010>(even, odd);
     // One slot for every symbol, the rest in proportion.
-    let free = _mm256_set1_epi32((1 << BITS) - ALPHABET as i32);
+    let free = _mm256_set1_epi32((1 << BITS) - alphabet as i32);
     let slots = _mm256_srli_epi32::<{ FINE as i32 }>(_mm256_mullo_epi32(mixed, free));
-    let slots = _mm256_add_epi32(slots, _mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3));
+    let symbols = _mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3);
+    let slots = _mm256_add_epi32(slots, symbols);
+    // What fills up the alphabet starts where no slot is.
+    let real = _mm256_cmpgt_epi32(_mm256_set1_epi32(alphabet as i32), symbols);
+    let slots = _mm256_blendv_epi8(_mm256_set1_epi32(1 << BITS), slots, real);
     let slots = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(slots, slots));
     let mut starts = [0; 8];
     // SAFETY: an array of the 16 bytes that are stored.

@@ -1,15 +1,22 @@
-//! The loops with a table per context for processors with AVX2: 32 lanes in four registers, alphabets up to 4.
+//! The loops with a table per context for processors with AVX2: 32 lanes in four registers. Those here are for alphabets up
+//! to 4.
 //!
-//! They give what [`super::decode::pop_row`] and [`super::encode::push_row`] give; [`counting`] has those between.
+//! They give what [`super::decode::pop_row`] and [`super::encode::push_row`] give; [`counting`] has those between, [`wide`]
+//! those for larger alphabets.
 
 mod counting;
+mod wide;
 
 use std::arch::x86_64::*;
 
-pub(super) use counting::{renew, renews, tallies, tally};
+pub(super) use counting::{renew, takes, tallies, tally, tally_channels, tally_contexts};
 
-use super::model::{BITS, Tables};
-use crate::rans::avx2::{WIDE, available, join, load, refill, store};
+pub(super) use wide::{pop_row_8, pop_row_16};
+
+use super::neighbours::Neighbours;
+use super::tables::{BITS, Tables};
+pub(super) use crate::rans::avx2::available;
+use crate::rans::avx2::{WIDE, join, load, refill, store};
 use crate::rans::stream::{MOST_LANES, Sink, Source};
 
 /// Decodes full groups of columns from the front of a row as long as the source has words for them; returns how many
@@ -55,12 +62,14 @@ pub(super) fn push_row<const N: usize>(
         return false;
     };
     let whole = symbols.len().is_multiple_of(MOST_LANES);
-    if !whole || !matches!(tables.stride, 2 | 4) || !available() {
+    if !whole || !available() {
         return false;
     }
     let push = match tables.stride {
         2 => push::<2>,
-        _ => push::<4>,
+        4 => push::<4>,
+        8 => wide::push::<8>,
+        _ => wide::push::<16>,
     };
     // SAFETY: the processor has what the function is compiled for.
     unsafe {
@@ -74,6 +83,33 @@ pub(super) fn push_row<const N: usize>(
         );
     }
     true
+}
+
+/// [`Neighbours::number`], compiled for AVX2; returns whether this processor has it.
+pub(super) fn numbers(
+    neighbours: Neighbours,
+    alphabet: usize,
+    step: usize,
+    left: Option<&[u8]>,
+    above: Option<&[u8]>,
+    contexts: &mut [u32],
+) -> bool {
+    #[target_feature(enable = "avx2")]
+    fn number(
+        neighbours: Neighbours,
+        alphabet: usize,
+        step: usize,
+        left: Option<&[u8]>,
+        above: Option<&[u8]>,
+        contexts: &mut [u32],
+    ) {
+        neighbours.number(alphabet, step, left, above, contexts);
+    }
+    if available() {
+        // SAFETY: the processor has what the function is compiled for.
+        unsafe { number(neighbours, alphabet, step, left, above, contexts) }
+    }
+    available()
 }
 
 /// Finds the tables of eight neighbouring columns.
@@ -243,17 +279,29 @@ fn push<const S: usize>(
             _mm256_cmpgt_epi32(_mm256_set1_epi32(3), symbol),
         ];
         let (start, frequency) = span(thresholds, below);
-        let x = *register;
-        let keep = _mm256_cmpgt_epi32(frequency, _mm256_srli_epi32::<{ 32 - BITS as i32 }>(x));
-        spill(x, keep, buffer, &mut at);
-        let x = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(x), x, keep);
-        let quotient = divide(x, frequency);
-        let complement = _mm256_sub_epi32(_mm256_set1_epi32(1 << BITS), frequency);
-        let more = _mm256_mullo_epi32(quotient, complement);
-        *register = _mm256_add_epi32(x, _mm256_add_epi32(start, more));
+        *register = push_lanes(*register, start, frequency, buffer, &mut at);
     }
     *start = at;
     store(states, lanes);
+}
+
+/// Encodes a symbol in each of eight lanes: the states after it.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+fn push_lanes(
+    x: __m256i,
+    start: __m256i,
+    frequency: __m256i,
+    buffer: &mut [u16],
+    at: &mut usize,
+) -> __m256i {
+    let keep = _mm256_cmpgt_epi32(frequency, _mm256_srli_epi32::<{ 32 - BITS as i32 }>(x));
+    spill(x, keep, buffer, at);
+    let x = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(x), x, keep);
+    let quotient = divide(x, frequency);
+    let complement = _mm256_sub_epi32(_mm256_set1_epi32(1 << BITS), frequency);
+    let more = _mm256_mullo_epi32(quotient, complement);
+    _mm256_add_epi32(x, _mm256_add_epi32(start, more))
 }
 
 /// For each set of lanes, given as bits, these lanes, in order, as the last of eight.

@@ -235,7 +235,20 @@ pub fn to_f32(g: Tensor<2>) -> Code {
 
 /// The largest magnitude.
 fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |m: f32, v| m.max(v.abs()))
+    // Several maxima at a time, of comparisons that need not care for not-a-number.
+    let (groups, rest) = values.as_chunks::<16>();
+    let mut most = [0f32; 16];
+    for group in groups {
+        for (most, value) in most.iter_mut().zip(group) {
+            *most = if value.abs() > *most {
+                value.abs()
+            } else {
+                *most
+            };
+        }
+    }
+    let all = most.iter().chain(rest);
+    all.fold(0.0, |most: f32, value| most.max(value.abs()))
 }
 
 /// The one 32-bit float of a plane, if that is what it holds.

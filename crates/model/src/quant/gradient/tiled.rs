@@ -106,30 +106,31 @@ impl Tiled {
         draw: Draw<'_>,
     ) -> Code {
         let width = cols.max(1);
-        if self.hadamard {
-            let rotation = Rotation::new(cols, self.tile, draw);
-            let rows = values.chunks_exact_mut(width);
-            rows.for_each(|row| rotation.forward(row));
+        let rotation = self.hadamard.then(|| Rotation::new(cols, self.tile, draw));
+        let mut tops = Vec::with_capacity(rows * cols.div_ceil(self.tile));
+        for row in values.chunks_exact_mut(width) {
+            if let Some(rotation) = &rotation {
+                rotation.forward(row);
+            }
+            tops.extend(row.chunks(self.tile).map(largest));
         }
-        let unit = largest(&values);
+        let unit = largest(&tops);
         let grains = self.grains(unit);
-        let mut dither = draw.stream("dither");
-        let mut scales = Vec::with_capacity(rows * cols.div_ceil(self.tile));
+        let mut dither = Dither::new(self.tile, draw);
+        let mut scales = Vec::with_capacity(tops.len());
         let mut planes = vec![Vec::new(); self.planes()];
-        for tile in values
-            .chunks_exact(width)
-            .flat_map(|row| row.chunks(self.tile))
-        {
-            let scale = scale_above(largest(tile), unit);
+        let tiles = values.chunks_exact(width);
+        for (tile, top) in tiles.flat_map(|row| row.chunks(self.tile)).zip(tops) {
+            let scale = scale_above(top, unit);
             scales.push(scale);
             let Some(grain) = &grains[usize::from(scale)] else {
                 continue;
             };
-            let reach = grain.reach;
-            planes[grain.plane].extend(tile.iter().map(|v| {
-                let level = (v / grain.step + offset(&mut dither)).round();
+            let offsets = dither.next(tile.len());
+            planes[grain.plane].extend(tile.iter().zip(offsets).map(|(v, offset)| {
+                let level = v / grain.step + offset + grain.reach;
                 // Only rounding in 32 bits can lead beyond the reach.
-                (level.clamp(-reach, reach) + reach) as u8
+                rounded(level.clamp(0.0, 2.0 * grain.reach))
             }));
         }
         let mut code = vec![
@@ -167,7 +168,7 @@ impl Tiled {
         }
         let grains = self.grains(unit);
         let mut planes = self.sort(levels)?;
-        let mut dither = draw.stream("dither");
+        let mut dither = Dither::new(self.tile, draw);
         let rotation = self.hadamard.then(|| Rotation::new(cols, self.tile, draw));
         let mut values = Vec::with_capacity(rows * cols);
         for row in indices.chunks_exact(tiles.max(1)) {
@@ -179,9 +180,9 @@ impl Tiled {
                     Some(grain) => {
                         let (own, rest) = planes[grain.plane].split_at_checked(len)?;
                         planes[grain.plane] = rest;
-                        values.extend(own.iter().map(|level| {
-                            let level = f32::from(*level) - grain.reach;
-                            (level - offset(&mut dither)) * grain.step
+                        let levels = own.iter().zip(dither.next(len));
+                        values.extend(levels.map(|(level, offset)| {
+                            (f32::from(*level) - grain.reach - offset) * grain.step
                         }));
                     }
                 }
@@ -258,7 +259,30 @@ fn scale_above(top: f32, unit: f32) -> u8 {
     1 + below.clamp(0.0, f64::from(SCALES - 2)) as u8
 }
 
-/// The next dither, uniform in [-1/2, 1/2), 24 bits.
-fn offset(stream: &mut Stream) -> f32 {
-    (stream.bits() >> 40) as f32 / (1u32 << 24) as f32 - 0.5
+/// Uniform numbers in [-1/2, 1/2), 24 bits.
+struct Dither {
+    stream: Stream,
+    offsets: Vec<f32>,
+}
+
+impl Dither {
+    fn new(tile: usize, draw: Draw<'_>) -> Self {
+        Self {
+            stream: draw.stream("dither"),
+            offsets: vec![0.0; tile],
+        }
+    }
+
+    /// The next numbers, a tile's at once: what is done with them then takes several at a time.
+    fn next(&mut self, len: usize) -> &[f32] {
+        for offset in &mut self.offsets[..len] {
+            *offset = (self.stream.bits() >> 40) as f32 / (1u32 << 24) as f32 - 0.5;
+        }
+        &self.offsets[..len]
+    }
+}
+
+/// The integer nearest to `x` of 0 to 255. A sum beyond 2^23 has no place for a fraction; unlike `round`, it is no call.
+fn rounded(x: f32) -> u8 {
+    (x + (1u32 << 23) as f32).to_bits() as u8
 }

@@ -79,7 +79,7 @@ impl ClipNames {
                 },
                 pre_layrnorm: spec.pre_norm.then(|| spec.norm.build(width, device)),
                 encoder: Encoder {
-                    layers: (0..spec.layers).map(layer).collect(),
+                    layers: (0..select.blocks(spec.layers)).map(layer).collect(),
                 },
             },
             spec,
@@ -105,6 +105,10 @@ impl Parts for ClipNames {
             positions: model.embeddings.position_embedding.weight.val(),
             norm: model.pre_layrnorm.as_ref(),
         }
+    }
+
+    fn blocks(&self) -> &'static str {
+        "vision_model.encoder.layers."
     }
 
     fn block(&self, i: usize) -> Block<'_> {

@@ -105,7 +105,7 @@ impl Dinov2Names {
                 position_embeddings: filled([1, spec.positions(), width], 0.0, device),
             },
             encoder: Encoder {
-                layer: (0..spec.layers).map(layer).collect(),
+                layer: (0..select.blocks(spec.layers)).map(layer).collect(),
             },
             spec,
             select,
@@ -131,6 +131,10 @@ impl Parts for Dinov2Names {
             positions: own.position_embeddings.val().reshape([positions, width]),
             norm: None,
         }
+    }
+
+    fn blocks(&self) -> &'static str {
+        "encoder.layer."
     }
 
     fn block(&self, i: usize) -> Block<'_> {

@@ -20,7 +20,9 @@ pub(super) trait Parts {
     fn selected(&self) -> FeatureSelect;
     /// What happens before the first block.
     fn embeddings(&self) -> Embeddings<'_>;
-    /// Block `i`.
+    /// What stands before a block's number in the names of its parameters.
+    fn blocks(&self) -> &'static str;
+    /// Block `i`, one of those that run.
     fn block(&self, i: usize) -> Block<'_>;
 }
 
