@@ -16,10 +16,6 @@ use qtl_model::llm::{Decoder, DecoderSpec};
 use qtl_model::tuning::Storage;
 use qtl_model::weights::{Checkpoint, load_keeping};
 
-/// The program's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const ROUNDS: usize = 9;
 const WAYS: [(&str, &str); 3] = [
     ("f32", "as 32-bit floats"),

@@ -13,11 +13,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Tensors are large, short-lived and fresh at every step. This allocator asks for huge pages and gives freed memory out
-/// again; with the system's, touching fresh pages takes a good part of a step, and most of the time that loading takes.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Split fine-tuning of small vision-language models: pictures and text stay with the client, the language model stays
 /// with the server, and only quantized, entropy-coded features and gradients cross, over mutual TLS.
 #[derive(Parser)]
