@@ -50,16 +50,15 @@ struct Kept {
     trained: u64,
     /// The largest trained one.
     largest: u64,
-    /// What one block, or the head, takes when it is widened for use.
+    /// What one block, or the head, takes when it is widened for use. Training widens a head that does not learn in parts; it
+    /// is counted whole, which makes up for what the system's allocator holds back of their short-lived tensors.
     widened: u64,
-    /// The same while training, where a head that does not learn is widened in parts.
-    widened_in_training: u64,
 }
 
 impl Kept {
     fn of(parameters: &[Parameter], recipe: &Recipe, halved: &dyn Fn(&str) -> bool) -> Self {
         let mut kept = Self::default();
-        let mut widened: BTreeMap<Option<usize>, (u64, u64)> = BTreeMap::new();
+        let mut widened: BTreeMap<Option<usize>, u64> = BTreeMap::new();
         for parameter in parameters {
             let Parameter { name, shape, .. } = parameter;
             let count = shape.iter().product::<usize>() as u64;
@@ -75,13 +74,7 @@ impl Kept {
             let narrow = storage != Storage::F32;
             kept.loading += if narrow && halved(name) { 2 } else { F32 } * count;
             if narrow {
-                let part = match streamed(parameter, recipe) {
-                    true => STREAMED_PART.min(shape[0]) * shape[1],
-                    false => shape.iter().product(),
-                };
-                let (answering, training) = widened.entry(block(name)).or_default();
-                *answering += F32 * count;
-                *training += F32 * part as u64;
+                *widened.entry(block(name)).or_default() += F32 * count;
             }
             let mut trained = |bytes: u64| {
                 kept.trained += bytes;
@@ -98,8 +91,7 @@ impl Kept {
         let counts = parameters.iter().filter(|p| !recipe.tune.stores(&p.name));
         let frozen = counts.map(|p| p.shape.iter().product::<usize>()).max();
         kept.loading += F32 * frozen.unwrap_or(0) as u64;
-        kept.widened = widened.values().map(|w| w.0).max().unwrap_or(0);
-        kept.widened_in_training = widened.values().map(|w| w.1).max().unwrap_or(0);
+        kept.widened = widened.into_values().max().unwrap_or(0);
         kept
     }
 }
@@ -119,11 +111,9 @@ impl Memory {
             trained,
             largest,
             widened,
-            widened_in_training,
             ..
         } = kept;
-        let activations = activations + widened_in_training;
-        let answering = answering + widened;
+        let (activations, answering) = (activations + widened, answering + widened);
         let loading = PROGRAM + kept.loading;
         let fixed = PROGRAM + weights;
         // Gradients of the micro-batches before, and of the one under way.
