@@ -3,13 +3,17 @@
 
 use std::path::Path;
 
+use burn::module::Module as _;
 use burn::tensor::{Device, Tensor};
 
 use crate::config::Fields;
 use crate::llm::{Cache, Decoder, DecoderSpec, TokenEmbedding};
-use crate::pretrained::{PretrainedError, part_of};
+use crate::params;
+use crate::partition::names;
+use crate::pretrained::{Half, PretrainedError, part_of};
 use crate::sampling::Sampling;
-use crate::weights::load_into;
+use crate::tuning::{self, Matrix, Treatment};
+use crate::weights::{Parameter, load_into, parameters};
 
 /// Tokens read at once: it bounds the memory that the attention scores of a long text take.
 const CHUNK: usize = 512;
@@ -78,9 +82,43 @@ impl TextModel {
         Ok(Self { embedding, decoder })
     }
 
+    /// Treats the linear maps as `choose` says, given the names that their weights have in a whole model; see
+    /// [`tuning::adapt`].
+    #[must_use]
+    pub fn adapt(mut self, choose: &dyn Fn(&str, Matrix) -> Treatment) -> Self {
+        self.decoder = tuning::adapt(self.decoder, names::LANGUAGE_MODEL, 0, choose);
+        self
+    }
+
+    /// The same model with every branch folded into its matrix.
+    #[must_use]
+    pub fn folded(mut self) -> Self {
+        self.decoder = self.decoder.materialize();
+        self
+    }
+
     /// What the model is made of.
     pub fn spec(&self) -> &DecoderSpec {
         self.decoder.spec()
+    }
+}
+
+impl Half for TextModel {
+    fn parameters(&self) -> Vec<Parameter> {
+        let mut all = parameters(&self.embedding, names::LANGUAGE_MODEL);
+        all.extend(parameters(&self.decoder, names::LANGUAGE_MODEL));
+        all
+    }
+
+    fn device(&self) -> Device {
+        self.embedding.device()
+    }
+
+    fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
+        Self {
+            embedding: params::replace(self.embedding, names::LANGUAGE_MODEL, change),
+            decoder: params::replace(self.decoder, names::LANGUAGE_MODEL, change),
+        }
     }
 }
 

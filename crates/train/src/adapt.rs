@@ -176,7 +176,15 @@ impl Fingerprint {
         sum.text()
     }
 
-    fn add(&mut self, tensor: &NamedTensor) {
+    /// Of the language model's blocks and final norm, which no adapter holds: what an adapter says of the base that it is for.
+    pub(crate) fn of_language_model(partition: &ServerPartition) -> String {
+        let mut sum = Self::default();
+        let body = |name: &str| Part::of(name) == Part::Llm && !name.contains("lm_head");
+        partition.visit_tensors(&body, &mut |t| sum.add(&t));
+        sum.text()
+    }
+
+    pub(crate) fn add(&mut self, tensor: &NamedTensor) {
         self.0 = crc32c::crc32c_append(self.0, tensor.name.as_bytes());
         let mut bytes = Vec::with_capacity(1 << 16);
         for values in tensor.data.chunks(1 << 14) {
@@ -186,7 +194,7 @@ impl Fingerprint {
         }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{:08x}", self.0)
     }
 }

@@ -1,17 +1,22 @@
 //! Adapters out of a run and into a model: what `merge --adapter` writes and `merge --from-adapter` folds.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
 use qtl_model::Device;
 use qtl_model::pretrained::{Blueprint, PretrainedError};
-use qtl_model::tuning::{Matrix, Storage, Treatment};
+use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{NamedTensor, SaveType, save};
+use serde_json::json;
 
+use crate::adapter::Adapter;
 use crate::error::TrainError;
-use crate::merge::{Format, Head, Joined, companions, config, read_json, whole, write};
-use crate::peft::{self, Adapter, AdapterError};
-use crate::tune::{Method, Part, is_branch};
+use crate::merge::{
+    Format, Head, Joined, OWN, companions, config, read_json, recipe_in, recipe_of, whole, write,
+};
+use crate::peft;
+use crate::start::{Base, Start};
+use crate::tune::{Method, Part};
 
 /// Writes what the newest step of a run has trained, and nothing of its base: a folder per part, in TinyLLaVA's layout,
 /// that holds a PEFT adapter where the part has branches and whole tensors where it was trained in full. Returns the step.
@@ -19,12 +24,13 @@ use crate::tune::{Method, Part, is_branch};
 /// # Errors
 ///
 /// [`TrainError`] naming the file, or the part whose training no adapter can hold.
-pub fn write_adapter(
+pub fn write_adapter<'a>(
     client: &Path,
     server: &Path,
-    base: &Path,
+    base: impl Into<Base<'a>>,
     out: &Path,
 ) -> Result<u64, TrainError> {
+    let base = base.into();
     let run = Joined::open(client, server, base)?;
     let tune = &run.recipe.tune;
     if !matches!(tune.llm.method, Method::Lora(_)) {
@@ -35,11 +41,16 @@ pub fn write_adapter(
         ));
     }
     let mut tensors = Vec::new();
-    let stored = |name: &str| tune.stores(name);
+    // What the run took from an adapter and left alone is still not the base's.
+    let before = run.adapter.as_ref();
+    let stored =
+        |name: &str| tune.stores(name) || before.is_some_and(|adapter| adapter.is_whole(name));
     run.client.visit_tensors(&stored, &mut |t| tensors.push(t));
     run.server.visit_tensors(&stored, &mut |t| tensors.push(t));
     let head = Head::of(run.tied, &run.client, &run.server);
-    let config = config(base, &run.state, head)?;
+    let base = base.model;
+    let mut config = config(base, &run.state, head)?;
+    config[OWN]["base"] = json!(run.language_model);
     whole(out, &|beside| {
         for part in [
             Part::VisionTower,
@@ -78,101 +89,46 @@ pub fn write_adapter(
     Ok(run.state.step)
 }
 
-/// Folds an adapter of the language model, as PEFT or [`write_adapter`] writes it, into the model directory `base`, and
-/// writes the whole model to `out`. Returns how many branches were folded. `adapter` is the folder with
-/// `adapter_config.json`, or one with `language_model/` in it.
+/// Folds an adapter, as PEFT or [`write_adapter`] writes it, into the model directory `base`, and writes the whole model to
+/// `out`. Returns how many branches were folded. `adapter` is a folder with `adapter_config.json` (of the language model), or
+/// one with folders per part.
 ///
 /// # Errors
 ///
-/// [`TrainError`] naming the file and the tensor that does not fit.
+/// [`TrainError`] naming the file and the tensors that do not fit.
 pub fn fold_adapter(
     base: &Path,
     adapter: &Path,
     out: &Path,
     format: impl Into<Format>,
 ) -> Result<usize, TrainError> {
-    let inner = adapter.join(Part::Llm.folder());
-    let dir = if inner.is_dir() {
-        inner
-    } else {
-        adapter.to_owned()
+    let adapter = Arc::new(Adapter::open(adapter)?);
+    let recipe = match adapter.config() {
+        Some(config) => Some(recipe_in(config, &base.join("config.json"))?),
+        None => recipe_of(base).ok(),
     };
-    let loaded = peft::read(&dir, Part::Llm)?;
-    let recipe = crate::merge::recipe_of(base).ok();
-    let quantizer = recipe.map(|r| r.quantizer).unwrap_or_default();
-    let blueprint = Blueprint::read(base, quantizer.image, quantizer.text, 0)?;
+    let none = QuantizerSpec::NONE;
+    let start = Start {
+        blueprint: match recipe {
+            Some(recipe) => recipe.blueprint(base)?,
+            None => Blueprint::read(base, none.clone(), none, 0)?,
+        },
+        adapter: Some(Arc::clone(&adapter)),
+    };
     let device = Device::default();
-    let mut client = blueprint.client(&device)?.partition;
-    let server = blueprint.server(&device)?.partition;
-    let mut server = server.adapt(0, &|name, kind| Treatment {
-        storage: Storage::F32,
-        lora: (kind == Matrix::Linear && loaded.has(name)).then(|| loaded.lora.clone()),
-    });
-    let mut fill = Fill::new(&loaded, &device);
-    client = client.replace(&mut |name, old| fill.value(name, &old));
-    server = server.replace(&mut |name, old| fill.value(name, &old));
-    let folded = fill.end(&dir)?;
-    let server = server.folded();
-    let head = Head::of(blueprint.config.text.tied_head, &client, &server);
+    let (client, server) = (start.client(&device)?, start.server(&device)?);
+    let head = Head::of(start.blueprint.config.text.tied_head, &client, &server);
     let wanted = |name: &str| head.is_written(name);
-    let unheld = blueprint.unheld(&device)?;
+    let unheld = start.blueprint.unheld(&device)?;
     let tensors = client
         .chosen(&wanted)
         .chain(unheld.as_slice().into())
         .chain(server.chosen(&wanted));
-    let mut config = read_json(&base.join("config.json"))?;
+    let mut config = match adapter.config() {
+        Some(config) => config.clone(),
+        None => read_json(&base.join("config.json"))?,
+    };
     head.note(&mut config);
     write(base, out, &tensors, config, format.into())?;
-    Ok(folded)
-}
-
-/// Puts an adapter's tensors in their places and keeps account of those that found none.
-struct Fill<'a> {
-    adapter: &'a Adapter,
-    device: &'a Device,
-    placed: Vec<&'a str>,
-    wrong: Option<String>,
-}
-
-impl<'a> Fill<'a> {
-    fn new(adapter: &'a Adapter, device: &'a Device) -> Self {
-        Self {
-            adapter,
-            device,
-            placed: Vec::new(),
-            wrong: None,
-        }
-    }
-
-    fn value(&mut self, name: &str, old: &Tensor<1>) -> Option<Tensor<1>> {
-        let tensor = self.adapter.tensors.iter().find(|t| t.name == name)?;
-        let (got, want) = (tensor.data.len(), old.dims()[0]);
-        if got != want {
-            let wrong = format!("{name} has {got} values, the model wants {want}");
-            self.wrong.get_or_insert(wrong);
-            return None;
-        }
-        self.placed.push(&tensor.name);
-        Some(Tensor::from_data(
-            TensorData::from(tensor.data.as_slice()),
-            self.device,
-        ))
-    }
-
-    fn end(self, dir: &Path) -> Result<usize, TrainError> {
-        let mut names = self.adapter.tensors.iter().map(|t| t.name.as_str());
-        let stray = names.find(|name| !self.placed.contains(name));
-        let message = match (self.wrong, stray) {
-            (Some(wrong), _) => wrong,
-            (None, Some(name)) => format!("{name} belongs to no part of it"),
-            (None, None) => {
-                return Ok(self.placed.iter().filter(|name| is_branch(name)).count() / 2);
-            }
-        };
-        Err(AdapterError::Fit {
-            path: dir.to_owned(),
-            message,
-        }
-        .into())
-    }
+    Ok(adapter.count())
 }

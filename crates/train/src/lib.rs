@@ -4,6 +4,7 @@
 //!
 //! - [`recipe`]: what a run computes, [`edit`] changes its file; [`tune`]: which parameters it trains, [`adapt`]: on
 //!   this model; [`schedule`], [`optimizer`]: how
+//! - [`start`]: the model directory and the [`adapter`] that it begins with
 //! - [`message`]: the model's types as the wire's
 //! - [`server`]: the server's side of a run; [`client`]: the client's
 //! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
@@ -18,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod adapt;
+pub mod adapter;
 pub mod align;
 pub mod answer;
 pub mod checkpoint;
@@ -41,6 +43,7 @@ pub mod random;
 pub mod recipe;
 pub mod schedule;
 pub mod server;
+pub mod start;
 pub mod tune;
 
 pub use client::{Client, Ended};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition, names};
@@ -10,11 +11,13 @@ use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{NamedTensor, SaveType, Tensors};
 use serde_json::{Value, json};
 
-use crate::adapt::{self, Fingerprint};
+use crate::adapt::Fingerprint;
+use crate::adapter::Adapter;
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::files;
 use crate::recipe::{Recipe, RecipeError};
+use crate::start::{Base, Start};
 use crate::tune::Part;
 
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
@@ -73,28 +76,29 @@ pub struct Merged {
 }
 
 /// Joins the newest checkpoint that both run directories hold into `out`. `base` is the model directory that the run
-/// started from; what the run did not train is taken from there, and branches are folded into their matrices.
+/// started from, and the adapter if it started from one; what the run did not train is taken from there, and branches are folded into their matrices.
 ///
 /// # Errors
 ///
 /// [`TrainError`] naming the file, or the two runs that do not belong together.
-pub fn merge(
+pub fn merge<'a>(
     client: &Path,
     server: &Path,
-    base: &Path,
+    base: impl Into<Base<'a>>,
     out: &Path,
     format: impl Into<Format>,
 ) -> Result<Merged, TrainError> {
+    let base = base.into();
     let run = Joined::open(client, server, base)?;
     let (client, server) = (run.client.folded(), run.server.folded());
     let head = Head::of(run.tied, &client, &server);
-    let config = config(base, &run.state, head)?;
+    let config = config(base.model, &run.state, head)?;
     let wanted = |name: &str| head.is_written(name);
     let tensors = client
         .chosen(&wanted)
         .chain(run.unheld.as_slice().into())
         .chain(server.chosen(&wanted));
-    write(base, out, &tensors, config, format.into())?;
+    write(base.model, out, &tensors, config, format.into())?;
     Ok(Merged {
         step: run.state.step,
         parameters: tensors.parameters(),
@@ -163,36 +167,43 @@ pub(crate) struct Joined {
     pub(crate) recipe: Recipe,
     /// Whether the base has one matrix for head and token embedding.
     pub(crate) tied: bool,
+    /// The adapter that the run started from.
+    pub(crate) adapter: Option<Arc<Adapter>>,
+    /// Checksum of the base's language model.
+    pub(crate) language_model: String,
     /// What the base has beside the halves.
     pub(crate) unheld: Vec<NamedTensor>,
 }
 
 impl Joined {
-    pub(crate) fn open(client: &Path, server: &Path, base: &Path) -> Result<Self, TrainError> {
+    pub(crate) fn open(client: &Path, server: &Path, base: Base<'_>) -> Result<Self, TrainError> {
         let (ours, theirs) = (Store::look(client), Store::look(server));
         let (state, server_state) = newest([client, server], [&ours, &theirs])?;
         let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
-        let blueprint = recipe.blueprint(base)?;
+        let start = Start::open(base, &recipe)?;
         let device = Device::default();
         let stored = |name: &str| recipe.tune.stores(name);
 
-        let half = adapt::read_client(&blueprint, &recipe, &device)?.partition;
+        let half = start.read_client(&recipe, &device)?.partition;
         ours.stands_on(&state, &Fingerprint::of_client(&half, &recipe.tune))?;
-        let half = adapt::client(half, &recipe)?;
+        let half = start.tune_client(half, &recipe)?;
         let client = restore_client(half, &ours.weights(state.step), &stored)?;
 
-        let half = adapt::read_server(&blueprint, &recipe, &device)?.partition;
+        let half = start.read_server(&recipe, &device)?;
         let found = Fingerprint::of_server(&half, &recipe.tune);
         theirs.stands_on(&server_state, &found)?;
-        let half = adapt::server(half, &recipe)?;
+        let language_model = Fingerprint::of_language_model(&half);
+        let half = start.tune_server(half, &recipe)?;
         let server = restore_server(half, &theirs.weights(state.step), &stored)?;
         Ok(Self {
             client,
             server,
             state,
             recipe,
-            tied: blueprint.config.text.tied_head,
-            unheld: blueprint.unheld(&device)?,
+            tied: start.blueprint.config.text.tied_head,
+            unheld: start.blueprint.unheld(&device)?,
+            adapter: start.adapter,
+            language_model,
         })
     }
 }
@@ -234,7 +245,11 @@ fn newest(dirs: [&Path; 2], [client, server]: [&Store; 2]) -> Result<(State, Sta
 /// [`TrainError`] if there is none: the directory is a model of another program.
 pub fn recipe_of(dir: &Path) -> Result<Recipe, TrainError> {
     let path = dir.join("config.json");
-    let config = read_json(&path)?;
+    recipe_in(&read_json(&path)?, &path)
+}
+
+/// The recipe in the text of such a file; `path` is for messages.
+pub(crate) fn recipe_in(config: &Value, path: &Path) -> Result<Recipe, TrainError> {
     let Some(text) = config
         .pointer(&format!("/{OWN}/recipe"))
         .and_then(Value::as_str)
@@ -244,7 +259,7 @@ pub fn recipe_of(dir: &Path) -> Result<Recipe, TrainError> {
             path.display()
         )));
     };
-    Ok(Recipe::parse(text, &[], &path)?)
+    Ok(Recipe::parse(text, &[], path)?)
 }
 
 /// Writes tensors as a model directory with the configuration and companions of `base`.

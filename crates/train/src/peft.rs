@@ -52,15 +52,6 @@ pub enum AdapterError {
     },
 }
 
-/// A low-rank adapter of one part of a model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Adapter {
-    /// Rank, scale and dropout, the same for all branches.
-    pub lora: LoraSpec,
-    /// Factors, and whole tensors that stand in place of the model's, under the part's own names.
-    pub tensors: Vec<NamedTensor>,
-}
-
 /// The fields of `adapter_config.json` that decide what an adapter computes, and those that PEFT wants to find.
 #[derive(Serialize, Deserialize)]
 struct Config {
@@ -167,12 +158,18 @@ pub fn write(
     files::replace(&path, &json).map_err(|e| TrainError::io(&path, e))
 }
 
-/// Reads the adapter of `part` from `dir`; its tensors come under the names of a whole model.
+/// Whether `dir` holds an adapter in PEFT's format.
+pub fn is_in(dir: &Path) -> bool {
+    dir.join(CONFIG).is_file()
+}
+
+/// Reads the adapter of `part` from `dir`: rank, scale and dropout, the same for all branches; factors, and whole tensors that
+/// stand in place of the model's, under the names of a whole model.
 ///
 /// # Errors
 ///
 /// [`TrainError`] naming the file and the field.
-pub fn read(dir: &Path, part: Part) -> Result<Adapter, TrainError> {
+pub fn read(dir: &Path, part: Part) -> Result<(LoraSpec, Vec<NamedTensor>), TrainError> {
     let path = dir.join(CONFIG);
     let text = std::fs::read_to_string(&path).map_err(|e| TrainError::io(&path, e))?;
     let config: Config = serde_json::from_str(&text).map_err(|e| AdapterError::Config {
@@ -248,21 +245,11 @@ pub fn read(dir: &Path, part: Part) -> Result<Adapter, TrainError> {
             data,
         });
     }
-    Ok(Adapter {
-        lora: LoraSpec {
-            rank: config.r,
-            alpha: config.lora_alpha,
-            dropout: config.lora_dropout,
-            rslora: config.use_rslora,
-        },
-        tensors,
-    })
-}
-
-impl Adapter {
-    /// Whether the adapter has a branch for the linear map with this weight.
-    pub fn has(&self, weight: &str) -> bool {
-        let factor = weight.replace(".weight", ".lora_A.weight");
-        self.tensors.iter().any(|tensor| tensor.name == factor)
-    }
+    let lora = LoraSpec {
+        rank: config.r,
+        alpha: config.lora_alpha,
+        dropout: config.lora_dropout,
+        rslora: config.use_rslora,
+    };
+    Ok((lora, tensors))
 }

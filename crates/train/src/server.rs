@@ -9,7 +9,7 @@ use qtl_codec::{Code, Options, Plane, ScalarData};
 use qtl_model::Device;
 use qtl_model::llm::Cache;
 use qtl_model::partition::{ServerPartition, StepError};
-use qtl_model::pretrained::{Blueprint, restore_server};
+use qtl_model::pretrained::restore_server;
 use qtl_model::quant::Moments;
 use qtl_model::quant::gradient;
 use qtl_model::tuning::dropout::{Draw, drawing};
@@ -17,7 +17,7 @@ use qtl_wire::{
     Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
 };
 
-use crate::adapt::{self, Fingerprint};
+use crate::adapt::Fingerprint;
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::held::Held;
@@ -25,6 +25,7 @@ use crate::message::{ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::schedule;
+use crate::start::Start;
 
 /// The server's partition with its optimizer and checkpoints.
 pub struct ServerWork {
@@ -32,7 +33,7 @@ pub struct ServerWork {
     recipe: Recipe,
     facts: BTreeMap<String, String>,
     /// Where the weights that step 0 starts from are read again.
-    blueprint: Blueprint,
+    start: Start,
     partition: Held<ServerPartition>,
     /// Whether the weights may be others than those of step 0.
     moved: bool,
@@ -82,16 +83,17 @@ impl ServerWork {
     /// [`TrainError`] naming the file.
     pub fn open(
         recipe: Recipe,
-        blueprint: &Blueprint,
+        start: impl Into<Start>,
         run_dir: Option<&Path>,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let partition = adapt::read_server(blueprint, &recipe, &device)?.partition;
+        let start = start.into();
+        let partition = start.read_server(&recipe, &device)?;
         let base = match run_dir {
             Some(_) => Fingerprint::of_server(&partition, &recipe.tune),
             None => String::new(),
         };
-        let partition = Held::new(adapt::server(partition, &recipe)?);
+        let partition = Held::new(start.tune_server(partition, &recipe)?);
         let store = match run_dir {
             Some(dir) => Some(
                 Store::open(dir, recipe.train.keep)
@@ -104,9 +106,9 @@ impl ServerWork {
             None => String::new(),
         };
         Ok(Self {
-            facts: facts(blueprint),
+            facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
-            blueprint: blueprint.clone(),
+            start,
             partition,
             moved: false,
             base,
@@ -169,10 +171,11 @@ impl ServerWork {
     }
 }
 
-/// What both sides read from the model's configuration and must agree on.
-pub fn facts(blueprint: &Blueprint) -> BTreeMap<String, String> {
-    let text = &blueprint.config.text;
-    let strategy = blueprint.config.select.strategy;
+/// What both sides read from the model's configuration and the adapter, and must agree on.
+pub fn facts(start: &Start) -> BTreeMap<String, String> {
+    let config = &start.blueprint.config;
+    let (text, strategy) = (&config.text, config.select.strategy);
+    let adapter = start.adapter.as_ref().map(|adapter| adapter.checksum());
     [
         ("checkpoint.hidden_size", text.hidden_size.to_string()),
         (
@@ -183,6 +186,10 @@ pub fn facts(blueprint: &Blueprint) -> BTreeMap<String, String> {
         (
             "checkpoint.vision_feature_select_strategy",
             strategy.to_string(),
+        ),
+        (
+            "checkpoint.adapter",
+            adapter.unwrap_or_else(|| "none".to_owned()),
         ),
     ]
     .map(|(key, value)| (key.to_owned(), value))
@@ -285,10 +292,9 @@ impl Work for ServerWork {
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
         self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
         if step == 0 && self.moved {
-            let base = adapt::read_server(&self.blueprint, &self.recipe, &self.device);
-            let base = base.map_err(failed)?;
-            let half = adapt::server(base.partition, &self.recipe).map_err(failed)?;
-            self.partition = Held::new(half);
+            let base = self.start.read_server(&self.recipe, &self.device);
+            let half = self.start.tune_server(base.map_err(failed)?, &self.recipe);
+            self.partition = Held::new(half.map_err(failed)?);
             self.moved = false;
         }
         if step > 0 {

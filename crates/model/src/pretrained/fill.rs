@@ -36,22 +36,24 @@ pub fn restore_server(
     restore(partition, file, stored)
 }
 
-/// What both halves can do.
-pub(super) trait Half: Sized {
+/// What can be filled by name: a half, or a language model alone.
+pub trait Half: Sized {
+    /// All parameters without their values, under the names of a whole model.
     fn parameters(&self) -> Vec<Parameter>;
+    /// The device that they live on.
     fn device(&self) -> Device;
-    /// Whether the quantizer of this name scales by what was recorded, and not by the batch.
-    fn scales_by_record(&self, quantizer: &str) -> bool;
+    /// Replaces each parameter by `change(name, flattened value)` where that returns a value.
+    #[must_use]
     fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self;
 }
 
+/// A half with quantizers.
+pub(super) trait Quantized: Half {
+    /// Whether the quantizer of this name scales by what was recorded, and not by the batch.
+    fn scales_by_record(&self, quantizer: &str) -> bool;
+}
+
 impl Half for ClientPartition {
-    fn scales_by_record(&self, quantizer: &str) -> bool {
-        match quantizer {
-            names::QUANTIZER_IMAGE => self.quantizer_image.is_rowwise(),
-            _ => self.quantizer_text.is_rowwise(),
-        }
-    }
     fn parameters(&self) -> Vec<Parameter> {
         self.parameters()
     }
@@ -64,9 +66,6 @@ impl Half for ClientPartition {
 }
 
 impl Half for ServerPartition {
-    fn scales_by_record(&self, _quantizer: &str) -> bool {
-        false
-    }
     fn parameters(&self) -> Vec<Parameter> {
         self.parameters()
     }
@@ -75,6 +74,21 @@ impl Half for ServerPartition {
     }
     fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
         self.replace(change)
+    }
+}
+
+impl Quantized for ClientPartition {
+    fn scales_by_record(&self, quantizer: &str) -> bool {
+        match quantizer {
+            names::QUANTIZER_IMAGE => self.quantizer_image.is_rowwise(),
+            _ => self.quantizer_text.is_rowwise(),
+        }
+    }
+}
+
+impl Quantized for ServerPartition {
+    fn scales_by_record(&self, _quantizer: &str) -> bool {
+        false
     }
 }
 
@@ -103,7 +117,7 @@ fn restore<H: Half>(
 /// # Errors
 ///
 /// [`PretrainedError::Load`] if the file has a quantizer but not all of it, or of another shape.
-pub(super) fn quantizers<H: Half>(
+pub(super) fn quantizers<H: Quantized>(
     half: H,
     file: &Checkpoint,
 ) -> Result<(H, bool), PretrainedError> {

@@ -20,7 +20,7 @@ use crate::weights::{
     Checkpoint, CheckpointError, Fill, Keep, KeyMap, LoadError, initialize, load_keeping,
     parameters, sources,
 };
-pub use fill::{restore_client, restore_server};
+pub use fill::{Half, restore_client, restore_server};
 
 /// What it takes to build either half.
 #[derive(Debug, Clone)]
@@ -247,7 +247,7 @@ impl Blueprint {
         }
     }
 
-    fn with_quantizers<H: fill::Half>(&self, half: H) -> Result<Loaded<H>, PretrainedError> {
+    fn with_quantizers<H: fill::Quantized>(&self, half: H) -> Result<Loaded<H>, PretrainedError> {
         if self.image == QuantizerSpec::NONE && self.text == QuantizerSpec::NONE {
             return Ok(Loaded {
                 partition: half,

@@ -10,14 +10,15 @@ use qtl_eval::answer::Answerer;
 use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
 use qtl_model::generate::{InProcess, Remote};
-use qtl_model::pretrained::Blueprint;
 use qtl_train::Recipe;
 use qtl_train::answer::Linked;
+use qtl_train::merge::recipe_of;
 use qtl_train::server::{facts, terms};
+use qtl_train::start::{Base, Start};
 use qtl_wire::grpc::GrpcClient;
 use qtl_wire::{Exchange, Purpose, Standing};
 
-use super::{aspect, blueprint};
+use super::{aspect, carried};
 use crate::progress::Progress;
 
 /// Score a model on a directory of questions
@@ -25,11 +26,15 @@ use crate::progress::Progress;
 #[command(after_help = "\
 Examples:
   qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --json scores.json
+  qtinyllava eval --checkpoint base --from-adapter runs/adapter --data runs/demo/test
   qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --split gpu.example.org:7443 --tls certs/client")]
 pub struct Args {
     /// Merged model directory
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
+    /// Put this adapter on the model: a folder of `merge --adapter`, or one that peft wrote
+    #[arg(long, value_name = "DIR")]
+    from_adapter: Option<PathBuf>,
     /// Directory with images/ and question files (POPE, VQAv2, MME, captions; what is absent is left out)
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -53,13 +58,11 @@ pub struct Args {
 /// Asks, scores, prints, writes.
 pub fn run(args: &Args) -> Result<()> {
     let split = args.split.as_deref().zip(args.tls.as_deref());
-    let evaluation = evaluate(
-        &args.checkpoint,
-        &args.data,
-        split,
-        args.batch,
-        args.longest,
-    )?;
+    let model = Base {
+        model: &args.checkpoint,
+        adapter: args.from_adapter.as_deref(),
+    };
+    let evaluation = evaluate(model, &args.data, split, args.batch, args.longest)?;
     println!("{}", evaluation.scores);
     if let Some(path) = &args.json {
         qtl_train::metrics::write_json(path, &serde_json::to_value(&evaluation.scores)?)
@@ -78,26 +81,30 @@ pub struct Evaluation {
     pub scores: Scores,
 }
 
-/// Answers every question in `data` with the merged model in `checkpoint`; over the wire if `split` is given.
-pub fn evaluate(
-    checkpoint: &Path,
+/// Answers every question in `data` with a merged model, or with an adapter on one; over the wire if `split` is given.
+pub fn evaluate<'a>(
+    base: impl Into<Base<'a>>,
     data: &Path,
     split: Option<(&str, &Path)>,
     batch: usize,
     longest: usize,
 ) -> Result<Evaluation> {
-    let recipe = qtl_train::merge::recipe_of(checkpoint)?;
-    let blueprint = blueprint(checkpoint, &recipe)?;
-    let tokenizer = super::tokenizer(&blueprint)?;
+    let base = base.into();
+    let recipe = match base.adapter {
+        Some(adapter) => carried(adapter, base.model)?,
+        None => recipe_of(base.model)?,
+    };
+    let start = Start::open(base, &recipe)?;
+    let tokenizer = super::tokenizer(&start.blueprint)?;
     let suite = Suite::load(data)?;
     let device = Device::default();
-    let mut client = blueprint.client(&device)?.partition;
+    let mut client = start.client(&device)?;
     client.text_rows = recipe.quantizer.text_rows;
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,
         template: template::named(&recipe.data.template)?,
-        processor: &blueprint.processor,
+        processor: &start.blueprint.processor,
         aspect: aspect(&recipe)?,
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
@@ -106,11 +113,11 @@ pub fn evaluate(
     };
     let answers = match split {
         None => {
-            let server = blueprint.server(&device)?.partition;
+            let server = start.server(&device)?;
             ask(&answerer, &suite, &mut InProcess::new(&server))?
         }
         Some((address, tls)) => {
-            let mut link = link(address, tls, &recipe, &blueprint)?;
+            let mut link = link(address, tls, &recipe, &start)?;
             let answers = ask(&answerer, &suite, &mut Linked(&mut link))?;
             link.close()?;
             answers
@@ -125,15 +132,10 @@ pub fn evaluate(
 }
 
 /// A connection to a server that holds the other half of the same model, for asking questions.
-pub fn link(
-    address: &str,
-    tls: &Path,
-    recipe: &Recipe,
-    blueprint: &Blueprint,
-) -> Result<GrpcClient> {
+pub fn link(address: &str, tls: &Path, recipe: &Recipe, start: &Start) -> Result<GrpcClient> {
     let mut link = super::train::connect(address, tls, &Arc::new(AtomicBool::new(false)))?;
     link.greet(
-        &terms(recipe, &facts(blueprint)),
+        &terms(recipe, &facts(start)),
         &Standing::default(),
         Purpose::Generate,
     )?;

@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use qtl_model::weights::SaveType;
 use qtl_train::export::{fold_adapter, write_adapter};
 use qtl_train::merge::{Format, merge};
+use qtl_train::start::Base;
 
 /// Join the two halves of a run into one model directory, or write what it trained as an adapter
 #[derive(clap::Args)]
@@ -19,13 +20,15 @@ writes shards of at most 2 GB, and their index, where the weights are larger.
   qtinyllava merge --client runs/client --server runs/server --model base --adapter --out runs/adapter
 writes only what was trained: language_model/ is an adapter that peft in Python loads, the other parts are whole tensors.
   qtinyllava merge --model base --from-adapter runs/adapter/language_model --out runs/folded
-folds such an adapter, or one that peft wrote, into the base.")]
+folds such an adapter, or one that peft wrote, into the base.
+  qtinyllava merge --client runs/more --model base --from-adapter runs/adapter --out runs/merged
+joins a run that started from an adapter.")]
 pub struct Args {
     /// The client's run directory
     #[arg(long, value_name = "DIR", required_unless_present = "from_adapter")]
     client: Option<PathBuf>,
     /// The server's run directory [default: server inside the client's, as `train --local` writes it]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "client")]
     server: Option<PathBuf>,
     /// The model directory or hub id that the run started from
     #[arg(long, value_name = "DIR|ID")]
@@ -34,10 +37,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Write an adapter in PEFT's format instead of the whole model
-    #[arg(long, conflicts_with_all = ["bf16", "from_adapter"])]
+    #[arg(long, conflicts_with = "bf16", requires = "client")]
     adapter: bool,
-    /// Fold this adapter of the language model into --model instead of a run
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["client", "server"])]
+    /// Fold this adapter into --model; with --client: the adapter that the run started from
+    #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,
     /// Round the weights to bfloat16
     #[arg(long)]
@@ -68,7 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
             "{out} holds a run or the model that it started from; give --out a directory of its own"
         );
     }
-    if let Some(adapter) = &args.from_adapter {
+    if let (Some(adapter), None) = (&args.from_adapter, &args.client) {
         let folded = fold_adapter(&model, adapter, &args.out, format)?;
         println!(
             "wrote {out}: {folded} branches folded into {}",
@@ -78,12 +81,16 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let client: &Path = args.client.as_deref().context("--client is missing")?;
     let server = args.server.clone().unwrap_or_else(|| client.join("server"));
+    let base = Base {
+        model: &model,
+        adapter: args.from_adapter.as_deref(),
+    };
     if args.adapter {
-        let step = write_adapter(client, &server, &model, &args.out)?;
+        let step = write_adapter(client, &server, base, &args.out)?;
         println!("wrote {out}: what was trained until step {step}");
         return Ok(());
     }
-    let merged = merge(client, &server, &model, &args.out, format)?;
+    let merged = merge(client, &server, base, &args.out, format)?;
     println!(
         "wrote {out}: {} parameters after step {}",
         merged.parameters, merged.step

@@ -21,6 +21,8 @@ use anyhow::{Context, Result, bail};
 use qtl_data::{Aspect, Dataset, Reader, ReaderOptions, Tokenizer, template};
 use qtl_model::pretrained::Blueprint;
 use qtl_train::Recipe;
+use qtl_train::merge::recipe_of;
+use qtl_train::start::{Base, Start};
 
 /// The model and recipe that serve and train both need.
 #[derive(clap::Args, Clone, Debug)]
@@ -43,7 +45,7 @@ impl ModelArgs {
     pub fn recipe(&self) -> Result<Recipe> {
         match &self.recipe {
             Some(path) => Ok(Recipe::load(path, &self.set)?),
-            None if self.set.is_empty() => Ok(qtl_train::merge::recipe_of(self.dir()?)?),
+            None if self.set.is_empty() => Ok(recipe_of(self.dir()?)?),
             None => bail!("--set changes a recipe file: give --recipe FILE as well"),
         }
     }
@@ -61,6 +63,48 @@ impl ModelArgs {
         }
         Ok(self.dir.get().map_or(Path::new(""), PathBuf::as_path))
     }
+}
+
+/// What a run starts from: the model, and an adapter on it.
+#[derive(clap::Args, Clone, Debug)]
+pub struct StartArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Start from this adapter on --model: a folder of `merge --adapter`, or one that peft wrote; both sides need the same one
+    #[arg(long, value_name = "DIR")]
+    from_adapter: Option<PathBuf>,
+}
+
+impl StartArgs {
+    /// The recipe, with its overrides; without a file the one that the adapter or the model carries.
+    pub fn recipe(&self) -> Result<Recipe> {
+        match &self.from_adapter {
+            Some(adapter) if self.model.recipe.is_none() && self.model.set.is_empty() => {
+                carried(adapter, self.model.dir()?)
+            }
+            _ => self.model.recipe(),
+        }
+    }
+
+    /// The model's directory and the adapter's.
+    pub fn start(&self, recipe: &Recipe) -> Result<Start> {
+        start(self.model.dir()?, self.from_adapter.as_deref(), recipe)
+    }
+}
+
+/// The model in `dir` under `recipe`, with an adapter on it.
+pub fn start(dir: &Path, adapter: Option<&Path>, recipe: &Recipe) -> Result<Start> {
+    let base = Base {
+        model: dir,
+        adapter,
+    };
+    Ok(Start::open(base, recipe)?)
+}
+
+/// The recipe that an adapter of ours carries, or else the model it goes on.
+pub fn carried(adapter: &Path, model: &Path) -> Result<Recipe> {
+    let ours = adapter.join("config.json").is_file();
+    Ok(recipe_of(if ours { adapter } else { model })?)
 }
 
 /// What it takes to build a half of the model in `dir` under `recipe`.

@@ -10,7 +10,7 @@ use qtl_train::server::Event;
 use qtl_wire::certs::{Role, check_kit};
 use qtl_wire::grpc::{ServeOptions, ServerTls, ShutdownHandle, bind, serve};
 
-use super::ModelArgs;
+use super::StartArgs;
 use crate::progress::Progress;
 
 /// Hold the language model and serve one client
@@ -22,7 +22,7 @@ Examples:
 Ctrl-C ends it after the step under way; started again with the same flags it resumes with its client.")]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    start: StartArgs,
     /// Directory of the run's checkpoints; without it the server answers questions and cannot train
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
@@ -48,10 +48,10 @@ pub fn run(args: &Args) -> Result<()> {
     let address = listener
         .local_addr()
         .context("the listener has no address")?;
-    let recipe = args.model.recipe()?;
-    let blueprint = args.model.blueprint(&recipe)?;
+    let recipe = args.start.recipe()?;
+    let start = args.start.start(&recipe)?;
     let steps = recipe.train.steps * recipe.train.accumulate;
-    let mut work = ServerWork::open(recipe, &blueprint, args.run.as_deref(), Device::default())?;
+    let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();
     crate::signal::on_interrupt("the step under way is finished first", move || {

@@ -14,7 +14,7 @@ use qtl_wire::certs::{Role, check_kit};
 use qtl_wire::grpc::{ClientOptions, ClientTls, GrpcClient};
 use qtl_wire::{Exchange, LocalLink};
 
-use super::ModelArgs;
+use super::StartArgs;
 use crate::progress::{Progress, bytes};
 
 /// How long a stopping client waits for its server.
@@ -27,10 +27,12 @@ Examples:
   qtinyllava train --model base --recipe r.toml --run runs/client --connect gpu.example.org:7443 --tls certs/client \\
                    --data data/train/llava.json
   qtinyllava train --local --model base --recipe r.toml --run runs/local --data data/train/llava.json
+  qtinyllava train --local --model base --recipe r.toml --run runs/more --data more.json --from-adapter runs/adapter
+trains an adapter on, of `merge --adapter` or of peft.
 Started again with the same flags it resumes from the newest step that both sides have saved. Ctrl-C saves first.")]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    start: StartArgs,
     /// LLaVA's JSON file
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -68,16 +70,16 @@ pub fn run(args: &Args) -> Result<()> {
             late.store(true, Ordering::Relaxed);
         });
     })?;
-    let recipe = args.model.recipe()?;
-    let blueprint = args.model.blueprint(&recipe)?;
+    let recipe = args.start.recipe()?;
+    let start = args.start.start(&recipe)?;
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
-    let source = super::reader(&recipe, &blueprint, &args.data, &images)?;
+    let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
     if source.skipped().total() > 0 {
         eprintln!("warning: {}", source.skipped());
     }
     let mut client = Client::open(
         recipe.clone(),
-        &blueprint,
+        &start,
         source,
         &args.run,
         &super::run_name(&recipe),
@@ -89,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
         _ => {
             let server = ServerWork::open(
                 recipe.clone(),
-                &blueprint,
+                &start,
                 Some(&args.run.join("server")),
                 Device::default(),
             )?;

@@ -13,14 +13,13 @@ use qtl_data::loader::{Loader, Source};
 use qtl_data::{Example, Position, Skipped};
 use qtl_model::Device;
 use qtl_model::partition::{Batch, ClientPartition, Pending};
-use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{Backward, Exchange, Purpose, Reply, Standing};
 
-use crate::adapt::{self, Fingerprint};
+use crate::adapt::Fingerprint;
 use crate::checkpoint::Store;
 use crate::error::{AnswerError, TrainError};
 use crate::held::Held;
@@ -31,6 +30,7 @@ use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::schedule;
 use crate::server::{facts, terms};
+use crate::start::Start;
 use state::tuned;
 
 /// What a client tells whoever watches it.
@@ -84,7 +84,7 @@ pub struct Client {
     recipe: Recipe,
     facts: BTreeMap<String, String>,
     /// Where the weights that step 0 starts from are read again.
-    blueprint: Blueprint,
+    start: Start,
     partition: Held<ClientPartition>,
     /// Whether the weights may be others than those of step 0.
     moved: bool,
@@ -115,23 +115,24 @@ impl Client {
     /// [`TrainError`] naming the file.
     pub fn open(
         recipe: Recipe,
-        blueprint: &Blueprint,
+        start: impl Into<Start>,
         source: Arc<dyn Source>,
         run_dir: &Path,
         fresh_run: &str,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let loaded = adapt::read_client(blueprint, &recipe, &device)?;
+        let start = start.into();
+        let loaded = start.read_client(&recipe, &device)?;
         let base = Fingerprint::of_client(&loaded.partition, &recipe.tune);
-        let partition = tuned(loaded.partition, &recipe)?;
+        let partition = tuned(&start, loaded.partition, &recipe)?;
         let store =
             Store::open(run_dir, recipe.train.keep).map_err(|e| TrainError::io(run_dir, e))?;
         let run = store.run()?.unwrap_or_else(|| fresh_run.to_owned());
         Ok(Self {
-            facts: facts(blueprint),
+            facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
             calibrate: !loaded.quantizers_found && recipe.quantizer.calibration_batches > 0,
-            blueprint: blueprint.clone(),
+            start,
             partition: Held::new(partition),
             moved: false,
             base,

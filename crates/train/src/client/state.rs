@@ -10,7 +10,6 @@ use qtl_model::quant::Accumulator;
 use qtl_wire::{Calibration, Exchange, Reply};
 
 use super::{Client, Event, Stream};
-use crate::adapt;
 use crate::checkpoint::{Side, State};
 use crate::error::TrainError;
 use crate::held::Held;
@@ -18,6 +17,7 @@ use crate::metrics::Writer;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::server::calibration_code;
+use crate::start::Start;
 
 impl Client {
     /// Measures mean and deviation of the features over the run's first batches, so that both halves of the quantizers
@@ -88,8 +88,8 @@ impl Client {
     pub(super) fn restore(&mut self, step: u64) -> Result<Stream, TrainError> {
         self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
         if step == 0 && self.moved {
-            let base = adapt::read_client(&self.blueprint, &self.recipe, &self.device)?;
-            self.partition = Held::new(tuned(base.partition, &self.recipe)?);
+            let base = self.start.read_client(&self.recipe, &self.device)?;
+            self.partition = Held::new(tuned(&self.start, base.partition, &self.recipe)?);
             self.moved = false;
         }
         self.position = Position::default();
@@ -140,8 +140,12 @@ impl Client {
 }
 
 /// The client's half as the recipe tunes and uses it.
-pub(super) fn tuned(base: ClientPartition, recipe: &Recipe) -> Result<ClientPartition, TrainError> {
-    let mut half = adapt::client(base, recipe)?;
+pub(super) fn tuned(
+    start: &Start,
+    base: ClientPartition,
+    recipe: &Recipe,
+) -> Result<ClientPartition, TrainError> {
+    let mut half = start.tune_client(base, recipe)?;
     half.text_rows = recipe.quantizer.text_rows;
     Ok(half)
 }

@@ -9,6 +9,7 @@ use qtl_train::inspect::inspect;
 use qtl_train::merge::{Format, merge};
 use qtl_train::random::random_model;
 use qtl_train::server::facts;
+use qtl_train::start::Start;
 use serde_json::{Value, json};
 
 use crate::world::{kind, recipe, train_on};
@@ -152,7 +153,7 @@ fn the_recipe_decides_whether_the_first_token_is_dropped() {
         .map(|sets| recipe(kind("frozen"), &[sets, &["train.steps=2"]].concat()));
     // Both sides compare what was decided, and where.
     let fact = |recipe: &Recipe| {
-        facts(&recipe.blueprint(&base).unwrap())["checkpoint.vision_feature_select_strategy"]
+        facts(&Start::from(&recipe.blueprint(&base).unwrap()))["checkpoint.vision_feature_select_strategy"]
             .clone()
     };
     assert_eq!(

@@ -11,6 +11,7 @@ use qtl_model::Device;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::weights::Stream;
 use qtl_train::client::{Client, Ended, Event};
+use qtl_train::start::Start;
 use qtl_train::{Recipe, ServerWork};
 use qtl_wire::LocalLink;
 
@@ -108,25 +109,17 @@ pub fn train(recipe: &Recipe, dir: &Path, stop: Option<u64>) -> Vec<f64> {
 
 /// The same on another base.
 pub fn train_on(base: &Path, recipe: &Recipe, dir: &Path, stop: Option<u64>) -> Vec<f64> {
-    let blueprint = blueprint_of(base, recipe);
+    train_from(&Start::from(&blueprint_of(base, recipe)), recipe, dir, stop)
+}
+
+/// The same from a model with an adapter on it.
+pub fn train_from(start: &Start, recipe: &Recipe, dir: &Path, stop: Option<u64>) -> Vec<f64> {
     let device = Device::default();
     let source = Arc::new(Drawn);
-    let mut client = Client::open(
-        recipe.clone(),
-        &blueprint,
-        source,
-        dir,
-        "test",
-        device.clone(),
-    )
-    .unwrap();
-    let server = ServerWork::open(
-        recipe.clone(),
-        &blueprint,
-        Some(&dir.join("server")),
-        device,
-    )
-    .unwrap();
+    let mut client =
+        Client::open(recipe.clone(), start, source, dir, "test", device.clone()).unwrap();
+    let server =
+        ServerWork::open(recipe.clone(), start, Some(&dir.join("server")), device).unwrap();
     let mut link = LocalLink::local(server);
     let stopping = AtomicBool::new(false);
     let mut losses = Vec::new();

@@ -4,9 +4,10 @@ use std::arch::x86_64::*;
 
 use super::super::decode::pop_with;
 use super::super::tables::Tables;
-use super::{WIDE, available, push_lanes};
+use super::available;
+use super::lanes::{load_one, push_lanes};
 use crate::error::PlaneError;
-use crate::rans::avx2::{load, store};
+use crate::rans::avx2::{WIDE, load, store};
 use crate::rans::stream::{MOST_LANES, Source};
 
 /// [`pop_row`](super::super::decode::pop_row) for alphabets of 5 to 8.
@@ -109,7 +110,7 @@ pub(super) fn push<const S: usize>(
             starts[lane] = u32::from(row[symbol]);
             ends[lane] = u32::from(Tables::end(row, symbol));
         }
-        let (start, end) = (super::load_one(&starts), super::load_one(&ends));
+        let (start, end) = (load_one(&starts), load_one(&ends));
         let register = &mut states[group % (MOST_LANES / WIDE)];
         let frequency = _mm256_sub_epi32(end, start);
         *register = push_lanes(*register, start, frequency, buffer, &mut at);

@@ -22,6 +22,7 @@ use qtl_train::merge::{OWN, recipe_of};
 Examples:
   qtinyllava chat SmolLM2-135M-Instruct --text-only
   qtinyllava chat owner/name --text-only --system 'Answer in one word.' --temperature 0.7
+  qtinyllava chat SmolLM2-135M-Instruct --text-only --from-adapter my-lora
   qtinyllava chat runs/merged --image scene.png
   qtinyllava chat runs/merged --image scene.png --prompt 'What is in the picture?'
   qtinyllava chat runs/merged --image scene.png --split gpu.example.org:7443 --tls certs/client
@@ -32,6 +33,9 @@ pub struct Args {
     /// Model directory, or a hub id like owner/name or owner/name@revision: a language model, or a TinyLLaVA model
     #[arg(value_name = "DIR|ID")]
     model: String,
+    /// Put this adapter on the model: a folder of `merge --adapter`, or one that peft wrote
+    #[arg(long, value_name = "DIR")]
+    from_adapter: Option<PathBuf>,
     /// The picture that the conversation is about
     #[arg(long, value_name = "FILE", conflicts_with = "text_only")]
     image: Option<PathBuf>,
@@ -99,7 +103,12 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The recipe that our own models carry; what another program wrote has none, and nothing in it was quantized.
-fn recipe(dir: &Path, fields: &Fields) -> Result<Option<Recipe>> {
+fn recipe(args: &Args, dir: &Path, fields: &Fields) -> Result<Option<Recipe>> {
+    if let Some(adapter) = &args.from_adapter
+        && adapter.join("config.json").is_file()
+    {
+        return Ok(Some(recipe_of(adapter)?));
+    }
     match fields.get(OWN) {
         Some(_) => Ok(Some(recipe_of(dir)?)),
         None => Ok(None),

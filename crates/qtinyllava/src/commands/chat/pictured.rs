@@ -1,6 +1,7 @@
 //! A TinyLLaVA model in its two halves, in this process or with the server's half at the other end of a link.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use qtl_data::{Aspect, Turns};
@@ -10,10 +11,12 @@ use qtl_model::config::Fields;
 use qtl_model::generate::{InProcess, Remote};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
+use qtl_train::adapter::Adapter;
 use qtl_train::answer::Linked;
+use qtl_train::start::Start;
 use qtl_wire::Exchange;
 
-use super::super::{aspect, blueprint, eval, tokenizer};
+use super::super::{aspect, eval, start, tokenizer};
 use super::talk::talk;
 use super::{Args, built_in, ends, recipe};
 
@@ -28,23 +31,36 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
              with --text-only"
         );
     }
-    let recipe = recipe(dir, fields)?;
+    let recipe = recipe(args, dir, fields)?;
     let template = built_in(args, fields, recipe.as_ref())?;
-    let (blueprint, aspect) = match &recipe {
-        Some(recipe) => (blueprint(dir, recipe)?, aspect(recipe)?),
+    let (start, aspect) = match &recipe {
+        Some(recipe) => (
+            start(dir, args.from_adapter.as_deref(), recipe)?,
+            aspect(recipe)?,
+        ),
         None => {
             let none = QuantizerSpec::NONE;
             let blueprint = Blueprint::read(dir, none.clone(), none, 0)?;
             let pad = fields
                 .get("image_aspect_ratio")
                 .is_some_and(|aspect| aspect == "pad");
-            (blueprint, if pad { Aspect::Pad } else { Aspect::Square })
+            let adapter = args
+                .from_adapter
+                .as_deref()
+                .map(Adapter::open)
+                .transpose()?;
+            let start = Start {
+                blueprint,
+                adapter: adapter.map(Arc::new),
+            };
+            (start, if pad { Aspect::Pad } else { Aspect::Square })
         }
     };
-    let tokenizer = tokenizer(&blueprint)?;
+    let blueprint = &start.blueprint;
+    let tokenizer = tokenizer(blueprint)?;
     let end: Vec<u32> = ends(&tokenizer, dir, fields)?.into_iter().collect();
     let device = Device::default();
-    let mut client = blueprint.client(&device)?.partition;
+    let mut client = start.client(&device)?;
     if let Some(recipe) = &recipe {
         client.text_rows = recipe.quantizer.text_rows;
     }
@@ -70,14 +86,14 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     }
     match args.split.as_deref().zip(args.tls.as_deref()) {
         None => {
-            let server = blueprint.server(&device)?.partition;
+            let server = start.server(&device)?;
             converse(args, &answerer, &end, &mut InProcess::new(&server))
         }
         Some((address, tls)) => {
             let recipe = recipe.with_context(|| {
                 format!("--split: {} carries no recipe, which both sides compare; use what `merge` wrote", dir.display())
             })?;
-            let mut link = eval::link(address, tls, &recipe, &blueprint)?;
+            let mut link = eval::link(address, tls, &recipe, &start)?;
             converse(args, &answerer, &end, &mut Linked(&mut link))?;
             Ok(link.close()?)
         }

@@ -8,7 +8,8 @@ use qtl_data::{Template, Tokenizer, Turn, Turns, example, template};
 use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::sampling::Sampling;
-use qtl_model::text::{Answering, Session, TextModel};
+use qtl_model::text::{Answering, Session};
+use qtl_train::start::{Base, text_model};
 
 use super::talk::talk;
 use super::{Args, built_in, ends, recipe};
@@ -25,7 +26,11 @@ enum Layout {
 pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     let tokenizer = Tokenizer::open(dir)?;
     let layout = Layout::new(args, dir, fields)?;
-    let model = TextModel::open(dir, &Device::default())?;
+    let base = Base {
+        model: dir,
+        adapter: args.from_adapter.as_deref(),
+    };
+    let model = text_model(base, &Device::default())?;
     super::super::tokenizer_fits(&tokenizer, dir, model.spec().vocab_size)?;
     let mut end = ends(&tokenizer, dir, fields)?;
     if let Layout::Own(template, _) = &layout {
@@ -57,7 +62,7 @@ impl Layout {
                     "--system: the built-in templates have a system turn of their own; leave it out"
                 );
             }
-            let recipe = recipe(dir, fields)?;
+            let recipe = recipe(args, dir, fields)?;
             let turns = recipe.as_ref().map(|recipe| recipe.data.turns());
             let template = built_in(args, fields, recipe.as_ref())?;
             return Ok(Self::BuiltIn(template, turns.unwrap_or_default()));

@@ -1,0 +1,193 @@
+//! What a run or a conversation starts from: a model directory and, where there is one, an adapter that goes on it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use qtl_model::Device;
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::pretrained::{Blueprint, Loaded};
+use qtl_model::text::TextModel;
+
+use crate::adapt::{self, Fingerprint};
+use crate::adapter::{Adapter, CLIENT, SERVER, TEXT};
+use crate::error::TrainError;
+use crate::recipe::Recipe;
+use crate::tune::Part;
+
+/// Where they lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Base<'a> {
+    /// The model's directory.
+    pub model: &'a Path,
+    /// The adapter's; see [`Adapter::open`].
+    pub adapter: Option<&'a Path>,
+}
+
+impl<'a, P: AsRef<Path>> From<&'a P> for Base<'a> {
+    fn from(model: &'a P) -> Self {
+        Self {
+            model: model.as_ref(),
+            adapter: None,
+        }
+    }
+}
+
+/// A model and the adapter on it.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The model.
+    pub blueprint: Blueprint,
+    /// The adapter.
+    pub adapter: Option<Arc<Adapter>>,
+}
+
+impl From<&Blueprint> for Start {
+    fn from(blueprint: &Blueprint) -> Self {
+        Self {
+            blueprint: blueprint.clone(),
+            adapter: None,
+        }
+    }
+}
+
+impl From<&Self> for Start {
+    fn from(start: &Self) -> Self {
+        start.clone()
+    }
+}
+
+impl Start {
+    /// Reads the model's configuration and the adapter.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file and the field.
+    pub fn open(base: Base<'_>, recipe: &Recipe) -> Result<Self, TrainError> {
+        Ok(Self {
+            blueprint: recipe.blueprint(base.model)?,
+            adapter: base.adapter.map(Adapter::open).transpose()?.map(Arc::new),
+        })
+    }
+
+    /// The client's half before the recipe tunes it, whole tensors of the adapter in their places.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file and the tensors.
+    pub fn read_client(
+        &self,
+        recipe: &Recipe,
+        device: &Device,
+    ) -> Result<Loaded<ClientPartition>, TrainError> {
+        let mut loaded = adapt::read_client(&self.blueprint, recipe, device)?;
+        if let Some(adapter) = &self.adapter {
+            loaded.partition = adapter.put_whole(loaded.partition, CLIENT)?;
+            loaded.quantizers_found |= adapter.has_part(Part::Quantizer);
+        }
+        Ok(loaded)
+    }
+
+    /// The server's half before the recipe tunes it, whole tensors of the adapter in their places.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file and the tensors, or the base that the adapter does not belong to.
+    pub fn read_server(
+        &self,
+        recipe: &Recipe,
+        device: &Device,
+    ) -> Result<ServerPartition, TrainError> {
+        let half = adapt::read_server(&self.blueprint, recipe, device)?.partition;
+        match &self.adapter {
+            Some(adapter) => on_base(half, adapter),
+            None => Ok(half),
+        }
+    }
+
+    /// The client's half as the recipe tunes it, with the adapter's branches.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] if the recipe trains what the part or the adapter does not have.
+    pub fn tune_client(
+        &self,
+        half: ClientPartition,
+        recipe: &Recipe,
+    ) -> Result<ClientPartition, TrainError> {
+        let half = adapt::client(half, recipe)?;
+        let Some(adapter) = &self.adapter else {
+            return Ok(half);
+        };
+        adapter.agrees(&recipe.tune, CLIENT, &half.parameters())?;
+        Ok(adapter.put_branches(half, CLIENT)?)
+    }
+
+    /// The server's half as the recipe tunes it, with the adapter's branches.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] if the recipe trains what the part or the adapter does not have.
+    pub fn tune_server(
+        &self,
+        half: ServerPartition,
+        recipe: &Recipe,
+    ) -> Result<ServerPartition, TrainError> {
+        let half = adapt::server(half, recipe)?;
+        let Some(adapter) = &self.adapter else {
+            return Ok(half);
+        };
+        adapter.agrees(&recipe.tune, SERVER, &half.parameters())?;
+        Ok(adapter.put_branches(half, SERVER)?)
+    }
+
+    /// The client's half for answering: the adapter is part of the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file and the tensors.
+    pub fn client(&self, device: &Device) -> Result<ClientPartition, TrainError> {
+        let half = self.blueprint.client(device)?.partition;
+        let Some(adapter) = &self.adapter else {
+            return Ok(half);
+        };
+        let half = adapter.put_whole(half, CLIENT)?;
+        let half = half.adapt(0, &|name, kind| adapter.treatment(name, kind));
+        Ok(adapter.put_branches(half, CLIENT)?.folded())
+    }
+
+    /// The server's half for answering: the adapter is part of the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file and the tensors, or the base that the adapter does not belong to.
+    pub fn server(&self, device: &Device) -> Result<ServerPartition, TrainError> {
+        let half = self.blueprint.server(device)?.partition;
+        let Some(adapter) = &self.adapter else {
+            return Ok(half);
+        };
+        let half = on_base(half, adapter)?;
+        let half = half.adapt(0, &|name, kind| adapter.treatment(name, kind));
+        Ok(adapter.put_branches(half, SERVER)?.folded())
+    }
+}
+
+fn on_base(half: ServerPartition, adapter: &Adapter) -> Result<ServerPartition, TrainError> {
+    adapter.stands_on(&|| Fingerprint::of_language_model(&half))?;
+    Ok(adapter.put_whole(half, SERVER)?)
+}
+
+/// The language model in `base` alone, the adapter part of its weights.
+///
+/// # Errors
+///
+/// [`TrainError`] naming the file and the field or tensors.
+pub fn text_model(base: Base<'_>, device: &Device) -> Result<TextModel, TrainError> {
+    let model = TextModel::open(base.model, device)?;
+    let Some(dir) = base.adapter else {
+        return Ok(model);
+    };
+    let adapter = Adapter::open(dir)?;
+    let model = adapter.put_whole(model, TEXT)?;
+    let model = model.adapt(&|name, kind| adapter.treatment(name, kind));
+    Ok(adapter.put_branches(model, TEXT)?.folded())
+}
