@@ -4,6 +4,7 @@
 
 use crate::planes::{correlated, features, skewed};
 use half::f16;
+use qtl_codec::fuzzing::fix_checksum;
 use qtl_codec::{Code, Grid, Options, Plane, Ragged, ScalarData, Scalars, Symbols, encode};
 
 /// An endless supply of containers, most of them broken.
@@ -44,14 +45,6 @@ impl Inputs {
             fix_checksum(&mut bytes);
         }
         bytes
-    }
-}
-
-/// Makes the last four bytes the checksum of the others.
-pub fn fix_checksum(bytes: &mut [u8]) {
-    if let Some(at) = bytes.len().checked_sub(4) {
-        let checksum = crc32fast::hash(&bytes[..at]);
-        bytes[at..].copy_from_slice(&checksum.to_le_bytes());
     }
 }
 

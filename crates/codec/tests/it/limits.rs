@@ -95,7 +95,7 @@ fn a_few_bytes_cannot_claim_a_huge_plane() {
         1, 0, 4, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0x80, 0x80, 0x40, 1, 1,
     ];
     let mut bytes = [b"QTLC\x02", &planes[..], &[0; 4]].concat();
-    crate::inputs::fix_checksum(&mut bytes);
+    qtl_codec::fuzzing::fix_checksum(&mut bytes);
     let info = measure(|| {
         let problem = PlaneError::Elements {
             rows: 1 << 40,

@@ -1,7 +1,8 @@
 //! Bytes that are no container: each malformation has its own error.
 
-use crate::inputs::{fix_checksum, valid};
+use crate::inputs::valid;
 use crate::planes::{correlated, features, skewed};
+use qtl_codec::fuzzing::fix_checksum;
 use qtl_codec::{
     Code, CodeError, DecodeError, Grid, Limits, Options, PlaneError, ScalarData, Scalars, Symbols,
     decode, encode,
