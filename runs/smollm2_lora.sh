@@ -20,7 +20,7 @@ mkdir -p "$out"
 [ -d "$out/base" ] || "$qtl" compose --language-model "$model" --vision-config recipes/small-siglip.json --out "$out/base"
 [ -d "$out/data" ] || "$qtl" data scenes --out "$out/data" --seed 5 --count 200
 [ -d "$out/certs" ] || "$qtl" certs --out "$out/certs" --server-name localhost --server-name 127.0.0.1
-rm -rf "$out/client" "$out/server"
+rm -rf "$out/client" "$out/server" "$out/serve.out"
 
 "$qtl" serve --model "$out/base" --recipe $recipe "${sets[@]}" --run "$out/server" --listen 127.0.0.1:0 \
   --tls "$out/certs/server" --once > "$out/serve.out" &

@@ -59,7 +59,7 @@ pub fn read_client(
     recipe: &Recipe,
     device: &Device,
 ) -> Result<Loaded<ClientPartition>, PretrainedError> {
-    blueprint.client_keeping(device, &|name, kind| narrow(&recipe.tune, name, kind))
+    blueprint.client_keeping(device, &|name, kind| storage(&recipe.tune, name, kind))
 }
 
 /// The server's half as the model directory has it, in as few bits as the recipe lets its matrices have.
@@ -72,12 +72,12 @@ pub fn read_server(
     recipe: &Recipe,
     device: &Device,
 ) -> Result<Loaded<ServerPartition>, PretrainedError> {
-    blueprint.server_keeping(device, &|name, kind| narrow(&recipe.tune, name, kind))
+    blueprint.server_keeping(device, &|name, kind| storage(&recipe.tune, name, kind))
 }
 
-/// Whether a matrix will be kept in fewer than 32 bits.
-fn narrow(tune: &TuneSpec, name: &str, kind: Matrix) -> bool {
-    treatment(tune, name, kind).storage != Storage::F32
+/// How a matrix will be kept.
+fn storage(tune: &TuneSpec, name: &str, kind: Matrix) -> Storage {
+    treatment(tune, name, kind).storage
 }
 
 /// What becomes of one matrix.

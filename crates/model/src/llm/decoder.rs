@@ -4,7 +4,9 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::block::Block;
-use super::{Cache, DecoderSpec, Supervision, TokenEmbedding, cross_entropy};
+use super::{
+    Cache, DecoderSpec, Supervision, TokenEmbedding, cross_entropy, streamed_cross_entropy,
+};
 use crate::nn::{Linear, Mask, Named, Norm, RopeTables};
 use crate::weights;
 
@@ -136,10 +138,17 @@ impl Decoder {
 
     /// Mean cross-entropy over the supervised positions of `hidden: [B, S, hidden]`, the output of the last block.
     ///
-    /// The rows are gathered before the head, so logits exist for supervised positions only.
+    /// The rows are gathered before the head, so logits exist for supervised positions only, and if the head does not learn,
+    /// not even for all of these at once.
     pub fn loss(&self, hidden: Tensor<3>, supervision: &Supervision) -> Tensor<1> {
         let rows = gather(hidden, &supervision.rows);
-        cross_entropy(self.head(rows), &supervision.targets)
+        match self.lm_head.constant() {
+            Some((weight, bias)) => {
+                let rows = self.model.norm.forward(rows);
+                streamed_cross_entropy(rows, weight, bias, &supervision.targets)
+            }
+            None => cross_entropy(self.head(rows), &supervision.targets),
+        }
     }
 
     /// Runs prompts padded on the right to equal length and keeps their keys and values.

@@ -11,6 +11,7 @@ mod embedding;
 mod loss;
 mod names;
 mod spec;
+mod streamed;
 
 use crate::config::{ConfigError, Fields};
 pub use cache::Cache;
@@ -19,6 +20,7 @@ pub use embedding::TokenEmbedding;
 pub use loss::{IGNORED, Supervision, cross_entropy};
 pub use names::Names;
 pub use spec::{DecoderSpec, LayerSpec};
+pub use streamed::{PART as STREAMED_PART, streamed_cross_entropy};
 
 /// A family of language models.
 #[derive(Debug)]

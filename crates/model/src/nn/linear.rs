@@ -49,4 +49,14 @@ impl Linear {
             None => y,
         }
     }
+
+    /// Weight and bias as they are stored, if neither learns and nothing stands beside them.
+    pub(crate) fn constant(&self) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        if self.weight.reparameterization::<Adapted>().is_some() {
+            return None;
+        }
+        let (weight, bias) = (self.weight.base(), self.bias.as_ref().map(Param::val));
+        let learns = weight.is_autodiff() || bias.as_ref().is_some_and(|bias| bias.is_autodiff());
+        (!learns).then_some((weight, bias))
+    }
 }

@@ -14,7 +14,7 @@ use crate::connector::{Connector, ConnectorError};
 use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
 use crate::partition::{ClientPartition, ServerPartition, TextRows, names};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
-use crate::tuning::Matrix;
+use crate::tuning::{Matrix, Storage};
 use crate::vision::{VisionTower, pictures};
 use crate::weights::{
     Checkpoint, CheckpointError, Fill, Keep, KeyMap, LoadError, initialize, load_keeping,
@@ -117,10 +117,10 @@ impl Blueprint {
     ///
     /// [`PretrainedError`] naming the file and the tensors.
     pub fn client(&self, device: &Device) -> Result<Loaded<ClientPartition>, PretrainedError> {
-        self.client_keeping(device, &|_, _| false)
+        self.client_keeping(device, &|_, _| Storage::F32)
     }
 
-    /// The client's half with the matrices that `keep` names in the file's own bfloat16; see [`load_keeping`].
+    /// The client's half with its matrices kept as `keep` says; see [`load_keeping`].
     ///
     /// # Errors
     ///
@@ -204,10 +204,10 @@ impl Blueprint {
     ///
     /// [`PretrainedError`] naming the file and the tensors.
     pub fn server(&self, device: &Device) -> Result<Loaded<ServerPartition>, PretrainedError> {
-        self.server_keeping(device, &|_, _| false)
+        self.server_keeping(device, &|_, _| Storage::F32)
     }
 
-    /// The server's half with the matrices that `keep` names in the file's own bfloat16; see [`load_keeping`].
+    /// The server's half with its matrices kept as `keep` says; see [`load_keeping`].
     ///
     /// # Errors
     ///
@@ -317,7 +317,7 @@ impl Blueprint {
 }
 
 /// [`Keep`] for a module whose names start with `prefix` in the whole model.
-fn below<'a>(prefix: &'a str, keep: Keep<'a>) -> impl Fn(&str, Matrix) -> bool + 'a {
+fn below<'a>(prefix: &'a str, keep: Keep<'a>) -> impl Fn(&str, Matrix) -> Storage + 'a {
     move |name, kind| keep(&format!("{prefix}{name}"), kind)
 }
 

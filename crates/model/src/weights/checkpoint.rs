@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use burn::tensor::Bytes;
 use half::bf16;
 use serde::Deserialize;
 
@@ -21,7 +22,8 @@ const NAMES: &[&str] = &[
 /// Weights on disk. Only the places of tensors are held in memory; a tensor is read when it is asked for, and a shard is
 /// not even opened before: what another side of the model needs may be missing or damaged.
 ///
-/// Reading at an offset does what a memory map would, without trusting that nobody truncates the file meanwhile.
+/// Values that are converted are read at their offset, those that stay as they are can be mapped; see
+/// [`map_bf16`](Self::map_bf16).
 #[derive(Debug)]
 pub struct Checkpoint {
     place: PathBuf,
@@ -126,6 +128,18 @@ impl Checkpoint {
     pub fn read_bf16(&self, name: &str) -> Result<Option<Vec<bf16>>, CheckpointError> {
         let (file, entry) = self.find(name)?;
         file.read_bf16(entry)
+    }
+
+    /// The bytes of a tensor that the file holds in bfloat16, row-major, as a view of the file: nothing is read before it is
+    /// used, and as long as it is, nobody may write to the file or truncate it. Removing or renaming it is harmless. `None`
+    /// if the file holds another type, or not as this machine wants it in memory.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such tensor or the file cannot be mapped.
+    pub fn map_bf16(&self, name: &str) -> Result<Option<Bytes>, CheckpointError> {
+        let (file, entry) = self.find(name)?;
+        file.map_bf16(entry)
     }
 
     /// Checks that the shards which hold these tensors are there, before any is read.

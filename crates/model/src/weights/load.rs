@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Shape, Tensor, TensorData};
+use rayon::prelude::*;
 use thiserror::Error;
 
 use super::decode::Float;
-use super::names::{PathStack, param_id, parameters};
+use super::names::{Parameter, PathStack, param_id, parameters};
 use super::{Checkpoint, CheckpointError, KeyMap, NamedTensor};
-use crate::tuning::Matrix;
+use crate::tuning::{Matrix, Storage};
 
 /// Why a module cannot be filled from a checkpoint.
 #[derive(Debug, Error)]
@@ -34,8 +35,8 @@ pub enum LoadError {
     Checkpoint(#[from] CheckpointError),
 }
 
-/// Whether a matrix, given the name of its parameter, may stay in the 16 bits that it has in the file.
-pub type Keep<'a> = &'a dyn Fn(&str, Matrix) -> bool;
+/// How a matrix, given the name of its parameter, will be kept.
+pub type Keep<'a> = &'a dyn Fn(&str, Matrix) -> Storage;
 
 /// Fills every float parameter of `module` from the checkpoint and gives it the id of its name.
 ///
@@ -45,10 +46,11 @@ pub type Keep<'a> = &'a dyn Fn(&str, Matrix) -> bool;
 ///
 /// One [`LoadError::Mismatch`] with all missing, surplus and misshapen tensors, or what went wrong while reading.
 pub fn load_into<M: Module>(module: M, file: &Checkpoint, keys: &KeyMap) -> Result<M, LoadError> {
-    load_keeping(module, file, keys, &|_, _| false)
+    load_keeping(module, file, keys, &|_, _| Storage::F32)
 }
 
-/// As [`load_into`], but bfloat16 matrices that `keep` names are not widened: half the memory, and the same values.
+/// As [`load_into`], but matrices that the file has in bfloat16 are not widened where `keep` says that they will not be kept
+/// in 32 bits. Those that stay in bfloat16 are views of the file: see [`Checkpoint::map_bf16`].
 ///
 /// # Errors
 ///
@@ -59,51 +61,52 @@ pub fn load_keeping<M: Module>(
     keys: &KeyMap,
     keep: Keep<'_>,
 ) -> Result<M, LoadError> {
-    let sources = sources(&module, file, keys)?.into_iter().collect();
-    let mut mapper = Mapper {
-        path: PathStack::default(),
-        file,
-        sources,
-        keep,
-        failed: None,
-    };
-    let module = module.map(&mut mapper);
-    match mapper.failed {
-        None => Ok(module),
-        Some(error) => Err(error.into()),
-    }
+    let wanted: Vec<_> = sources(&module, file, keys)?
+        .into_iter()
+        .map(|(parameter, source)| {
+            let kept = parameter.matrix.map(|kind| keep(&parameter.name, kind));
+            (parameter, source, kept.unwrap_or_default())
+        })
+        .collect();
+    // Several at once: two threads that fill one huge page wait for each other.
+    let values = wanted
+        .into_par_iter()
+        .map(|(parameter, source, kept)| {
+            let data = read(file, &source, Shape::from(parameter.shape), kept)?;
+            Ok((parameter.name, data))
+        })
+        .collect::<Result<_, CheckpointError>>()?;
+    let path = PathStack::default();
+    Ok(module.map(&mut Mapper { path, values }))
 }
 
-struct Mapper<'a> {
+/// The values of one tensor that will be kept as `kept` says: in bfloat16 if they are so in the file, or else in f32.
+fn read(
+    file: &Checkpoint,
+    source: &str,
+    shape: Shape,
+    kept: Storage,
+) -> Result<TensorData, CheckpointError> {
+    if kept == Storage::Bf16
+        && let Some(bytes) = file.map_bf16(source)?
+    {
+        return Ok(TensorData::from_bytes(bytes, shape, DType::BF16));
+    }
+    // What will be packed is let go at once: a view would keep the pages of all that was packed.
+    if kept != Storage::F32
+        && let Some(values) = file.read_bf16(source)?
+    {
+        return Ok(TensorData::new(values, shape));
+    }
+    Ok(TensorData::new(file.read(source)?, shape))
+}
+
+struct Mapper {
     path: PathStack,
-    file: &'a Checkpoint,
-    sources: HashMap<String, String>,
-    keep: Keep<'a>,
-    /// The first error; nothing is read after it.
-    failed: Option<CheckpointError>,
+    values: HashMap<String, TensorData>,
 }
 
-impl Mapper<'_> {
-    fn read<const D: usize>(
-        &self,
-        name: &str,
-        source: &str,
-        param: &Param<Tensor<D>>,
-    ) -> Result<Tensor<D>, CheckpointError> {
-        let (shape, device) = (param.lazy_shape(), param.lazy_device());
-        let kept = self.path.matrix().filter(|kind| (self.keep)(name, *kind));
-        if kept.is_some()
-            && let Some(values) = self.file.read_bf16(source)?
-        {
-            let data = TensorData::new(values, shape);
-            return Ok(Tensor::from_data(data, (&device, DType::BF16)));
-        }
-        let data = TensorData::new(self.file.read(source)?, shape);
-        Ok(Tensor::from_data(data, &device))
-    }
-}
-
-impl ModuleMapper for Mapper<'_> {
+impl ModuleMapper for Mapper {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -114,22 +117,16 @@ impl ModuleMapper for Mapper<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name("");
-        let source = match self.sources.remove(name.as_str()) {
-            Some(source) if self.failed.is_none() => source,
-            _ => return param,
+        let Some(data) = self.values.remove(name.as_str()) else {
+            return param;
         };
-        match self.read(&name, &source, &param) {
-            Ok(tensor) => param.transform_for_load(tensor, param_id(&name)),
-            Err(error) => {
-                self.failed = Some(error);
-                param
-            }
-        }
+        let options = (&param.lazy_device(), data.dtype());
+        param.transform_for_load(Tensor::from_data(data, options), param_id(&name))
     }
 }
 
-/// Which tensor of the checkpoint each float parameter of `module` is filled from, as `(parameter, tensor)`. Nothing is
-/// read but where the tensors lie.
+/// Which tensor of the checkpoint each float parameter of `module` is filled from. Nothing is read but where the tensors
+/// lie.
 ///
 /// # Errors
 ///
@@ -138,7 +135,7 @@ pub fn sources<M: Module>(
     module: &M,
     file: &Checkpoint,
     keys: &KeyMap,
-) -> Result<Vec<(String, String)>, LoadError> {
+) -> Result<Vec<(Parameter, String)>, LoadError> {
     let wanted = parameters(module, "");
     let names: Vec<&str> = wanted.iter().map(|p| p.name.as_str()).collect();
     let resolved = keys.resolve(&names, file);
@@ -151,8 +148,7 @@ pub fn sources<M: Module>(
     let surplus = resolved.surplus(&names, file);
     wrong.surplus = surplus.into_iter().map(str::to_owned).collect();
     wrong.end(file)?;
-    let names = wanted.into_iter().map(|parameter| parameter.name);
-    Ok(names.zip(sources).collect())
+    Ok(wanted.into_iter().zip(sources).collect())
 }
 
 /// The tensors of the checkpoint that belong to `module` and that it does not hold, because nothing reads them, under the

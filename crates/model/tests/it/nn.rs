@@ -1,7 +1,7 @@
 //! Building blocks against their formulas, forward and backward.
 
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use qtl_model::llm::cross_entropy;
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+use qtl_model::llm::{STREAMED_PART, cross_entropy, streamed_cross_entropy};
 use qtl_model::nn::{
     Activation, LayerNorm, Linear, Mask, RmsNorm, RopeScaling, RopeSpec, RopeTables, attend,
     rms_normalize,
@@ -310,4 +310,41 @@ fn cross_entropy_and_its_gradient_are_those_of_the_plain_formula() {
     assert_eq!(floats(own(logits.clone())), got);
     let none: f32 = cross_entropy(Tensor::zeros([0, 9], &Device::flex()), &[]).into_scalar();
     assert_eq!(none, 0.0);
+}
+
+#[test]
+fn cross_entropy_over_parts_of_the_vocabulary_is_that_over_all_of_it() {
+    let device = Device::flex();
+    let vocab = 2 * STREAMED_PART + 5;
+    let weight = Tensor::<2>::random([vocab, 8], Distribution::Normal(0.0, 1.0), &device);
+    let weight = weight.cast(DType::BF16);
+    let bias = Tensor::<1>::random([vocab], Distribution::Normal(0.0, 1.0), &device);
+    // The first and last token of each part.
+    let part = STREAMED_PART as i64;
+    let targets = [0, part - 1, part, 2 * part - 1, 2 * part, vocab as i64 - 1];
+    // Rows of very different sizes: what the largest logit is changes from part to part, and must not overflow.
+    let scale = Tensor::<2>::from_floats([[0.1], [1.0], [3.0], [10.0], [30.0], [100.0]], &device);
+    let x = Tensor::<2>::random([6, 8], Distribution::Normal(0.0, 1.0), &device) * scale;
+    for bias in [None, Some(bias)] {
+        let whole = |x: Tensor<2>| {
+            let wide = weight.clone().cast(DType::F32).transpose();
+            let logits = burn::tensor::module::linear(x, wide, bias.clone());
+            cross_entropy(logits, &targets)
+        };
+        let parts =
+            |x: Tensor<2>| streamed_cross_entropy(x, weight.clone(), bias.clone(), &targets);
+        let run = |f: &dyn Fn(Tensor<2>) -> Tensor<1>| {
+            let leaf = x.clone().autodiff().require_grad();
+            let value = f(leaf.clone());
+            let grads = value.backward();
+            (floats(value), floats(leaf.grad(&grads).unwrap()))
+        };
+        let ((want, want_grad), (got, got_grad)) = (run(&whole), run(&parts));
+        assert!((want[0] / got[0] - 1.0).abs() < 1e-5, "{want:?} {got:?}");
+        let want: Vec<f64> = want_grad.iter().map(|v| f64::from(*v)).collect();
+        close(&got_grad, &want, 1e-5, "gradient");
+        assert_eq!(floats(parts(x.clone())), got);
+    }
+    let none = streamed_cross_entropy(Tensor::zeros([0, 8], &device), weight, None, &[]);
+    assert_eq!(none.into_scalar::<f32>(), 0.0);
 }

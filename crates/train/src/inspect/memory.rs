@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use qtl_model::llm::STREAMED_PART;
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::tuning::Storage;
+use qtl_model::tuning::{Matrix, Storage};
 use qtl_model::weights::Parameter;
 use serde::Serialize;
 
@@ -49,7 +50,8 @@ struct Kept {
     trained: u64,
     /// The largest trained one.
     largest: u64,
-    /// What one block, or the head, takes when it is widened for use.
+    /// What one block, or the head, takes when it is widened for use. Training widens a head that does not learn in parts; it
+    /// is counted whole, which makes up for what the system's allocator holds back of their short-lived tensors.
     widened: u64,
 }
 
@@ -92,6 +94,14 @@ impl Kept {
         kept.widened = widened.into_values().max().unwrap_or(0);
         kept
     }
+}
+
+/// Whether it is the matrix of a head that does not learn: training goes through it in parts.
+fn streamed(parameter: &Parameter, recipe: &Recipe) -> bool {
+    parameter.matrix == Some(Matrix::Linear)
+        && parameter.name.ends_with("lm_head.weight")
+        && !recipe.tune.trains(&parameter.name)
+        && super::branch(parameter, recipe) == 0
 }
 
 impl Memory {
@@ -156,13 +166,21 @@ impl Memory {
         // Inputs of all blocks, kept for the recomputation.
         let tape = shapes.layers * rows;
         let mask = F32 * batch * sequence * sequence;
-        // Logits, their logarithms, probabilities and gradients, for supervised rows only.
-        let head = F32 * 5 * batch * shapes.text_tokens * shapes.vocabulary;
+        let parameters = half.parameters();
+        let supervised = F32 * batch * shapes.text_tokens;
+        let head = match parameters.iter().any(|p| streamed(p, recipe)) {
+            // Logits and probabilities of a part, and its share of the gradient beside that of the parts before.
+            true => {
+                supervised * (4 * shapes.vocabulary.min(STREAMED_PART as u64) + 6 * shapes.hidden)
+            }
+            // Logits, their logarithms, probabilities and gradients, for supervised rows only.
+            false => supervised * 5 * shapes.vocabulary,
+        };
         let cut = 8 * rows;
         let all = block.max(head) + tape + mask + cut;
         let cache = F32 * batch * shapes.layers * sequence * shapes.text.keys_and_values();
         let answering = F32 * batch * shapes.text.activations(sequence) + cache + 4 * rows;
-        let kept = Kept::of(&half.parameters(), recipe, halved);
+        let kept = Kept::of(&parameters, recipe, halved);
         Self::new(&kept, recipe, all, answering)
     }
 }

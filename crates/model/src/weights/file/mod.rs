@@ -1,5 +1,6 @@
 //! One file of weights: where its tensors lie, and their values.
 
+mod map;
 mod pickle;
 mod safetensors;
 mod torch;
@@ -9,7 +10,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Bytes;
 use half::bf16;
+
+use self::map::Map;
 
 use super::CheckpointError;
 use super::decode;
@@ -39,6 +43,10 @@ impl Entry {
     pub fn bytes(&self) -> u64 {
         self.count() as u64 * self.dtype.bitsize() as u64 / 8
     }
+
+    fn is_plain_bf16(&self) -> bool {
+        self.dtype == Dtype::BF16 && self.strides.is_none()
+    }
 }
 
 /// A file of weights, opened; only the places of its tensors are in memory.
@@ -46,6 +54,7 @@ impl Entry {
 pub(super) struct WeightFile {
     path: PathBuf,
     file: File,
+    map: Map,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -69,6 +78,7 @@ impl WeightFile {
         Ok(Self {
             path: path.to_owned(),
             file,
+            map: Map::default(),
             entries,
         })
     }
@@ -107,7 +117,7 @@ impl WeightFile {
 
     /// The values of `entry`, row-major, if they lie in the file as bfloat16 in that order.
     pub(super) fn read_bf16(&self, entry: &Entry) -> Result<Option<Vec<bf16>>, CheckpointError> {
-        if entry.dtype != Dtype::BF16 || entry.strides.is_some() {
+        if !entry.is_plain_bf16() {
             return Ok(None);
         }
         decode::read_bf16(entry.count(), entry.offset, |bytes, offset| {
@@ -115,6 +125,19 @@ impl WeightFile {
         })
         .map(Some)
         .map_err(|e| CheckpointError::io(&self.path, e))
+    }
+
+    /// The bytes of `entry` where they lie, if they are bfloat16 values in row-major order and of this machine's byte
+    /// order.
+    pub(super) fn map_bf16(&self, entry: &Entry) -> Result<Option<Bytes>, CheckpointError> {
+        let aligned = entry.offset.is_multiple_of(align_of::<bf16>() as u64);
+        if !entry.is_plain_bf16() || !aligned || cfg!(target_endian = "big") {
+            return Ok(None);
+        }
+        self.map
+            .part(&self.path, entry.offset, entry.bytes())
+            .map(Some)
+            .map_err(|e| CheckpointError::io(&self.path, e))
     }
 }
 
