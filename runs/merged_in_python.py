@@ -12,11 +12,12 @@ and towers that are part of transformers; OpenELM is not.
 """
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, CLIPVisionModel, Dinov2Model, SiglipVisionModel
 
 TOWERS = {"siglip_vision_model": SiglipVisionModel, "clip_vision_model": CLIPVisionModel, "dinov2": Dinov2Model}
@@ -59,6 +60,19 @@ def accept(model, tensors, optional=()):
     return model.float().eval()
 
 
+def read_tower(fields, tensors):
+    """Through from_pretrained, which knows what later versions of transformers call the same parameters."""
+    made = config(fields)
+    with tempfile.TemporaryDirectory() as place:
+        made.save_pretrained(place)
+        save_file({key: value.contiguous() for key, value in tensors.items()}, f"{place}/model.safetensors", {"format": "pt"})
+        model, info = TOWERS[made.model_type].from_pretrained(place, output_loading_info=True)
+    optional = UNUSED + ("embeddings.mask_token",)
+    missing = [key for key in info["missing_keys"] if not key.startswith(optional)]
+    assert not missing and not info["unexpected_keys"] and not info["mismatched_keys"], (missing, info)
+    return model.float().eval()
+
+
 def difference(what, got, want):
     assert got.shape == want.shape, (what, got.shape, want.shape)
     off = float((got - want).abs().max() / want.abs().max())
@@ -81,20 +95,30 @@ accept(llm, state, [] if untied else ["lm_head."])
 llm.tie_weights()
 parted = untied and not torch.equal(state["lm_head.weight"], state["model.embed_tokens.weight"])
 
-vision = config(whole["vision_config"])
-tower = accept(TOWERS[vision.model_type](vision), below(tensors, "vision_tower._vision_tower."), UNUSED)
-side = vision.image_size
+# A mixture of features is two towers on the same pictures, their features side by side.
+fields, state = whole["vision_config"], below(tensors, "vision_tower._vision_tower.")
+parts = [(fields, state)]
+if fields["model_type"] == "mof":
+    parts = [(fields[part], below(state, part + ".")) for part in ("clip", "dinov2")]
+towers = []
+for part, state in parts:
+    towers.append(read_tower(part, state))
+side = towers[0].config.image_size
 c, y, x = torch.meshgrid(torch.arange(3), torch.arange(side), torch.arange(side), indexing="ij")
 pixels = ((7 * c + 3 * y + x) % 11) / 5.0 - 1.0
 with torch.no_grad():
-    states = tower(pixels[None], output_hidden_states=True).hidden_states
-    features = states[whole["vision_feature_layer"]][0]
+    chosen = []
+    for tower in towers:
+        resized = {"interpolate_pos_encoding": True} if tower.config.image_size != side else {}
+        states = tower(pixels[None], output_hidden_states=True, **resized).hidden_states
+        chosen.append(states[whole["vision_feature_layer"]][0])
+    features = torch.cat(chosen, -1)
     logits = llm(torch.arange(12)[None]).logits[0]
 if whole.get("vision_feature_select_strategy", "patch") == "patch":
     features = features[1:]
 
 rest = {key.split(".")[0] for key in tensors} - {"language_model", "vision_tower"}
-print(f"{folder}: {files} file(s), {len(tensors)} tensors of {', '.join(types)}; {text.model_type} and {vision.model_type},",
+print(f"{folder}: {files} file(s), {len(tensors)} tensors of {', '.join(types)}; {text.model_type} and {fields['model_type']},",
       f"head {'untied' if untied else 'tied'}{', unlike the token embedding' if parted else ''}; besides: {', '.join(sorted(rest))}")
 ours = load_file(sys.argv[2])
 off = [difference("features", features, ours["features"]), difference("logits", logits, ours["logits"])]

@@ -293,6 +293,7 @@ pub(crate) fn config(base: &Path, state: &State, head: Head) -> Result<Value, Tr
     let mut config = read_json(&base.join("config.json"))?;
     let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
     head.note(&mut config);
+    second_tower(&mut config, base)?;
     if let Some(strategy) = recipe.vision.feature_select_strategy {
         config["vision_feature_select_strategy"] = json!(strategy);
     }
@@ -303,6 +304,21 @@ pub(crate) fn config(base: &Path, state: &State, head: Head) -> Result<Value, Tr
     }
     config[OWN] = json!({ "recipe": state.recipe, "run": state.run, "step": state.step });
     Ok(config)
+}
+
+/// In TinyLLaVA's mixture of features the second tower's configuration is where a path points. From another folder the path may
+/// lead nowhere, so what it leads to is put beside the first tower's.
+fn second_tower(config: &mut Value, base: &Path) -> Result<(), TrainError> {
+    let path = config["vision_model_name_or_path2"].as_str().unwrap_or("");
+    let path = path.rsplit(':').next().filter(|path| !path.is_empty());
+    let file = path.map(|path| base.join(path).join("config.json"));
+    if let (Some(file), Some(Value::Object(vision))) = (file, config.pointer_mut("/vision_config"))
+        && !vision.contains_key("dinov2")
+        && file.is_file()
+    {
+        vision.insert("dinov2".to_owned(), read_json(&file)?);
+    }
+    Ok(())
 }
 
 /// Writes weights, configuration and companions into a directory that appears whole.

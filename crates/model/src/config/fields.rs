@@ -60,6 +60,11 @@ impl Fields {
         }
     }
 
+    /// A path that stands in the file, from the file's folder on.
+    pub fn beside(&self, path: &str) -> PathBuf {
+        self.file.with_file_name(path)
+    }
+
     /// The object in the field `name`.
     pub fn child(&self, name: &str) -> Result<Self, ConfigError> {
         match self.get(name) {

@@ -1,11 +1,13 @@
 //! The configuration of a whole TinyLLaVA model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use super::{ConfigError, Fields};
 use crate::connector::ConnectorSpec;
 use crate::llm::DecoderSpec;
-use crate::vision::{FeatureSelect, Strategy, VisionSpec};
+use crate::vision::{FeatureSelect, Strategy, VisionSpec, clip, mof};
 
 /// A `TinyLlavaConfig` (`model_type` "tinyllava").
 ///
@@ -47,18 +49,7 @@ impl TinyLlavaConfig {
 
 fn read(fields: &Fields) -> Result<TinyLlavaConfig, ConfigError> {
     let text = DecoderSpec::from_config(&fields.child("text_config")?)?;
-    let vision = VisionSpec::from_config(&fields.child("vision_config")?)?;
-    let second = fields.get("vision_model_name_or_path2");
-    if let Some(second) = second.filter(|path| path.as_str() != Some(""))
-        && vision.partner.is_none()
-    {
-        return Err(fields.wrong(
-            "vision_model_name_or_path2",
-            second,
-            "empty unless vision_config has model_type \"mof\" and the configurations of both towers in its objects \
-             clip and dinov2",
-        ));
-    }
+    let vision = vision(fields)?;
     let select = select(fields, &vision)?;
     let towers = 1 + usize::from(vision.partner.is_some());
     let (input, output) = (vision.feature_width(), text.hidden_size);
@@ -72,6 +63,38 @@ fn read(fields: &Fields) -> Result<TinyLlavaConfig, ConfigError> {
         max_length,
     })
 }
+
+/// The tower, or, where there is a second path, TinyLLaVA's mixture of features: CLIP's configuration in `vision_config`, DINOv2's
+/// inside it or where the path points.
+fn vision(fields: &Fields) -> Result<VisionSpec, ConfigError> {
+    let own = fields.child("vision_config")?;
+    let mixed = own.get("model_type").and_then(Value::as_str) == Some("mof");
+    let Some(path) = second_path(fields).filter(|_| !mixed) else {
+        return VisionSpec::from_config(&own);
+    };
+    let second = match own.get("dinov2") {
+        Some(_) => own.child("dinov2")?,
+        None if path.join("config.json").is_file() => Fields::read(&path)?,
+        None => {
+            return Err(fields.wrong(
+                SECOND,
+                path.display(),
+                "a folder with DINOv2's config.json; or put what that file holds into vision_config, as the object dinov2",
+            ));
+        }
+    };
+    let first = own.family(&[("clip_vision_model", clip::spec), ("clip", clip::composite)])?;
+    mof::pair(first, &second)
+}
+
+/// Where `vision_model_name_or_path2` points, if it says anything. A word and a colon before the path choose TinyLLaVA's class.
+fn second_path(fields: &Fields) -> Option<PathBuf> {
+    let path = fields.get(SECOND)?.as_str()?;
+    let path = path.rsplit(':').next().filter(|path| !path.is_empty())?;
+    Some(fields.beside(path))
+}
+
+const SECOND: &str = "vision_model_name_or_path2";
 
 fn select(fields: &Fields, vision: &VisionSpec) -> Result<FeatureSelect, ConfigError> {
     let layer = fields.integer("vision_feature_layer", -2)?;

@@ -118,6 +118,45 @@ fn golden_merged_checkpoint_vision_half() {
     });
 }
 
+#[test]
+fn golden_mixture_as_tinyllava_writes_it() {
+    each(&["vision_mof"], |case| {
+        let want = spec(&case.dir);
+        let read = |file: &Path| -> serde_json::Value {
+            serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+        };
+        let both = read(&case.dir.join("config.json"));
+        let whole = crate::golden::root().join("model/full_llama_siglip/config.json");
+        let mut whole = read(&whole);
+        whole["connector_type"] = "mof_mlp".into();
+        whole["vision_config"] = both["clip"].clone();
+        whole["vision_model_name_or_path"] = "mof:clip".into();
+        whole["vision_model_name_or_path2"] = "mof:second".into();
+        let dir = tempfile::tempdir().unwrap();
+        let open = |config: &serde_json::Value| {
+            std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+            TinyLlavaConfig::read(dir.path())
+        };
+        let error = open(&whole).unwrap_err().to_string();
+        assert!(
+            error.contains("vision_model_name_or_path2") && error.contains("DINOv2's config.json"),
+            "{error}"
+        );
+        // Where the path points, from the model's folder on; or in CLIP's own configuration.
+        std::fs::create_dir(dir.path().join("second")).unwrap();
+        let second = dir.path().join("second/config.json");
+        std::fs::write(&second, both["dinov2"].to_string()).unwrap();
+        assert_eq!(open(&whole).unwrap().vision, want);
+        std::fs::remove_file(second).unwrap();
+        whole["vision_config"]["dinov2"] = both["dinov2"].clone();
+        assert_eq!(open(&whole).unwrap().vision, want);
+        // Our own form, paths or not.
+        whole["vision_config"] = both;
+        assert_eq!(open(&whole).unwrap().vision, want);
+        Ok("one tower and its partner".to_owned())
+    });
+}
+
 fn tiny() -> VisionSpec {
     let text = r#"{"model_type": "siglip_vision_model", "hidden_size": 8, "image_size": 6, "patch_size": 2,
         "intermediate_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2}"#;

@@ -59,16 +59,18 @@ pub(super) struct WeightFile {
 }
 
 impl WeightFile {
-    /// Opens a safetensors file or what `torch.save` writes; which of them the first bytes tell.
+    /// Opens a safetensors file or what `torch.save` writes; which of them the first bytes tell: the length of the header, and
+    /// its first brace, or what a zip archive or a pickle begins with, which may also be a length.
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
         let mut file = File::open(path).map_err(|e| CheckpointError::io(path, e))?;
-        let mut magic = Vec::with_capacity(4);
+        let mut magic = Vec::with_capacity(9);
         file.by_ref()
-            .take(4)
+            .take(9)
             .read_to_end(&mut magic)
             .map_err(|e| CheckpointError::io(path, e))?;
         let entries = match magic.as_slice() {
-            torch::MAGIC => torch::entries(path, &file)?,
+            [_, _, _, _, _, _, _, _, b'{'] => safetensors::entries(path, &file)?,
+            start if start.starts_with(torch::MAGIC) => torch::entries(path, &file)?,
             // The first byte of a pickle and its protocol.
             [0x80, 1..=5, ..] => return Err(CheckpointError::Legacy(path.to_owned())),
             _ => safetensors::entries(path, &file)?,
