@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qtl_model::Device;
+use qtl_model::config::{Fields, second_path};
 use qtl_model::partition::{ClientPartition, ServerPartition, names};
 use qtl_model::pretrained::{restore_client, restore_server};
 use qtl_model::quant::QuantizerSpec;
@@ -309,9 +310,8 @@ pub(crate) fn config(base: &Path, state: &State, head: Head) -> Result<Value, Tr
 /// In TinyLLaVA's mixture of features the second tower's configuration is where a path points. From another folder the path may
 /// lead nowhere, so what it leads to is put beside the first tower's.
 fn second_tower(config: &mut Value, base: &Path) -> Result<(), TrainError> {
-    let path = config["vision_model_name_or_path2"].as_str().unwrap_or("");
-    let path = path.rsplit(':').next().filter(|path| !path.is_empty());
-    let file = path.map(|path| base.join(path).join("config.json"));
+    let fields = Fields::read(base)?;
+    let file = second_path(&fields).map(|folder| folder.join("config.json"));
     if let (Some(file), Some(Value::Object(vision))) = (file, config.pointer_mut("/vision_config"))
         && !vision.contains_key("dinov2")
         && file.is_file()
@@ -401,4 +401,34 @@ fn named(out: &Path, end: &str) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(end);
     out.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From another folder the path would lead nowhere.
+    #[test]
+    fn the_second_towers_configuration_comes_along() {
+        let base = tempfile::tempdir().unwrap();
+        let dinov2 = json!({"model_type": "dinov2"});
+        std::fs::create_dir(base.path().join("second")).unwrap();
+        std::fs::write(base.path().join("second/config.json"), dinov2.to_string()).unwrap();
+        for (path, comes) in [
+            ("mof:second", true),
+            ("second", true),
+            ("", false),
+            ("away", false),
+        ] {
+            let mut config = json!({
+                "vision_config": {"model_type": "clip_vision_model"},
+                "vision_model_name_or_path2": path,
+            });
+            let file = base.path().join("config.json");
+            std::fs::write(file, config.to_string()).unwrap();
+            second_tower(&mut config, base.path()).unwrap();
+            let got = config.pointer("/vision_config/dinov2");
+            assert_eq!(got, comes.then_some(&dinov2), "{path:?}");
+        }
+    }
 }

@@ -25,9 +25,9 @@ pub(super) fn decode<const N: usize>(
         2 => pop_row::<N, 2>,
         4 => pop_row::<N, 4>,
         #[cfg(target_arch = "x86_64")]
-        8 if avx2::available() => avx2::pop_row_8::<N>,
+        8 if avx2::available() => avx2::pop_wide_row::<N, 8>,
         #[cfg(target_arch = "x86_64")]
-        16 if avx2::available() => avx2::pop_row_16::<N>,
+        16 if avx2::available() => avx2::pop_wide_row::<N, 16>,
         8 => pop_row::<N, 8>,
         _ => pop_row::<N, 16>,
     };

@@ -17,6 +17,18 @@ pub(super) enum Neighbours {
     LeftAbove,
 }
 
+/// What the contexts of a row are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub(super) alphabet: usize,
+    /// Contexts of a channel are numbered from `step` times the channel on.
+    pub(super) step: usize,
+    /// The symbols of the row to the left, if there is one.
+    pub(super) left: Option<&'a [u8]>,
+    /// The same above.
+    pub(super) above: Option<&'a [u8]>,
+}
+
 impl Neighbours {
     /// All of them; the place is what a plane's header says.
     pub(super) const ALL: [Self; 3] = [Self::Nothing, Self::Left, Self::LeftAbove];
@@ -42,26 +54,30 @@ impl Neighbours {
         contexts: &mut [u32],
     ) {
         let cols = contexts.len();
-        let (left, above) = beside(grid, row);
         let symbols = |row: usize| &data[row * cols..][..cols];
-        let (left, above) = (left.map(symbols), above.map(symbols));
+        let (left, above) = places(grid, row);
+        let beside = Beside {
+            alphabet,
+            step,
+            left: left.map(symbols),
+            above: above.map(symbols),
+        };
         #[cfg(target_arch = "x86_64")]
-        if avx2::numbers(self, alphabet, step, left, above, contexts) {
+        if avx2::number(self, beside, contexts) {
             return;
         }
-        self.number(alphabet, step, left, above, contexts);
+        self.number(beside, contexts);
     }
 
     /// [`Neighbours::fill`], given the symbols of the rows to the left and above.
     #[inline(always)]
-    pub(super) fn number(
-        self,
-        alphabet: usize,
-        step: usize,
-        left: Option<&[u8]>,
-        above: Option<&[u8]>,
-        contexts: &mut [u32],
-    ) {
+    pub(super) fn number(self, beside: Beside<'_>, contexts: &mut [u32]) {
+        let Beside {
+            alphabet,
+            step,
+            left,
+            above,
+        } = beside;
         let edge = alphabet as u8;
         let pair = |left: u8, above: u8| u32::from(left) * (u32::from(edge) + 1) + u32::from(above);
         // A loop of its own for each case: the compiler makes vectors of it.
@@ -94,7 +110,7 @@ fn put(contexts: &mut [u32], step: usize, own: impl Iterator<Item = u32>) {
 }
 
 /// The rows to the left of and above a row.
-fn beside(grid: Option<Grid>, row: usize) -> (Option<usize>, Option<usize>) {
+fn places(grid: Option<Grid>, row: usize) -> (Option<usize>, Option<usize>) {
     let Some(grid) = grid else {
         return (row.checked_sub(1), None);
     };
@@ -121,19 +137,19 @@ mod tests {
             width: 3,
             first: 1,
         });
-        let left: Vec<_> = (8..16).map(|row| beside(grid, row).0).collect();
+        let left: Vec<_> = (8..16).map(|row| places(grid, row).0).collect();
         let row = |row: usize| Some(row + 8);
         assert_eq!(
             left,
             [None, row(0), None, row(2), row(3), None, row(5), row(6)]
         );
-        let above: Vec<_> = (8..16).map(|row| beside(grid, row).1).collect();
+        let above: Vec<_> = (8..16).map(|row| places(grid, row).1).collect();
         assert_eq!(
             above,
             [None, None, None, row(0), row(1), row(2), row(3), row(4)]
         );
-        assert_eq!(beside(None, 0), (None, None));
-        assert_eq!(beside(None, 7), (Some(6), None));
+        assert_eq!(places(None, 0), (None, None));
+        assert_eq!(places(None, 7), (Some(6), None));
     }
 
     #[test]

@@ -120,11 +120,11 @@ fn avx2_gives_what_the_loop_gives_for_larger_alphabets() {
         let outcomes = match tables.stride {
             8 => [
                 decode::pop_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &mut expected, 0),
-                avx2::pop_row_8(&mut fast, &tables, &contexts, &mut got, 0),
+                avx2::pop_wide_row::<MOST_LANES, 8>(&mut fast, &tables, &contexts, &mut got, 0),
             ],
             _ => [
                 decode::pop_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &mut expected, 0),
-                avx2::pop_row_16(&mut fast, &tables, &contexts, &mut got, 0),
+                avx2::pop_wide_row::<MOST_LANES, 16>(&mut fast, &tables, &contexts, &mut got, 0),
             ],
         };
         assert_eq!(outcomes[0], outcomes[1]);

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use fields::{Family, Fields};
-pub use tinyllava::TinyLlavaConfig;
+pub use tinyllava::{TinyLlavaConfig, second_path};
 
 /// Why a configuration cannot be used. Every message names the file, the field, the value and the cure.
 #[derive(Debug, Error)]

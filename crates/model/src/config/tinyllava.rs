@@ -87,8 +87,8 @@ fn vision(fields: &Fields) -> Result<VisionSpec, ConfigError> {
     mof::pair(first, &second)
 }
 
-/// Where `vision_model_name_or_path2` points, if it says anything. A word and a colon before the path choose TinyLLaVA's class.
-fn second_path(fields: &Fields) -> Option<PathBuf> {
+/// The folder that `vision_model_name_or_path2` names, if it does: where TinyLLaVA's mixture of features has DINOv2. A word and a colon before the path choose TinyLLaVA's class.
+pub fn second_path(fields: &Fields) -> Option<PathBuf> {
     let path = fields.get(SECOND)?.as_str()?;
     let path = path.rsplit(':').next().filter(|path| !path.is_empty())?;
     Some(fields.beside(path))

@@ -61,14 +61,10 @@ pub fn streamed_cross_entropy(
         let matrix = weight.clone().narrow(0, start, count).cast(dtype);
         let bias = bias.clone().map(|b| b.narrow(0, start, count).cast(dtype));
         let logits = linear(plain.clone(), matrix.clone().transpose(), bias).cast(DType::F32);
-        let within = |target: &i64| (0..count as i64).contains(&(target - start as i64));
-        let place = |target: &i64| {
-            if within(target) {
-                target - start as i64
-            } else {
-                0
-            }
-        };
+        let end = (start + count) as i64;
+        let within = |target: &i64| (start as i64..end).contains(target);
+        // A target of another part is looked up anywhere, and does not count.
+        let place = |target: &i64| (target - start as i64) * i64::from(within(target));
         let places: Vec<i64> = targets.iter().map(place).collect();
         let places = Tensor::<2, Int>::from_data(TensorData::new(places, [rows, 1]), &device);
         let here: Vec<f32> = targets.iter().map(|t| f32::from(within(t))).collect();

@@ -3,12 +3,37 @@
 use std::arch::x86_64::*;
 
 use super::super::tables::BITS;
-use crate::rans::avx2::WIDE;
+use crate::rans::avx2::{WIDE, load, store};
+use crate::rans::stream::MOST_LANES;
+
+/// Encodes the columns of a row, a multiple of the lanes, from the back; `span` gives first slot and frequency of eight symbols
+/// in their contexts.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn push_groups(
+    lanes: &mut [u32; MOST_LANES],
+    buffer: &mut [u16],
+    start: &mut usize,
+    contexts: &[u32],
+    symbols: &[u8],
+    span: impl Fn(&[u32; WIDE], &[u8; WIDE]) -> (__m256i, __m256i),
+) {
+    let mut states = load(lanes);
+    let mut at = *start;
+    let groups = symbols.as_chunks().0.iter().zip(contexts.as_chunks().0);
+    for (group, (symbols, contexts)) in groups.enumerate().rev() {
+        let register = &mut states[group % (MOST_LANES / WIDE)];
+        let (first, frequency) = span(contexts, symbols);
+        *register = push_lanes(*register, first, frequency, buffer, &mut at);
+    }
+    *start = at;
+    store(states, lanes);
+}
 
 /// Encodes a symbol in each of eight lanes: the states after it.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-pub(super) fn push_lanes(
+fn push_lanes(
     x: __m256i,
     start: __m256i,
     frequency: __m256i,

@@ -9,9 +9,9 @@ mod narrow;
 mod wide;
 
 pub(super) use counting::{renew, takes, tallies, tally, tally_channels, tally_contexts};
-pub(super) use wide::{pop_row_8, pop_row_16};
+pub(super) use wide::pop_row as pop_wide_row;
 
-use super::neighbours::Neighbours;
+use super::neighbours::{Beside, Neighbours};
 use super::tables::Tables;
 pub(super) use crate::rans::avx2::available;
 use crate::rans::stream::{MOST_LANES, Sink, Source};
@@ -83,28 +83,15 @@ pub(super) fn push_row<const N: usize>(
 }
 
 /// [`Neighbours::number`], compiled for AVX2; returns whether this processor has it.
-pub(super) fn numbers(
-    neighbours: Neighbours,
-    alphabet: usize,
-    step: usize,
-    left: Option<&[u8]>,
-    above: Option<&[u8]>,
-    contexts: &mut [u32],
-) -> bool {
+pub(super) fn number(neighbours: Neighbours, beside: Beside<'_>, contexts: &mut [u32]) -> bool {
     #[target_feature(enable = "avx2")]
-    fn number(
-        neighbours: Neighbours,
-        alphabet: usize,
-        step: usize,
-        left: Option<&[u8]>,
-        above: Option<&[u8]>,
-        contexts: &mut [u32],
-    ) {
-        neighbours.number(alphabet, step, left, above, contexts);
+    fn compiled(neighbours: Neighbours, beside: Beside<'_>, contexts: &mut [u32]) {
+        neighbours.number(beside, contexts);
     }
-    if available() {
-        // SAFETY: the processor has what the function is compiled for.
-        unsafe { number(neighbours, alphabet, step, left, above, contexts) }
+    if !available() {
+        return false;
     }
-    available()
+    // SAFETY: the processor has what the function is compiled for.
+    unsafe { compiled(neighbours, beside, contexts) };
+    true
 }

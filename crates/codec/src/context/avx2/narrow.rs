@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::tables::{BITS, Tables};
-use super::lanes::{load_one, push_lanes};
+use super::lanes::{load_one, push_groups};
 use crate::rans::avx2::{WIDE, join, load, refill, store};
 use crate::rans::stream::MOST_LANES;
 
@@ -156,26 +156,24 @@ pub(super) fn push<const S: usize>(
     symbols: &[u8],
 ) {
     let finder = Finder::<S>::new(tables, contexts);
-    let mut states = load(lanes);
-    let mut at = *start;
-    let contexts = contexts.as_chunks::<WIDE>().0;
-    let symbols = symbols.as_chunks::<WIDE>().0;
-    let groups = symbols.iter().zip(contexts).enumerate();
-    for (group, (symbols, contexts)) in groups.rev() {
-        let register = &mut states[group % (MOST_LANES / WIDE)];
-        // SAFETY: these are the finder's contexts.
-        let thresholds = unsafe { finder.find(contexts) };
-        // SAFETY: an array of the 8 bytes that are loaded.
-        let symbol = unsafe { _mm_loadl_epi64(symbols.as_ptr().cast()) };
-        let symbol = _mm256_cvtepu8_epi32(symbol);
-        let below = [
-            _mm256_cmpgt_epi32(_mm256_set1_epi32(1), symbol),
-            _mm256_cmpgt_epi32(_mm256_set1_epi32(2), symbol),
-            _mm256_cmpgt_epi32(_mm256_set1_epi32(3), symbol),
-        ];
-        let (start, frequency) = span(thresholds, below);
-        *register = push_lanes(*register, start, frequency, buffer, &mut at);
-    }
-    *start = at;
-    store(states, lanes);
+    push_groups(
+        lanes,
+        buffer,
+        start,
+        contexts,
+        symbols,
+        |contexts, symbols| {
+            // SAFETY: these are the finder's contexts.
+            let thresholds = unsafe { finder.find(contexts) };
+            // SAFETY: an array of the 8 bytes that are loaded.
+            let symbol = unsafe { _mm_loadl_epi64(symbols.as_ptr().cast()) };
+            let symbol = _mm256_cvtepu8_epi32(symbol);
+            let below = [
+                _mm256_cmpgt_epi32(_mm256_set1_epi32(1), symbol),
+                _mm256_cmpgt_epi32(_mm256_set1_epi32(2), symbol),
+                _mm256_cmpgt_epi32(_mm256_set1_epi32(3), symbol),
+            ];
+            span(thresholds, below)
+        },
+    );
 }
