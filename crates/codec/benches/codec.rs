@@ -10,7 +10,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use qtl_codec::levels::{Scaling, fill_values, level_indices, quantize};
 use qtl_codec::pack::{pack, unpack};
-use qtl_codec::{Code, Limits, Options, Symbols, decode, encode, encode_order0, samples};
+use qtl_codec::{Code, Grid, Limits, Options, Symbols, decode, encode, encode_order0, samples};
 
 const ROWS: usize = 832;
 const COLS: usize = 1280;
@@ -110,5 +110,40 @@ fn context_decode(bencher: Bencher, levels: u32) {
     let bytes = encode(&correlated(levels), &Options::default());
     bencher
         .counter(items())
+        .bench(|| decode(&bytes, &Limits::default()).unwrap());
+}
+
+const PICTURES: usize = 512;
+const TOKENS: usize = 16;
+const CHANNELS: usize = 128;
+const DEMO_SYMBOLS: usize = PICTURES * TOKENS * CHANNELS;
+
+/// The demo's own image codes (tokens of 4 x 4 cells, 128 channels), 32 pictures over and over.
+fn demo() -> Code {
+    let packed = include_bytes!("../tests/data/demo-4-levels.bin").repeat(PICTURES / 32);
+    let rows = PICTURES * TOKENS;
+    let symbols = unpack(4, DEMO_SYMBOLS, &packed).unwrap();
+    let cells = Grid {
+        tokens: TOKENS,
+        width: 4,
+        first: 0,
+    };
+    let plane = Symbols::from_u32(4, rows, CHANNELS, symbols.iter()).unwrap();
+    Code::new(vec![plane.on_grid(cells).unwrap().into()])
+}
+
+#[divan::bench]
+fn demo_encode(bencher: Bencher) {
+    let code = demo();
+    bencher
+        .counter(ItemsCount::new(DEMO_SYMBOLS))
+        .bench(|| encode(&code, &Options::default()));
+}
+
+#[divan::bench]
+fn demo_decode(bencher: Bencher) {
+    let bytes = encode(&demo(), &Options::default());
+    bencher
+        .counter(ItemsCount::new(DEMO_SYMBOLS))
         .bench(|| decode(&bytes, &Limits::default()).unwrap());
 }

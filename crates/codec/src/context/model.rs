@@ -3,12 +3,12 @@
 //! Both sides count the symbols they have coded and derive the same [`tables`](super::tables) from the same counts: no
 //! table travels.
 
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
 use super::batches;
 use super::neighbours::Neighbours;
 use super::spec::Spec;
 use super::tables::{COUNT_BITS, FINE, Tables, finish, mixed, renew, sums};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 
 /// Most counts of a model, which bounds time and memory.
 const MOST_CELLS: usize = 1 << 20;
@@ -59,7 +59,7 @@ impl Model {
         };
         let stride = alphabet.next_power_of_two();
         let counts = rows * stride * (split * size_of::<u32>() + size_of::<u8>());
-        let tables = rows * stride * size_of::<u16>();
+        let tables = (rows * stride + 1) * size_of::<u16>();
         let chain = 6 * spec.neighbours.contexts(alphabet) * stride * size_of::<u32>();
         let contexts = cols.checked_mul(size_of::<u32>() + size_of::<u8>())?;
         (counts + tables + chain + batches::MOST * 48).checked_add(contexts)
@@ -127,8 +127,9 @@ impl Model {
                 return avx2::tally_channels(symbols, &mut self.fresh);
             }
             #[cfg(target_arch = "x86_64")]
-            if avx2::takes(S) {
-                return avx2::tally_contexts(contexts, symbols, &mut self.fresh);
+            if avx2::available() {
+                let fresh = self.fresh.as_mut_slice();
+                return avx2::tally_contexts::<_, S, 1>(contexts, symbols, [fresh]);
             }
             let counts = self.fresh.as_chunks_mut::<S>().0;
             for (&context, &symbol) in contexts.iter().zip(symbols) {
@@ -147,6 +148,10 @@ impl Model {
         let (first, second) = self.split.split_at_mut(cells);
         let (second, third) = second.split_at_mut(cells);
         let sets = [&mut self.counts[..], first, second, third];
+        #[cfg(target_arch = "x86_64")]
+        if avx2::available() {
+            return avx2::tally_contexts::<_, S, SPLIT>(contexts, symbols, sets);
+        }
         let mut sets = sets.map(|set| set.as_chunks_mut::<S>().0);
         let (contexts, rest) = contexts.as_chunks::<SPLIT>();
         let (symbols, last) = symbols.as_chunks::<SPLIT>();
@@ -164,7 +169,7 @@ impl Model {
     pub(super) fn empty_tables(&self) -> Tables {
         Tables {
             stride: self.stride,
-            starts: vec![0; self.channels * self.contexts * self.stride],
+            starts: vec![0; self.channels * self.contexts * self.stride + 1],
         }
     }
 
@@ -172,7 +177,7 @@ impl Model {
     pub(super) fn tables(&mut self, tables: &mut Tables) {
         self.counts();
         let shared = self.shared();
-        let starts = &mut tables.starts;
+        let starts = &mut tables.starts[..self.counts.len()];
         let Some(weight) = self.spec.channel else {
             let rows = starts.chunks_exact_mut(self.stride);
             for (row, shared) in rows.zip(shared.chunks_exact(self.stride)) {
@@ -182,8 +187,13 @@ impl Model {
         };
         // A channel counts once per row at most.
         #[cfg(target_arch = "x86_64")]
-        if avx2::takes(self.stride) && self.rows < 1 << COUNT_BITS {
-            return avx2::renew(&self.counts, 1 << weight, &shared, self.alphabet, starts);
+        if self.rows < 1 << COUNT_BITS {
+            if avx512::renew(&self.counts, 1 << weight, &shared, self.alphabet, starts) {
+                return;
+            }
+            if avx2::takes(self.stride) {
+                return avx2::renew(&self.counts, 1 << weight, &shared, self.alphabet, starts);
+            }
         }
         renew(&self.counts, 1 << weight, &shared, self.alphabet, starts);
     }

@@ -26,6 +26,7 @@ const SHARED_WEIGHT: u32 = 16;
 pub(super) struct Tables {
     /// Entries per context: the alphabet, filled up to a power of two.
     pub(super) stride: usize,
+    /// By channel, context and symbol; then a 0, since kernels read an entry and the next one at once.
     pub(super) starts: Vec<u16>,
 }
 

@@ -3,6 +3,7 @@
 use super::batches::batches;
 use super::model::Model;
 use super::spec::Spec;
+use super::tables::Tables;
 use super::*;
 use crate::rans::LOW;
 use crate::rans::stream::Sink;
@@ -21,21 +22,43 @@ fn contexts(
     (0..cols as u32).map(context).collect()
 }
 
-/// Every model of alphabets that the kernel takes, on random words: every state occurs. Some are all zero or all one.
+/// The kernels that this processor has, each with the most symbols that it takes.
+#[cfg(target_arch = "x86_64")]
+fn kernels() -> Vec<(&'static str, usize, Pop, Push)> {
+    let pop_avx2: Pop =
+        |source, tables, contexts, symbols| Some(avx2::pop_row(source, tables, contexts, symbols));
+    let mut kernels: Vec<(_, _, Pop, Push)> = Vec::new();
+    if avx2::available() {
+        kernels.push(("AVX2", 4, pop_avx2, avx2::push_row));
+    }
+    if avx512::available() {
+        kernels.push(("AVX-512", MOST_SYMBOLS, avx512::pop_row, avx512::push_row));
+    }
+    if kernels.len() < 2 {
+        println!("this processor has no AVX-512: {} kernels", kernels.len());
+    }
+    kernels
+}
+
+#[cfg(target_arch = "x86_64")]
+type Pop = fn(&mut Source<'_, MOST_LANES>, &Tables, &[u32], &mut [u8]) -> Option<usize>;
+#[cfg(target_arch = "x86_64")]
+type Push = fn(&mut Sink<MOST_LANES>, &Tables, &[u32], &[u8]) -> bool;
+
+/// Every model, on random words: every state occurs. Some are all zero or all one.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn avx2_gives_what_the_loop_gives() {
-    if !crate::rans::avx2::available() {
-        println!("skipped: this processor has no AVX2");
-        return;
-    }
+fn kernels_give_what_the_loop_gives() {
+    let kernels = kernels();
     let mut rng = fastrand::Rng::with_seed(9);
-    for round in 0..200 {
-        let alphabet = 2 + round % 3;
+    for round in 0..600 {
+        let alphabet = 2 + round % (MOST_SYMBOLS - 1);
         let specs: Vec<Spec> = Spec::all(true).collect();
         let spec = specs[rng.usize(..specs.len())];
         let cols = rng.usize(1..300);
-        let mut model = Model::new(spec, alphabet, cols).unwrap();
+        let Some(mut model) = Model::new(spec, alphabet, cols) else {
+            continue;
+        };
         let contexts = contexts(&mut rng, spec, alphabet, cols, true);
         let anchor = rng.u8(..alphabet as u8);
         for _ in 0..rng.usize(..200) {
@@ -60,30 +83,32 @@ fn avx2_gives_what_the_loop_gives() {
             words: &words,
             at: 0,
         };
-        let (mut plain, mut fast) = (source(), source());
-        let (mut expected, mut got) = (vec![0; cols], vec![0; cols]);
-        let done = avx2::pop_row(&mut fast, &tables, &contexts, &mut got);
-        assert_eq!(done % MOST_LANES, 0);
-        let loops = match tables.stride {
-            2 => decode::pop_row::<MOST_LANES, 2>,
-            _ => decode::pop_row::<MOST_LANES, 4>,
-        };
-        loops(
-            &mut plain,
-            &tables,
-            &contexts[..done],
-            &mut expected[..done],
-            0,
-        )
-        .unwrap();
-        assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
-        assert_eq!(expected[..done], got[..done]);
-        // It stops only where a group might run out of words, or of columns.
-        assert!(words.len() - fast.at < 2 * MOST_LANES || cols - done < MOST_LANES);
+        for &(name, most, pop, _) in &kernels {
+            if alphabet > most {
+                continue;
+            }
+            let (mut plain, mut fast) = (source(), source());
+            let (mut expected, mut got) = (vec![0; cols], vec![0; cols]);
+            let done = pop(&mut fast, &tables, &contexts, &mut got).unwrap();
+            assert_eq!(done % MOST_LANES, 0);
+            let loops = match tables.stride {
+                2 => decode::pop_row::<MOST_LANES, 2>,
+                4 => decode::pop_row::<MOST_LANES, 4>,
+                8 => decode::pop_row::<MOST_LANES, 8>,
+                _ => decode::pop_row::<MOST_LANES, 16>,
+            };
+            let (contexts, all) = (&contexts[..done], &mut expected[..done]);
+            loops(&mut plain, &tables, contexts, all, 0).unwrap();
+            let (plain, fast) = ((plain.at, plain.states), (fast.at, fast.states));
+            assert_eq!(plain, fast, "{name}, {spec:?}, {alphabet} symbols");
+            assert_eq!(expected[..done], got[..done]);
+            // It stops only where a group might run out of words, or of columns.
+            assert!(words.len() - fast.0 < 2 * MOST_LANES || cols - done < MOST_LANES);
+        }
     }
 }
 
-/// The same for larger alphabets, whose kernels take a row to its end, or the words to theirs.
+/// The same for larger alphabets with AVX2, whose kernels take a row to its end, or the words to theirs.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn avx2_gives_what_the_loop_gives_for_larger_alphabets() {
@@ -136,11 +161,8 @@ fn avx2_gives_what_the_loop_gives_for_larger_alphabets() {
 /// The same for the encoder.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn avx2_writes_what_the_loop_writes() {
-    if !crate::rans::avx2::available() {
-        println!("skipped: this processor has no AVX2");
-        return;
-    }
+fn kernels_write_what_the_loop_writes() {
+    let kernels = kernels();
     let mut rng = fastrand::Rng::with_seed(10);
     for round in 0..400 {
         let alphabet = 2 + round % (MOST_SYMBOLS - 1);
@@ -163,55 +185,62 @@ fn avx2_writes_what_the_loop_writes() {
         plain.reserve(cols);
         // Every state that an encoder can be in.
         plain.states = std::array::from_fn(|_| rng.u32(LOW..));
-        let mut fast = Sink::<MOST_LANES>::new();
-        fast.reserve(cols);
-        fast.states = plain.states;
-        assert!(avx2::push_row(&mut fast, &tables, &contexts, &symbols));
+        let states = plain.states;
         match tables.stride {
             2 => encode::push_row::<MOST_LANES, 2>(&mut plain, &tables, &contexts, &symbols),
             4 => encode::push_row::<MOST_LANES, 4>(&mut plain, &tables, &contexts, &symbols),
             8 => encode::push_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &symbols),
             _ => encode::push_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &symbols),
         }
-        assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
-        assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
+        for &(name, _, _, push) in &kernels {
+            let mut fast = Sink::<MOST_LANES>::new();
+            fast.reserve(cols);
+            fast.states = states;
+            assert!(push(&mut fast, &tables, &contexts, &symbols));
+            let (loops, kernel) = ((plain.at, plain.states), (fast.at, fast.states));
+            assert_eq!(loops, kernel, "{name}, {spec:?}, {alphabet} symbols");
+            assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
+        }
     }
 }
 
 /// Tables from random counts, from none to as many as there can be.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn avx2_renews_what_the_loop_renews() {
-    const STRIDE: usize = 4;
-    if !avx2::takes(STRIDE) {
-        println!("skipped: this processor has no AVX2");
-        return;
-    }
+fn kernels_renew_what_the_loop_renews() {
     let mut rng = fastrand::Rng::with_seed(12);
-    for round in 0..500 {
-        let alphabet = 3 + round % 2;
+    for round in 0..1000 {
+        let alphabet = 3 + round % (MOST_SYMBOLS - 2);
+        let stride = alphabet.next_power_of_two();
         let (contexts, channels) = (rng.usize(1..30), rng.usize(1..40));
         let parents: Vec<u32> = (0..contexts)
             .flat_map(|_| {
-                let mut sums = [
-                    0,
-                    rng.u32(..=1 << 16),
-                    rng.u32(..=1 << 16),
-                    rng.u32(..=1 << 16),
-                ];
+                let mut sums: Vec<u32> = (0..stride).map(|_| rng.u32(..=1 << 16)).collect();
+                sums[0] = 0;
                 sums.sort_unstable();
                 sums
             })
             .collect();
-        let most = 1 << rng.u32(0..=13);
-        let counts: Vec<u32> = (0..channels * contexts * STRIDE)
+        // All of a context are below 2^15.
+        let most = 1 << rng.u32(0..=15 - stride.ilog2());
+        let counts: Vec<u32> = (0..channels * contexts * stride)
             .map(|_| rng.u32(..most) * u32::from(rng.bool()))
             .collect();
-        let (mut plain, mut fast) = (vec![0; counts.len()], vec![0; counts.len()]);
         let weight = rng.u32(16..64);
+        let mut plain = vec![0; counts.len()];
         tables::renew(&counts, weight, &parents, alphabet, &mut plain);
-        avx2::renew(&counts, weight, &parents, alphabet, &mut fast);
-        assert_eq!(plain, fast);
+        let mut fast = vec![0; counts.len()];
+        if avx2::takes(stride) {
+            avx2::renew(&counts, weight, &parents, alphabet, &mut fast);
+            assert_eq!(plain, fast, "AVX2, {alphabet} symbols");
+        }
+        if avx512::available() {
+            fast.fill(0);
+            assert!(avx512::renew(
+                &counts, weight, &parents, alphabet, &mut fast
+            ));
+            assert_eq!(plain, fast, "AVX-512, {alphabet} symbols");
+        }
     }
 }
 
@@ -219,7 +248,7 @@ fn avx2_renews_what_the_loop_renews() {
 fn counts_are_counts() {
     let mut rng = fastrand::Rng::with_seed(11);
     for round in 0..300 {
-        let alphabet = rng.usize(2..=8);
+        let alphabet = rng.usize(2..=MOST_SYMBOLS);
         let specs: Vec<Spec> = Spec::all(true).collect();
         let spec = specs[round % specs.len()];
         // Long enough, now and then, for a byte to overflow.

@@ -1,11 +1,13 @@
 //! The encoding loop with one table.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
 use super::stream::Sink;
 use crate::symbol::Symbol;
 
 /// Everything encoding a symbol takes: no division, no branch.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Step {
+pub(super) struct Step {
     /// `x / f` is the high half of `x * reciprocal`.
     reciprocal: u64,
     /// States up to here can take the symbol; larger ones spill a word first.
@@ -53,32 +55,67 @@ impl Step {
     }
 }
 
-/// The steps of all symbols of an alphabet, from their frequencies of total `2^bits`.
-pub(super) fn steps(frequencies: &[u32], bits: u32) -> Vec<Step> {
-    let mut below = 0;
-    let step = |&frequency: &u32| {
-        let start = below;
-        below += frequency;
-        Step::new(start, frequency, bits)
-    };
-    frequencies.iter().map(step).collect()
+/// What encoding takes of all symbols of an alphabet.
+pub(super) struct Steps {
+    pub(super) each: Vec<Step>,
+    /// `start << 16 | frequency - 1` by symbol, for the kernel, which divides instead.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+    pub(super) spans: Vec<u32>,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+    bits: u32,
+}
+
+impl Steps {
+    /// The steps for frequencies of total `2^bits`, `bits` from 12 to 16.
+    pub(super) fn new(frequencies: &[u32], bits: u32) -> Self {
+        let starts = frequencies.iter().scan(0, |below, &frequency| {
+            let start = *below;
+            *below += frequency;
+            Some((start, frequency))
+        });
+        let step = |(start, frequency)| Step::new(start, frequency, bits);
+        // A symbol that does not occur has no frequency to take one from.
+        let span = |(start, frequency): (u32, u32)| start << 16 | (frequency.max(1) - 1);
+        Self {
+            each: starts.clone().map(step).collect(),
+            spans: starts.map(span).collect(),
+            bits,
+        }
+    }
 }
 
 /// Symbols encoded between looks at the room for words; a multiple of all numbers of lanes.
 const RUN: usize = 4096;
 
 /// Encodes `data`; symbol `i` goes to lane `i % N`.
-pub(super) fn encode<const N: usize, S: Symbol>(steps: &[Step], data: &[S]) -> Sink<N> {
+pub(super) fn encode<const N: usize, S: Symbol>(steps: &Steps, data: &[S]) -> Sink<N> {
     let mut sink = Sink::<N>::new();
     for run in data.chunks(RUN).rev() {
         sink.reserve(run.len());
-        let (mut states, mut at) = (sink.states, sink.at);
-        for group in run.chunks(N).rev() {
-            for (state, &symbol) in states.iter_mut().zip(group).rev() {
-                at = steps[symbol.index()].push(state, &mut sink.buffer, at);
-            }
+        let (groups, last) = run.as_chunks::<N>();
+        push(&mut sink, &steps.each, last);
+        let groups = groups.as_flattened();
+        #[cfg(target_arch = "x86_64")]
+        if let Ok(states) = sink.states.as_mut_slice().try_into()
+            && avx512::available()
+        {
+            let (spans, bits) = (&steps.spans, steps.bits);
+            // SAFETY: the processor has what the function is compiled for.
+            unsafe { avx512::encode(states, &mut sink.buffer, &mut sink.at, spans, bits, groups) };
+            continue;
         }
-        (sink.states, sink.at) = (states, at);
+        push(&mut sink, &steps.each, groups);
     }
     sink
+}
+
+/// Encodes a run for which there is room, by the loop.
+pub(super) fn push<const N: usize, S: Symbol>(sink: &mut Sink<N>, steps: &[Step], run: &[S]) {
+    let (mut states, mut at) = (sink.states, sink.at);
+    for group in run.chunks(N).rev() {
+        for (state, &symbol) in states.iter_mut().zip(group).rev() {
+            at = steps[symbol.index()].push(state, &mut sink.buffer, at);
+        }
+    }
+    (sink.states, sink.at) = (states, at);
 }

@@ -18,10 +18,12 @@
 //! - [`group`]: several narrow symbols as one
 //! - [`slot`]: the decoder's lookup tables
 //! - [`stream`]: states and words
-//! - [`encode`], [`decode`]: the loops; `avx2`: the second for processors that have it
+//! - [`encode`], [`decode`]: the loops; `avx512`: both for processors that have it; `avx2`: the second
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
 mod decode;
 pub(crate) mod encode;
 pub(crate) mod frequency;
@@ -176,7 +178,7 @@ fn plan<'a, S: Symbol>(
     let write = move |out: &mut Vec<u8>| {
         out.push(lanes as u8 | (group_log as u8) << 4);
         out.extend_from_slice(&head);
-        let steps = encode::steps(&frequencies, bits);
+        let steps = encode::Steps::new(&frequencies, bits);
         let parts = with_lanes!(lanes, put(&steps, &data(), out));
         Parts {
             tables: head.len(),
@@ -190,7 +192,7 @@ fn plan<'a, S: Symbol>(
     }
 }
 
-fn put<const N: usize>(steps: &[encode::Step], data: &[impl Symbol], out: &mut Vec<u8>) -> Parts {
+fn put<const N: usize>(steps: &encode::Steps, data: &[impl Symbol], out: &mut Vec<u8>) -> Parts {
     encode::encode::<N, _>(steps, data).put(out)
 }
 
@@ -252,8 +254,13 @@ fn decode_bytes<const N: usize>(
     #[cfg(target_arch = "x86_64")]
     let data = match source.states.as_mut_slice().try_into() {
         Ok(states) if avx2::available() => {
+            let kernel = if avx512::available() {
+                avx512::decode
+            } else {
+                avx2::decode
+            };
             // SAFETY: the processor has what the function is compiled for.
-            let done = unsafe { avx2::decode(states, source.words, &mut source.at, slots, data) };
+            let done = unsafe { kernel(states, source.words, &mut source.at, slots, data) };
             &mut data[done..]
         }
         _ => data,

@@ -1,5 +1,6 @@
 //! Our stream against an independent implementation of the same coder.
 
+use super::stream::Sink;
 use super::*;
 use crate::planes;
 use constriction::stream::model::ContiguousCategoricalEntropyModel;
@@ -98,21 +99,30 @@ fn short_streams_cost_one_lane_only() {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn avx2_gives_what_the_loop_gives() {
-    if !avx2::available() {
-        println!("skipped: this processor has no AVX2");
-        return;
+fn kernels_give_what_the_loop_gives() {
+    type Decode =
+        unsafe fn(&mut [u32; MOST_LANES], &[u8], &mut usize, &Slots<u8>, &mut [u8]) -> usize;
+    let mut kernels: Vec<(&str, Decode)> = Vec::new();
+    if avx2::available() {
+        kernels.push(("AVX2", avx2::decode));
+    }
+    if avx512::available() {
+        kernels.push(("AVX-512", avx512::decode));
+    }
+    if kernels.len() < 2 {
+        println!("this processor has no AVX-512: {} kernels", kernels.len());
     }
     let limits = crate::Limits::default();
     let mut rng = fastrand::Rng::with_seed(3);
     let mut packed = 0;
     for round in 0..300 {
         let bits = rng.u32(8..=16);
-        let alphabet = rng.usize(1..=256);
-        let weight = |rng: &mut fastrand::Rng| (rng.u64(..1 << 30) >> rng.u32(..30)) + 1;
-        let counts: Vec<u64> = (0..alphabet).map(|_| weight(&mut rng)).collect();
-        let frequencies = frequency::quantize(&counts, bits).unwrap();
-        let slots = Slots::<u8>::new(&frequencies, bits, &mut Purse::new(&limits)).unwrap();
+        let slots = Slots::<u8>::new(
+            &frequencies(&mut rng, 256, bits),
+            bits,
+            &mut Purse::new(&limits),
+        )
+        .unwrap();
         packed += usize::from(slots.tables().2.is_some());
         // Random words are adversarial enough: every state and every slot occurs. Some are all zero or all one.
         let mut words = vec![0; 2 * rng.usize(..4000)];
@@ -122,25 +132,67 @@ fn avx2_gives_what_the_loop_gives() {
             _ => {}
         }
         let states: [u32; MOST_LANES] = std::array::from_fn(|_| rng.u32(LOW..));
-        let mut plain = Source::<MOST_LANES> {
-            states,
-            words: &words,
-            at: 0,
-        };
-        let mut fast = states;
-        let (mut expected, mut got) = (vec![0; 4000], vec![0; 4000]);
-        let mut at = 0;
-        // SAFETY: the processor was asked.
-        let done = unsafe { avx2::decode(&mut fast, &words, &mut at, &slots, &mut got) };
-        assert_eq!(done % MOST_LANES, 0);
-        decode::decode(&mut plain, &slots, &mut expected[..done]).unwrap();
-        assert_eq!((plain.at, plain.states), (at, fast), "round {round}");
-        assert_eq!(expected[..done], got[..done]);
-        // It stops only where a group might run out of words, or of room.
-        assert!(words.len() - at < 2 * MOST_LANES || got.len() - done < MOST_LANES);
+        for &(name, kernel) in &kernels {
+            let mut plain = Source::<MOST_LANES> {
+                states,
+                words: &words,
+                at: 0,
+            };
+            let mut fast = states;
+            let (mut expected, mut got) = (vec![0; 4000], vec![0; 4000]);
+            let mut at = 0;
+            // SAFETY: the processor was asked.
+            let done = unsafe { kernel(&mut fast, &words, &mut at, &slots, &mut got) };
+            assert_eq!(done % MOST_LANES, 0);
+            decode::decode(&mut plain, &slots, &mut expected[..done]).unwrap();
+            let loops = (plain.at, plain.states);
+            assert_eq!(loops, (at, fast), "{name}, round {round}");
+            assert_eq!(expected[..done], got[..done]);
+            // It stops only where a group might run out of words, or of room.
+            assert!(words.len() - at < 2 * MOST_LANES || got.len() - done < MOST_LANES);
+        }
     }
     assert!(
         (50..250).contains(&packed),
         "{packed} rounds in one look-up"
     );
+}
+
+/// Frequencies of random scale, none of which is 0.
+fn frequencies(rng: &mut fastrand::Rng, most: usize, bits: u32) -> Vec<u32> {
+    let weight = |rng: &mut fastrand::Rng| (rng.u64(..1 << 30) >> rng.u32(..30)) + 1;
+    let counts: Vec<u64> = (0..rng.usize(1..=most)).map(|_| weight(rng)).collect();
+    frequency::quantize(&counts, bits).unwrap()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_kernel_writes_what_the_loop_writes() {
+    if !avx512::available() {
+        println!("skipped: this processor has no AVX-512");
+        return;
+    }
+    let mut rng = fastrand::Rng::with_seed(6);
+    for round in 0..300 {
+        let bits = [12, 14, 16][round % 3];
+        let frequencies = frequencies(&mut rng, 1000, bits);
+        let steps = encode::Steps::new(&frequencies, bits);
+        let count = MOST_LANES * rng.usize(0..40);
+        let symbol = |_| rng.usize(..frequencies.len()) as u16;
+        let data: Vec<u16> = (0..count).map(symbol).collect();
+        let mut plain = Sink::<MOST_LANES>::new();
+        plain.reserve(data.len());
+        // Every state that an encoder can be in.
+        plain.states = std::array::from_fn(|_| rng.u32(LOW..));
+        let mut fast = Sink::<MOST_LANES>::new();
+        fast.reserve(data.len());
+        fast.states = plain.states;
+        encode::push(&mut plain, &steps.each, &data);
+        let (buffer, at) = (&mut fast.buffer, &mut fast.at);
+        // SAFETY: the processor was asked.
+        unsafe { avx512::encode(&mut fast.states, buffer, at, &steps.spans, bits, &data) };
+        let (loops, kernel) = ((plain.at, plain.states), (fast.at, fast.states));
+        assert_eq!(loops, kernel, "round {round}, {bits} bits");
+        assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
+    }
 }

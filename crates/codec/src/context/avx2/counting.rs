@@ -55,7 +55,7 @@ fn compare_and_count(cells: &[u8], counts: &mut [u32]) {
 /// Entries per context for which the rest is made: alphabets of 3 and 4.
 const STRIDE: usize = 4;
 
-/// Whether [`tally_channels`], [`tally_contexts`] and [`renew`] take so many entries per context on this processor.
+/// Whether [`tally_channels`] and [`renew`] take so many entries per context on this processor.
 pub(in super::super) fn takes(stride: usize) -> bool {
     stride == STRIDE && available()
 }
@@ -94,35 +94,52 @@ fn compare_and_add(symbols: &[u8], counts: &mut [u8]) {
     }
 }
 
-/// Counts symbols in their contexts.
+/// Counts symbols in their contexts, in one set of counts after the other.
 ///
 /// # Panics
-/// Where [`takes`] says no, and if a context has no counts.
-pub(in super::super) fn tally_contexts(contexts: &[u32], symbols: &[u8], counts: &mut [u8]) {
-    assert!(takes(STRIDE));
+/// If the processor has no AVX2, or a context no counts.
+pub(in super::super) fn tally_contexts<C: Count, const S: usize, const SETS: usize>(
+    contexts: &[u32],
+    symbols: &[u8],
+    sets: [&mut [C]; SETS],
+) {
+    assert!(available());
     // SAFETY: the processor has what the function is compiled for.
-    unsafe { number_and_add(contexts, symbols, counts.as_chunks_mut().0) }
+    unsafe {
+        number_and_add(
+            contexts,
+            symbols,
+            sets.map(|set| set.as_chunks_mut::<S>().0),
+        )
+    }
 }
 
+/// What can count.
+pub(in super::super) trait Count: Copy + std::ops::AddAssign + From<u8> {}
+
+impl Count for u8 {}
+impl Count for u32 {}
+
 #[target_feature(enable = "avx2")]
-fn number_and_add(contexts: &[u32], symbols: &[u8], counts: &mut [[u8; STRIDE]]) {
-    const BLOCK: usize = 16;
+fn number_and_add<C: Count, const S: usize, const SETS: usize>(
+    contexts: &[u32],
+    symbols: &[u8],
+    sets: [&mut [[C; S]]; SETS],
+) {
+    const BLOCK: usize = 4;
     let most = contexts.iter().copied().max().unwrap_or(0);
-    assert!((most as usize) < counts.len());
+    assert!(sets.iter().all(|counts| (most as usize) < counts.len()));
     let (groups, rest) = symbols.as_chunks::<BLOCK>();
     let (places, last) = contexts.as_chunks::<BLOCK>();
     for (symbols, contexts) in groups.iter().zip(places) {
-        let mut cells = [0u32; BLOCK];
-        for ((cell, &context), &symbol) in cells.iter_mut().zip(contexts).zip(symbols) {
-            *cell = context * STRIDE as u32 + u32::from(symbol) % STRIDE as u32;
-        }
-        for cell in cells {
-            // SAFETY: contexts are below `counts.len()`, as asserted, and symbols below the stride.
-            unsafe { *counts.as_flattened_mut().get_unchecked_mut(cell as usize) += 1 };
+        for (i, (&symbol, &context)) in symbols.iter().zip(contexts).enumerate() {
+            // SAFETY: contexts are below the length of each set, as asserted.
+            let counts = unsafe { sets[i % SETS].get_unchecked_mut(context as usize) };
+            counts[usize::from(symbol) % S] += C::from(1);
         }
     }
     for (&symbol, &context) in rest.iter().zip(last) {
-        counts[context as usize][usize::from(symbol) % STRIDE] += 1;
+        sets[0][context as usize][usize::from(symbol) % S] += C::from(1);
     }
 }
 
