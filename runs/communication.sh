@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What every quantizer and every gradient codec costs on the wire, at the paper's shape and on the demo's features: bits
-# both ways, side information, distortion, coding time, step times on nine lines. About 4 minutes on one core.
+# both ways, in messages and at the socket of a connection over TLS on this machine, side information, distortion, coding
+# time, step times on nine lines. About 4 minutes on one core.
 #
 #   runs/communication.sh                 into runs/communication: table.md, communication.json
 #

@@ -50,7 +50,7 @@ pub use certs::KitError;
 pub use error::{Reason, Refusal, TlsProblem, WireError};
 pub use grpc::{
     ClientOptions, ClientTls, GrpcClient, RetryPolicy, ServeOptions, ServerTls, ShutdownHandle,
-    bind, serve,
+    bind, over_loopback, serve,
 };
 pub use layout::{Layout, Sequence, Span, SpanKind};
 pub use limits::Limits;

@@ -28,8 +28,9 @@ Example:
   qtinyllava bench communication --markdown communication.md --json communication.json
 Every quantizer at several settings sends features up, and gradients come back, through the protocol of training within this
 process: at the paper's shape with synthetic numbers that hold nothing to be found, and for batches of the demo with the
-features and gradients of its base. Bytes are those of whole messages. Coding times are processor time of one thread; use a release
-build. Step times are computed from bytes, round trip and coding.")]
+features and gradients of its base. Bytes are those of whole messages, counted there. Then the same messages go over gRPC and mutual
+TLS on this machine, and the bytes are counted that pass the socket. Coding times are processor time of one thread; use a release
+build. Step times are computed from the bytes at the socket, round trip and coding.")]
     Communication(Communication),
 }
 

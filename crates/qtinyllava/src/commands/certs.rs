@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use qtl_wire::certs::{Ca, Issue, make_ca, make_client_kit, make_server_kit};
-
-/// Under these names a server on the same machine is reached.
-const LOOPBACK: [&str; 2] = ["localhost", "127.0.0.1"];
+use qtl_wire::certs::{Ca, Issue, LOOPBACK, make_ca, make_client_kit, make_server_kit};
 
 /// Make certificates: a CA, a server kit and a client kit
 #[derive(clap::Args)]
@@ -31,17 +28,6 @@ pub struct Args {
     /// Replace files that are there
     #[arg(long)]
     overwrite: bool,
-}
-
-/// Certificates for one run on this machine: valid for a week, signed by a key that is not kept.
-pub fn throw_away(out: &std::path::Path) -> Result<()> {
-    let issue = Issue::days(7);
-    let ca = make_ca(&out.join("ca"), "qtinyllava demo CA", &issue)?;
-    let names = LOOPBACK.map(str::to_owned);
-    make_server_kit(&ca, &out.join("server"), &names, &issue)?;
-    make_client_kit(&ca, &out.join("client"), "demo client", &issue)?;
-    std::fs::remove_file(out.join("ca/ca.key"))?;
-    Ok(())
 }
 
 /// Makes what is missing.

@@ -15,7 +15,7 @@ use qtl_model::weights::SaveType;
 use qtl_train::merge::merge;
 use qtl_train::{Recipe, metrics};
 
-use crate::commands::{certs, data, eval};
+use crate::commands::{data, eval};
 
 /// The recipe that the demo runs, also to be found in `recipes/`.
 const RECIPE: &str = include_str!("../../../../recipes/demo.toml");
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     )?;
     scenes(Split::Test, &out.join("test"), TEST_SEED, args.test_scenes)?;
     if !kits.join("client").exists() {
-        certs::throw_away(&kits)?;
+        qtl_wire::certs::throw_away(&kits)?;
     }
     let trained = children::train(out)?;
     if !trained {

@@ -81,9 +81,13 @@ fn bench_communication_measures_what_the_wire_takes() {
             (number(data, "/rows/0") + number(data, "/rows/1")) * number(data, "/rows/2");
         let plain = &rows[0];
         // Headers and layout come on top of the numbers themselves, and little else.
-        for (place, bits) in [("/up/bytes", 16.0), ("/down/bytes", 32.0)] {
-            let bits = number(plain, place) * 8.0 / elements - bits;
-            assert!((0.0..0.5).contains(&bits), "{place}: {bits}");
+        for (way, bits) in [("up", 16.0), ("down", 32.0)] {
+            let sent = |field: &str| number(plain, &format!("/{way}/{field}"));
+            let bits = sent("bytes") * 8.0 / elements - bits;
+            assert!((0.0..0.5).contains(&bits), "{way}: {bits}");
+            let socket = sent("socket_bits_per_element");
+            assert!((sent("socket_bytes") * 8.0 / elements - socket).abs() < 1e-9);
+            assert!(socket > sent("bits_per_element"), "{way}: {socket}");
         }
         assert_eq!(plain["codec"], "f32");
         for row in &rows[1..] {
@@ -101,7 +105,7 @@ fn bench_communication_measures_what_the_wire_takes() {
             let seconds = row["step_seconds"].as_array().unwrap();
             assert_eq!(seconds.len(), found["lines"].as_array().unwrap().len());
             // 10 Mbit/s and a round trip of 1 ms.
-            let bytes = number(row, "/up/bytes") + number(row, "/down/bytes");
+            let bytes = number(row, "/up/socket_bytes") + number(row, "/down/socket_bytes");
             let coding = number(row, "/up/seconds") + number(row, "/down/seconds");
             let want = 8.0 * bytes / 1e7 + 1e-3 + coding;
             assert!((seconds[0].as_f64().unwrap() - want).abs() < 1e-9);

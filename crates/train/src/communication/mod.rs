@@ -2,13 +2,16 @@
 //!
 //! Features are coded and gradients come back as in training: the same messages, through the same two state machines, over
 //! a link within one process, whose meter counts the bytes. Only the tower is left out (the features are given), and the
-//! language model too where there is none of that size ([`Workload::synthetic`]).
+//! language model too where there is none of that size ([`Workload::synthetic`]). Then the same messages go over a socket,
+//! to count what the network carries.
 
 mod client;
 mod distortion;
 mod line;
 mod peer;
 mod reference;
+mod socket;
+mod steps;
 mod sums;
 mod workload;
 
@@ -22,11 +25,12 @@ use qtl_model::partition::{StepError, TextRows};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_model::{Device, targets};
-use qtl_wire::{Exchange, LocalLink, Purpose, Reply, Standing, Terms, WireError};
+use qtl_wire::{Exchange, LocalLink, Reply, WireError};
 use serde::Serialize;
 
 use self::client::Client;
 use self::peer::Peer;
+use self::steps::OnlySteps;
 use self::sums::Sums;
 use crate::error::AnswerError;
 use crate::message::{self, ContainerError};
@@ -47,8 +51,13 @@ pub struct Sent {
     pub index: f64,
     /// The container of the targets.
     pub targets: f64,
+    /// Bytes that passed the socket: the message, TLS and HTTP/2 framing, and the flow control of the other direction. No
+    /// handshake.
+    pub socket_bytes: f64,
     /// Bits of the message per element of *all* rows, also of those that did not cross.
     pub bits_per_element: f64,
+    /// The same of what passed the socket.
+    pub socket_bits_per_element: f64,
     /// Bits of the image container per element of the image rows.
     pub image_bits: f64,
     /// Per cent of the message without the targets that is not the elements' own numbers: scales, masks, tables, headers,
@@ -87,13 +96,17 @@ pub enum MeasureError {
     /// Row numbers that do not fit.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// Bytes of a second handshake would count as those of a step.
+    #[error("the connection on this machine was lost while its bytes were counted; measure again")]
+    Interrupted,
 }
 
-/// Sends the steps of `work` up with one quantizer for both streams, and their gradients back.
+/// Sends the steps of `work` up with one quantizer for both streams, and their gradients back. Blocks; not to be called from
+/// within an async runtime.
 ///
 /// # Errors
 ///
-/// [`MeasureError`]; a quantizer that reads what it writes gives none.
+/// [`MeasureError`]; a quantizer that reads what it writes gives none, where a port of the loopback can be had.
 pub fn measure(
     work: &Workload,
     quantizer: &QuantizerSpec,
@@ -104,27 +117,30 @@ pub fn measure(
     let client = Client::new(work, quantizer, *codec, rows, device);
     let mut link = linked(work, &client, *codec, device)?;
     let mut sums = Sums::default();
+    let mut sent = Vec::with_capacity(work.steps.len());
     for (step, tensors) in (0..).zip(&work.steps) {
         let bounded = client.bounded(tensors);
         let targets = targets::encode(&tensors.spliced.labels, work.vocab);
         let (cut, coding) = timed(|| client.code(step, bounded, tensors));
         let ((message, _), packing) = timed(|| message::forward(step, &cut, &targets));
-        let answer = match link.step(message)? {
+        let answer = match link.step(message.clone())? {
             Reply::Done(answer) => answer,
             Reply::Rewind { .. } => unreachable!("a server in this process does not restart"),
         };
-        let seen = link.work().seen();
+        let seen = link.work().steps.seen();
         let (read, reading) = timed(|| client.read(step, &answer, seen));
         sums.add_seconds([coding + packing + seen.decoding, seen.encoding + reading]);
         sums.payload[0] += client.payload(&cut);
         sums.payload[1] += client.payload_of_gradients(&answer)?;
         sums.add_features(tensors, &cut, seen)?;
         sums.add_gradients(seen, &read?);
+        sent.push((message, answer));
     }
     let meter = link.meter();
+    let [up, down] = socket::bytes(sent)?;
     Ok(Measured {
-        up: sums.up(meter.up.step),
-        down: sums.down(meter.down.step),
+        up: sums.up(meter.up.step, up),
+        down: sums.down(meter.down.step, down),
     })
 }
 
@@ -142,7 +158,7 @@ pub fn gradients(work: &Workload, device: &Device) -> Result<Vec<[Tensor<2>; 2]>
         let cut = client.code(step, client.bounded(tensors), tensors);
         let targets = targets::encode(&tensors.spliced.labels, work.vocab);
         link.step(message::forward(step, &cut, &targets).0)?;
-        let seen = link.work().seen();
+        let seen = link.work().steps.seen();
         gradients.push([seen.image_gradient.clone(), seen.text_gradient.clone()]);
     }
     Ok(gradients)
@@ -154,15 +170,11 @@ fn linked(
     client: &Client,
     codec: GradientCodec,
     device: &Device,
-) -> Result<LocalLink<Peer>, WireError> {
+) -> Result<LocalLink<OnlySteps<Peer>>, WireError> {
     let network = work.network.clone();
     let peer = Peer::new(client.decoders(), codec, network, device.clone());
-    let mut link = LocalLink::local(peer);
-    let standing = Standing {
-        run: "measurement".into(),
-        ..Standing::default()
-    };
-    link.greet(&Terms::default(), &standing, Purpose::Train)?;
+    let mut link = LocalLink::local(OnlySteps::new(peer));
+    steps::greet(&mut link)?;
     Ok(link)
 }
 

@@ -1,19 +1,18 @@
 //! The server of a measurement: reads the features of a step as in training, has gradients made of them, and sends those
-//! back as in training. It has no weights that move.
+//! back as in training.
 
 use burn::tensor::{Tensor, TensorData};
 use qtl_codec::Code;
 use qtl_model::Device;
-use qtl_model::params;
-use qtl_model::partition::{Cut, ServerPartition, StepError, repeats};
+use qtl_model::params::{self, Named};
+use qtl_model::partition::{Cut, ServerPartition, Step, StepError, repeats};
 use qtl_model::quant::Decoder;
 use qtl_model::quant::gradient::{Draw, GradientCodec};
 use qtl_model::recompute::{leaf, pull, take};
 use qtl_model::splice::Kind;
-use qtl_wire::{
-    Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
-};
+use qtl_wire::{Backward, Forward, WorkError};
 
+use super::steps::Steps;
 use super::{SEED, timed};
 use crate::message::{decode, decode_cut, encode_gradient};
 
@@ -56,7 +55,6 @@ pub(super) struct Peer {
     codec: GradientCodec,
     network: Network,
     device: Device,
-    applied: Option<u64>,
     seen: Option<Seen>,
 }
 
@@ -77,7 +75,6 @@ impl Peer {
             codec,
             network,
             device,
-            applied: None,
             seen: None,
         }
     }
@@ -92,7 +89,7 @@ impl Peer {
     fn decode(&self, f: &Forward) -> Result<Decoded, WorkError> {
         let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout).map_err(invalid)?;
         let Some(code) = &cut.image else {
-            return refused();
+            return Err(invalid("a measurement sends pictures in every step"));
         };
         let image = self.image.dequantize(code, &self.device).map_err(invalid)?;
         let text = self.text.dequantize(&cut.text, &self.device);
@@ -104,21 +101,17 @@ impl Peer {
         })
     }
 
-    /// Gradients of the rows that crossed, image and text.
-    fn gradients(
+    /// Gradients of the rows that crossed, and what else the server finds.
+    fn step(
         &self,
         step: u64,
         cut: &Cut,
         image: &Tensor<2>,
         text: &Tensor<2>,
         targets: &Code,
-    ) -> Result<[Tensor<2>; 2], StepError> {
+    ) -> Result<Step, StepError> {
         match &self.network {
-            Network::Model(server) => {
-                let step = server.step(cut, targets, &|_| false, &self.device)?;
-                let image = step.image.unwrap_or_else(|| image.zeros_like());
-                Ok([image, step.text])
-            }
+            Network::Model(server) => server.step(cut, targets, &|_| false, &self.device),
             Network::Given(steps) => {
                 let [g_image, g_text] = &steps[step as usize % steps.len()];
                 let g_text = match &cut.index {
@@ -129,10 +122,15 @@ impl Peer {
                     }
                     None => g_text.clone(),
                 };
-                Ok([
-                    pulled(&self.image, cut.image.as_ref(), image, g_image.clone()),
-                    pulled(&self.text, Some(&cut.text), text, g_text),
-                ])
+                let code = cut.image.as_ref();
+                Ok(Step {
+                    // Nobody has computed one; this takes as much room in a message, where nothing would take none.
+                    loss: 1.0,
+                    tokens: cut.layout.rows(Kind::Text),
+                    image: Some(pulled(&self.image, code, image, g_image.clone())),
+                    text: pulled(&self.text, Some(&cut.text), text, g_text),
+                    parameters: Named::new(),
+                })
             }
         }
     }
@@ -167,39 +165,20 @@ fn invalid(error: impl std::fmt::Display) -> WorkError {
     WorkError::Invalid(error.to_string())
 }
 
-/// What a measurement does not ask for.
-fn refused<T>() -> Result<T, WorkError> {
-    Err(invalid("a measurement only takes steps"))
-}
-
-impl Work for Peer {
-    fn terms(&self) -> Terms {
-        Terms::default()
-    }
-
-    fn standing(&self) -> Standing {
-        Standing {
-            live: self.applied,
-            ..Standing::default()
-        }
-    }
-
-    fn restore(&mut self, step: u64) -> Result<(), WorkError> {
-        self.applied = Some(step);
-        Ok(())
-    }
-
-    fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
-        let (decoded, decoding) = timed(|| self.decode(&f));
+impl Steps for Peer {
+    fn answer(&mut self, f: &Forward) -> Result<Backward, WorkError> {
+        let (decoded, decoding) = timed(|| self.decode(f));
         let Decoded {
             cut,
             targets,
             image,
             text,
         } = decoded?;
-        let [image_gradient, text_gradient] = self
-            .gradients(f.step, &cut, &image, &text, &targets)
-            .map_err(invalid)?;
+        let (found, computing) = timed(|| self.step(f.step, &cut, &image, &text, &targets));
+        let found = found.map_err(invalid)?;
+        let (loss, tokens) = (found.loss, found.tokens as u64);
+        let image_gradient = found.image.unwrap_or_else(|| image.zeros_like());
+        let text_gradient = found.text;
         let encode = |tensor, g: &Tensor<2>| {
             let draw = Draw {
                 seed: SEED,
@@ -221,34 +200,14 @@ impl Work for Peer {
             decoding,
             encoding,
         });
-        self.applied = Some(f.step + 1);
         Ok(Backward {
             step: f.step,
+            loss,
+            tokens,
             image: image_container,
             text: text_container,
-            ..Backward::default()
+            compute_seconds: computing,
+            coding_seconds: decoding + encoding,
         })
-    }
-
-    fn calibrate(&mut self, _: Calibration) -> Result<(), WorkError> {
-        refused()
-    }
-
-    fn save(&mut self, _: u64) -> Result<(), WorkError> {
-        refused()
-    }
-
-    fn open(&mut self, _: Prompt) -> Result<Tokens, WorkError> {
-        refused()
-    }
-
-    fn next(&mut self, _: Rows) -> Result<Tokens, WorkError> {
-        refused()
-    }
-
-    fn close(&mut self) {}
-
-    fn finish(&mut self, _: u64) -> Result<(), WorkError> {
-        refused()
     }
 }

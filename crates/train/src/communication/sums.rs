@@ -60,19 +60,19 @@ impl Sums {
         }
     }
 
-    /// The way up, with the meter's count.
-    pub(super) fn up(&self, tally: Tally) -> Sent {
+    /// The way up, with the meter's count and the bytes of a step at the socket.
+    pub(super) fn up(&self, tally: Tally, socket: f64) -> Sent {
         let (error, cosine) = Distortion::of_streams(&[&self.image, &self.text]);
-        self.sent(0, tally, error, cosine)
+        self.sent(0, tally, socket, error, cosine)
     }
 
     /// The way down.
-    pub(super) fn down(&self, tally: Tally) -> Sent {
+    pub(super) fn down(&self, tally: Tally, socket: f64) -> Sent {
         let (error, cosine) = (self.gradients.relative_error(), self.gradients.cosine());
-        self.sent(1, tally, error, cosine)
+        self.sent(1, tally, socket, error, cosine)
     }
 
-    fn sent(&self, direction: usize, tally: Tally, error: f64, cosine: f64) -> Sent {
+    fn sent(&self, direction: usize, tally: Tally, socket: f64, error: f64, cosine: f64) -> Sent {
         let mean = |bytes: u64| bytes as f64 / tally.messages.max(1) as f64;
         let steps = self.steps.max(1.0);
         let (bytes, targets) = (mean(tally.bytes), mean(tally.targets));
@@ -83,7 +83,9 @@ impl Sums {
             text: mean(tally.text),
             index: mean(tally.index),
             targets,
+            socket_bytes: socket,
             bits_per_element: bits(bytes, self.elements),
+            socket_bits_per_element: bits(socket, self.elements),
             image_bits: bits(mean(tally.image), self.image_elements),
             side_percent: 100.0 * (1.0 - self.payload[direction] / steps / (bytes - targets)),
             error,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adapters;
+mod communication;
 mod compose;
 mod conformance;
 mod merging;

@@ -12,9 +12,11 @@
 
 mod check;
 mod files;
+mod loopback;
 mod make;
 
 pub use check::{KitFacts, check_kit};
+pub use loopback::{LOOPBACK, throw_away};
 pub use make::{Ca, Issue, make_ca, make_client_kit, make_server_kit};
 
 pub(crate) use check::{certificates, key, peer_name};

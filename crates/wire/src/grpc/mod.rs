@@ -3,6 +3,7 @@
 //! - [`tls`]: keys and certificates for either end, and what a failed handshake means.
 //! - [`server`]: [`serve`], which blocks and drives a [`crate::Work`] on its own thread.
 //! - [`client`]: [`GrpcClient`], a blocking handle over its own runtime.
+//! - [`over_loopback`]: both in one process.
 
 pub mod tls;
 
@@ -15,10 +16,12 @@ mod attempt;
 mod codec;
 mod counting;
 mod incoming;
+mod loopback;
 mod shutdown;
 mod watched;
 
 pub use client::{ClientOptions, GrpcClient, RetryPolicy};
+pub use loopback::over_loopback;
 pub use server::{ServeOptions, bind, serve};
 pub use shutdown::ShutdownHandle;
 pub use tls::{ClientTls, Identity, ServerTls};

@@ -1,0 +1,159 @@
+//! `bench communication`: what every quantizer and every gradient codec costs on the wire.
+
+mod tables;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use qtl_data::scenes::{Plan, TRAIN_SEED};
+use qtl_eval::Table;
+use qtl_model::Device;
+use qtl_model::partition::TextRows;
+use qtl_model::quant::QuantizerSpec;
+use qtl_model::quant::gradient::GradientCodec;
+use qtl_train::Recipe;
+use qtl_train::communication::{LINES, Measured, Reference, Shape, Workload, measure, reference};
+use serde::Serialize;
+use serde_json::json;
+
+pub use tables::tables;
+
+use super::rank::{self, Rank};
+use crate::progress::Progress;
+use crate::{commands, demo};
+
+/// A quantizer and a gradient codec, and what they cost.
+#[derive(Serialize)]
+struct Row {
+    quantizer: String,
+    codec: String,
+    #[serde(flatten)]
+    measured: Measured,
+    /// Seconds of a step's communication, by bytes at the socket, in the order of `lines`.
+    step_seconds: Vec<f64>,
+}
+
+/// Everything about one workload.
+#[derive(Serialize)]
+pub struct Findings {
+    data: String,
+    /// Image rows, text rows, channels of a step.
+    rows: [f64; 3],
+    /// What training without quantizers sends, every row and 32-bit gradients; then every quantizer with the gradient
+    /// codec of the demo's recipe.
+    quantizers: Vec<Row>,
+    /// Every gradient codec with the quantizer of the demo's recipe.
+    gradients: Vec<Row>,
+    reference: Vec<Reference>,
+    /// What a low-rank gradient would lose; of gradients that a language model made.
+    ranks: Vec<Rank>,
+}
+
+/// Measures quantizers whose names contain `only`, and every gradient codec, on features of this shape and on so many
+/// batches of the demo.
+pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings>> {
+    let device = Device::default();
+    let recipe = demo::recipe(&[])?;
+    let makers: [&dyn Fn() -> Result<Workload>; 2] =
+        [&|| demo_steps(&recipe, batches, &device), &|| {
+            Ok(Workload::synthetic(shape, &device))
+        }];
+    let (mut quantizers, codecs) = (QuantizerSpec::settings(), GradientCodec::settings());
+    quantizers.retain(|spec| spec.to_string().contains(only));
+    if quantizers.is_empty() {
+        bail!(
+            "--only {only}: no quantizer is called so; there are {}",
+            QuantizerSpec::settings()
+                .iter()
+                .map(QuantizerSpec::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+    }
+    let each = 1 + quantizers.len() + codecs.len() + 1;
+    let mut bar = Progress::new("measuring", (makers.len() * each) as u64);
+    let mut done = 0;
+    let mut all = Vec::with_capacity(makers.len());
+    for make in makers {
+        let work = make()?;
+        let mut row = |up: &QuantizerSpec, down: &GradientCodec, rows| -> Result<Row> {
+            let what = format!("{}: {up}, {down}", work.name);
+            bar.at(done, &what);
+            let measured = measure(&work, up, down, rows, &device).with_context(|| what)?;
+            done += 1;
+            let (bytes, seconds) = both(&measured);
+            Ok(Row {
+                quantizer: up.to_string(),
+                codec: down.to_string(),
+                measured,
+                step_seconds: LINES.map(|line| line.seconds(bytes, seconds)).into(),
+            })
+        };
+        let mut first = row(&QuantizerSpec::NONE, &GradientCodec::F32, TextRows::All)?;
+        first.quantizer.push_str(", every row");
+        let mut rows = vec![first];
+        for quantizer in &quantizers {
+            rows.push(row(quantizer, &recipe.gradient.codec, TextRows::Distinct)?);
+        }
+        let gradients = codecs
+            .iter()
+            .map(|codec| row(&recipe.quantizer.image, codec, TextRows::Distinct));
+        let gradients = gradients.collect::<Result<_>>()?;
+        bar.at(done, &format!("{}: ranks", work.name));
+        let ranks = rank::ranks(&work, &device)?;
+        done += 1;
+        let [images, texts, channels] = work.rows();
+        all.push(Findings {
+            gradients,
+            ranks,
+            quantizers: rows,
+            reference: reference(images + texts, channels),
+            rows: work.rows(),
+            data: work.name,
+        });
+    }
+    bar.at(done, "");
+    Ok(all)
+}
+
+/// The first batches of the demo's own data, through its base.
+fn demo_steps(recipe: &Recipe, batches: usize, device: &Device) -> Result<Workload> {
+    let dir = tempfile::tempdir()?;
+    let (model, data) = (dir.path().join("base"), dir.path().join("data"));
+    demo::base::write(&model)?;
+    let scenes = Plan::new(TRAIN_SEED, (batches * recipe.train.batch) as u64);
+    commands::data::scenes(false, &data, &scenes)?;
+    let mut plain = recipe.clone();
+    plain.quantizer.image = QuantizerSpec::NONE;
+    plain.quantizer.text = QuantizerSpec::NONE;
+    let blueprint = commands::blueprint(&model, &plain)?;
+    let (file, images) = (data.join("llava.json"), data.join("images"));
+    let source = commands::reader(&plain, &blueprint, &file, &images)?;
+    let client = blueprint.client(device)?.partition;
+    let server = blueprint.server(device)?.partition;
+    let work = Workload::of_data("demo", &client, server, &plain, source, batches)?;
+    Ok(work)
+}
+
+/// Bytes at the socket and coding seconds of the round trip.
+fn both(measured: &Measured) -> (f64, f64) {
+    let Measured { up, down } = measured;
+    (
+        up.socket_bytes + down.socket_bytes,
+        up.seconds + down.seconds,
+    )
+}
+
+/// Writes the numbers as JSON.
+pub fn write_json(all: &[Findings], path: &Path) -> Result<()> {
+    let value = json!({ "lines": LINES, "data": all });
+    qtl_train::metrics::write_json(path, &value)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes the tables as Markdown.
+pub fn write_markdown(tables: &[Table], path: &Path) -> Result<()> {
+    let text: Vec<String> = tables.iter().map(Table::markdown).collect();
+    qtl_train::files::replace(path, text.join("\n").as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
