@@ -86,20 +86,20 @@ fn rans_decode(bencher: Bencher, levels: u32) {
 }
 
 /// Neighbouring tokens with a correlation of 0.8.
-fn correlated(levels: u32) -> Code {
-    let x = samples::autoregressive(ROWS, COLS, ROWS, 0.8, 1);
+fn correlated(rows: usize, cols: usize, levels: u32) -> Code {
+    let x = samples::autoregressive(rows, cols, rows, 0.8, 1);
     let scaling = Scaling::Range {
         low: -3.0,
         high: 3.0,
         epsilon: 1e-4,
     };
-    let plane = quantize(&x, ROWS, COLS, levels, &scaling).unwrap();
+    let plane = quantize(&x, rows, cols, levels, &scaling).unwrap();
     Code::new(vec![plane.into()])
 }
 
 #[divan::bench(args = LEVELS)]
 fn context_encode(bencher: Bencher, levels: u32) {
-    let code = correlated(levels);
+    let code = correlated(ROWS, COLS, levels);
     bencher
         .counter(items())
         .bench(|| encode(&code, &Options::default()));
@@ -107,9 +107,28 @@ fn context_encode(bencher: Bencher, levels: u32) {
 
 #[divan::bench(args = LEVELS)]
 fn context_decode(bencher: Bencher, levels: u32) {
-    let bytes = encode(&correlated(levels), &Options::default());
+    let bytes = encode(&correlated(ROWS, COLS, levels), &Options::default());
     bencher
         .counter(items())
+        .bench(|| decode(&bytes, &Limits::default()).unwrap());
+}
+
+/// A message of the demo's size: few lanes, few rows to learn from.
+const MESSAGE: usize = 128;
+
+#[divan::bench(args = LEVELS)]
+fn message_encode(bencher: Bencher, levels: u32) {
+    let code = correlated(MESSAGE, MESSAGE, levels);
+    bencher
+        .counter(ItemsCount::new(MESSAGE * MESSAGE))
+        .bench(|| encode(&code, &Options::default()));
+}
+
+#[divan::bench(args = LEVELS)]
+fn message_decode(bencher: Bencher, levels: u32) {
+    let bytes = encode(&correlated(MESSAGE, MESSAGE, levels), &Options::default());
+    bencher
+        .counter(ItemsCount::new(MESSAGE * MESSAGE))
         .bench(|| decode(&bytes, &Limits::default()).unwrap());
 }
 

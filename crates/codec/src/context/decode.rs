@@ -25,9 +25,9 @@ pub(super) fn decode<const N: usize>(
         2 => pop_row::<N, 2>,
         4 => pop_row::<N, 4>,
         #[cfg(target_arch = "x86_64")]
-        8 if avx2::available() => avx2::pop_wide_row::<N, 8>,
+        8 if avx2::available() => avx2::pop_rest::<N, 8>,
         #[cfg(target_arch = "x86_64")]
-        16 if avx2::available() => avx2::pop_wide_row::<N, 16>,
+        16 if avx2::available() => avx2::pop_rest::<N, 16>,
         8 => pop_row::<N, 8>,
         _ => pop_row::<N, 16>,
     };
@@ -41,7 +41,8 @@ pub(super) fn decode<const N: usize>(
             spec.fill(shape.grid, alphabet, before, row, &mut contexts);
             #[cfg(target_arch = "x86_64")]
             let done = avx512::pop_row(source, &tables, &contexts, symbols)
-                .unwrap_or_else(|| avx2::pop_row(source, &tables, &contexts, symbols));
+                .or_else(|| avx2::pop_row(source, &tables, &contexts, symbols))
+                .unwrap_or(0);
             #[cfg(not(target_arch = "x86_64"))]
             let done = 0;
             if done < cols {

@@ -22,17 +22,15 @@ fn contexts(
     (0..cols as u32).map(context).collect()
 }
 
-/// The kernels that this processor has, each with the most symbols that it takes.
+/// The kernels that this processor has.
 #[cfg(target_arch = "x86_64")]
-fn kernels() -> Vec<(&'static str, usize, Pop, Push)> {
-    let pop_avx2: Pop =
-        |source, tables, contexts, symbols| Some(avx2::pop_row(source, tables, contexts, symbols));
-    let mut kernels: Vec<(_, _, Pop, Push)> = Vec::new();
+fn kernels() -> Vec<(&'static str, Pop, Push)> {
+    let mut kernels: Vec<(_, Pop, Push)> = Vec::new();
     if avx2::available() {
-        kernels.push(("AVX2", 4, pop_avx2, avx2::push_row));
+        kernels.push(("AVX2", avx2::pop_row, avx2::push_row));
     }
     if avx512::available() {
-        kernels.push(("AVX-512", MOST_SYMBOLS, avx512::pop_row, avx512::push_row));
+        kernels.push(("AVX-512", avx512::pop_row, avx512::push_row));
     }
     if kernels.len() < 2 {
         println!("this processor has no AVX-512: {} kernels", kernels.len());
@@ -83,10 +81,7 @@ fn kernels_give_what_the_loop_gives() {
             words: &words,
             at: 0,
         };
-        for &(name, most, pop, _) in &kernels {
-            if alphabet > most {
-                continue;
-            }
+        for &(name, pop, _) in &kernels {
             let (mut plain, mut fast) = (source(), source());
             let (mut expected, mut got) = (vec![0; cols], vec![0; cols]);
             let done = pop(&mut fast, &tables, &contexts, &mut got).unwrap();
@@ -105,56 +100,6 @@ fn kernels_give_what_the_loop_gives() {
             // It stops only where a group might run out of words, or of columns.
             assert!(words.len() - fast.0 < 2 * MOST_LANES || cols - done < MOST_LANES);
         }
-    }
-}
-
-/// The same for larger alphabets with AVX2, whose kernels take a row to its end, or the words to theirs.
-#[cfg(target_arch = "x86_64")]
-#[test]
-fn avx2_gives_what_the_loop_gives_for_larger_alphabets() {
-    if !avx2::available() {
-        println!("skipped: this processor has no AVX2");
-        return;
-    }
-    let mut rng = fastrand::Rng::with_seed(13);
-    for round in 0..400 {
-        let alphabet = rng.usize(5..=MOST_SYMBOLS);
-        let spec = Spec::all(true).nth(round % 6).unwrap();
-        let cols = rng.usize(1..200);
-        let mut model = Model::new(spec, alphabet, cols).unwrap();
-        let contexts = contexts(&mut rng, spec, alphabet, cols, true);
-        for _ in 0..rng.usize(..50) {
-            let most = rng.usize(1..=alphabet) as u8;
-            let symbols: Vec<u8> = (0..cols).map(|_| rng.u8(..most)).collect();
-            model.count(&contexts, &symbols);
-        }
-        let mut tables = model.empty_tables();
-        model.tables(&mut tables);
-        let mut words = vec![0; 2 * rng.usize(..300)];
-        if round % 4 > 0 {
-            rng.fill(&mut words);
-        }
-        let states = std::array::from_fn(|_| rng.u32(LOW..));
-        let source = || Source::<MOST_LANES> {
-            states,
-            words: &words,
-            at: 0,
-        };
-        let (mut plain, mut fast) = (source(), source());
-        let (mut expected, mut got) = (vec![0; cols], vec![0; cols]);
-        let outcomes = match tables.stride {
-            8 => [
-                decode::pop_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &mut expected, 0),
-                avx2::pop_wide_row::<MOST_LANES, 8>(&mut fast, &tables, &contexts, &mut got, 0),
-            ],
-            _ => [
-                decode::pop_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &mut expected, 0),
-                avx2::pop_wide_row::<MOST_LANES, 16>(&mut fast, &tables, &contexts, &mut got, 0),
-            ],
-        };
-        assert_eq!(outcomes[0], outcomes[1]);
-        assert_eq!((plain.at, plain.states), (fast.at, fast.states), "{spec:?}");
-        assert_eq!(expected, got);
     }
 }
 
@@ -192,7 +137,7 @@ fn kernels_write_what_the_loop_writes() {
             8 => encode::push_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &symbols),
             _ => encode::push_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &symbols),
         }
-        for &(name, _, _, push) in &kernels {
+        for &(name, _, push) in &kernels {
             let mut fast = Sink::<MOST_LANES>::new();
             fast.reserve(cols);
             fast.states = states;

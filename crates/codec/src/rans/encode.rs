@@ -1,8 +1,8 @@
 //! The encoding loop with one table.
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
 use super::stream::Sink;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 use crate::symbol::Symbol;
 
 /// Everything encoding a symbol takes: no division, no branch.
@@ -97,11 +97,16 @@ pub(super) fn encode<const N: usize, S: Symbol>(steps: &Steps, data: &[S]) -> Si
         let groups = groups.as_flattened();
         #[cfg(target_arch = "x86_64")]
         if let Ok(states) = sink.states.as_mut_slice().try_into()
-            && avx512::available()
+            && avx2::available()
         {
+            let kernel = if avx512::available() {
+                avx512::encode
+            } else {
+                avx2::encode
+            };
             let (spans, bits) = (&steps.spans, steps.bits);
             // SAFETY: the processor has what the function is compiled for.
-            unsafe { avx512::encode(states, &mut sink.buffer, &mut sink.at, spans, bits, groups) };
+            unsafe { kernel(states, &mut sink.buffer, &mut sink.at, spans, bits, groups) };
             continue;
         }
         push(&mut sink, &steps.each, groups);

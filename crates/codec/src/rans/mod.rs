@@ -18,7 +18,7 @@
 //! - [`group`]: several narrow symbols as one
 //! - [`slot`]: the decoder's lookup tables
 //! - [`stream`]: states and words
-//! - [`encode`], [`decode`]: the loops; `avx512`: both for processors that have it; `avx2`: the second
+//! - [`encode`], [`decode`]: the loops; `avx2`, `avx512`: the same for processors that have it
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;

@@ -167,10 +167,14 @@ fn frequencies(rng: &mut fastrand::Rng, most: usize, bits: u32) -> Vec<u32> {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn the_kernel_writes_what_the_loop_writes() {
-    if !avx512::available() {
-        println!("skipped: this processor has no AVX-512");
-        return;
+fn kernels_write_what_the_loop_writes() {
+    type Encode = unsafe fn(&mut [u32; MOST_LANES], &mut [u16], &mut usize, &[u32], u32, &[u16]);
+    let mut kernels: Vec<(&str, Encode)> = Vec::new();
+    if avx2::available() {
+        kernels.push(("AVX2", avx2::encode::<u16>));
+    }
+    if avx512::available() {
+        kernels.push(("AVX-512", avx512::encode::<u16>));
     }
     let mut rng = fastrand::Rng::with_seed(6);
     for round in 0..300 {
@@ -180,19 +184,24 @@ fn the_kernel_writes_what_the_loop_writes() {
         let count = MOST_LANES * rng.usize(0..40);
         let symbol = |_| rng.usize(..frequencies.len()) as u16;
         let data: Vec<u16> = (0..count).map(symbol).collect();
-        let mut plain = Sink::<MOST_LANES>::new();
-        plain.reserve(data.len());
         // Every state that an encoder can be in.
-        plain.states = std::array::from_fn(|_| rng.u32(LOW..));
-        let mut fast = Sink::<MOST_LANES>::new();
-        fast.reserve(data.len());
-        fast.states = plain.states;
+        let states = std::array::from_fn(|_| rng.u32(LOW..));
+        let sink = || {
+            let mut sink = Sink::<MOST_LANES>::new();
+            sink.reserve(data.len());
+            sink.states = states;
+            sink
+        };
+        let mut plain = sink();
         encode::push(&mut plain, &steps.each, &data);
-        let (buffer, at) = (&mut fast.buffer, &mut fast.at);
-        // SAFETY: the processor was asked.
-        unsafe { avx512::encode(&mut fast.states, buffer, at, &steps.spans, bits, &data) };
-        let (loops, kernel) = ((plain.at, plain.states), (fast.at, fast.states));
-        assert_eq!(loops, kernel, "round {round}, {bits} bits");
-        assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
+        for &(name, kernel) in &kernels {
+            let mut fast = sink();
+            let (buffer, at) = (&mut fast.buffer, &mut fast.at);
+            // SAFETY: the processor was asked.
+            unsafe { kernel(&mut fast.states, buffer, at, &steps.spans, bits, &data) };
+            let (loops, kernel) = ((plain.at, plain.states), (fast.at, fast.states));
+            assert_eq!(loops, kernel, "{name}, round {round}, {bits} bits");
+            assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
+        }
     }
 }

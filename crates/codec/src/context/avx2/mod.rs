@@ -1,50 +1,73 @@
-//! The loops with a table per context for processors with AVX2: 32 lanes in four registers. [`narrow`] has those for
-//! alphabets up to 4, [`wide`] the others, [`counting`] what lies between coding two rows.
+//! The loops with a table per context for processors with AVX2: 32 lanes in four registers. [`narrow`] decodes alphabets up
+//! to 4, [`wide`] the others, [`mod@push`] encodes all, [`counting`] is what lies between coding two rows.
 //!
 //! They give what [`super::decode::pop_row`], [`super::encode::push_row`] and [`super::model`] give.
 
 mod counting;
-mod lanes;
 mod narrow;
+mod push;
 mod wide;
 
 pub(super) use counting::{renew, takes, tallies, tally, tally_channels, tally_contexts};
-pub(super) use wide::pop_row as pop_wide_row;
 
+use std::arch::x86_64::*;
+
+use super::decode::pop_with;
 use super::neighbours::{Beside, Neighbours};
 use super::tables::Tables;
+use crate::error::PlaneError;
+use crate::rans::avx2::WIDE;
 pub(super) use crate::rans::avx2::available;
 use crate::rans::stream::{MOST_LANES, Sink, Source};
 
 /// Decodes full groups of columns from the front of a row as long as the source has words for them; returns how many
-/// columns that were: none, if the processor, the lanes or the alphabet are not those this is made for.
+/// columns that were, or `None` if the processor or the lanes are not those this is made for.
 pub(super) fn pop_row<const N: usize>(
     source: &mut Source<'_, N>,
     tables: &Tables,
     contexts: &[u32],
     symbols: &mut [u8],
-) -> usize {
-    let Ok(lanes) = source.states.as_mut_slice().try_into() else {
-        return 0;
-    };
-    if !matches!(tables.stride, 2 | 4) || !available() {
-        return 0;
+) -> Option<usize> {
+    let lanes = source.states.as_mut_slice().try_into().ok()?;
+    if !available() {
+        return None;
     }
     let pop = match tables.stride {
         2 => narrow::pop::<2>,
-        _ => narrow::pop::<4>,
+        4 => narrow::pop::<4>,
+        8 => wide::pop::<8>,
+        _ => wide::pop::<16>,
     };
+    let at = &mut source.at;
     // SAFETY: the processor has what the function is compiled for.
-    unsafe {
-        pop(
-            lanes,
-            source.words,
-            &mut source.at,
-            tables,
-            contexts,
-            symbols,
-        )
+    Some(unsafe { pop(lanes, source.words, at, tables, contexts, symbols) })
+}
+
+/// The loop, compiled for AVX2: it decodes what [`pop_row`] leaves, and planes of fewer lanes.
+///
+/// # Panics
+/// If [`available`] says no.
+pub(super) fn pop_rest<const N: usize, const S: usize>(
+    source: &mut Source<'_, N>,
+    tables: &Tables,
+    contexts: &[u32],
+    symbols: &mut [u8],
+    first: usize,
+) -> Result<(), PlaneError> {
+    #[target_feature(enable = "avx2,popcnt")]
+    fn compiled<const N: usize, const S: usize>(
+        source: &mut Source<'_, N>,
+        tables: &Tables,
+        contexts: &[u32],
+        symbols: &mut [u8],
+        first: usize,
+    ) -> Result<(), PlaneError> {
+        let reached = |row: &[u16; S], slot| wide::reached(row, slot);
+        pop_with(source, tables, contexts, symbols, first, reached)
     }
+    assert!(available());
+    // SAFETY: the processor has what the function is compiled for.
+    unsafe { compiled::<N, S>(source, tables, contexts, symbols, first) }
 }
 
 /// The reverse of [`pop_row`]: encodes full groups from the back of a row whose columns are a multiple of the lanes;
@@ -63,10 +86,10 @@ pub(super) fn push_row<const N: usize>(
         return false;
     }
     let push = match tables.stride {
-        2 => narrow::push::<2>,
-        4 => narrow::push::<4>,
-        8 => wide::push::<8>,
-        _ => wide::push::<16>,
+        2 => push::push::<2>,
+        4 => push::push::<4>,
+        8 => push::push::<8>,
+        _ => push::push::<16>,
     };
     // SAFETY: the processor has what the function is compiled for.
     unsafe {
@@ -94,4 +117,11 @@ pub(super) fn number(neighbours: Neighbours, beside: Beside<'_>, contexts: &mut 
     // SAFETY: the processor has what the function is compiled for.
     unsafe { compiled(neighbours, beside, contexts) };
     true
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_one(lanes: &[u32; WIDE]) -> __m256i {
+    // SAFETY: an array of the 32 bytes that are loaded.
+    unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
 }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::tables::{BITS, Tables};
-use super::lanes::{load_one, push_groups};
+use super::load_one;
 use crate::rans::avx2::{WIDE, join, load, refill, store};
 use crate::rans::stream::MOST_LANES;
 
@@ -143,37 +143,4 @@ pub(super) fn pop<const S: usize>(
     *start = at;
     store(states, lanes);
     done
-}
-
-/// [`super::push_row`] for alphabets of up to `S` symbols.
-#[target_feature(enable = "avx2,popcnt")]
-pub(super) fn push<const S: usize>(
-    lanes: &mut [u32; MOST_LANES],
-    buffer: &mut [u16],
-    start: &mut usize,
-    tables: &Tables,
-    contexts: &[u32],
-    symbols: &[u8],
-) {
-    let finder = Finder::<S>::new(tables, contexts);
-    push_groups(
-        lanes,
-        buffer,
-        start,
-        contexts,
-        symbols,
-        |contexts, symbols| {
-            // SAFETY: these are the finder's contexts.
-            let thresholds = unsafe { finder.find(contexts) };
-            // SAFETY: an array of the 8 bytes that are loaded.
-            let symbol = unsafe { _mm_loadl_epi64(symbols.as_ptr().cast()) };
-            let symbol = _mm256_cvtepu8_epi32(symbol);
-            let below = [
-                _mm256_cmpgt_epi32(_mm256_set1_epi32(1), symbol),
-                _mm256_cmpgt_epi32(_mm256_set1_epi32(2), symbol),
-                _mm256_cmpgt_epi32(_mm256_set1_epi32(3), symbol),
-            ];
-            span(thresholds, below)
-        },
-    );
 }

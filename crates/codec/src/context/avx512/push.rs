@@ -20,16 +20,16 @@ pub(super) fn push<const S: usize>(
     contexts: &[u32],
     symbols: &[u8],
 ) {
-    let rows = tables.rows::<S>();
+    let starts = tables.starts.as_slice();
     let most = contexts.iter().copied().max().unwrap_or(0);
-    assert!((most as usize) < rows.len() && tables.starts.len() > rows.len() * S);
+    assert!((most as usize + 1) * S < starts.len());
     let mask = _mm512_set1_epi32((1 << BITS) - 1);
     let mut states = load(lanes);
     let mut at = *start;
     let groups = symbols.as_chunks().0.iter().zip(contexts.as_chunks().0);
     for (group, (symbols, contexts)) in groups.enumerate().rev() {
         // SAFETY: every context has a table, and another entry follows the last one.
-        let spans = unsafe { look_up(rows, contexts, symbols) };
+        let spans = unsafe { look_up::<S>(starts, contexts, symbols) };
         let first = _mm512_and_si512(spans, mask);
         let end = _mm512_srli_epi32::<16>(spans);
         // What follows the last symbol starts at 0 or at the total.
@@ -44,20 +44,17 @@ pub(super) fn push<const S: usize>(
 /// The entries of sixteen symbols in their contexts, with the entries that follow above them.
 ///
 /// # Safety
-/// Contexts must be below `rows.len()`, and another entry must follow the rows.
+/// Every context must have its `S` entries in `starts`, and another must follow the last.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn look_up<const S: usize>(
-    rows: &[[u16; S]],
+    starts: &[u16],
     contexts: &[u32; WIDE],
     symbols: &[u8; WIDE],
 ) -> __m512i {
     each(|lane| {
-        let row = rows.as_ptr().wrapping_add(contexts[lane] as usize);
-        let entry = row
-            .cast::<u16>()
-            .wrapping_add(usize::from(symbols[lane]) % S);
-        // SAFETY: the row is there, the symbol below `S`, and another entry follows the last one.
-        unsafe { entry.cast::<u32>().read_unaligned() }
+        let at = contexts[lane] as usize * S + usize::from(symbols[lane]) % S;
+        // SAFETY: the entry is there, and another follows.
+        unsafe { starts.as_ptr().add(at).cast::<u32>().read_unaligned() }
     })
 }

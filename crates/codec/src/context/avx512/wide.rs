@@ -19,9 +19,9 @@ pub(super) fn pop<const S: usize>(
     contexts: &[u32],
     symbols: &mut [u8],
 ) -> usize {
-    let rows = tables.rows::<S>();
+    let starts = tables.starts.as_slice();
     let most = contexts.iter().copied().max().unwrap_or(0);
-    assert!((most as usize) < rows.len() && tables.starts.len() > rows.len() * S);
+    assert!((most as usize + 1) * S < starts.len());
     let mask = _mm512_set1_epi32((1 << BITS) - 1);
     let mut states = load(lanes);
     let (mut at, mut done) = (*start, 0);
@@ -36,7 +36,7 @@ pub(super) fn pop<const S: usize>(
             let x = *register;
             let slot = _mm512_and_si512(x, mask);
             // SAFETY: every context has a table, and another entry follows the last one.
-            let (found, spans) = unsafe { find(rows, contexts, slot) };
+            let (found, spans) = unsafe { find::<S>(starts, contexts, slot) };
             put(found, symbols);
             let first = _mm512_and_si512(spans, mask);
             let end = _mm512_srli_epi32::<16>(spans);
@@ -57,11 +57,11 @@ pub(super) fn pop<const S: usize>(
 /// The symbols that own sixteen slots, and their entries in the tables with the entries that follow above them.
 ///
 /// # Safety
-/// Contexts must be below `rows.len()`, and another entry must follow the rows.
+/// Every context must have its `S` entries in `starts`, and another must follow the last.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
 unsafe fn find<const S: usize>(
-    rows: &[[u16; S]],
+    starts: &[u16],
     contexts: &[u32; WIDE],
     slots: __m512i,
 ) -> (__m512i, __m512i) {
@@ -71,7 +71,9 @@ unsafe fn find<const S: usize>(
     unsafe { _mm256_storeu_si256(each.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(slots)) };
     let (mut found, mut spans) = ([0u8; WIDE], [0u32; WIDE]);
     for lane in 0..WIDE {
-        let row = rows.as_ptr().wrapping_add(contexts[lane] as usize);
+        let first = contexts[lane] as usize * S;
+        // SAFETY: every context has its entries.
+        let row = unsafe { starts.as_ptr().add(first) };
         let slot = each[lane] as i16;
         // The first symbol starts at 0: one at least is reached.
         let reached = if S == 8 {
@@ -85,9 +87,8 @@ unsafe fn find<const S: usize>(
         };
         let symbol = reached.count_ones() as usize - 1;
         found[lane] = symbol as u8;
-        let entry = row.cast::<u16>().wrapping_add(symbol);
-        // SAFETY: the symbol is below `S`, and another entry follows the last one.
-        spans[lane] = unsafe { entry.cast::<u32>().read_unaligned() };
+        // SAFETY: the symbol is below `S`, and another entry follows.
+        spans[lane] = unsafe { row.add(symbol).cast::<u32>().read_unaligned() };
     }
     // SAFETY: arrays of the 16 and 64 bytes that are loaded.
     unsafe {

@@ -1,50 +1,53 @@
-//! Encoding steps of eight lanes.
+//! Encoding with one table.
 
 use std::arch::x86_64::*;
 
-use super::super::tables::BITS;
-use crate::rans::avx2::{WIDE, load, store};
-use crate::rans::stream::MOST_LANES;
+use super::{LANES, WIDE, each, load, store};
+use crate::symbol::Symbol;
 
-/// Encodes the columns of a row, a multiple of the lanes, from the back; `span` gives first slot and frequency of eight symbols
-/// in their contexts.
-#[inline]
+/// Encodes `data`, full groups of lanes, from the back, given `start << 16 | frequency - 1` of each symbol, of a total of
+/// `2^bits`; words are written before `start` of the buffer, which has room for them and a register more.
 #[target_feature(enable = "avx2,popcnt")]
-pub(super) fn push_groups(
-    lanes: &mut [u32; MOST_LANES],
+pub(in super::super) fn encode<S: Symbol>(
+    lanes: &mut [u32; LANES],
     buffer: &mut [u16],
     start: &mut usize,
-    contexts: &[u32],
-    symbols: &[u8],
-    span: impl Fn(&[u32; WIDE], &[u8; WIDE]) -> (__m256i, __m256i),
+    spans: &[u32],
+    bits: u32,
+    data: &[S],
 ) {
+    let (low, one) = (_mm256_set1_epi32(0xffff), _mm256_set1_epi32(1));
     let mut states = load(lanes);
     let mut at = *start;
-    let groups = symbols.as_chunks().0.iter().zip(contexts.as_chunks().0);
-    for (group, (symbols, contexts)) in groups.enumerate().rev() {
-        let register = &mut states[group % (MOST_LANES / WIDE)];
-        let (first, frequency) = span(contexts, symbols);
-        *register = push_lanes(*register, first, frequency, buffer, &mut at);
+    for (group, symbols) in data.as_chunks::<WIDE>().0.iter().enumerate().rev() {
+        let span = each(|lane| spans[symbols[lane].index()]);
+        let first = _mm256_srli_epi32::<16>(span);
+        let frequency = _mm256_add_epi32(_mm256_and_si256(span, low), one);
+        let register = &mut states[group % (LANES / WIDE)];
+        *register = push(*register, first, frequency, bits, buffer, &mut at);
     }
     *start = at;
     store(states, lanes);
 }
 
-/// Encodes a symbol in each of eight lanes: the states after it.
+/// Encodes a symbol in each of eight lanes, given its first slot and frequency of a total of `2^bits`, `bits` from 12 to 16:
+/// the states after it.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-fn push_lanes(
+pub(crate) fn push(
     x: __m256i,
     start: __m256i,
     frequency: __m256i,
+    bits: u32,
     buffer: &mut [u16],
     at: &mut usize,
 ) -> __m256i {
-    let keep = _mm256_cmpgt_epi32(frequency, _mm256_srli_epi32::<{ 32 - BITS as i32 }>(x));
+    let high = _mm256_srl_epi32(x, _mm_cvtsi32_si128(32 - bits as i32));
+    let keep = _mm256_cmpgt_epi32(frequency, high);
     spill(x, keep, buffer, at);
     let x = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(x), x, keep);
     let quotient = divide(x, frequency);
-    let complement = _mm256_sub_epi32(_mm256_set1_epi32(1 << BITS), frequency);
+    let complement = _mm256_sub_epi32(_mm256_set1_epi32(1 << bits), frequency);
     let more = _mm256_mullo_epi32(quotient, complement);
     _mm256_add_epi32(x, _mm256_add_epi32(start, more))
 }
@@ -85,11 +88,11 @@ fn spill(x: __m256i, keep: __m256i, buffer: &mut [u16], at: &mut usize) {
     *at -= set.count_ones() as usize;
 }
 
-/// `x / frequency`, rounded down, of unsigned lanes whose quotients lie below `2^18`.
+/// `x / frequency`, rounded down, of unsigned lanes whose quotients lie below `2^20`.
 ///
 /// Single precision is off by one at most. `x` loses its last bit, worth 1 / `frequency` of the quotient: nothing for 2,
 /// one for 1, where everything else is exact. From 3 on that is a third, and rounding four numbers to 24 bits moves a
-/// quotient below `2^18` by less than a sixteenth. The remainder then tells.
+/// quotient below `2^20` by a quarter at most. The remainder then tells.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn divide(x: __m256i, frequency: __m256i) -> __m256i {
@@ -102,17 +105,10 @@ fn divide(x: __m256i, frequency: __m256i) -> __m256i {
     _mm256_add_epi32(quotient, _mm256_srai_epi32::<31>(remainder))
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn load_one(lanes: &[u32; WIDE]) -> __m256i {
-    // SAFETY: an array of the 32 bytes that are loaded.
-    unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::available;
     use super::*;
-    use crate::rans::avx2::available;
 
     #[test]
     fn quotients_are_exact() {
@@ -121,24 +117,29 @@ mod tests {
             return;
         }
         let mut rng = fastrand::Rng::with_seed(2);
-        for frequency in 1..=1u32 << BITS {
-            let most = ((u64::from(frequency) << (32 - BITS)) - 1) as u32;
-            let multiple = rng.u32(..=most / frequency) * frequency;
-            // On both sides of every step of the quotient, at the ends, and in between.
-            let x = [
-                0,
-                most,
-                most - 1,
-                multiple,
-                multiple.saturating_sub(1),
-                (multiple + 1).min(most),
-                rng.u32(..=most),
-                rng.u32(..=most),
-            ];
+        for (bits, frequency) in [12, 14, 16]
+            .into_iter()
+            .flat_map(|bits| (1..=1u32 << bits).map(move |f| (bits, f)))
+        {
+            let most = ((u64::from(frequency) << (32 - bits)) - 1) as u32;
+            let mut x = [0; WIDE];
+            // On both sides of steps of the quotient, at the ends, and in between.
+            for x in x.as_chunks_mut::<4>().0 {
+                let multiple = rng.u32(..=most / frequency) * frequency;
+                let after = (multiple + 1).min(most);
+                *x = [
+                    multiple,
+                    multiple.saturating_sub(1),
+                    after,
+                    rng.u32(..=most),
+                ];
+            }
+            (x[0], x[1], x[2]) = (0, most, most - 1);
             let mut quotients = [0; WIDE];
-            // SAFETY: the processor was asked, and an array has the 32 bytes that are stored.
+            // SAFETY: the processor was asked, and arrays have the 32 bytes that are loaded and stored.
             unsafe {
-                let found = divide(load_one(&x), _mm256_set1_epi32(frequency as i32));
+                let lanes = _mm256_loadu_si256(x.as_ptr().cast());
+                let found = divide(lanes, _mm256_set1_epi32(frequency as i32));
                 _mm256_storeu_si256(quotients.as_mut_ptr().cast(), found);
             }
             assert_eq!(quotients, x.map(|x| x / frequency), "{x:?} / {frequency}");

@@ -1,21 +1,9 @@
-//! The decoding loop with one table for processors with AVX2: 32 lanes in four registers.
-//!
-//! Gives what [`super::decode`] gives, 32 symbols at a time, as long as a group cannot run out of words. The steps that
-//! any such loop has are here too.
+//! Decoding with one table.
 
 use std::arch::x86_64::*;
 
-use super::slot::Slots;
-use super::stream::MOST_LANES;
-
-const LANES: usize = MOST_LANES;
-/// Lanes of a register.
-pub(crate) const WIDE: usize = 8;
-
-/// Whether this processor has what [`decode`] is compiled for.
-pub(crate) fn available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt")
-}
+use super::super::slot::Slots;
+use super::{LANES, WIDE, join, load, store};
 
 /// For each set of lanes, given as bits, which of the next words each lane of the set takes.
 static TAKES: [[u8; WIDE]; 256] = {
@@ -71,7 +59,7 @@ impl Lookup<'_> {
 /// Decodes full groups from the front of `data` while there are words for them, from byte `start` of `words` on;
 /// returns how many symbols that were.
 #[target_feature(enable = "avx2,popcnt")]
-pub(super) fn decode(
+pub(in super::super) fn decode(
     lanes: &mut [u32; LANES],
     words: &[u8],
     start: &mut usize,
@@ -131,42 +119,4 @@ pub(crate) unsafe fn refill(x: __m256i, words: &[u8], at: &mut usize) -> __m256i
     let filled = _mm256_or_si256(_mm256_slli_epi32::<16>(x), next);
     *at += 2 * set.count_ones() as usize;
     _mm256_blendv_epi8(x, filled, low)
-}
-
-/// The low bytes of all lanes, which hold nothing else, in order.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) fn join(found: [__m256i; LANES / WIDE]) -> [u8; LANES] {
-    let low = _mm256_packus_epi32(found[0], found[1]);
-    let high = _mm256_packus_epi32(found[2], found[3]);
-    let packed = _mm256_packus_epi16(low, high);
-    // Packing works within 128-bit halves: groups of four symbols are put back in order.
-    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    let packed = _mm256_permutevar8x32_epi32(packed, order);
-    let mut bytes = [0; LANES];
-    // SAFETY: an array of the 32 bytes that are stored.
-    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), packed) };
-    bytes
-}
-
-/// The states of all lanes in registers.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) fn load(lanes: &[u32; LANES]) -> [__m256i; LANES / WIDE] {
-    let mut states = [_mm256_setzero_si256(); LANES / WIDE];
-    for (register, lanes) in states.iter_mut().zip(lanes.as_chunks::<WIDE>().0) {
-        // SAFETY: `lanes` is an array of the 32 bytes that are loaded.
-        *register = unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) };
-    }
-    states
-}
-
-/// The reverse of [`load`].
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) fn store(states: [__m256i; LANES / WIDE], lanes: &mut [u32; LANES]) {
-    for (register, lanes) in states.iter().zip(lanes.as_chunks_mut::<WIDE>().0) {
-        // SAFETY: `lanes` is an array of the 32 bytes that are stored.
-        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), *register) };
-    }
 }

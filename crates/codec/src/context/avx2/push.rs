@@ -1,0 +1,60 @@
+//! Encoding with a table per context: an entry and the one that follows it are a symbol's first slot and its end, whatever
+//! the alphabet.
+
+use std::arch::x86_64::*;
+
+use super::super::tables::{BITS, Tables};
+use crate::rans::avx2::{self, WIDE, each, load, store};
+use crate::rans::stream::MOST_LANES;
+
+/// [`super::push_row`] for tables of `S` entries.
+///
+/// # Panics
+/// If a context has no table; the look-ups rely on it.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn push<const S: usize>(
+    lanes: &mut [u32; MOST_LANES],
+    buffer: &mut [u16],
+    start: &mut usize,
+    tables: &Tables,
+    contexts: &[u32],
+    symbols: &[u8],
+) {
+    let starts = tables.starts.as_slice();
+    let most = contexts.iter().copied().max().unwrap_or(0);
+    assert!((most as usize + 1) * S < starts.len());
+    let mask = _mm256_set1_epi32((1 << BITS) - 1);
+    let mut states = load(lanes);
+    let mut at = *start;
+    let groups = symbols.as_chunks().0.iter().zip(contexts.as_chunks().0);
+    for (group, (symbols, contexts)) in groups.enumerate().rev() {
+        // SAFETY: every context has a table, and another entry follows the last one.
+        let spans = unsafe { look_up::<S>(starts, contexts, symbols) };
+        let first = _mm256_and_si256(spans, mask);
+        let end = _mm256_srli_epi32::<16>(spans);
+        // What follows the last symbol starts at 0 or at the total.
+        let frequency = _mm256_and_si256(_mm256_sub_epi32(end, first), mask);
+        let register = &mut states[group % (MOST_LANES / WIDE)];
+        *register = avx2::push(*register, first, frequency, BITS, buffer, &mut at);
+    }
+    *start = at;
+    store(states, lanes);
+}
+
+/// The entries of eight symbols in their contexts, with the entries that follow above them.
+///
+/// # Safety
+/// Every context must have its `S` entries in `starts`, and another must follow the last.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn look_up<const S: usize>(
+    starts: &[u16],
+    contexts: &[u32; WIDE],
+    symbols: &[u8; WIDE],
+) -> __m256i {
+    each(|lane| {
+        let at = contexts[lane] as usize * S + usize::from(symbols[lane]) % S;
+        // SAFETY: the entry is there, and another follows.
+        unsafe { starts.as_ptr().add(at).cast::<u32>().read_unaligned() }
+    })
+}
