@@ -61,24 +61,24 @@ fn load(values: &[f32; 32]) -> [__m256; 4] {
     [0, 8, 16, 24].map(|i| unsafe { _mm256_loadu_ps(values.as_ptr().add(i)) })
 }
 
-/// 32 symbols from values in [-1, 1], and from any others too.
+/// 32 symbols from any values.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn round(z: [__m256; 4], grid: &Grid, symbols: &mut [u8; 32]) {
     let (half, offset) = (_mm256_set1_ps(grid.half), _mm256_set1_ps(grid.offset));
-    let (shift, top) = (_mm256_set1_ps(grid.shift), _mm256_set1_ps(grid.top));
+    let (least, most) = (_mm256_set1_ps(-1.0), _mm256_set1_ps(1.0));
     let [a, b, c, d] = z.map(|z| {
-        let scaled = _mm256_sub_ps(_mm256_mul_ps(z, half), offset);
-        let rounded = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(scaled);
-        let level = _mm256_add_ps(rounded, shift);
-        // Of a maximum with not-a-number the second operand is the result: it becomes 0.
-        let level = _mm256_min_ps(_mm256_max_ps(level, _mm256_setzero_ps()), top);
-        _mm256_cvttps_epi32(level)
+        // Of a maximum with not-a-number the second operand is the result: it becomes symbol 0.
+        let z = _mm256_min_ps(_mm256_max_ps(z, least), most);
+        // This conversion rounds half to even.
+        _mm256_cvtps_epi32(_mm256_sub_ps(_mm256_mul_ps(z, half), offset))
     });
-    // Packing works within halves of vectors: the eighths of the result lie in the order 0 2 4 6 1 3 5 7.
-    let bytes = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
+    // Levels around 0, at most 256 of them, fit signed bytes. Packing works within halves of vectors: the eighths of the
+    // result lie in the order 0 2 4 6 1 3 5 7.
+    let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     let bytes = _mm256_permutevar8x32_epi32(bytes, order);
+    let bytes = _mm256_add_epi8(bytes, _mm256_set1_epi8(grid.shift as u8 as i8));
     // SAFETY: 32 bytes are writable, and the store needs no alignment.
     unsafe { _mm256_storeu_si256(symbols.as_mut_ptr().cast(), bytes) };
 }
@@ -96,15 +96,11 @@ fn bounded(z: &[f32], grid: &Grid, symbols: &mut [u8]) -> usize {
 fn channels(x: &[f32], mean: &[f32], reach: &[f32], grid: &Grid, symbols: &mut [u8]) -> usize {
     let groups = x.as_chunks::<32>().0;
     let statistics = mean.as_chunks().0.iter().zip(reach.as_chunks().0);
-    let (least, most) = (_mm256_set1_ps(-1.0), _mm256_set1_ps(1.0));
     for ((x, symbols), (mean, reach)) in
         groups.iter().zip(symbols.as_chunks_mut().0).zip(statistics)
     {
         let (x, mean, reach) = (stream(x), load(mean), load(reach));
-        let z = [0, 1, 2, 3].map(|i| {
-            let z = _mm256_div_ps(_mm256_sub_ps(x[i], mean[i]), reach[i]);
-            _mm256_min_ps(_mm256_max_ps(z, least), most)
-        });
+        let z = [0, 1, 2, 3].map(|i| _mm256_div_ps(_mm256_sub_ps(x[i], mean[i]), reach[i]));
         round(z, grid, symbols);
     }
     groups.len() * 32

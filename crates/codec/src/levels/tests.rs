@@ -60,6 +60,17 @@ fn vectors_and_scalars_give_the_same_symbols() {
                 high: 0.25,
                 epsilon: 1e-4,
             },
+            // No reference has such ranges; a peer might.
+            Scaling::Range {
+                low: f32::NEG_INFINITY,
+                high: 0.3,
+                epsilon: f32::NAN,
+            },
+            Scaling::Range {
+                low: 0.5,
+                high: -0.5,
+                epsilon: -1.5,
+            },
         ];
         for scaling in scalings {
             let mut twin = vec![0; x.len()];
