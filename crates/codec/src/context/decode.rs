@@ -4,7 +4,7 @@ use super::batches::batches;
 use super::model::Model;
 use super::tables::{BITS, Tables};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{avx2, kernels};
 use crate::coder::Shape;
 use crate::error::PlaneError;
 use crate::rans::LOW;
@@ -40,9 +40,7 @@ pub(super) fn decode<const N: usize>(
             let symbols = &mut rest[..cols];
             spec.fill(shape.grid, alphabet, before, row, &mut contexts);
             #[cfg(target_arch = "x86_64")]
-            let done = avx512::pop_row(source, &tables, &contexts, symbols)
-                .or_else(|| avx2::pop_row(source, &tables, &contexts, symbols))
-                .unwrap_or(0);
+            let done = kernels::pop_row(source, &tables, &contexts, symbols);
             #[cfg(not(target_arch = "x86_64"))]
             let done = 0;
             if done < cols {

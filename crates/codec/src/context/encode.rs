@@ -1,10 +1,10 @@
 //! The encoding loop with a table per context.
 
 use super::batches::batches;
+#[cfg(target_arch = "x86_64")]
+use super::kernels;
 use super::model::Model;
 use super::tables::{BITS, Tables};
-#[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
 use crate::code::Symbols;
 use crate::rans::stream::Sink;
 
@@ -42,9 +42,7 @@ pub(super) fn encode<const N: usize>(plane: &Symbols, data: &[u8], mut model: Mo
             spec.fill(plane.grid, alphabet, data, row, &mut contexts);
             sink.reserve(plane.cols);
             #[cfg(target_arch = "x86_64")]
-            if avx512::push_row(&mut sink, &tables, &contexts, symbols(row))
-                || avx2::push_row(&mut sink, &tables, &contexts, symbols(row))
-            {
+            if kernels::push_row(&mut sink, &tables, &contexts, symbols(row)) {
                 continue;
             }
             push(&mut sink, &tables, &contexts, symbols(row));

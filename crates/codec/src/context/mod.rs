@@ -20,6 +20,8 @@ mod batches;
 mod choose;
 mod decode;
 mod encode;
+#[cfg(target_arch = "x86_64")]
+mod kernels;
 mod model;
 mod neighbours;
 mod spec;

@@ -1,9 +1,10 @@
 //! The kernels against the loops.
 
 use super::batches::batches;
+#[cfg(target_arch = "x86_64")]
+use super::kernels::Kernels;
 use super::model::Model;
 use super::spec::Spec;
-use super::tables::Tables;
 use super::*;
 use crate::rans::LOW;
 use crate::rans::stream::Sink;
@@ -24,30 +25,20 @@ fn contexts(
 
 /// The kernels that this processor has.
 #[cfg(target_arch = "x86_64")]
-fn kernels() -> Vec<(&'static str, Pop, Push)> {
-    let mut kernels: Vec<(_, Pop, Push)> = Vec::new();
-    if avx2::available() {
-        kernels.push(("AVX2", avx2::pop_row, avx2::push_row));
+fn kernels() -> Vec<&'static Kernels> {
+    let (have, lack): (Vec<_>, Vec<_>) = kernels::ALL
+        .into_iter()
+        .partition(|kernels| (kernels.available)());
+    for kernels in lack {
+        println!("skipped: this processor has no {}", kernels.name);
     }
-    if avx512::available() {
-        kernels.push(("AVX-512", avx512::pop_row, avx512::push_row));
-    }
-    if kernels.len() < 2 {
-        println!("this processor has no AVX-512: {} kernels", kernels.len());
-    }
-    kernels
+    have
 }
-
-#[cfg(target_arch = "x86_64")]
-type Pop = fn(&mut Source<'_, MOST_LANES>, &Tables, &[u32], &mut [u8]) -> Option<usize>;
-#[cfg(target_arch = "x86_64")]
-type Push = fn(&mut Sink<MOST_LANES>, &Tables, &[u32], &[u8]) -> bool;
 
 /// Every model, on random words: every state occurs. Some are all zero or all one.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn kernels_give_what_the_loop_gives() {
-    let kernels = kernels();
     let mut rng = fastrand::Rng::with_seed(9);
     for round in 0..600 {
         let alphabet = 2 + round % (MOST_SYMBOLS - 1);
@@ -81,10 +72,10 @@ fn kernels_give_what_the_loop_gives() {
             words: &words,
             at: 0,
         };
-        for &(name, pop, _) in &kernels {
+        for kernels in kernels() {
             let (mut plain, mut fast) = (source(), source());
             let (mut expected, mut got) = (vec![0; cols], vec![0; cols]);
-            let done = pop(&mut fast, &tables, &contexts, &mut got).unwrap();
+            let done = kernels.pop_row(&mut fast, &tables, &contexts, &mut got);
             assert_eq!(done % MOST_LANES, 0);
             let loops = match tables.stride {
                 2 => decode::pop_row::<MOST_LANES, 2>,
@@ -95,7 +86,11 @@ fn kernels_give_what_the_loop_gives() {
             let (contexts, all) = (&contexts[..done], &mut expected[..done]);
             loops(&mut plain, &tables, contexts, all, 0).unwrap();
             let (plain, fast) = ((plain.at, plain.states), (fast.at, fast.states));
-            assert_eq!(plain, fast, "{name}, {spec:?}, {alphabet} symbols");
+            assert_eq!(
+                plain, fast,
+                "{}, {spec:?}, {alphabet} symbols",
+                kernels.name
+            );
             assert_eq!(expected[..done], got[..done]);
             // It stops only where a group might run out of words, or of columns.
             assert!(words.len() - fast.0 < 2 * MOST_LANES || cols - done < MOST_LANES);
@@ -107,7 +102,6 @@ fn kernels_give_what_the_loop_gives() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn kernels_write_what_the_loop_writes() {
-    let kernels = kernels();
     let mut rng = fastrand::Rng::with_seed(10);
     for round in 0..400 {
         let alphabet = 2 + round % (MOST_SYMBOLS - 1);
@@ -137,13 +131,17 @@ fn kernels_write_what_the_loop_writes() {
             8 => encode::push_row::<MOST_LANES, 8>(&mut plain, &tables, &contexts, &symbols),
             _ => encode::push_row::<MOST_LANES, 16>(&mut plain, &tables, &contexts, &symbols),
         }
-        for &(name, _, push) in &kernels {
+        for kernels in kernels() {
             let mut fast = Sink::<MOST_LANES>::new();
             fast.reserve(cols);
             fast.states = states;
-            assert!(push(&mut fast, &tables, &contexts, &symbols));
+            assert!(kernels.push_row(&mut fast, &tables, &contexts, &symbols));
             let (loops, kernel) = ((plain.at, plain.states), (fast.at, fast.states));
-            assert_eq!(loops, kernel, "{name}, {spec:?}, {alphabet} symbols");
+            assert_eq!(
+                loops, kernel,
+                "{}, {spec:?}, {alphabet} symbols",
+                kernels.name
+            );
             assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
         }
     }

@@ -159,6 +159,7 @@ fn kernels_give_what_the_loop_gives() {
 }
 
 /// Frequencies of random scale, none of which is 0.
+#[cfg(target_arch = "x86_64")]
 fn frequencies(rng: &mut fastrand::Rng, most: usize, bits: u32) -> Vec<u32> {
     let weight = |rng: &mut fastrand::Rng| (rng.u64(..1 << 30) >> rng.u32(..30)) + 1;
     let counts: Vec<u64> = (0..rng.usize(1..=most)).map(|_| weight(rng)).collect();
@@ -202,6 +203,32 @@ fn kernels_write_what_the_loop_writes() {
             let (loops, kernel) = ((plain.at, plain.states), (fast.at, fast.states));
             assert_eq!(loops, kernel, "{name}, round {round}, {bits} bits");
             assert_eq!(plain.buffer[plain.at..], fast.buffer[fast.at..]);
+        }
+    }
+}
+
+/// Holds a kernel's division against the processor's, for every frequency of the three totals.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn check_quotients<const N: usize>(divide: impl Fn([u32; N], u32) -> [u32; N]) {
+    let mut rng = fastrand::Rng::with_seed(2);
+    for bits in [12, 14, 16] {
+        for frequency in 1..=1u32 << bits {
+            let most = ((u64::from(frequency) << (32 - bits)) - 1) as u32;
+            let mut x = [0; N];
+            // On both sides of steps of the quotient, at the ends, and in between.
+            for x in x.as_chunks_mut::<4>().0 {
+                let multiple = rng.u32(..=most / frequency) * frequency;
+                let after = (multiple + 1).min(most);
+                *x = [
+                    multiple,
+                    multiple.saturating_sub(1),
+                    after,
+                    rng.u32(..=most),
+                ];
+            }
+            (x[0], x[1], x[2]) = (0, most, most - 1);
+            let expected = x.map(|x| x / frequency);
+            assert_eq!(divide(x, frequency), expected, "{x:?} / {frequency}");
         }
     }
 }

@@ -13,37 +13,33 @@ pub(super) use counting::{renew, takes, tallies, tally, tally_channels, tally_co
 use std::arch::x86_64::*;
 
 use super::decode::pop_with;
+use super::kernels::Kernels;
 use super::neighbours::{Beside, Neighbours};
 use super::tables::Tables;
 use crate::error::PlaneError;
 use crate::rans::avx2::WIDE;
 pub(super) use crate::rans::avx2::available;
-use crate::rans::stream::{MOST_LANES, Sink, Source};
+use crate::rans::stream::Source;
 
-/// Decodes full groups of columns from the front of a row as long as the source has words for them; returns how many
-/// columns that were, or `None` if the processor or the lanes are not those this is made for.
-pub(super) fn pop_row<const N: usize>(
-    source: &mut Source<'_, N>,
-    tables: &Tables,
-    contexts: &[u32],
-    symbols: &mut [u8],
-) -> Option<usize> {
-    let lanes = source.states.as_mut_slice().try_into().ok()?;
-    if !available() {
-        return None;
-    }
-    let pop = match tables.stride {
-        2 => narrow::pop::<2>,
-        4 => narrow::pop::<4>,
-        8 => wide::pop::<8>,
-        _ => wide::pop::<16>,
-    };
-    let at = &mut source.at;
-    // SAFETY: the processor has what the function is compiled for.
-    Some(unsafe { pop(lanes, source.words, at, tables, contexts, symbols) })
-}
+/// The loops over a row.
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "AVX2",
+    available,
+    pop: [
+        narrow::pop::<2>,
+        narrow::pop::<4>,
+        wide::pop::<8>,
+        wide::pop::<16>,
+    ],
+    push: [
+        push::push::<2>,
+        push::push::<4>,
+        push::push::<8>,
+        push::push::<16>,
+    ],
+};
 
-/// The loop, compiled for AVX2: it decodes what [`pop_row`] leaves, and planes of fewer lanes.
+/// The loop, compiled for AVX2: it decodes what a kernel leaves, and planes of fewer lanes.
 ///
 /// # Panics
 /// If [`available`] says no.
@@ -68,41 +64,6 @@ pub(super) fn pop_rest<const N: usize, const S: usize>(
     assert!(available());
     // SAFETY: the processor has what the function is compiled for.
     unsafe { compiled::<N, S>(source, tables, contexts, symbols, first) }
-}
-
-/// The reverse of [`pop_row`]: encodes full groups from the back of a row whose columns are a multiple of the lanes;
-/// returns whether it did.
-pub(super) fn push_row<const N: usize>(
-    sink: &mut Sink<N>,
-    tables: &Tables,
-    contexts: &[u32],
-    symbols: &[u8],
-) -> bool {
-    let Ok(lanes) = sink.states.as_mut_slice().try_into() else {
-        return false;
-    };
-    let whole = symbols.len().is_multiple_of(MOST_LANES);
-    if !whole || !available() {
-        return false;
-    }
-    let push = match tables.stride {
-        2 => push::push::<2>,
-        4 => push::push::<4>,
-        8 => push::push::<8>,
-        _ => push::push::<16>,
-    };
-    // SAFETY: the processor has what the function is compiled for.
-    unsafe {
-        push(
-            lanes,
-            &mut sink.buffer,
-            &mut sink.at,
-            tables,
-            contexts,
-            symbols,
-        );
-    }
-    true
 }
 
 /// [`Neighbours::number`], compiled for AVX2; returns whether this processor has it.

@@ -98,7 +98,7 @@ fn span(thresholds: [__m256i; 3], below: [__m256i; 3]) -> (__m256i, __m256i) {
     (start, _mm256_sub_epi32(end, start))
 }
 
-/// [`super::pop_row`] for alphabets of up to `S` symbols.
+/// [`Pop`](super::super::kernels::Pop) for alphabets of up to `S` symbols.
 #[target_feature(enable = "avx2,popcnt")]
 pub(super) fn pop<const S: usize>(
     lanes: &mut [u32; MOST_LANES],

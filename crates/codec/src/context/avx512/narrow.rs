@@ -87,7 +87,7 @@ impl<'a, const S: usize> Finder<'a, S> {
     }
 }
 
-/// [`super::pop_row`] for alphabets of up to `S` symbols.
+/// [`Pop`](super::super::kernels::Pop) for alphabets of up to `S` symbols.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
 pub(super) fn pop<const S: usize>(
     lanes: &mut [u32; MOST_LANES],

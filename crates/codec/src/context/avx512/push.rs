@@ -7,7 +7,7 @@ use super::super::tables::{BITS, Tables};
 use crate::rans::avx512::{self, WIDE, each, load, store};
 use crate::rans::stream::MOST_LANES;
 
-/// [`super::push_row`] for tables of `S` entries.
+/// [`Push`](super::super::kernels::Push) for tables of `S` entries.
 ///
 /// # Panics
 /// If a context has no table; the look-ups rely on it.

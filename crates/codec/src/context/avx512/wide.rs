@@ -6,7 +6,7 @@ use super::super::tables::{BITS, Tables};
 use crate::rans::avx512::{WIDE, load, put, refill, store};
 use crate::rans::stream::MOST_LANES;
 
-/// [`super::pop_row`] for tables of `S` entries.
+/// [`Pop`](super::super::kernels::Pop) for tables of `S` entries.
 ///
 /// # Panics
 /// If a context has no table; the look-ups rely on it.

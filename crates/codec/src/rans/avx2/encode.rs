@@ -116,33 +116,17 @@ mod tests {
             println!("skipped: this processor has no AVX2");
             return;
         }
-        let mut rng = fastrand::Rng::with_seed(2);
-        for (bits, frequency) in [12, 14, 16]
-            .into_iter()
-            .flat_map(|bits| (1..=1u32 << bits).map(move |f| (bits, f)))
-        {
-            let most = ((u64::from(frequency) << (32 - bits)) - 1) as u32;
-            let mut x = [0; WIDE];
-            // On both sides of steps of the quotient, at the ends, and in between.
-            for x in x.as_chunks_mut::<4>().0 {
-                let multiple = rng.u32(..=most / frequency) * frequency;
-                let after = (multiple + 1).min(most);
-                *x = [
-                    multiple,
-                    multiple.saturating_sub(1),
-                    after,
-                    rng.u32(..=most),
-                ];
-            }
-            (x[0], x[1], x[2]) = (0, most, most - 1);
+        crate::rans::tests::check_quotients(|x: [u32; WIDE], frequency| {
             let mut quotients = [0; WIDE];
             // SAFETY: the processor was asked, and arrays have the 32 bytes that are loaded and stored.
             unsafe {
-                let lanes = _mm256_loadu_si256(x.as_ptr().cast());
-                let found = divide(lanes, _mm256_set1_epi32(frequency as i32));
+                let found = divide(
+                    _mm256_loadu_si256(x.as_ptr().cast()),
+                    _mm256_set1_epi32(frequency as i32),
+                );
                 _mm256_storeu_si256(quotients.as_mut_ptr().cast(), found);
             }
-            assert_eq!(quotients, x.map(|x| x / frequency), "{x:?} / {frequency}");
-        }
+            quotients
+        });
     }
 }
