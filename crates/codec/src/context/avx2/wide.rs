@@ -74,10 +74,9 @@ unsafe fn find<const S: usize>(
         let first = contexts[lane] as usize * S;
         // SAFETY: every context has its entries.
         let row = unsafe { &*starts.as_ptr().add(first).cast() };
-        // The first symbol starts at 0: one at least is reached.
         let symbol = reached::<S>(row, slot[lane] as u16) - 1;
         found[lane] = symbol as u32;
-        // SAFETY: the symbol is below `S`, and another entry follows.
+        // SAFETY: the symbol is below `S`, whatever the entries are, and another entry follows.
         spans[lane] = unsafe {
             starts
                 .as_ptr()
@@ -89,7 +88,7 @@ unsafe fn find<const S: usize>(
     (each(|lane| found[lane]), each(|lane| spans[lane]))
 }
 
-/// How many symbols of a table start at or before a slot.
+/// How many symbols of a table start at or before a slot: from 1 to `S`, as the first starts at 0.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
 pub(super) fn reached<const S: usize>(row: &[u16; S], slot: u16) -> usize {
@@ -104,5 +103,5 @@ pub(super) fn reached<const S: usize>(row: &[u16; S], slot: u16) -> usize {
         let row = unsafe { _mm256_loadu_si256(row.as_ptr().cast()) };
         _mm256_movemask_epi8(_mm256_cmpgt_epi16(row, _mm256_set1_epi16(slot as i16)))
     };
-    S - above.count_ones() as usize / 2
+    S - (above & !0b11).count_ones() as usize / 2
 }

@@ -75,7 +75,6 @@ unsafe fn find<const S: usize>(
         // SAFETY: every context has its entries.
         let row = unsafe { starts.as_ptr().add(first) };
         let slot = each[lane] as i16;
-        // The first symbol starts at 0: one at least is reached.
         let reached = if S == 8 {
             // SAFETY: a row has the 16 bytes that are loaded.
             let row = unsafe { _mm_loadu_si128(row.cast()) };
@@ -85,9 +84,10 @@ unsafe fn find<const S: usize>(
             let row = unsafe { _mm256_loadu_si256(row.cast()) };
             u32::from(_mm256_cmple_epu16_mask(row, _mm256_set1_epi16(slot)))
         };
-        let symbol = reached.count_ones() as usize - 1;
+        // The first symbol starts at 0: it is reached.
+        let symbol = (reached | 1).count_ones() as usize - 1;
         found[lane] = symbol as u8;
-        // SAFETY: the symbol is below `S`, and another entry follows.
+        // SAFETY: the symbol is below `S`, whatever the entries are, and another entry follows.
         spans[lane] = unsafe { row.add(symbol).cast::<u32>().read_unaligned() };
     }
     // SAFETY: arrays of the 16 and 64 bytes that are loaded.
