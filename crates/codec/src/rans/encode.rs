@@ -57,8 +57,10 @@ impl Step {
 
 /// What encoding takes of all symbols of an alphabet.
 pub(super) struct Steps {
+    /// By symbol, for the loop.
     pub(super) each: Vec<Step>,
-    /// `start << 16 | frequency - 1` by symbol, for the kernel, which divides instead.
+    /// `start << 16 | frequency - 1` by symbol, for the kernels: a sixth of the table to look up, as they divide in all
+    /// lanes at once.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     pub(super) spans: Vec<u32>,
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
