@@ -24,7 +24,8 @@ use super::{ServerTls, ShutdownHandle};
 use crate::certs::peer_name;
 use crate::limits::Limits;
 use crate::message::MessageError;
-use crate::{WireError, Work};
+use crate::session::server::Peer;
+use crate::{Key, WireError, Work};
 
 /// Bytes in flight per stream: enough to fill 1 Gbit/s over 60 ms.
 pub(super) const WINDOW: u32 = 8 << 20;
@@ -182,8 +183,12 @@ impl Split for Sessions {
         &self,
         request: Request<Streaming<Bytes>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = self.next.fetch_add(1, Ordering::Relaxed);
-        tracing::info!("stream {peer}: {} has connected", describe(&request));
+        let stream = self.next.fetch_add(1, Ordering::Relaxed);
+        tracing::info!("stream {stream}: {} has connected", describe(&request));
+        // The handshake has asked for a certificate; this only keeps a change there from opening a door here.
+        let key = key(&request)
+            .ok_or_else(|| Status::unauthenticated("a certificate with a public key is needed"))?;
+        let peer = Peer { stream, key };
         let (outbox, replies) = mpsc::channel(4);
         let events = self.events.clone();
         events
@@ -192,7 +197,7 @@ impl Split for Sessions {
             .map_err(|_| Status::unavailable("the server is shutting down"))?;
         tokio::spawn(async move {
             listen_to(peer, request.into_inner(), &events).await;
-            tracing::info!("stream {peer}: over");
+            tracing::info!("stream {stream}: over");
             let _ = events.send(Event::Gone { peer }).await;
         });
         Ok(Response::new(ReceiverStream::new(replies)))
@@ -200,7 +205,7 @@ impl Split for Sessions {
 }
 
 /// Reports messages until the stream is over.
-async fn listen_to(peer: u64, mut incoming: Streaming<Bytes>, events: &mpsc::Sender<Event>) {
+async fn listen_to(peer: Peer, mut incoming: Streaming<Bytes>, events: &mpsc::Sender<Event>) {
     loop {
         let event = match incoming.message().await {
             Ok(Some(bytes)) => Event::Message { peer, bytes },
@@ -211,7 +216,7 @@ async fn listen_to(peer: u64, mut incoming: Streaming<Bytes>, events: &mpsc::Sen
                 return;
             }
             Err(status) => {
-                tracing::info!("stream {peer}: {}", status.message());
+                tracing::info!("stream {}: {}", peer.stream, status.message());
                 return;
             }
         };
@@ -219,6 +224,14 @@ async fn listen_to(peer: u64, mut incoming: Streaming<Bytes>, events: &mpsc::Sen
             return;
         }
     }
+}
+
+/// The key of the certificate that the peer has shown.
+fn key<T>(request: &Request<T>) -> Option<Key> {
+    let info = request
+        .extensions()
+        .get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    Key::of_certificate(info.peer_certs()?.first()?)
 }
 
 fn describe<T>(request: &Request<T>) -> String {
