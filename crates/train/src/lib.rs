@@ -7,7 +7,7 @@
 //! - [`start`]: the model directory and the [`adapter`] that it begins with
 //! - [`message`]: the model's types as the wire's
 //! - [`server`]: the server's side of a run; [`client`]: the client's
-//! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
+//! - [`record`]: which run a directory is of, and whose; [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
 //!   adapters; [`answer`]: generation over a link
 //! - [`compose`]: a language model and a fresh tower into one model; [`align`]: first sight for a tower trained from
 //!   nothing
@@ -41,6 +41,7 @@ pub mod optimizer;
 pub mod peft;
 pub mod random;
 pub mod recipe;
+pub mod record;
 pub mod schedule;
 pub mod server;
 pub mod start;

@@ -1,7 +1,7 @@
 //! The server's side of a run: what a session asks for, done on the server's partition.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -14,7 +14,8 @@ use qtl_model::quant::Moments;
 use qtl_model::quant::gradient;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{
-    Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
+    Access, Askers, Backward, Calibration, Forward, Key, Prompt, Refusal, Rows, Standing, Terms,
+    Tokens, Work, WorkError,
 };
 
 use crate::adapt::Fingerprint;
@@ -24,6 +25,7 @@ use crate::held::Held;
 use crate::message::{ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
+use crate::record::Record;
 use crate::schedule;
 use crate::start::Start;
 
@@ -40,8 +42,10 @@ pub struct ServerWork {
     /// Fingerprint of what checkpoints leave to the base.
     base: String,
     optimizer: Optimizer,
+    run_dir: Option<PathBuf>,
     store: Option<Store>,
-    run: String,
+    record: Record,
+    generate: Askers,
     applied: Option<u64>,
     cache: Option<Cache>,
     observer: Box<dyn FnMut(&Event) + Send>,
@@ -72,6 +76,15 @@ pub enum Event {
         /// Its last step.
         step: u64,
     },
+    /// A client was not welcomed.
+    TurnedAway {
+        /// Its key.
+        key: Key,
+        /// What it was told.
+        refusal: Refusal,
+        /// What it was not told.
+        here: String,
+    },
 }
 
 impl ServerWork {
@@ -101,10 +114,13 @@ impl ServerWork {
             ),
             None => None,
         };
-        let run = match &store {
-            Some(store) => store.run()?.unwrap_or_default(),
-            None => String::new(),
+        let mut record = match run_dir {
+            Some(dir) => Record::read(dir)?.unwrap_or_default(),
+            None => Record::default(),
         };
+        if let (Some(store), true) = (&store, record.run.is_empty()) {
+            record.run = store.run()?.unwrap_or_default();
+        }
         Ok(Self {
             facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
@@ -114,12 +130,40 @@ impl ServerWork {
             base,
             device,
             recipe,
+            generate: match run_dir {
+                Some(_) => Askers::Owner,
+                None => Askers::Any,
+            },
+            run_dir: run_dir.map(Path::to_owned),
             store,
-            run,
+            record,
             applied: None,
             cache: None,
             observer: Box::new(|_| {}),
         })
+    }
+
+    /// Whose the run is; `None` if nobody has claimed it.
+    pub fn owner(&self) -> Option<Key> {
+        self.record.owner
+    }
+
+    /// Gives the run to this key, whoever had it before.
+    ///
+    /// # Errors
+    ///
+    /// What the file system refuses.
+    pub fn belongs_to(&mut self, owner: Key) -> Result<(), TrainError> {
+        self.record.owner = Some(owner);
+        match &self.run_dir {
+            Some(dir) => self.record.write(dir),
+            None => Ok(()),
+        }
+    }
+
+    /// Who may have answers generated. By itself: the owner where there is a run directory, and anyone where there is none.
+    pub fn answers(&mut self, generate: Askers) {
+        self.generate = generate;
     }
 
     /// Who is told what happens.
@@ -138,7 +182,13 @@ impl ServerWork {
         if store.steps().contains(&step) {
             return Ok(());
         }
-        let state = State::new(Side::Server, &self.run, step, None, self.recipe.to_toml());
+        let state = State::new(
+            Side::Server,
+            &self.record.run,
+            step,
+            None,
+            self.recipe.to_toml(),
+        );
         let stored = |name: &str| self.recipe.tune.stores(name);
         let weights = self.partition.chosen(&stored);
         store
@@ -211,15 +261,39 @@ impl Work for ServerWork {
     fn standing(&self) -> Standing {
         let saved = self.store.as_ref().map(Store::steps).unwrap_or_default();
         Standing {
-            run: self.run.clone(),
+            run: self.record.run.clone(),
             saved,
             live: self.applied,
         }
     }
 
-    fn begin(&mut self, run: &str) -> Result<(), WorkError> {
-        self.run = run.to_owned();
+    fn access(&self) -> Access {
+        Access {
+            owner: self.record.owner,
+            trains: self.store.is_some(),
+            generate: self.generate,
+        }
+    }
+
+    fn begin(&mut self, run: &str, owner: Key) -> Result<(), WorkError> {
+        let claimed = Some(owner).filter(|key| *key != Key::LOCAL);
+        let record = Record {
+            run: run.to_owned(),
+            owner: self.record.owner.or(claimed),
+        };
+        if let Some(dir) = &self.run_dir {
+            record.write(dir).map_err(failed)?;
+        }
+        self.record = record;
         Ok(())
+    }
+
+    fn turned_away(&mut self, key: Key, refusal: &Refusal, here: &str) {
+        (self.observer)(&Event::TurnedAway {
+            key,
+            refusal: refusal.clone(),
+            here: here.to_owned(),
+        });
     }
 
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
@@ -299,7 +373,9 @@ impl Work for ServerWork {
         }
         if step > 0 {
             let store = self.store()?;
-            let state = store.state(step, Side::Server, &self.run).map_err(failed)?;
+            let state = store
+                .state(step, Side::Server, &self.record.run)
+                .map_err(failed)?;
             store.stands_on(&state, &self.base).map_err(failed)?;
             let entries = store.optimizer(step).map_err(failed)?;
             let tune = &self.recipe.tune;

@@ -1,14 +1,15 @@
 //! `serve`: the server's half, waiting for its client.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qtl_model::Device;
 use qtl_train::ServerWork;
 use qtl_train::server::Event;
-use qtl_wire::certs::{Role, check_kit};
+use qtl_wire::certs::{Role, check_kit, leaf_key};
 use qtl_wire::grpc::{ServeOptions, ServerTls, ShutdownHandle, bind, serve};
+use qtl_wire::{Askers, Key, Reason};
 
 use super::StartArgs;
 use crate::progress::Progress;
@@ -19,6 +20,8 @@ use crate::progress::Progress;
 Examples:
   qtinyllava serve --model base --recipe r.toml --run runs/server --listen 0.0.0.0:7443 --tls certs/server
   qtinyllava serve --model runs/demo/checkpoint --listen 127.0.0.1:7443 --tls certs/server      (answers questions only)
+A run belongs to a key. --owner fixes it; without, the first client that trains with the same recipe gets it, and nobody
+else is told anything. run.json in --run says whose the run is, and `certs renew` keeps the key.
 Ctrl-C ends it after the step under way; started again with the same flags it resumes with its client.")]
 pub struct Args {
     #[command(flatten)]
@@ -32,12 +35,41 @@ pub struct Args {
     /// The server's kit from `qtinyllava certs`
     #[arg(long, value_name = "DIR")]
     tls: PathBuf,
+    /// Whose the run is: a key as `certs` prints it, or a client's certificate [default: the first client whose recipe matches]
+    #[arg(long, value_name = "KEY|FILE", value_parser = owner)]
+    owner: Option<Key>,
+    /// Who may ask for answers [default: the owner of --run; without --run any client that is let in]
+    #[arg(long, value_enum, value_name = "WHO")]
+    generate: Option<Generate>,
+    /// Begin another run in --run from step 0; what is there moves into before-1 and is kept
+    #[arg(long, requires = "run")]
+    start_over: bool,
     /// Exit when the client's training has finished
     #[arg(long)]
     once: bool,
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+}
+
+/// Who may ask for answers.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Generate {
+    /// The run's owner
+    Owner,
+    /// Any client with a certificate of the authority
+    Any,
+}
+
+/// A key, or that of the certificate in a file.
+fn owner(text: &str) -> Result<Key, String> {
+    match text.parse::<Key>() {
+        Ok(key) => Ok(key),
+        Err(_) if Path::new(text).exists() => {
+            leaf_key(Path::new(text)).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(format!("{error}, and there is no such file")),
+    }
 }
 
 /// Serves until interrupted, or until the run is over with `--once`.
@@ -51,7 +83,11 @@ pub fn run(args: &Args) -> Result<()> {
     let recipe = args.start.recipe()?;
     let start = args.start.start(&recipe)?;
     let steps = recipe.train.steps * recipe.train.accumulate;
+    if let (Some(run), true) = (&args.run, args.start_over) {
+        super::start_over(run)?;
+    }
     let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
+    settle_access(args, &mut work)?;
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();
     crate::signal::on_interrupt("the step under way is finished first", move || {
@@ -59,12 +95,20 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     let (once, over) = (args.once, shutdown.clone());
     let mut bar: Option<Progress> = None;
-    let quiet = args.quiet;
+    let (quiet, run) = (args.quiet, args.run.clone());
+    let mut last = String::new();
     work.watch(move |event| {
         if let Event::Step { step, loss } = event {
             tracing::debug!("step {step}: loss {loss:.4}");
         }
-        if !quiet {
+        if let Event::TurnedAway { .. } = event {
+            let line = turned_away(event, run.as_deref());
+            // A client that asks again and again must not fill the log.
+            if line != last {
+                eprintln!("{line}");
+                last = line;
+            }
+        } else if !quiet {
             show(event, steps, &mut bar);
         }
         if once && matches!(event, Event::Finished { .. }) {
@@ -76,6 +120,49 @@ pub fn run(args: &Args) -> Result<()> {
     std::io::stdout().flush()?;
     serve(ServeOptions::new(listener, tls), work, shutdown)?;
     Ok(())
+}
+
+/// Whose the run is and who may ask, as the flags say.
+fn settle_access(args: &Args, work: &mut ServerWork) -> Result<()> {
+    match (args.owner, work.owner()) {
+        (Some(owner), Some(former)) if owner != former => {
+            eprintln!("the run belonged to key {former} and belongs to key {owner} from now on");
+            work.belongs_to(owner)?;
+        }
+        (Some(owner), _) => work.belongs_to(owner)?,
+        (None, Some(owner)) => tracing::info!("the run belongs to key {owner}"),
+        (None, None) => {}
+    }
+    match args.generate {
+        Some(Generate::Owner) if args.run.is_none() && args.owner.is_none() => {
+            bail!(
+                "--generate owner without --run needs --owner KEY: there is no run whose owner could be meant"
+            )
+        }
+        Some(Generate::Owner) => work.answers(Askers::Owner),
+        Some(Generate::Any) => work.answers(Askers::Any),
+        None => {}
+    }
+    Ok(())
+}
+
+/// What there is to say about a client that was not welcomed, for the one who can do something about it.
+fn turned_away(event: &Event, run: Option<&Path>) -> String {
+    let Event::TurnedAway { key, refusal, here } = event else {
+        return String::new();
+    };
+    let mut line = format!("turned away the client with key {key}: {refusal}");
+    if !here.is_empty() {
+        line = format!("{line} ({here})");
+    }
+    if let (Reason::OtherRun, Some(run)) = (refusal.reason, run) {
+        line = format!(
+            "{line}. This side's run directory is {}: give --run the one of the client's run, or let another run begin there \
+             with --start-over, which keeps what is there",
+            run.display()
+        );
+    }
+    line
 }
 
 /// What the run looks like from this side. There is a bar while a client trains.
@@ -90,6 +177,7 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
             bar.at(step + 1, &format!("loss {loss:.3}"));
         }
         Event::Saved { step } => tracing::info!("saved step {step}"),
+        Event::TurnedAway { .. } => {}
         Event::Finished { step } => {
             *bar = None;
             eprintln!("finished after {step} steps");

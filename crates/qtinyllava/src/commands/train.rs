@@ -53,6 +53,9 @@ pub struct Args {
     /// The client's kit from `qtinyllava certs`
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
+    /// Begin another run in --run from step 0; what is there moves into before-1 and is kept
+    #[arg(long)]
+    start_over: bool,
     /// Both halves in this process, through the same step code, without a network
     #[arg(long, conflicts_with_all = ["connect", "tls"])]
     local: bool,
@@ -77,6 +80,12 @@ pub fn run(args: &Args) -> Result<()> {
     if source.skipped().total() > 0 {
         eprintln!("warning: {}", source.skipped());
     }
+    if args.start_over {
+        super::start_over(&args.run)?;
+        if args.local {
+            super::start_over(&args.run.join("server"))?;
+        }
+    }
     let mut client = Client::open(
         recipe.clone(),
         &start,
@@ -85,6 +94,9 @@ pub fn run(args: &Args) -> Result<()> {
         &super::run_name(&recipe),
         Device::default(),
     )?;
+    if let Some(tls) = &args.tls {
+        client.shows(check_kit(tls, Role::Client, std::time::SystemTime::now())?.key);
+    }
     std::fs::write(args.run.join("recipe.toml"), recipe.to_toml())?;
     let mut link: Box<dyn Exchange> = match (&args.connect, &args.tls) {
         (Some(address), Some(tls)) => Box::new(connect(address, tls, &cancel)?),

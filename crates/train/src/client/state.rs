@@ -67,7 +67,7 @@ impl Client {
         let recipe = self.recipe.to_toml();
         let state = State::new(
             Side::Client,
-            &self.run,
+            &self.record.run,
             self.step,
             Some(self.position),
             recipe,
@@ -94,7 +94,7 @@ impl Client {
         }
         self.position = Position::default();
         if step > 0 {
-            let state = self.store.state(step, Side::Client, &self.run)?;
+            let state = self.store.state(step, Side::Client, &self.record.run)?;
             self.store.stands_on(&state, &self.base)?;
             self.position = state.position.unwrap_or_default();
             let tune = &self.recipe.tune;

@@ -13,6 +13,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::read;
 use super::{KitError, Role};
+use crate::Key;
 
 /// What a kit's certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct KitFacts {
     pub name: String,
     /// Its last moment.
     pub until: SystemTime,
+    /// The fingerprint of its public key.
+    pub key: Key,
 }
 
 /// Checks that a kit is complete, that its certificates are valid at `now`, and that key and
@@ -72,6 +75,13 @@ pub(crate) fn certificates(
     Ok(certificates)
 }
 
+/// The key that the first certificate in a file is for.
+pub fn leaf_key(path: &Path) -> Result<Key, KitError> {
+    let chain = certificates(path, &read(path)?)?;
+    let key = chain.first().and_then(|leaf| Key::of_certificate(leaf));
+    key.ok_or_else(|| malformed(path, "certificate", "it cannot be read".to_owned()))
+}
+
 /// The private key in PEM text. `path` is for the error.
 pub(crate) fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, KitError> {
     PrivateKeyDer::from_pem_slice(pem)
@@ -102,11 +112,12 @@ fn validity(path: &Path, der: &CertificateDer<'_>, now: SystemTime) -> Result<Ki
     Ok(KitFacts {
         name: common_name(&certificate),
         until: end.into(),
+        key: Key::of_public_key(certificate.public_key().raw),
     })
 }
 
 /// The name in the subject, or nothing.
-fn common_name(certificate: &X509Certificate<'_>) -> String {
+pub(super) fn common_name(certificate: &X509Certificate<'_>) -> String {
     let name = certificate.subject().iter_common_name().next();
     name.and_then(|name| name.as_str().ok())
         .unwrap_or_default()

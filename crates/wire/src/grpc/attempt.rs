@@ -6,7 +6,6 @@ use std::{error, io};
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -17,7 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status, Streaming};
 
+use super::ClientTls;
 use super::counting::{Counters, Counting};
+use super::kit::Latest;
 use super::server::WINDOW;
 use super::service::split_client::SplitClient;
 use super::tls::problem;
@@ -34,7 +35,7 @@ pub(super) struct Target {
     pub address: String,
     /// The name in the server's certificate.
     pub name: ServerName<'static>,
-    pub config: Arc<ClientConfig>,
+    pub kit: Latest<ClientTls>,
     pub limits: Limits,
     pub keep_alive: Duration,
     pub keep_alive_timeout: Duration,
@@ -104,7 +105,7 @@ impl Target {
         };
         let _ = socket.set_nodelay(true);
         let counting = Counting::new(socket, self.counters.clone());
-        let connector = TlsConnector::from(self.config.clone());
+        let connector = TlsConnector::from(self.kit.config());
         let stream = connector
             .connect(self.name.clone(), counting)
             .await

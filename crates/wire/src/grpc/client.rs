@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use super::ClientTls;
 use super::attempt::{Stream, Target};
 use super::counting::Counters;
+use super::kit::Latest;
 use crate::WireError;
 use crate::caller::{Caller, Transport};
 use crate::limits::Limits;
@@ -177,7 +178,7 @@ impl Connection {
             target: Target {
                 address: options.address.clone(),
                 name,
-                config: Arc::new(options.tls.config()?),
+                kit: Latest::new(options.tls.clone())?,
                 limits: connection_limits(options),
                 keep_alive: options.keep_alive,
                 keep_alive_timeout: options.keep_alive_timeout,

@@ -9,8 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use super::ServerTls;
+use super::kit::Latest;
 
 /// Handshakes under way at the same time; whoever is not authenticated holds no more than this.
 const HANDSHAKES: usize = 64;
@@ -21,7 +23,7 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Hands authenticated connections over until the other end of `ready` is dropped.
 pub(super) async fn accept(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    kit: Arc<Latest<ServerTls>>,
     ready: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
 ) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
@@ -41,10 +43,10 @@ pub(super) async fn accept(
         if ready.is_closed() {
             return;
         }
-        let (acceptor, ready) = (acceptor.clone(), ready.clone());
+        let (kit, ready) = (kit.clone(), ready.clone());
         tokio::spawn(async move {
             let _place = place;
-            if let Some(stream) = shake_hands(acceptor, socket, address).await {
+            if let Some(stream) = shake_hands(kit, socket, address).await {
                 let _ = ready.send(Ok(stream)).await;
             }
         });
@@ -52,11 +54,12 @@ pub(super) async fn accept(
 }
 
 async fn shake_hands(
-    acceptor: TlsAcceptor,
+    kit: Arc<Latest<ServerTls>>,
     socket: TcpStream,
     address: SocketAddr,
 ) -> Option<TlsStream<TcpStream>> {
     let _ = socket.set_nodelay(true);
+    let acceptor = kit.acceptor().await?;
     match timeout(HANDSHAKE_TIME, acceptor.accept(socket).into_fallible()).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err((error, socket))) => {

@@ -16,6 +16,7 @@ mod attempt;
 mod codec;
 mod counting;
 mod incoming;
+mod kit;
 mod loopback;
 mod shutdown;
 mod watched;

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -19,6 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::actor::{self, Event};
 use super::incoming::accept;
+use super::kit::Latest;
 use super::service::split_server::{Split, SplitServer};
 use super::{ServerTls, ShutdownHandle};
 use crate::certs::peer_name;
@@ -81,7 +81,7 @@ pub fn serve(
     work: impl Work,
     shutdown: ShutdownHandle,
 ) -> Result<(), WireError> {
-    let acceptor = TlsAcceptor::from(Arc::new(options.tls.config()?));
+    let kit = Arc::new(Latest::new(options.tls.clone())?);
     let limits = Limits::with_message_bytes(options.max_message_bytes);
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -102,9 +102,7 @@ pub fn serve(
         })
         .map_err(io_error("cannot start the worker thread"))?;
 
-    let served = runtime.block_on(listen(
-        options, acceptor, limits, events, work_over, shutdown,
-    ));
+    let served = runtime.block_on(listen(options, kit, limits, events, work_over, shutdown));
     let worked = worker.join();
     runtime.shutdown_timeout(Duration::from_millis(200));
     served?;
@@ -113,7 +111,7 @@ pub fn serve(
 
 async fn listen(
     options: ServeOptions,
-    acceptor: TlsAcceptor,
+    kit: Arc<Latest<ServerTls>>,
     limits: Limits,
     events: mpsc::Sender<Event>,
     mut work_over: oneshot::Receiver<()>,
@@ -135,7 +133,7 @@ async fn listen(
     health.set_serving::<SplitServer<Sessions>>().await;
 
     let (ready, connections) = mpsc::channel(1);
-    let accepting = tokio::spawn(accept(listener, acceptor, ready));
+    let accepting = tokio::spawn(accept(listener, kit, ready));
     let (drain, draining) = oneshot::channel::<()>();
     let mut serving = tokio::spawn(
         Server::builder()

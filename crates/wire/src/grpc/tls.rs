@@ -15,18 +15,18 @@ use crate::certs::{KitError, Role, certificates, check_kit, key, read};
 use crate::{TlsProblem, WireError};
 
 /// A certificate chain and its key, as PEM text.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Leaf first.
     pub certificate: Vec<u8>,
     /// The leaf's private key.
     pub key: Vec<u8>,
-    /// Where both come from, for errors.
+    /// The file that the certificate comes from: for errors, and to read it again.
     pub origin: PathBuf,
 }
 
 /// What a server needs for mutual TLS.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerTls {
     /// Certificate of the authority whose clients are let in, as PEM text.
     pub ca: Vec<u8>,
@@ -35,7 +35,7 @@ pub struct ServerTls {
 }
 
 /// What a client needs for mutual TLS.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientTls {
     /// Certificate of the authority that issued the server's, as PEM text.
     pub ca: Vec<u8>,

@@ -13,6 +13,7 @@ mod network;
 mod pair;
 mod replay;
 mod soak;
+mod strangers;
 mod toy;
 mod trouble;
 mod world;

@@ -1,0 +1,111 @@
+//! Kits are read again at each connection, so that a renewed certificate is used without a restart.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::{ClientConfig, ServerConfig};
+use tokio::task::spawn_blocking;
+use tokio_rustls::TlsAcceptor;
+
+use super::{ClientTls, ServerTls};
+use crate::WireError;
+use crate::certs::KitError;
+
+/// Keys and certificates of one end, and what is made of them.
+pub(super) trait Kit: Sized + PartialEq {
+    type Config;
+
+    /// The same kit as it is on disk now.
+    fn again(&self) -> Result<Self, KitError>;
+
+    fn config(&self) -> Result<Self::Config, WireError>;
+}
+
+/// A kit as it was read last. One that cannot be used does not replace one that can: it may be half copied.
+pub(super) struct Latest<K: Kit>(Mutex<Read<K>>);
+
+struct Read<K: Kit> {
+    kit: K,
+    config: Arc<K::Config>,
+    /// What was wrong the last time, which is said once.
+    complaint: String,
+}
+
+impl<K: Kit> Latest<K> {
+    pub fn new(kit: K) -> Result<Self, WireError> {
+        Ok(Latest(Mutex::new(Read {
+            config: Arc::new(kit.config()?),
+            kit,
+            complaint: String::new(),
+        })))
+    }
+
+    /// Reads the kit again and tells what to use.
+    pub fn config(&self) -> Arc<K::Config> {
+        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = read.kit.again().map_err(WireError::from);
+        let renewed = again.and_then(|kit| match kit == read.kit {
+            true => Ok(None),
+            false => Ok(Some((kit.config()?, kit))),
+        });
+        match renewed {
+            Ok(Some((config, kit))) => {
+                tracing::info!("the kit has changed; its new certificate is used from now on");
+                read.config = Arc::new(config);
+                read.kit = kit;
+                read.complaint.clear();
+            }
+            Ok(None) => read.complaint.clear(),
+            Err(error) => {
+                let complaint = error.to_string();
+                if complaint != read.complaint {
+                    tracing::warn!(
+                        "{complaint}; the certificate that was read before is still used"
+                    );
+                    read.complaint = complaint;
+                }
+            }
+        }
+        Arc::clone(&read.config)
+    }
+}
+
+impl Latest<ServerTls> {
+    /// An acceptor for one handshake. Files are read on a thread that may wait for them.
+    pub async fn acceptor(self: Arc<Self>) -> Option<TlsAcceptor> {
+        let config = spawn_blocking(move || self.config()).await.ok()?;
+        Some(TlsAcceptor::from(config))
+    }
+}
+
+impl Kit for ServerTls {
+    type Config = ServerConfig;
+
+    fn again(&self) -> Result<Self, KitError> {
+        ServerTls::from_kit(folder(&self.identity.origin))
+    }
+
+    fn config(&self) -> Result<ServerConfig, WireError> {
+        ServerTls::config(self)
+    }
+}
+
+impl Kit for ClientTls {
+    type Config = ClientConfig;
+
+    fn again(&self) -> Result<Self, KitError> {
+        match &self.identity {
+            Some(identity) => ClientTls::from_kit(folder(&identity.origin)),
+            None => Ok(self.clone()),
+        }
+    }
+
+    fn config(&self) -> Result<ClientConfig, WireError> {
+        ClientTls::config(self)
+    }
+}
+
+/// The folder that a certificate is in.
+fn folder(certificate: &Path) -> &Path {
+    certificate.parent().unwrap_or(Path::new(""))
+}
