@@ -431,6 +431,12 @@ impl Work for ServerWork {
     }
 
     fn finish(&mut self, step: u64) -> Result<(), WorkError> {
+        let steps = self.recipe.train.steps * self.recipe.train.accumulate;
+        if step != steps {
+            return Err(WorkError::Invalid(format!(
+                "the run has {steps} steps and is not over after {step}"
+            )));
+        }
         self.write(step)?;
         (self.observer)(&Event::Finished { step });
         Ok(())
