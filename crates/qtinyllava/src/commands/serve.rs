@@ -118,7 +118,9 @@ pub fn run(args: &Args) -> Result<()> {
     // On standard output and flushed, so that a parent process can read the port.
     println!("listening on {address}");
     std::io::stdout().flush()?;
-    serve(ServeOptions::new(listener, tls), work, shutdown)?;
+    let mut options = ServeOptions::new(listener, tls);
+    options.kit = Some(args.tls.clone());
+    serve(options, work, shutdown)?;
     Ok(())
 }
 

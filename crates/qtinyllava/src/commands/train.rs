@@ -139,6 +139,7 @@ pub fn beside(data: &Path) -> PathBuf {
 pub fn connect(address: &str, tls: &Path, cancel: &Arc<AtomicBool>) -> Result<GrpcClient> {
     check_kit(tls, Role::Client, std::time::SystemTime::now())?;
     let mut options = ClientOptions::new(address, ClientTls::from_kit(tls)?);
+    options.kit = Some(tls.to_owned());
     options.cancel = Arc::clone(cancel);
     Ok(GrpcClient::connect(options)?)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub struct ClientOptions {
     pub server_name: String,
     /// Whom to trust, and who we are.
     pub tls: ClientTls,
+    /// The folder that `tls` comes from, to be read again at each connection; `None`: `tls` stays as it is.
+    pub kit: Option<PathBuf>,
     /// What to do when there is no connection.
     pub retry: RetryPolicy,
     /// Raised from another thread, it ends whatever call is waiting with [`WireError::Cancelled`].
@@ -86,6 +89,7 @@ impl ClientOptions {
             address: address.to_owned(),
             server_name: host.trim_matches(['[', ']']).to_owned(),
             tls,
+            kit: None,
             retry: RetryPolicy::default(),
             cancel: Arc::default(),
             max_message_bytes: Limits::default().message_bytes,
@@ -178,7 +182,7 @@ impl Connection {
             target: Target {
                 address: options.address.clone(),
                 name,
-                kit: Latest::new(options.tls.clone())?,
+                kit: Latest::new(options.tls.clone(), options.kit.clone())?,
                 limits: connection_limits(options),
                 keep_alive: options.keep_alive,
                 keep_alive_timeout: options.keep_alive_timeout,

@@ -1,6 +1,6 @@
 //! Kits are read again at each connection, so that a renewed certificate is used without a restart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{ClientConfig, ServerConfig};
@@ -15,14 +15,17 @@ use crate::certs::KitError;
 pub(super) trait Kit: Sized + PartialEq {
     type Config;
 
-    /// The same kit as it is on disk now.
-    fn again(&self) -> Result<Self, KitError>;
+    fn read(dir: &Path) -> Result<Self, KitError>;
 
     fn config(&self) -> Result<Self::Config, WireError>;
 }
 
 /// A kit as it was read last. One that cannot be used does not replace one that can: it may be half copied.
-pub(super) struct Latest<K: Kit>(Mutex<Read<K>>);
+pub(super) struct Latest<K: Kit> {
+    /// Its folder, if it is to be read again.
+    dir: Option<PathBuf>,
+    read: Mutex<Read<K>>,
+}
 
 struct Read<K: Kit> {
     kit: K,
@@ -32,18 +35,22 @@ struct Read<K: Kit> {
 }
 
 impl<K: Kit> Latest<K> {
-    pub fn new(kit: K) -> Result<Self, WireError> {
-        Ok(Latest(Mutex::new(Read {
+    pub fn new(kit: K, dir: Option<PathBuf>) -> Result<Self, WireError> {
+        let read = Mutex::new(Read {
             config: Arc::new(kit.config()?),
             kit,
             complaint: String::new(),
-        })))
+        });
+        Ok(Latest { dir, read })
     }
 
-    /// Reads the kit again and tells what to use.
+    /// Tells what to use, from the kit as it is on disk now.
     pub fn config(&self) -> Arc<K::Config> {
-        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let again = read.kit.again().map_err(WireError::from);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(dir) = &self.dir else {
+            return Arc::clone(&read.config);
+        };
+        let again = K::read(dir).map_err(WireError::from);
         let renewed = again.and_then(|kit| match kit == read.kit {
             true => Ok(None),
             false => Ok(Some((kit.config()?, kit))),
@@ -81,8 +88,8 @@ impl Latest<ServerTls> {
 impl Kit for ServerTls {
     type Config = ServerConfig;
 
-    fn again(&self) -> Result<Self, KitError> {
-        ServerTls::from_kit(folder(&self.identity.origin))
+    fn read(dir: &Path) -> Result<Self, KitError> {
+        ServerTls::from_kit(dir)
     }
 
     fn config(&self) -> Result<ServerConfig, WireError> {
@@ -93,19 +100,11 @@ impl Kit for ServerTls {
 impl Kit for ClientTls {
     type Config = ClientConfig;
 
-    fn again(&self) -> Result<Self, KitError> {
-        match &self.identity {
-            Some(identity) => ClientTls::from_kit(folder(&identity.origin)),
-            None => Ok(self.clone()),
-        }
+    fn read(dir: &Path) -> Result<Self, KitError> {
+        ClientTls::from_kit(dir)
     }
 
     fn config(&self) -> Result<ClientConfig, WireError> {
         ClientTls::config(self)
     }
-}
-
-/// The folder that a certificate is in.
-fn folder(certificate: &Path) -> &Path {
-    certificate.parent().unwrap_or(Path::new(""))
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -40,6 +41,8 @@ pub struct ServeOptions {
     pub listener: TcpListener,
     /// Whom to let in.
     pub tls: ServerTls,
+    /// The folder that `tls` comes from, to be read again at each connection; `None`: `tls` stays as it is.
+    pub kit: Option<PathBuf>,
     /// Bytes of the largest message in either direction.
     pub max_message_bytes: usize,
     /// A connection is asked for a sign of life after so much silence.
@@ -54,6 +57,7 @@ impl ServeOptions {
         ServeOptions {
             listener,
             tls,
+            kit: None,
             max_message_bytes: Limits::default().message_bytes,
             keep_alive: Duration::from_secs(15),
             keep_alive_timeout: Duration::from_secs(15),
@@ -81,7 +85,7 @@ pub fn serve(
     work: impl Work,
     shutdown: ShutdownHandle,
 ) -> Result<(), WireError> {
-    let kit = Arc::new(Latest::new(options.tls.clone())?);
+    let kit = Arc::new(Latest::new(options.tls.clone(), options.kit.clone())?);
     let limits = Limits::with_message_bytes(options.max_message_bytes);
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -21,7 +21,7 @@ pub struct Identity {
     pub certificate: Vec<u8>,
     /// The leaf's private key.
     pub key: Vec<u8>,
-    /// The file that the certificate comes from: for errors, and to read it again.
+    /// Where both come from, for errors.
     pub origin: PathBuf,
 }
 

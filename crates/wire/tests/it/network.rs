@@ -422,10 +422,12 @@ fn a_second_kit_of_the_same_authority_has_no_part_in_a_run() {
 #[test]
 fn renewed_kits_are_used_at_the_next_connection() {
     let kits = Kits::new("renewed while running");
-    let serving = ServeOptions::new(listen(0), kits.server());
+    let mut serving = ServeOptions::new(listen(0), kits.server());
+    serving.kit = Some(kits.path("server"));
     let server = Running::start(serving, ToyServer::fresh());
     let mut options = server.client_options();
     options.tls = kits.client();
+    options.kit = Some(kits.path("client"));
     let mut client = GrpcClient::connect(options).unwrap();
     let mut toy = ToyClient::default();
     toy.train(&mut client, 3, 2).unwrap();
