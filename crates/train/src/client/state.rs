@@ -81,10 +81,7 @@ impl Client {
             .save(&state, &weights, &self.optimizer.entries())?;
         let reply = link.save(self.step)?;
         if reply == Reply::Done(()) {
-            let settled = self.store.settle(self.step);
-            settled
-                .and_then(|()| metrics::settle(&self.run_dir, self.step))
-                .map_err(|e| TrainError::io(&self.run_dir, e))?;
+            self.settle()?;
             watch(&Event::Saved { step: self.step });
         }
         Ok(reply)
@@ -115,17 +112,26 @@ impl Client {
             })?;
         }
         self.step = step;
-        self.store
-            .set_aside_after(step)
-            .map_err(|e| TrainError::io(&self.run_dir, e))?;
-        let writer =
-            Writer::open(&self.run_dir, step).map_err(|e| TrainError::io(&self.run_dir, e))?;
-        changes::note(&self.run_dir, step, &self.recipe, self.data.as_ref())
-            .map_err(|e| TrainError::io(&self.run_dir, e))?;
+        let failed = |e| TrainError::io(&self.run_dir, e);
+        self.store.set_aside_after(step).map_err(failed)?;
+        let writer = Writer::open(&self.run_dir, step).map_err(failed)?;
+        changes::note(&self.run_dir, step, &self.recipe, self.data.as_ref()).map_err(failed)?;
+        if step > 0 {
+            // A process that was killed may not have come to it.
+            self.settle()?;
+        }
         Ok(Stream {
             loader: self.loader(self.position)?,
             writer,
         })
+    }
+
+    /// Removes what was set aside, now that both sides hold a checkpoint of this step.
+    fn settle(&self) -> Result<(), TrainError> {
+        let checkpoints = self.store.settle(self.step);
+        checkpoints
+            .and_then(|()| metrics::settle(&self.run_dir, self.step))
+            .map_err(|e| TrainError::io(&self.run_dir, e))
     }
 
     pub(super) fn loader(&self, start: Position) -> Result<Loader, TrainError> {

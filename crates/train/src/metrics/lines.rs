@@ -84,10 +84,10 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The lines as they are, by step.
-fn by_step<'a>(
-    bytes: &'a [u8],
+fn by_step(
+    bytes: &[u8],
     mut complain: impl FnMut(&Bad<'_>) -> io::Result<()>,
-) -> io::Result<BTreeMap<u64, &'a [u8]>> {
+) -> io::Result<BTreeMap<u64, &[u8]>> {
     let (records, bad) = parse(bytes);
     bad.iter().try_for_each(&mut complain)?;
     let lines = records
