@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::files;
+use crate::lock::Lock;
 
 const FILE: &str = "run.json";
 
@@ -106,8 +107,9 @@ impl Record {
 ///
 /// # Errors
 ///
-/// What the file system refuses, or a record that cannot be read.
+/// What the file system refuses, a record that cannot be read, or another process that uses the directory.
 pub fn start_over(dir: &Path) -> Result<Option<PathBuf>, TrainError> {
+    let _lock = Lock::take(dir)?;
     let Some(former) =
         Record::read(dir)?.or_else(|| dir.join("checkpoints").exists().then(Record::default))
     else {

@@ -19,9 +19,11 @@ use qtl_wire::{
 };
 
 use crate::adapt::Fingerprint;
+use crate::changes::{self, Change};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::held::Held;
+use crate::lock::Lock;
 use crate::message::{ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
@@ -43,6 +45,7 @@ pub struct ServerWork {
     base: String,
     optimizer: Optimizer,
     run_dir: Option<PathBuf>,
+    _lock: Option<Lock>,
     store: Option<Store>,
     record: Record,
     generate: Askers,
@@ -63,8 +66,8 @@ pub enum Event {
     Step {
         /// Its number.
         step: u64,
-        /// Its loss.
-        loss: f64,
+        /// Its loss; none where no token was supervised.
+        loss: Option<f64>,
     },
     /// A checkpoint was written.
     Saved {
@@ -100,6 +103,7 @@ impl ServerWork {
         run_dir: Option<&Path>,
         device: Device,
     ) -> Result<Self, TrainError> {
+        let lock = run_dir.map(Lock::take).transpose()?;
         let start = start.into();
         let partition = start.read_server(&recipe, &device)?;
         let base = match run_dir {
@@ -108,10 +112,7 @@ impl ServerWork {
         };
         let partition = Held::new(start.tune_server(partition, &recipe)?);
         let store = match run_dir {
-            Some(dir) => Some(
-                Store::open(dir, recipe.train.keep)
-                    .map_err(|source| TrainError::io(dir, source))?,
-            ),
+            Some(dir) => Some(Store::open(dir, recipe.train.keep)?),
             None => None,
         };
         let mut record = match run_dir {
@@ -119,7 +120,7 @@ impl ServerWork {
             None => Record::default(),
         };
         if let (Some(store), true) = (&store, record.run.is_empty()) {
-            record.run = store.run()?.unwrap_or_default();
+            record.run = store.run().unwrap_or_default();
         }
         Ok(Self {
             facts: facts(&start),
@@ -135,6 +136,7 @@ impl ServerWork {
                 None => Askers::Any,
             },
             run_dir: run_dir.map(Path::to_owned),
+            _lock: lock,
             store,
             record,
             applied: None,
@@ -166,6 +168,25 @@ impl ServerWork {
         self.generate = generate;
     }
 
+    /// What differs from what the newest checkpoint was trained with.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Change`] if the run would take another course and that is not `allowed`.
+    pub fn goes_on(&self, allowed: bool) -> Result<Vec<Change>, TrainError> {
+        let (Some(dir), Some(store)) = (&self.run_dir, &self.store) else {
+            return Ok(Vec::new());
+        };
+        let state = store.newest()?;
+        Ok(changes::check(
+            dir,
+            state.as_ref(),
+            &self.recipe,
+            None,
+            allowed,
+        )?)
+    }
+
     /// Who is told what happens.
     pub fn watch(&mut self, observer: impl FnMut(&Event) + Send + 'static) {
         self.observer = Box::new(observer);
@@ -179,9 +200,6 @@ impl ServerWork {
 
     fn write(&self, step: u64) -> Result<(), WorkError> {
         let store = self.store()?;
-        if store.steps().contains(&step) {
-            return Ok(());
-        }
         let state = State::new(
             Side::Server,
             &self.record.run,
@@ -193,7 +211,9 @@ impl ServerWork {
         let weights = self.partition.chosen(&stored);
         store
             .save(&state.on(&self.base), &weights, &self.optimizer.entries())
-            .map_err(failed)
+            .map_err(failed)?;
+        // The client asks once its own checkpoint is on disk.
+        store.settle(step).map_err(failed)
     }
 
     /// The container of a gradient.
@@ -259,10 +279,11 @@ impl Work for ServerWork {
     }
 
     fn standing(&self) -> Standing {
-        let saved = self.store.as_ref().map(Store::steps).unwrap_or_default();
+        let store = self.store.as_ref();
+        let saved = store.map(|store| store.whole(&self.record.run));
         Standing {
             run: self.record.run.clone(),
-            saved,
+            saved: saved.unwrap_or_default(),
             live: self.applied,
         }
     }
@@ -344,7 +365,7 @@ impl Work for ServerWork {
         self.applied = Some(f.step + 1);
         (self.observer)(&Event::Step {
             step: f.step,
-            loss: step.loss,
+            loss: (step.tokens > 0).then_some(step.loss),
         });
         Ok(Backward {
             step: f.step,
@@ -373,13 +394,13 @@ impl Work for ServerWork {
         }
         if step > 0 {
             let store = self.store()?;
-            let state = store
-                .state(step, Side::Server, &self.record.run)
+            let saved = store
+                .load(step, Side::Server, &self.record.run)
                 .map_err(failed)?;
-            store.stands_on(&state, &self.base).map_err(failed)?;
-            let entries = store.optimizer(step).map_err(failed)?;
+            saved.stands_on(&self.base).map_err(failed)?;
+            let entries = saved.optimizer().map_err(failed)?;
             let tune = &self.recipe.tune;
-            let file = store.weights(step);
+            let file = saved.weights();
             // What no checkpoint holds has not moved since the base was read.
             let half = restore_server(self.partition.clone(), &file, &|name| tune.stores(name));
             self.partition = Held::new(half.map_err(failed)?);
@@ -393,8 +414,9 @@ impl Work for ServerWork {
                 .restore(entries, &self.device)
                 .map_err(unknown)?;
         }
-        if let Some(store) = &self.store {
-            store.forget_after(step).map_err(failed)?;
+        if let (Some(dir), Some(store)) = (&self.run_dir, &self.store) {
+            store.set_aside_after(step).map_err(failed)?;
+            changes::note(dir, step, &self.recipe, None).map_err(failed)?;
         }
         self.applied = Some(step);
         (self.observer)(&Event::Resumed { step });

@@ -87,6 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
         super::start_over(run)?;
     }
     let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
+    super::say_changes(&work.goes_on(args.start.allow_changes)?);
     settle_access(args, &mut work)?;
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();
@@ -99,7 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut last = String::new();
     work.watch(move |event| {
         if let Event::Step { step, loss } = event {
-            tracing::debug!("step {step}: loss {loss:.4}");
+            tracing::debug!("step {step}: loss {}", text(*loss, 4));
         }
         if let Event::TurnedAway { .. } = event {
             let line = turned_away(event, run.as_deref());
@@ -176,7 +177,7 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
         }
         Event::Step { step, loss } => {
             let bar = bar.get_or_insert_with(|| Progress::new("serve", steps));
-            bar.at(step + 1, &format!("loss {loss:.3}"));
+            bar.at(step + 1, &format!("loss {}", text(*loss, 3)));
         }
         Event::Saved { step } => tracing::info!("saved step {step}"),
         Event::TurnedAway { .. } => {}
@@ -185,4 +186,11 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
             eprintln!("finished after {step} steps");
         }
     }
+}
+
+fn text(loss: Option<f64>, decimals: usize) -> String {
+    loss.map_or_else(
+        || "none (no supervised tokens)".to_owned(),
+        |loss| format!("{loss:.decimals$}"),
+    )
 }
