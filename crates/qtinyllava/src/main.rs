@@ -22,6 +22,9 @@ struct Cli {
     command: Command,
 }
 
+/// What is logged unless QTL_LOG says otherwise: warnings, and who has come and gone.
+const LOG: &str = "warn,qtl_wire::grpc::server=info,qtl_wire::session::server=info";
+
 const EXAMPLES: &str = "\
 Examples:
   qtinyllava demo                                   the whole story in a few minutes, into runs/demo
@@ -66,7 +69,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let level =
-        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| "warn".into());
+        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(level)
         .with_writer(std::io::stderr)
@@ -88,18 +91,5 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(command) => commands::bench::run(&command),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Many of our errors already quote their cause.
-            let mut text = error.to_string();
-            for cause in error.chain().skip(1).map(ToString::to_string) {
-                if !text.contains(&cause) {
-                    text = format!("{text}: {cause}");
-                }
-            }
-            eprintln!("error: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    signal::conclude(outcome)
 }

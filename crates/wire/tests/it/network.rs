@@ -320,12 +320,12 @@ fn silent(mut from: TcpStream, mut to: TcpStream, mut budget: usize) {
 fn a_connection_that_falls_silent_is_found_out_by_both() {
     let quick = Duration::from_millis(400);
     let mut server = options(0);
-    (server.keep_alive, server.keep_alive_timeout) = (quick, quick);
+    server.keep_alive = quick;
     let server = Running::start(server, ToyServer::fresh());
     let port = mute_cable(server.port, 4_000);
     let mut options = server.client_options();
     options.address = format!("localhost:{port}");
-    (options.keep_alive, options.keep_alive_timeout) = (quick, quick);
+    options.keep_alive = quick;
     let mut client = GrpcClient::connect(options).unwrap();
     let mut toy = ToyClient::default();
     toy.train(&mut client, 60, 20).unwrap();
