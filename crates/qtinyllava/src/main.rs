@@ -6,6 +6,7 @@ mod demo;
 mod hub;
 mod plan;
 mod progress;
+mod scarce;
 mod signal;
 
 use std::io::IsTerminal;
@@ -68,6 +69,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    scarce::explain_panics();
     let level =
         tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt()

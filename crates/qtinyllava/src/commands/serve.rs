@@ -57,6 +57,7 @@ pub struct Args {
 
 /// Serves until interrupted, or until the run is over with `--once`.
 pub fn run(args: &Args) -> Result<()> {
+    crate::scarce::warn_of_a_limit();
     let kit = check_kit(&args.tls, Role::Server, std::time::SystemTime::now())?;
     warn(&kit);
     let tls = ServerTls::from_kit(&args.tls)?;

@@ -63,6 +63,7 @@ pub struct Args {
 
 /// Trains to the end or to the next Ctrl-C.
 pub fn run(args: &Args) -> Result<()> {
+    crate::scarce::warn_of_a_limit();
     let mut stops = Stops::default();
     let late = Arc::clone(&stops.cancel);
     stops.hurry = crate::signal::on_interrupt("both sides save their state first", move || {

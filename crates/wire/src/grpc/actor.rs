@@ -37,7 +37,7 @@ pub(super) fn run<W: Work>(
     mut events: mpsc::Receiver<Event>,
     shutdown: &ShutdownHandle,
 ) {
-    let mut server = Server::new(limits);
+    let mut server = Server::new(limits).discreet();
     let mut outboxes: HashMap<Peer, mpsc::Sender<Result<Bytes, Status>>> = HashMap::new();
     while let Some(event) = events.blocking_recv() {
         let outputs = match event {

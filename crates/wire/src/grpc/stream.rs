@@ -45,7 +45,7 @@ enum Replies {
     /// The call is made. What is sent goes out already: a server may wait for it before it sends its headers.
     Called(JoinSet<Called>),
     /// The headers have come.
-    Open(Streaming<Bytes>),
+    Open(Box<Streaming<Bytes>>),
 }
 
 impl Stream {
@@ -83,7 +83,7 @@ impl Stream {
                 _ => Err(Status::unavailable("the call was dropped")),
             };
             let response = called.map_err(|status| target.failed(&self.verdict, &status))?;
-            self.replies = Replies::Open(response.into_inner());
+            self.replies = Replies::Open(Box::new(response.into_inner()));
         }
         match &mut self.replies {
             Replies::Open(replies) => Ok(replies),

@@ -356,6 +356,23 @@ fn a_panic_in_the_work_ends_the_server_with_an_error() {
 }
 
 #[test]
+fn paths_of_the_server_do_not_reach_the_client() {
+    let mut work = ToyServer::fresh();
+    work.fail_saves = 1;
+    let server = Running::start(options(0), work);
+    let mut client = server.connect();
+    let mut toy = ToyClient::default();
+    let WireError::Refused(refusal) = toy.train(&mut client, 2, 1).unwrap_err() else {
+        panic!("not refused")
+    };
+    assert_eq!(refusal.reason, Reason::Failed);
+    assert!(
+        refusal.sentence.contains("the disk is full") && !refusal.sentence.contains('/'),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn health_checks_are_answered_within_mutual_tls() {
     use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
     use tonic_health::pb::HealthCheckRequest;

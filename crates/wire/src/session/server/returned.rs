@@ -30,11 +30,12 @@ impl Server {
             }
             match error {
                 WorkError::Invalid(_) => (Reason::Invalid, error.to_string()),
-                // What happened here in full is for whoever runs this side.
-                WorkError::Failed(_) => {
+                // In full only for whoever runs this side.
+                WorkError::Failed(_) if self.discreet => {
                     tracing::error!("{error}");
                     (Reason::Failed, without_paths(&error.to_string()))
                 }
+                WorkError::Failed(_) => (Reason::Failed, error.to_string()),
             }
         })?;
         match (what, returned) {
