@@ -331,7 +331,8 @@ for fate in ("reset", "page", "elsewhere", "flip down", "truncate"):
         server = run.serve()
         other = run.serve(kit="foreign/server", run=run.dir / "other")
         at = {"elsewhere": other.port}.get(fate, 1_000)
-        proxy = Proxy(server.port, [(fate, at)] * 50)
+        # Within the handshake, or else a greeting would come through.
+        proxy = Proxy(server.port, [(fate, 300 if fate == "truncate" else at)] * 50)
         client = run.train(proxy.address, "--connect-timeout", 3)
         said = run.refused(client, {"elsewhere": "no authority in ca.pem", "page": "does not speak TLS"}.get(fate, proxy.address))
         return f"{said}; then {run.finish(server)}"

@@ -85,7 +85,7 @@ impl Target {
                 self.limits.message_bytes,
                 printable(status.message(), SENTENCE)
             )),
-            _ => self.lost(verdict, &chain(status)),
+            _ => self.lost(verdict, &said(status)),
         }
     }
 
@@ -199,6 +199,17 @@ fn origin(name: &str, address: &str) -> Uri {
         name.to_owned()
     };
     format!("https://{host}:{port}").parse().unwrap_or_default()
+}
+
+/// What a broken call says, without the names of the types that say it.
+fn said(status: &Status) -> String {
+    match error::Error::source(status) {
+        Some(cause) if !status.message().is_empty() => {
+            format!("{}: {}", status.message(), chain(cause))
+        }
+        Some(cause) => chain(cause),
+        None => format!("{} ({})", status.message(), status.code()),
+    }
 }
 
 /// An error and what caused it, in one line.
