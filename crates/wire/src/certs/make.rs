@@ -46,6 +46,8 @@ impl Ca {
     pub fn load(dir: &Path) -> Result<Ca, KitError> {
         let (certificate, key) = (dir.join("ca.pem"), dir.join("ca.key"));
         let text = pem(&certificate)?;
+        // Names an encrypted key for what it is.
+        super::key(&key, &read(&key)?)?;
         let pair = KeyPair::from_pem(&pem(&key)?).map_err(|error| KitError::Malformed {
             path: key.clone(),
             expected: "private key",

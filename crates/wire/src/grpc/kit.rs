@@ -1,7 +1,7 @@
 //! Kits are read again at each connection, so that a renewed certificate is used without a restart.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::{ClientConfig, ServerConfig};
 use tokio::task::spawn_blocking;
@@ -12,7 +12,7 @@ use crate::WireError;
 use crate::certs::KitError;
 
 /// Keys and certificates of one end, and what is made of them.
-pub(super) trait Kit: Sized + PartialEq {
+pub(super) trait Kit: Sized + Clone + PartialEq {
     type Config;
 
     fn read(dir: &Path) -> Result<Self, KitError>;
@@ -44,9 +44,18 @@ impl<K: Kit> Latest<K> {
         Ok(Latest { dir, read })
     }
 
+    /// What is used.
+    pub fn current(&self) -> K {
+        self.lock().kit.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Read<K>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells what to use, from the kit as it is on disk now.
     pub fn config(&self) -> Arc<K::Config> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.lock();
         let Some(dir) = &self.dir else {
             return Arc::clone(&read.config);
         };

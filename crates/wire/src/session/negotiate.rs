@@ -1,5 +1,6 @@
 //! Where two peers go on after a greeting.
 
+use crate::foreign::{NAME, printable};
 use crate::{Resume, Standing, Terms};
 
 /// The step both peers go on from.
@@ -79,7 +80,7 @@ impl Difference {
         };
         format!(
             "the recipes differ in {}: the client has {}, the server has {server}{others}; give both sides the same recipe",
-            self.field,
+            printable(&self.field, NAME),
             value(&self.client),
         )
     }
@@ -87,7 +88,7 @@ impl Difference {
 
 fn value(value: &Option<String>) -> String {
     match value {
-        Some(value) => format!("'{value}'"),
+        Some(value) => format!("'{}'", printable(value, NAME)),
         None => "no value".to_owned(),
     }
 }

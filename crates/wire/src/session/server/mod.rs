@@ -120,6 +120,8 @@ pub enum Returned {
 #[derive(Debug)]
 pub struct Server {
     limits: Limits,
+    /// Paths of this machine are not for its peers.
+    discreet: bool,
     session: Option<Session>,
     /// Sender and attempt of the last greeting that was followed: a late one must not undo it.
     last: Option<(Who, u32)>,
@@ -181,6 +183,7 @@ impl Server {
     pub fn new(limits: Limits) -> Server {
         Server {
             limits,
+            discreet: false,
             session: None,
             last: None,
             memory: Memory::default(),
@@ -194,6 +197,14 @@ impl Server {
     /// for its answer is not idle.
     pub fn waited(&mut self, time: Duration) {
         self.clock += time;
+    }
+
+    /// The same for peers elsewhere, who are not told where files lie on this machine.
+    pub fn discreet(self) -> Server {
+        Server {
+            discreet: true,
+            ..self
+        }
     }
 
     /// The peer whose session is on.
