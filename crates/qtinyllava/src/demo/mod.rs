@@ -160,6 +160,7 @@ fn scenes(split: Split, dir: &Path, seed: u64, count: u64) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
