@@ -53,7 +53,7 @@ impl Store {
                 fs::remove_dir_all(path).map_err(refused)?;
             }
         }
-        for (step, path) in store.all() {
+        for (step, path) in [store.live(), store.aside()].concat() {
             match Saved::open(&path) {
                 Ok(saved) if saved.has_digests() => {}
                 Ok(_) => tracing::warn!(
@@ -99,9 +99,10 @@ impl Store {
         steps
     }
 
-    /// Every directory of a checkpoint with its step, those set aside included, but not those known to be damaged.
+    /// Every directory of a checkpoint with its step, also those set aside or known to be damaged.
     pub fn all(&self) -> Vec<(u64, PathBuf)> {
-        [self.live(), self.aside()].concat()
+        let damaged = self.list(|end| end.starts_with(DAMAGED));
+        [self.live(), self.aside(), damaged].concat()
     }
 
     fn live(&self) -> Vec<(u64, PathBuf)> {
