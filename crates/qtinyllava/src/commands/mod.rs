@@ -10,6 +10,7 @@ pub mod data;
 pub mod eval;
 pub mod inspect;
 pub mod merge;
+pub mod network;
 pub mod plan;
 pub mod serve;
 pub mod train;

@@ -17,6 +17,7 @@ use qtl_train::merge::merge;
 use qtl_train::{Recipe, metrics};
 
 use crate::commands::{data, eval};
+use crate::signal::Stopped;
 
 /// The recipe that the demo runs, also to be found in `recipes/`.
 const RECIPE: &str = include_str!("../../../../recipes/demo.toml");
@@ -67,7 +68,8 @@ pub fn run(args: &Args) -> Result<()> {
     let trained = children::train(out)?;
     if !trained {
         note_time(out, &recipe, spent + start.elapsed().as_secs_f64())?;
-        bail!("interrupted; the same command goes on from the last checkpoint");
+        let how = "interrupted; the same command goes on from the last checkpoint";
+        return Err(Stopped(how.to_owned()).into());
     }
     let checkpoint = out.join("checkpoint");
     merge(
