@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::DataError;
+use crate::text::utf8;
 
 /// The file that newer checkpoints keep the template in.
 const FILE: &str = "chat_template.jinja";
@@ -163,8 +164,8 @@ fn default_template(config: &Value) -> Option<&str> {
 }
 
 fn text(path: &Path) -> Result<Option<String>, DataError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(utf8(path, &bytes)?.to_owned())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(DataError::Read {
             path: path.to_owned(),

@@ -19,12 +19,16 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A text file is not UTF-8.
-    #[error("{path}: byte {at} is not UTF-8; save the file as UTF-8", path = path.display())]
+    #[error("{path}: byte {at}, in line {line}, is not UTF-8: {encoding}; save the file as UTF-8", path = path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
         /// Offset of the first bad byte.
         at: usize,
+        /// Its line, from 1.
+        line: usize,
+        /// What it may be instead.
+        encoding: &'static str,
     },
     /// A file is not JSON.
     #[error("{path}: not valid JSON: {reason}; {cure}", path = path.display())]
@@ -36,15 +40,17 @@ pub enum DataError {
         /// What to do.
         cure: &'static str,
     },
-    /// A dataset file holds something else than a list of entries.
+    /// A dataset file holds something else than entries.
     #[error(
-        "{path}: the file is not one JSON list of entries; put the entries between [ and ], with commas between them \
-         (a file with one object per line is not this format)",
+        "{path}: the file holds {found}, not a list of entries; put the entries between [ and ] with commas between them, or \
+         one entry on each line",
         path = path.display()
     )]
     NotAList {
         /// The file.
         path: PathBuf,
+        /// What it holds.
+        found: String,
     },
     /// A dataset file without a single entry that could be used.
     #[error("{path}: none of its {entries} entries can be used{why}; check that this is the file you meant", path = path.display())]
@@ -131,7 +137,7 @@ pub enum DataError {
 }
 
 /// One bad entry of a dataset file.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: entry {index} (id `{id}`), field `{field}`: {problem}; {cure}", file = file.display(), cure = fault.cure())]
 pub struct EntryError {
     /// The dataset file.
@@ -157,8 +163,12 @@ pub enum Fault {
     Malformed,
     /// `conversations` is missing, null, empty, or has no word in it.
     NoConversations,
+    /// Somebody speaks whose part is not read, such as a tool.
+    UnknownRole,
     /// Questions and answers do not pair up.
     UnevenTurns,
+    /// More than one picture.
+    SeveralImages,
     /// The picture's file is not there.
     MissingImage,
     /// The picture's path is absolute or climbs out of the image folder.
@@ -188,7 +198,13 @@ impl Fault {
             Self::NoConversations => {
                 "give it at least one question and its answer, or remove the entry"
             }
+            Self::UnknownRole => {
+                "roles are `human` or `user`, `gpt` or `assistant`, and `system` for a first message; take others out"
+            }
             Self::UnevenTurns => "messages must alternate, first from `human`, then from `gpt`",
+            Self::SeveralImages => {
+                "an entry has one picture: make one entry of each, or put them into one picture"
+            }
             Self::MissingImage => "put the picture below the image folder, or correct the path",
             Self::ImageOutside => "give a path relative to the image folder, without `..`",
             Self::CorruptImage => "replace the file; PNG, JPEG, WebP, BMP, GIF and TIFF are read",
@@ -211,6 +227,8 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Malformed => "malformed entry",
             Self::NoConversations => "no conversation",
+            Self::UnknownRole => "unknown role",
+            Self::SeveralImages => "several pictures",
             Self::UnevenTurns => "questions and answers do not pair up",
             Self::MissingImage => "missing image",
             Self::ImageOutside => "image path leaves the image folder",
@@ -251,6 +269,14 @@ impl Skipped {
         self.first
             .entry(error.fault)
             .or_insert_with(|| error.to_string());
+    }
+
+    /// The tally of a list of bad entries.
+    #[must_use]
+    pub fn of(errors: &[EntryError]) -> Self {
+        let mut skipped = Self::default();
+        errors.iter().for_each(|error| skipped.add(error));
+        skipped
     }
 
     /// Adds the counts of another tally; first messages already held stay.

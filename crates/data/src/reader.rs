@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use crate::error::{DataError, Fault, Skipped, Strictness};
+use crate::error::{DataError, EntryError, Fault, Skipped, Strictness};
 use crate::example::{DrawKey, Example, IGNORED, Pixels, TokenSpan, Turns, spans};
 use crate::image::{self, ImageFault};
-use crate::llava::{Dataset, Entry};
+use crate::llava::{Dataset, Entry, Turn};
 use crate::loader::Source;
+use crate::names;
 use crate::preprocess::{Aspect, Processor};
-use crate::template::Template;
+use crate::template::{IMAGE_TAG, Template};
 use crate::tokenizer::Tokenizer;
 
 /// How entries are read.
@@ -50,7 +51,7 @@ pub struct Reader {
     options: ReaderOptions,
     /// Places of the usable entries in `dataset`.
     usable: Vec<usize>,
-    skipped: Skipped,
+    refused: Vec<EntryError>,
 }
 
 impl Reader {
@@ -65,7 +66,7 @@ impl Reader {
         processor: Processor,
         options: ReaderOptions,
     ) -> Result<Self, DataError> {
-        let mut skipped = dataset.skipped().clone();
+        let mut refused = dataset.refused().to_vec();
         let mut usable = Vec::with_capacity(dataset.entries().len());
         for (i, entry) in dataset.entries().iter().enumerate() {
             match tag_fault(template, entry, &options.turns) {
@@ -75,12 +76,15 @@ impl Reader {
                     if options.strictness == Strictness::Stop {
                         return Err(error.into());
                     }
-                    skipped.add(&error);
+                    refused.push(*error);
                 }
             }
         }
         if usable.is_empty() {
-            let (path, why) = (dataset.file().to_path_buf(), format!(" ({skipped})"));
+            let (path, why) = (
+                dataset.file().to_path_buf(),
+                format!(" ({})", Skipped::of(&refused)),
+            );
             return Err(DataError::NothingUsable {
                 path,
                 entries: dataset.entries().len(),
@@ -94,14 +98,20 @@ impl Reader {
             processor,
             options,
             usable,
-            skipped,
+            refused,
         })
     }
 
-    /// What was left out before any picture was read.
+    /// The entries that were ruled out before any picture was read. Others turn up in [`Source::read`].
     #[must_use]
-    pub fn skipped(&self) -> &Skipped {
-        &self.skipped
+    pub fn refused(&self) -> &[EntryError] {
+        &self.refused
+    }
+
+    /// The tally of [`Self::refused`].
+    #[must_use]
+    pub fn skipped(&self) -> Skipped {
+        Skipped::of(&self.refused)
     }
 
     /// The tokenizer.
@@ -171,7 +181,7 @@ impl Reader {
         let spans = spans(
             self.template,
             &self.tokenizer,
-            &entry.turns,
+            &entry.talk,
             pictured,
             turns,
             *max_length,
@@ -193,9 +203,10 @@ impl Reader {
     }
 
     fn pixels(&self, entry: &Entry, path: &Path) -> Result<Pixels, DataError> {
-        let path = self.dataset.image_folder().join(path);
         let wrong =
             |fault, problem| DataError::from(self.dataset.complain(entry, "image", fault, problem));
+        let path = names::find(self.dataset.image_folder(), path)
+            .map_err(|problem| wrong(Fault::MissingImage, problem))?;
         let picture = image::open(&path).map_err(|fault| match fault {
             ImageFault::Missing(problem) => wrong(Fault::MissingImage, problem),
             ImageFault::Corrupt(problem) => wrong(Fault::CorruptImage, problem),
@@ -208,7 +219,17 @@ impl Reader {
 
 fn tag_fault(template: &dyn Template, entry: &Entry, turns: &Turns) -> Option<(Fault, String)> {
     let pictures = usize::from(entry.image.is_some());
-    let tags = template.placeholders(&entry.turns);
+    let tags = template.placeholders(&entry.talk.turns);
+    let answered = |turn: &Turn| turn.answer.as_ref().is_some_and(|a| a.contains(IMAGE_TAG));
+    if pictures > 0 && entry.talk.turns.iter().any(answered) {
+        let mut asked = entry.talk.turns.clone();
+        asked.iter_mut().for_each(|turn| turn.answer = None);
+        // Some templates take the tag for an ordinary word there.
+        if template.placeholders(&asked) < tags {
+            let problem = "`<image>` in an answer, which can show no picture".to_owned();
+            return Some((Fault::TooManyTags, problem));
+        }
+    }
     match (pictures, tags) {
         (0, 1..) => Some((
             Fault::TagWithoutImage,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::error::DataError;
 use crate::example::PLACEHOLDER;
 use crate::template::IMAGE_TAG;
+use crate::text::without_mark;
 
 /// SentencePiece's stand-in for a blank.
 const BLANK: char = '\u{2581}';
@@ -94,7 +95,7 @@ impl Tokenizer {
         special_tokens_map: Option<&[u8]>,
     ) -> Result<Self, DataError> {
         let parse = |bytes: &[u8]| {
-            serde_json::from_slice::<Value>(bytes).map_err(|e| DataError::Tokenizer {
+            serde_json::from_slice::<Value>(without_mark(bytes)).map_err(|e| DataError::Tokenizer {
                 name: name.to_owned(),
                 problem: format!("a file is not JSON: {e}"),
                 cure: "fetch the tokenizer's files again",
@@ -325,29 +326,41 @@ fn literal(value: &Value) -> Option<&str> {
 }
 
 fn legacy(definition: &Value, config: Option<&Value>) -> Option<bool> {
+    let pre = &definition["pre_tokenizer"];
+    let steps = pre["pretokenizers"].as_array();
+    let mut steps = steps.into_iter().flatten().chain([pre]);
+    if steps.any(|step| step["type"] == "ByteLevel") {
+        // Some models give Llama's class to a tokenizer of bytes (DeepSeek), which joins no blanks to anything.
+        return None;
+    }
+    let metaspace = pre["type"] == "Metaspace";
     let class = config
         .and_then(|c| c.get("tokenizer_class"))
-        .and_then(Value::as_str);
+        .and_then(Value::as_str)
+        // The class of transformers 5 that says nothing.
+        .filter(|class| *class != "TokenizersBackend");
     let llama = match class {
         Some(class) => {
             class.starts_with("LlamaTokenizer") || class.starts_with("CodeLlamaTokenizer")
         }
-        // Without a configuration the normaliser gives the family away.
+        // Without a configuration the normaliser gives the family away, or what transformers 5 writes in its place.
         None => {
             let normalizer = &definition["normalizer"];
             let list = normalizer["normalizers"].as_array();
-            list.into_iter()
-                .flatten()
-                .chain([normalizer])
-                .any(|n| n["type"] == "Prepend" && n["prepend"] == "\u{2581}")
+            let list = list.into_iter().flatten().chain([normalizer]);
+            let mut prepends = list.map(|n| n["type"] == "Prepend" && n["prepend"] == "\u{2581}");
+            prepends.any(|prepends| prepends)
+                || (metaspace && definition["model"]["byte_fallback"] == true)
         }
     };
-    // The published default of the switch is the old behaviour.
+    // The published default of the switch is the old behaviour. transformers 5 does not write the switch but what it did:
+    // a blank in front of the first piece only.
+    let first = metaspace && pre["prepend_scheme"] == "first";
     llama.then(|| {
         config
             .and_then(|c| c.get("legacy"))
             .and_then(Value::as_bool)
-            .unwrap_or(true)
+            .unwrap_or(!first)
     })
 }
 

@@ -10,7 +10,7 @@ mod rounds;
 
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
-use crate::llava::Turn;
+use crate::llava::{Conversation, Turn};
 use crate::tokenizer::Tokenizer;
 
 /// The text that stands for the picture.
@@ -88,7 +88,10 @@ pub trait Template: std::fmt::Debug + Sync {
     fn name(&self) -> &'static str;
 
     /// The text of a conversation. A turn without an answer leaves the prompt open for one.
-    fn prompt(&self, turns: &[Turn]) -> String;
+    ///
+    /// # Errors
+    /// The layout has no place for a part of the conversation.
+    fn prompt(&self, talk: &Conversation) -> Result<String, DataError>;
 
     /// Ids and labels of a conversation. Nothing is cut here; `max_length` only says from where on counts are no longer
     /// compared ([`Tokenized::mismatch`]), since the reference does not.
@@ -97,21 +100,25 @@ pub trait Template: std::fmt::Debug + Sync {
     /// The tokenizer cannot encode the text or does not suit the template.
     fn conversation(
         &self,
-        turns: &[Turn],
+        talk: &Conversation,
         tokenizer: &Tokenizer,
         max_length: usize,
     ) -> Result<Tokenized, DataError>;
 
-    /// Ids and labels of one turn that stands alone behind a prefix of BOS and picture.
+    /// Ids and labels of one turn that stands alone behind a prefix of BOS and picture, with the conversation's system
+    /// message.
     ///
     /// # Errors
     /// As [`Self::conversation`].
-    fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError>;
+    fn turn(
+        &self,
+        system: Option<&str>,
+        turn: &Turn,
+        tokenizer: &Tokenizer,
+    ) -> Result<Tokenized, DataError>;
 
     /// How many placeholders [`Self::conversation`] would give.
-    fn placeholders(&self, turns: &[Turn]) -> usize {
-        self.prompt(turns).matches(IMAGE_TAG).count()
-    }
+    fn placeholders(&self, turns: &[Turn]) -> usize;
 }
 
 /// The question without tags: what a turn says that stands behind a picture of its own.

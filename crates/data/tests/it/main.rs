@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod forms;
 mod golden;
 
 mod chat;

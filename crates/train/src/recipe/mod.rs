@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
-use qtl_data::{Strictness, Turns};
+use qtl_data::{DataError, Strictness, Turns};
 use qtl_model::partition::TextRows;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient::{GradientCodec, GradientError};
@@ -255,6 +255,9 @@ pub enum RecipeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file is not UTF-8.
+    #[error(transparent)]
+    Encoding(#[from] DataError),
     /// Not a recipe: syntax, type, missing or unknown field.
     #[error("{path}: {message}")]
     Parse {
@@ -295,11 +298,11 @@ pub enum RecipeError {
 impl Recipe {
     /// Reads a recipe and applies `overrides` of the form `train.lr=1e-4`.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let bytes = std::fs::read(path).map_err(|source| RecipeError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text, overrides, path)
+        Self::parse(qtl_data::text::utf8(path, &bytes)?, overrides, path)
     }
 
     /// Like [`load`](Self::load) for a text; `path` is for the messages.
