@@ -117,7 +117,18 @@ impl ChatTemplate {
             .map_or_else(String::new, |(_, after)| after.to_owned()))
     }
 
-    fn render(&self, messages: &[Message], open: bool) -> Result<String, DataError> {
+    /// The file that the template stands in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The text of a special token that the configuration names.
+    pub(crate) fn special(&self, key: &str) -> Option<&str> {
+        self.special.get(key).map(String::as_str)
+    }
+
+    pub(crate) fn render(&self, messages: &[Message], open: bool) -> Result<String, DataError> {
         // A template asks whether there are tools and documents with `is none`, which what is left out is not.
         let values = context! {
             messages => Serde(messages),

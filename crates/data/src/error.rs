@@ -97,6 +97,12 @@ pub enum DataError {
         /// What to do.
         cure: String,
     },
+    /// A chat template cannot lay a conversation out.
+    #[error("{problem}")]
+    Layout {
+        /// What is wrong.
+        problem: String,
+    },
     /// A setting of a sampler or loader.
     #[error("setting `{name}` is {value}; {cure}")]
     Setting {
@@ -175,6 +181,14 @@ pub enum Fault {
     ImageOutside,
     /// The picture cannot be decoded.
     CorruptImage,
+    /// More pixels than the recipe allows.
+    LargeImage,
+    /// A 16-bit picture that uses the lower bits only, and does not say which.
+    UnclearDepth,
+    /// A DICOM file that says there is text in its picture.
+    BurnedIn,
+    /// A DICOM file with several frames.
+    ManyFrames,
     /// More `<image>` placeholders than pictures: the second one would show nothing, or another sample's picture.
     TooManyTags,
     /// An `<image>` placeholder, but no picture.
@@ -183,6 +197,8 @@ pub enum Fault {
     ImageWithoutTag,
     /// The tokenizer has no token for a word.
     UnknownWord,
+    /// The chat template has no place for it.
+    Layout,
     /// No token would be supervised.
     NoLabels,
 }
@@ -207,12 +223,31 @@ impl Fault {
             }
             Self::MissingImage => "put the picture below the image folder, or correct the path",
             Self::ImageOutside => "give a path relative to the image folder, without `..`",
-            Self::CorruptImage => "replace the file; PNG, JPEG, WebP, BMP, GIF and TIFF are read",
+            Self::CorruptImage => {
+                "replace the file; PNG, JPEG, WebP, BMP, GIF, TIFF and DICOM are read"
+            }
+            Self::LargeImage => {
+                "scale it down, or allow more with `data.pictures.max_pixels` in the recipe"
+            }
+            Self::UnclearDepth => {
+                "say how many with `data.pictures.sample_bits` in the recipe (16 takes the samples as they are), or scale them to \
+                 all 16 bits"
+            }
+            Self::BurnedIn => {
+                "black the text out and correct the tag, or take such files with `data.pictures.burned_in = \"accept\"` in the \
+                 recipe"
+            }
+            Self::ManyFrames => {
+                "save one frame alone, or choose one with `data.pictures.frame` in the recipe"
+            }
             Self::TooManyTags => "an entry has one picture: keep `<image>` in one question only",
             Self::TagWithoutImage => "add the picture, or take `<image>` out of the text",
             Self::ImageWithoutTag => "put `<image>` into the first question, or remove the picture",
             Self::UnknownWord => {
                 "keep to the tokenizer's vocabulary, or use one with an unknown token"
+            }
+            Self::Layout => {
+                "change the entry (many chat templates have no system message), or use another template"
             }
             Self::NoLabels => {
                 "keep the template's separator, end-of-turn and unknown-token texts out of the messages, and answers \
@@ -233,6 +268,11 @@ impl fmt::Display for Fault {
             Self::MissingImage => "missing image",
             Self::ImageOutside => "image path leaves the image folder",
             Self::CorruptImage => "corrupt image",
+            Self::LargeImage => "image too large",
+            Self::UnclearDepth => "16-bit image of fewer bits",
+            Self::BurnedIn => "text burned into the image",
+            Self::ManyFrames => "several frames",
+            Self::Layout => "no place in the chat template",
             Self::TooManyTags => "more <image> tags than pictures",
             Self::TagWithoutImage => "<image> tag without a picture",
             Self::ImageWithoutTag => "picture without an <image> tag",

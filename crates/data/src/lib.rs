@@ -32,6 +32,7 @@ pub mod scenes;
 pub use chat::ChatTemplate;
 pub use error::{DataError, EntryError, Fault, Skipped, Strictness};
 pub use example::{Example, IGNORED, PLACEHOLDER, Pixels, TokenSpan, Turns};
+pub use image::PictureRules;
 pub use llava::{Conversation, Dataset, Turn};
 pub use loader::{Batch, Loader, LoaderOptions, Source};
 pub use preprocess::{Aspect, Processor};

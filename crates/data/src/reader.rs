@@ -1,10 +1,11 @@
 //! From an entry of a dataset to an [`Example`].
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{DataError, EntryError, Fault, Skipped, Strictness};
 use crate::example::{DrawKey, Example, IGNORED, Pixels, TokenSpan, Turns, spans};
-use crate::image::{self, ImageFault};
+use crate::image::{ImageFault, PictureRules};
 use crate::llava::{Dataset, Entry, Turn};
 use crate::loader::Source;
 use crate::names;
@@ -17,6 +18,8 @@ use crate::tokenizer::Tokenizer;
 pub struct ReaderOptions {
     /// What to do with pictures that are not square.
     pub aspect: Aspect,
+    /// How pictures are read.
+    pub pictures: PictureRules,
     /// How turns become spans.
     pub turns: Turns,
     /// Longest sequence of ids, the placeholder counted as one; the rest is cut off.
@@ -33,6 +36,7 @@ impl Default for ReaderOptions {
             (Aspect::default(), Turns::default(), Strictness::default());
         Self {
             aspect,
+            pictures: PictureRules::default(),
             turns,
             max_length: 2048,
             seed: 0,
@@ -45,7 +49,7 @@ impl Default for ReaderOptions {
 #[derive(Debug)]
 pub struct Reader {
     dataset: Dataset,
-    template: &'static dyn Template,
+    template: Arc<dyn Template>,
     tokenizer: Tokenizer,
     processor: Processor,
     options: ReaderOptions,
@@ -55,21 +59,22 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Checks every entry's placeholders against its picture. Pictures themselves are looked at when they are read.
+    /// Checks the template against the tokenizer and every entry's placeholders against its picture. Pictures themselves are looked at when they are read.
     ///
     /// # Errors
-    /// No entry can be used; with [`Strictness::Stop`] the first entry whose placeholders and picture do not match.
+    /// The template does not suit the tokenizer; no entry can be used; with [`Strictness::Stop`] the first entry whose placeholders and picture do not match.
     pub fn new(
         dataset: Dataset,
-        template: &'static dyn Template,
+        template: Arc<dyn Template>,
         tokenizer: Tokenizer,
         processor: Processor,
         options: ReaderOptions,
     ) -> Result<Self, DataError> {
+        template.check(&tokenizer)?;
         let mut refused = dataset.refused().to_vec();
         let mut usable = Vec::with_capacity(dataset.entries().len());
         for (i, entry) in dataset.entries().iter().enumerate() {
-            match tag_fault(template, entry, &options.turns) {
+            match tag_fault(&*template, entry, &options.turns) {
                 None => usable.push(i),
                 Some((fault, problem)) => {
                     let error = dataset.complain(entry, "conversations", fault, problem);
@@ -122,8 +127,8 @@ impl Reader {
 
     /// The template.
     #[must_use]
-    pub fn template(&self) -> &'static dyn Template {
-        self.template
+    pub fn template(&self) -> &dyn Template {
+        &*self.template
     }
 
     /// The picture processor.
@@ -179,7 +184,7 @@ impl Reader {
             )
         });
         let spans = spans(
-            self.template,
+            &*self.template,
             &self.tokenizer,
             &entry.talk,
             pictured,
@@ -189,6 +194,7 @@ impl Reader {
         );
         let spans = spans.map_err(|error| match error {
             DataError::Tokenizer { .. } => wrong(Fault::UnknownWord, error.to_string()),
+            DataError::Layout { problem } => wrong(Fault::Layout, problem),
             other => other,
         })?;
         if spans
@@ -207,13 +213,16 @@ impl Reader {
             |fault, problem| DataError::from(self.dataset.complain(entry, "image", fault, problem));
         let path = names::find(self.dataset.image_folder(), path)
             .map_err(|problem| wrong(Fault::MissingImage, problem))?;
-        let picture = image::open(&path).map_err(|fault| match fault {
-            ImageFault::Missing(problem) => wrong(Fault::MissingImage, problem),
-            ImageFault::Corrupt(problem) => wrong(Fault::CorruptImage, problem),
-            // A disk or network that fails now may not later: skipping would make two runs differ.
-            ImageFault::System(source) => DataError::Read { path, source },
-        })?;
-        Ok(self.processor.pixels(&picture, self.options.aspect))
+        let ReaderOptions {
+            aspect, pictures, ..
+        } = &self.options;
+        self.processor
+            .read(&path, *aspect, pictures)
+            .map_err(|fault| match fault {
+                ImageFault::Sample(fault, problem) => wrong(fault, problem),
+                // A disk or network that fails now may not later: skipping would make two runs differ.
+                ImageFault::System(source) => DataError::Read { path, source },
+            })
     }
 }
 

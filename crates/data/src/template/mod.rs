@@ -1,5 +1,6 @@
 //! Prompts: how a conversation becomes text, ids and labels. One file per template; [`ALL`] names them.
 
+mod chat;
 mod gemma;
 mod llama;
 mod phi;
@@ -7,6 +8,9 @@ mod pretrain;
 mod qa;
 mod qwen2;
 mod rounds;
+
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
@@ -16,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 /// The text that stands for the picture.
 pub const IMAGE_TAG: &str = "<image>";
 
-/// Every template.
+/// Every template that is built in.
 pub const ALL: &[&dyn Template] = &[
     &pretrain::Pretrain,
     &llama::LLAMA,
@@ -39,10 +43,32 @@ pub fn named(name: &str) -> Result<&'static dyn Template, DataError> {
             template: name.to_owned(),
             problem: "there is no template of this name".to_owned(),
             cure: format!(
-                "known ones are {}",
-                ALL.iter().map(|t| t.name()).collect::<Vec<_>>().join(", ")
+                "known ones are {}, and {} for the model's own chat template",
+                ALL.iter().map(|t| t.name()).collect::<Vec<_>>().join(", "),
+                chat::NAME
             ),
         })
+}
+
+/// The template of that name for the model in `folder`: `chat` is the model's own chat template, others are built in.
+///
+/// # Errors
+/// There is none of that name, or `chat` and the model has none.
+pub fn open(name: &str, folder: &Path) -> Result<Arc<dyn Template>, DataError> {
+    if name == chat::NAME {
+        return Ok(Arc::new(chat::Chat::open(folder)?));
+    }
+    Ok(Arc::new(named(name)?))
+}
+
+/// The names of the built-in templates that a tokenizer suits.
+#[must_use]
+pub fn suited(tokenizer: &Tokenizer) -> String {
+    let suited = ALL
+        .iter()
+        .filter(|template| template.check(tokenizer).is_ok());
+    let names: Vec<&str> = suited.map(|template| template.name()).collect();
+    names.join(", ")
 }
 
 /// Token ids with their labels.
@@ -83,9 +109,23 @@ impl Tokenized {
 }
 
 /// A conversation's layout.
-pub trait Template: std::fmt::Debug + Sync {
+pub trait Template: std::fmt::Debug + Send + Sync {
     /// Its name, as in LLaVA's `conv_version`.
     fn name(&self) -> &'static str;
+
+    /// Whether the template can be trained with this tokenizer.
+    ///
+    /// # Errors
+    /// It cannot; the message says why and names the templates that can.
+    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError>;
+
+    /// The token that ends an answer, where it need not be the tokenizer's end token.
+    ///
+    /// # Errors
+    /// The tokenizer cannot encode it.
+    fn end(&self, _: &Tokenizer) -> Result<Option<i64>, DataError> {
+        Ok(None)
+    }
 
     /// The text of a conversation. A turn without an answer leaves the prompt open for one.
     ///
@@ -119,6 +159,46 @@ pub trait Template: std::fmt::Debug + Sync {
 
     /// How many placeholders [`Self::conversation`] would give.
     fn placeholders(&self, turns: &[Turn]) -> usize;
+}
+
+impl<T: Template + ?Sized> Template for &T {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
+        (**self).check(tokenizer)
+    }
+
+    fn end(&self, tokenizer: &Tokenizer) -> Result<Option<i64>, DataError> {
+        (**self).end(tokenizer)
+    }
+
+    fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {
+        (**self).prompt(talk)
+    }
+
+    fn conversation(
+        &self,
+        talk: &Conversation,
+        tokenizer: &Tokenizer,
+        max_length: usize,
+    ) -> Result<Tokenized, DataError> {
+        (**self).conversation(talk, tokenizer, max_length)
+    }
+
+    fn turn(
+        &self,
+        system: Option<&str>,
+        turn: &Turn,
+        tokenizer: &Tokenizer,
+    ) -> Result<Tokenized, DataError> {
+        (**self).turn(system, turn, tokenizer)
+    }
+
+    fn placeholders(&self, turns: &[Turn]) -> usize {
+        (**self).placeholders(turns)
+    }
 }
 
 /// The question without tags: what a turn says that stands behind a picture of its own.

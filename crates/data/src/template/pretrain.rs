@@ -14,6 +14,10 @@ impl Template for Pretrain {
         "pretrain"
     }
 
+    fn check(&self, _: &Tokenizer) -> Result<(), DataError> {
+        Ok(())
+    }
+
     fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {
         let line = |turn: &Turn| match &turn.answer {
             Some(answer) => format!("{IMAGE_TAG}{answer}\n"),

@@ -10,9 +10,23 @@ use crate::tokenizer::Tokenizer;
 #[derive(Debug)]
 pub(super) struct Qa;
 
+impl Qa {
+    fn end_token(&self, tokenizer: &Tokenizer) -> Result<i64, DataError> {
+        tokenizer.eos().ok_or_else(|| DataError::Template {
+            template: self.name().to_owned(),
+            problem: format!("tokenizer {} has no end token", tokenizer.name()),
+            cure: "name one as eos_token in tokenizer_config.json".to_owned(),
+        })
+    }
+}
+
 impl Template for Qa {
     fn name(&self) -> &'static str {
         "qa"
+    }
+
+    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
+        self.end_token(tokenizer).map(|_| ())
     }
 
     /// The end token has no text of its own here: it shows as a line break.
@@ -64,11 +78,7 @@ impl Template for Qa {
         let mut labels = vec![IGNORED; ids.len()];
         if let Some(answer) = &turn.answer {
             let mut answer = tokenizer.encode_bare(answer.trim())?;
-            answer.push(tokenizer.eos().ok_or_else(|| DataError::Template {
-                template: self.name().to_owned(),
-                problem: format!("tokenizer {} has no end token", tokenizer.name()),
-                cure: "name one as eos_token in tokenizer_config.json".to_owned(),
-            })?);
+            answer.push(self.end_token(tokenizer)?);
             labels.extend(&answer);
             ids.extend(answer);
         }

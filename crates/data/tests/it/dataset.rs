@@ -1,6 +1,7 @@
 //! LLaVA files, good and broken, against the reference.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use qtl_data::template;
 use qtl_data::{
@@ -26,7 +27,7 @@ fn reader(file: &Path, settings: &Value, strictness: Strictness) -> Result<Reade
     let tokenizer = golden::tokenizer(text("tokenizer"))?;
     Reader::new(
         dataset,
-        template::named(text("template"))?,
+        Arc::new(template::named(text("template"))?),
         tokenizer,
         Processor::open(&processor)?,
         options,

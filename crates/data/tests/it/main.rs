@@ -6,10 +6,14 @@ mod forms;
 mod golden;
 
 mod chat;
+mod chat_masks;
 mod collate;
 mod dataset;
+#[cfg(feature = "dicom")]
+mod dicom;
 mod images;
 mod loader;
+mod pictures;
 mod reading;
 mod sampler;
 mod scenes;

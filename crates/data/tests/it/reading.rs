@@ -28,7 +28,7 @@ fn reader(file: &Path, images: &Path, options: ReaderOptions) -> Result<Reader, 
     let dataset = Dataset::open(file, images, options.strictness)?;
     Reader::new(
         dataset,
-        template::named("qa")?,
+        Arc::new(template::named("qa")?),
         words(),
         Processor::siglip(32),
         options,

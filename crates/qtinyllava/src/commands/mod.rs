@@ -168,11 +168,12 @@ pub fn reader(
     images: &Path,
 ) -> Result<Arc<Reader>> {
     let tokenizer = tokenizer(blueprint)?;
-    let template = template::named(&recipe.data.template)?;
+    let template = template::open(&recipe.data.template, &blueprint.dir)?;
     let dataset = Dataset::open(data, images, recipe.data.strictness())
         .with_context(|| format!("cannot use the data set {}", data.display()))?;
     let options = ReaderOptions {
         aspect: aspect(recipe)?,
+        pictures: recipe.data.pictures.clone(),
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         seed: recipe.seed,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
-use qtl_data::{DataError, Strictness, Turns};
+use qtl_data::{DataError, PictureRules, Strictness, Turns};
 use qtl_model::partition::TextRows;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient::{GradientCodec, GradientError};
@@ -126,6 +126,9 @@ pub struct DataSpec {
     /// Stop at the first bad sample instead of skipping and counting it.
     #[serde(default)]
     pub strict: bool,
+    /// How picture files are read: how large they may be, EXIF, bits of samples, DICOM.
+    #[serde(default, skip_serializing_if = "PictureRules::is_default")]
+    pub pictures: PictureRules,
 }
 
 fn square() -> String {
@@ -373,6 +376,13 @@ impl Recipe {
 
     /// Checks the values that a file may get wrong.
     pub(crate) fn check(&self) -> Result<(), RecipeError> {
+        if let Some((field, value, range)) = self.data.pictures.wrong() {
+            return Err(RecipeError::Range {
+                field,
+                value,
+                range,
+            });
+        }
         let quantizers = [
             ("image", &self.quantizer.image),
             ("text", &self.quantizer.text),
