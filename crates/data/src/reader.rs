@@ -119,6 +119,16 @@ impl Reader {
         Skipped::of(&self.refused)
     }
 
+    /// How many usable entries have a system message that the template has no place for.
+    #[must_use]
+    pub fn unread_system(&self) -> usize {
+        if self.template.has_system() {
+            return 0;
+        }
+        let unread = self.entries().filter(|entry| entry.talk.system.is_some());
+        unread.count()
+    }
+
     /// The tokenizer.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {

@@ -144,44 +144,36 @@ impl Template for Chat {
         NAME
     }
 
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
         let turn = |question: &str, answer: &str| Turn {
             question: question.to_owned(),
             answer: Some(answer.to_owned()),
         };
         let probe = Conversation::from(vec![turn("one", "two"), turn("three", "four")]);
-        let cure = || {
-            let names = super::suited(tokenizer);
-            format!(
-                "use a template by name ({names}), or a chat template that only ever adds to what it has written"
-            )
+        let file = self.template.path().display();
+        let (text, answers) = match self.laid_out(&probe) {
+            Ok(done) => done,
+            Err(DataError::Layout { problem }) => return Ok(Some(format!("{file}: {problem}"))),
+            Err(other) => return Err(other),
         };
-        let (text, answers) = self.laid_out(&probe).map_err(|error| match error {
-            DataError::Layout { problem } => wrong(
-                format!("{}: {problem}", self.template.path().display()),
-                cure(),
-            ),
-            other => other,
-        })?;
-        for (range, answer) in answers.iter().zip(["two", "four"]) {
-            if !text[range.clone()].contains(answer) {
-                let problem = format!(
-                    "{} does not write an answer where it is given",
-                    self.template.path().display()
-                );
-                return Err(wrong(problem, cure()));
-            }
+        let mut shown = answers.iter().zip(["two", "four"]);
+        if !shown.all(|(range, answer)| text[range.clone()].contains(answer)) {
+            return Ok(Some(format!(
+                "{file} does not write an answer where it is given"
+            )));
         }
         if self.end(tokenizer)?.is_none() {
+            let after = self.template.after_answer()?;
             let problem = format!(
-                "{} writes {:?} after an answer, which begins with no special token of {}: the end of an answer could not be told",
-                self.template.path().display(),
-                self.template.after_answer()?,
-                tokenizer.name()
+                "{file} writes {after:?} after an answer, which begins with no special token: its end could not be told"
             );
-            return Err(wrong(problem, cure()));
+            return Ok(Some(problem));
         }
-        Ok(())
+        Ok(None)
+    }
+
+    fn has_system(&self) -> bool {
+        true
     }
 
     fn end(&self, tokenizer: &Tokenizer) -> Result<Option<i64>, DataError> {

@@ -113,11 +113,35 @@ pub trait Template: std::fmt::Debug + Send + Sync {
     /// Its name, as in LLaVA's `conv_version`.
     fn name(&self) -> &'static str;
 
+    /// What stands against training with this tokenizer; `None` if nothing does.
+    ///
+    /// # Errors
+    /// The tokenizer cannot encode the layout's own texts.
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError>;
+
     /// Whether the template can be trained with this tokenizer.
     ///
     /// # Errors
     /// It cannot; the message says why and names the templates that can.
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError>;
+    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
+        match self.misfit(tokenizer)? {
+            None => Ok(()),
+            Some(problem) => Err(DataError::Template {
+                template: self.name().to_owned(),
+                problem: format!("{problem}, with tokenizer {}", tokenizer.name()),
+                cure: format!(
+                    "use one of {}, or {} if the model has another chat template",
+                    suited(tokenizer),
+                    chat::NAME
+                ),
+            }),
+        }
+    }
+
+    /// Whether the layout has a place for a system message.
+    fn has_system(&self) -> bool {
+        false
+    }
 
     /// The token that ends an answer, where it need not be the tokenizer's end token.
     ///
@@ -166,8 +190,12 @@ impl<T: Template + ?Sized> Template for &T {
         (**self).name()
     }
 
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
-        (**self).check(tokenizer)
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+        (**self).misfit(tokenizer)
+    }
+
+    fn has_system(&self) -> bool {
+        (**self).has_system()
     }
 
     fn end(&self, tokenizer: &Tokenizer) -> Result<Option<i64>, DataError> {

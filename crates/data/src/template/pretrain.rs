@@ -14,8 +14,8 @@ impl Template for Pretrain {
         "pretrain"
     }
 
-    fn check(&self, _: &Tokenizer) -> Result<(), DataError> {
-        Ok(())
+    fn misfit(&self, _: &Tokenizer) -> Result<Option<String>, DataError> {
+        Ok(None)
     }
 
     fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {

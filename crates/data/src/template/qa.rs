@@ -10,23 +10,14 @@ use crate::tokenizer::Tokenizer;
 #[derive(Debug)]
 pub(super) struct Qa;
 
-impl Qa {
-    fn end_token(&self, tokenizer: &Tokenizer) -> Result<i64, DataError> {
-        tokenizer.eos().ok_or_else(|| DataError::Template {
-            template: self.name().to_owned(),
-            problem: format!("tokenizer {} has no end token", tokenizer.name()),
-            cure: "name one as eos_token in tokenizer_config.json".to_owned(),
-        })
-    }
-}
-
 impl Template for Qa {
     fn name(&self) -> &'static str {
         "qa"
     }
 
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
-        self.end_token(tokenizer).map(|_| ())
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+        let problem = "answers need an end token (`eos_token` in tokenizer_config.json)";
+        Ok(tokenizer.eos().is_none().then(|| problem.to_owned()))
     }
 
     /// The end token has no text of its own here: it shows as a line break.
@@ -78,7 +69,11 @@ impl Template for Qa {
         let mut labels = vec![IGNORED; ids.len()];
         if let Some(answer) = &turn.answer {
             let mut answer = tokenizer.encode_bare(answer.trim())?;
-            answer.push(self.end_token(tokenizer)?);
+            answer.push(tokenizer.eos().ok_or_else(|| DataError::Template {
+                template: self.name().to_owned(),
+                problem: format!("tokenizer {} has no end token", tokenizer.name()),
+                cure: "name one as eos_token in tokenizer_config.json".to_owned(),
+            })?);
             labels.extend(&answer);
             ids.extend(answer);
         }

@@ -35,47 +35,6 @@ pub(super) enum Counting {
 }
 
 impl Rounds {
-    /// What of the tokenizer this layout has no use for. Its labels are found by counting, so a token more or less in a
-    /// separator shifts them; and what a model does not learn to end with its end token, it does not end.
-    fn fit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
-        let Self { end, counting, .. } = self;
-        let ids = tokenizer.encode_bare(end)?;
-        let [id] = ids[..] else {
-            return Ok(Some(format!(
-                "its end mark `{end}` is {} tokens, not one",
-                ids.len()
-            )));
-        };
-        if Some(id) != tokenizer.eos() {
-            return Ok(Some(format!(
-                "its end mark `{end}` is not the end token (`eos_token`)"
-            )));
-        }
-        match (counting, tokenizer.leading_bos()) {
-            (Counting::Plain, Some(_)) => {
-                return Ok(Some("no text may begin with a BOS".to_owned()));
-            }
-            (Counting::Bos | Counting::Llama, None) => {
-                return Ok(Some("every text must begin with a BOS".to_owned()));
-            }
-            _ => {}
-        }
-        if *counting == Counting::Llama && tokenizer.legacy().is_none() {
-            return Ok(Some(
-                "blanks must be joined as the Llama family does".to_owned(),
-            ));
-        }
-        let ids =
-            |answer: &str| tokenizer.encode_bare(&format!("A{}{answer}", SEPARATOR.trim_end()));
-        let (bare, blank, answered) = (ids("")?, ids(" ")?, ids(" A")?);
-        let joined = blank.len() == bare.len() + 1 && blank.starts_with(&bare);
-        if !joined || !answered.starts_with(&bare) || answered.len() == bare.len() {
-            let problem = "the blank behind `ASSISTANT:` must be a token alone and join the word that follows";
-            return Ok(Some(problem.to_owned()));
-        }
-        Ok(None)
-    }
-
     fn text(&self, turns: &[Turn]) -> String {
         let mut prompt = String::new();
         for (i, turn) in turns.iter().enumerate() {
@@ -160,17 +119,45 @@ impl Template for Rounds {
         self.name
     }
 
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
-        let unsuited = |problem: String| DataError::Template {
-            template: self.name.to_owned(),
-            problem: format!("{problem}, in tokenizer {}", tokenizer.name()),
-            cure: format!(
-                "use one of {}, or `chat` if the model has a chat template",
-                super::suited(tokenizer)
-            ),
+    /// Labels are found by counting, so a token more or less in a separator shifts them; and a model that does not learn to
+    /// end an answer with its end token does not end.
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+        let Self { end, counting, .. } = self;
+        let ids = tokenizer.encode_bare(end)?;
+        let [id] = ids[..] else {
+            return Ok(Some(format!(
+                "its end mark `{end}` is {} tokens, not one",
+                ids.len()
+            )));
         };
-        self.fit(tokenizer)?
-            .map_or(Ok(()), |problem| Err(unsuited(problem)))
+        if Some(id) != tokenizer.eos() {
+            return Ok(Some(format!(
+                "its end mark `{end}` is not the end token (`eos_token`)"
+            )));
+        }
+        match (counting, tokenizer.leading_bos()) {
+            (Counting::Plain, Some(_)) => {
+                return Ok(Some("no text may begin with a BOS".to_owned()));
+            }
+            (Counting::Bos | Counting::Llama, None) => {
+                return Ok(Some("every text must begin with a BOS".to_owned()));
+            }
+            _ => {}
+        }
+        if *counting == Counting::Llama && tokenizer.legacy().is_none() {
+            return Ok(Some(
+                "blanks must be joined as the Llama family does".to_owned(),
+            ));
+        }
+        let ids =
+            |answer: &str| tokenizer.encode_bare(&format!("A{}{answer}", SEPARATOR.trim_end()));
+        let (bare, blank, answered) = (ids("")?, ids(" ")?, ids(" A")?);
+        let joined = blank.len() == bare.len() + 1 && blank.starts_with(&bare);
+        if !joined || !answered.starts_with(&bare) || answered.len() == bare.len() {
+            let problem = "the blank behind `ASSISTANT:` must be a token alone and join the word that follows";
+            return Ok(Some(problem.to_owned()));
+        }
+        Ok(None)
     }
 
     fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {

@@ -52,7 +52,11 @@ fn packed(
     {
         object.put(DataElement::new(Tag(0x0028, element), vr, value));
     }
-    object.put(DataElement::new(Tag(0x7fe0, 0x0010), VR::OW, pixels));
+    let vr = match &pixels {
+        Value::PixelSequence(_) => VR::OB,
+        _ => VR::OW,
+    };
+    object.put(DataElement::new(Tag(0x7fe0, 0x0010), vr, pixels));
     let meta = FileMetaTableBuilder::new()
         .transfer_syntax(syntax)
         .media_storage_sop_class_uid("1.2.840.10008.5.1.4.1.1.7")

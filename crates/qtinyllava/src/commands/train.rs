@@ -77,6 +77,13 @@ pub fn run(args: &Args) -> Result<()> {
     if source.skipped().total() > 0 {
         eprintln!("warning: {}", source.skipped());
     }
+    if source.unread_system() > 0 {
+        eprintln!(
+            "warning: {} entries have a system message, for which the template {} has no place (`chat` has one)",
+            source.unread_system(),
+            source.template().name()
+        );
+    }
     let mut client = Client::open(
         recipe.clone(),
         &start,
