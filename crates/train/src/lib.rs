@@ -25,6 +25,7 @@ pub mod answer;
 pub mod checkpoint;
 pub mod client;
 pub mod communication;
+mod companions;
 pub mod compose;
 pub mod edit;
 pub mod error;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::finite::{NotFinite, listing};
+
 /// Why a checkpoint cannot be read or written. Every message names the file and the cure.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
@@ -58,8 +60,44 @@ pub enum CheckpointError {
          safetensors"
     )]
     Legacy(PathBuf),
+    /// A pickle holds the model itself instead of its weights.
+    #[error(
+        "{file} holds a Python object ({class}) and not its tensors: it was written by torch.save(model), and only tensors \
+         are read from a pickle, nothing in it is ever run. In Python: torch.save(model.state_dict(), FILE), or \
+         model.save_pretrained(DIR)"
+    )]
+    Object {
+        /// The file.
+        file: PathBuf,
+        /// Module and name of the class.
+        class: String,
+    },
+    /// Values that are NaN or infinite.
+    #[error(
+        "{file} holds values that are NaN or infinite, with which every answer is nonsense:\n    {}\n  the training that \
+         wrote it has diverged, or the file is damaged; use an earlier checkpoint, or download it again",
+        listing(.tensors)
+    )]
+    NotFinite {
+        /// The file, or the folder where several are affected.
+        file: PathBuf,
+        /// The tensors.
+        tensors: Vec<NotFinite>,
+    },
+    /// A value that 16-bit floats do not reach.
+    #[error(
+        "{file}: {name} holds {value}, and 16-bit floats end at 65504; write bfloat16 or 32-bit floats (--dtype bf16, f32)"
+    )]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The value.
+        value: f32,
+    },
     /// A tensor has a type that is not a float.
-    #[error("{file}: {name} has type {dtype}; only F32, F16 and BF16 weights are supported")]
+    #[error("{file}: {name} has type {dtype}; only F64, F32, F16 and BF16 weights are supported")]
     Type {
         /// The file.
         file: PathBuf,

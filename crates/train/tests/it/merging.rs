@@ -50,7 +50,7 @@ fn a_tied_head_is_written_once_until_training_has_parted_it() {
         train_on(&base, &recipe, &run, None);
         let out = dir.path().join(format!("merged {parted}"));
         let format = Format {
-            kind: SaveType::Bf16,
+            kind: Some(SaveType::Bf16),
             shard: 100_000,
         };
         let merged = merge(&run, &run.join("server"), &base, &out, format).unwrap();
