@@ -1,7 +1,7 @@
 //! One reason behind many names that do not fit: weights that are no weights yet.
 
-use super::Checkpoint;
 use super::load::Mismatch;
+use super::{Checkpoint, Entry};
 
 /// A way to store matrices in fewer bits than a float has, told by the names that it leaves.
 struct Packing {
@@ -62,10 +62,13 @@ const PACKINGS: &[Packing] = &[
     },
 ];
 
-/// What `wrong` comes from, and the cure, if it is one of the usual things.
+/// What `wrong` comes from, and the cure, if it is one of the usual things. What is said is of the whole file, so that all its
+/// parts say the same.
 pub(super) fn of(file: &Checkpoint, wrong: &Mismatch) -> Option<String> {
-    let ending = |end: &str| wrong.surplus.iter().find(|name| name.ends_with(end));
-    if let Some(branch) = wrong.surplus.iter().find(|n| n.contains(".lora_A.")) {
+    let ending = |end: &str| wrong.surplus.iter().any(|name| name.ends_with(end));
+    let first = |mine: &dyn Fn(&str) -> bool| file.names().find(|name| mine(name));
+    if wrong.surplus.iter().any(|name| is_branch(name)) {
+        let branch = first(&is_branch).unwrap_or_default();
         return Some(format!(
             "holds low-rank branches of PEFT beside the weights ({branch}), whose scale only an adapter_config.json tells; \
              in Python: model.merge_and_unload() and model.save_pretrained(DIR), or save the adapter and give it as \
@@ -73,36 +76,50 @@ pub(super) fn of(file: &Checkpoint, wrong: &Mismatch) -> Option<String> {
         ));
     }
     for packing in PACKINGS {
-        let found = packing.ends.iter().find_map(|end| ending(end));
-        let Some(name) = found.filter(|_| packing.with.is_none_or(|end| ending(end).is_some()))
-        else {
+        let Some(end) = packing.ends.iter().find(|end| ending(end)) else {
             continue;
         };
+        if packing.with.is_some_and(|with| !ending(with)) {
+            continue;
+        }
         let Packing { what, cure, .. } = packing;
+        let name = first(&|name| name.ends_with(end)).unwrap_or_default();
         return Some(format!(
             "is quantized with {what}: it holds {name}, and no matrix as floats; {cure}"
         ));
     }
-    if let Some((name, dtype)) = wrong
+    let held = |wanted: &dyn Fn(&Entry) -> bool| -> Vec<&str> {
+        let held = |name: &&str| file.entry(name).is_ok_and(wanted);
+        file.names().filter(held).collect()
+    };
+    if wrong
         .mistyped
         .iter()
-        .find(|(_, dtype)| dtype.starts_with("F8"))
+        .any(|(_, dtype)| dtype.starts_with("F8"))
     {
+        let eight = held(&|entry| format!("{:?}", entry.dtype).starts_with("F8"));
+        let name = eight.first().copied().unwrap_or_default();
         return Some(format!(
-            "is quantized to 8-bit floats: {} tensors like {name} have type {dtype}, and their scales are kept apart; {ORIGINAL}",
-            wrong.mistyped.len()
+            "is quantized to 8-bit floats: {} tensors like {name}, whose scales are kept apart; {ORIGINAL}",
+            eight.len()
         ));
     }
-    if let Some(name) = wrong.empty.first() {
+    if !wrong.empty.is_empty() {
+        let empty = held(&|entry| entry.count() == 0);
+        let name = empty.first().copied().unwrap_or_default();
         return Some(format!(
             "holds {} tensors without a value, such as {name}: DeepSpeed's ZeRO-3 keeps weights in pieces, and this was saved \
              without joining them. Join them with the zero_to_fp32.py that DeepSpeed wrote beside its checkpoint, or save \
              again with stage3_gather_16bit_weights_on_model_save = true",
-            wrong.empty.len()
+            empty.len()
         ));
     }
     let absent = wrong.missing.iter().find(|name| file.is_absent(name))?;
     Some(format!(
         "has an index that names {absent}, which no file of the folder holds; download it again together with its shards"
     ))
+}
+
+fn is_branch(name: &str) -> bool {
+    name.contains(".lora_A.")
 }

@@ -203,7 +203,7 @@ fn weights_that_are_none_yet_are_named_in_one_short_message() {
                 let bytes = vec![1; t.data.len()];
                 vec![("weight", Dtype::F8_E4M3, t.shape.clone(), bytes)]
             }),
-            &["8-bit floats", "F8_E4M3"],
+            &["8-bit floats: 14 tensors"],
         ),
         (
             packed(&|_| vec![("weight", Dtype::F32, vec![0], Vec::new())]),

@@ -48,7 +48,7 @@ const FIELDS: &[(&str, Rule)] = &[
     (
         "alora_invocation_tokens",
         Refused(
-            "an adapter that acts everywhere: this one acts behind its invocation tokens only, which no merged model can",
+            "such an adapter acts behind its invocation tokens only, which no merged model can: use it with peft in Python",
         ),
     ),
     ("target_parameters", Refused(MERGE)),

@@ -80,7 +80,7 @@ fn plus(base: &NamedTensor, delta: &[f32]) -> Vec<f32> {
 }
 
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let at = |n: usize| values[(n % rows) * columns + n / rows];
+    let at = |n: usize| values[(n % columns) * rows + n / columns];
     (0..rows * columns).map(at).collect()
 }
 
