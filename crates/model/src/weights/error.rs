@@ -74,8 +74,8 @@ pub enum CheckpointError {
     },
     /// Values that are NaN or infinite.
     #[error(
-        "{file} holds values that are NaN or infinite, with which every answer is nonsense:\n    {}\n  the training that \
-         wrote it has diverged, or the file is damaged; use an earlier checkpoint, or download it again",
+        "{file} holds values that are NaN or infinite:\n    {}\n  what wrote it has gone wrong, such as a training that \
+         diverged, or the file is damaged; use an earlier one, or download it again",
         listing(.tensors)
     )]
     NotFinite {

@@ -172,7 +172,7 @@ fn ranks_and_scales_by_pattern_tables_heads_and_rows() {
     let half = start.read_server(&recipe, &Device::default()).unwrap();
     let error = start.tune_server(half, &recipe).unwrap_err().to_string();
     assert!(
-        error.contains("rank 2") && error.contains("--from-adapter"),
+        error.contains("of rank 4 and alpha 3") && error.contains("--from-adapter"),
         "{error}"
     );
 
