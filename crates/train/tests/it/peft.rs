@@ -186,7 +186,10 @@ fn ranks_and_scales_by_pattern_tables_heads_and_rows() {
             json!({ "rank_pattern": {"1.self_attn.q_proj": 2}, "trainable_token_indices": [3, 114] }),
             "row 114 of a table of 114",
         ),
-        (json!({ "modules_to_save": ["norm"] }), "nothing of norm"),
+        (
+            json!({ "modules_to_save": ["norm"], "trainable_token_indices": [3, 110] }),
+            "nothing of norm",
+        ),
         (json!({ "rank_pattern": {"(": 2} }), "rank_pattern: \"(\""),
         (json!({}), "trainable_token_indices does not say"),
     ] {
