@@ -18,7 +18,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The folder holds no weights we can read.
-    #[error("{folder} holds no weights; give a folder with one of {}", .names.join(", "))]
+    #[error("{folder} holds no weights; {}", cure(folder, names))]
     NoWeights {
         /// The folder.
         folder: PathBuf,
@@ -114,6 +114,28 @@ pub enum CheckpointError {
         /// The tensor asked for.
         name: String,
     },
+}
+
+/// What to do about a folder without weights by one of these names, by what it holds instead.
+fn cure(folder: &Path, names: &[&str]) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let found: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let holds = |wanted: &dyn Fn(&str) -> bool| found.iter().find(|name| wanted(name));
+    if let Some(name) = holds(&|name| name.starts_with("adapter_model.")) {
+        return format!(
+            "{name} is an adapter: give the folder as --from-adapter, with the model that it belongs to"
+        );
+    }
+    if holds(&|name| name == "zero_to_fp32.py").is_some() {
+        return "it is a checkpoint of DeepSpeed, in pieces: join them with the zero_to_fp32.py in it"
+            .to_owned();
+    }
+    if let Some(name) = holds(&|name| name.ends_with(".gguf")) {
+        return format!("{name} is for llama.cpp; use the model that it was made from");
+    }
+    format!("give a folder with one of {}", names.join(", "))
 }
 
 impl CheckpointError {

@@ -339,3 +339,24 @@ fn each_tensor_is_written_in_its_type() {
     assert!(matches!(error, CheckpointError::TooLarge { .. }), "{error}");
     assert!(error.to_string().contains("half holds 100000"), "{error}");
 }
+
+#[test]
+fn a_folder_without_weights_says_what_it_holds_instead() {
+    for (name, says) in [
+        ("adapter_model.bin", "--from-adapter"),
+        ("zero_to_fp32.py", "DeepSpeed"),
+        ("model-q4.gguf", "llama.cpp"),
+        (
+            "README.md",
+            "give a folder with one of model.safetensors.index.json",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(name), "").unwrap();
+        let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("holds no weights") && error.contains(says),
+            "{error}"
+        );
+    }
+}
