@@ -45,8 +45,11 @@ fn renamed(rename: &dyn Fn(&str) -> String) -> Vec<NamedTensor> {
     all
 }
 
-/// A file with values of any type: name, type, shape, bytes.
-fn write(path: &Path, tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)]) {
+/// Name, type, shape and bytes.
+type Raw<N> = (N, Dtype, Vec<usize>, Vec<u8>);
+
+/// A file with values of any type.
+fn write(path: &Path, tensors: &[Raw<String>]) {
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
         let view = TensorView::new(*dtype, shape.clone(), bytes).unwrap();
         (name.clone(), view)
@@ -143,22 +146,21 @@ fn weights_that_are_none_yet_are_named_in_one_short_message() {
     let file = dir.path().join("model.safetensors");
     let floats = |t: &NamedTensor| t.data.iter().flat_map(|v| v.to_le_bytes()).collect();
     // Every matrix of a block in another form, the rest as it is.
-    let packed =
-        |pack: &dyn Fn(&NamedTensor) -> Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>| {
-            let mut all = Vec::new();
-            for tensor in model() {
-                if tensor.name.contains("_proj.") {
-                    let module = tensor.name.strip_suffix("weight").unwrap();
-                    let parts = pack(&tensor).into_iter();
-                    all.extend(parts.map(|(end, d, s, b)| (format!("{module}{end}"), d, s, b)));
-                } else {
-                    let bytes = floats(&tensor);
-                    all.push((tensor.name, Dtype::F32, tensor.shape, bytes));
-                }
+    let packed = |pack: &dyn Fn(&NamedTensor) -> Vec<Raw<&'static str>>| {
+        let mut all = Vec::new();
+        for tensor in model() {
+            if tensor.name.contains("_proj.") {
+                let module = tensor.name.strip_suffix("weight").unwrap();
+                let parts = pack(&tensor).into_iter();
+                all.extend(parts.map(|(end, d, s, b)| (format!("{module}{end}"), d, s, b)));
+            } else {
+                let bytes = floats(&tensor);
+                all.push((tensor.name, Dtype::F32, tensor.shape, bytes));
             }
-            write(&file, &all);
-            load(dir.path()).unwrap_err()
-        };
+        }
+        write(&file, &all);
+        load(dir.path()).unwrap_err()
+    };
     let some = |end, dtype: Dtype, bytes| {
         let count = 8 * bytes / dtype.bitsize();
         (end, dtype, vec![count], vec![1; bytes])
