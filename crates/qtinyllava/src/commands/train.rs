@@ -11,6 +11,7 @@ use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
 use qtl_train::stamp::Stamp;
 use qtl_train::{Recipe, ServerWork, TrainError, files};
+use qtl_wire::certs::{Role, leaf_key};
 use qtl_wire::{Exchange, LocalLink, WireError};
 
 use super::StartArgs;
@@ -111,7 +112,7 @@ pub fn run(args: &Args) -> Result<()> {
         Device::default(),
     )?;
     if let Some(tls) = &args.tls {
-        client.shows(check_kit(tls, Role::Client, std::time::SystemTime::now())?.key);
+        client.shows(leaf_key(&tls.join(Role::Client.certificate()))?);
     }
     super::say_changes(&client.goes_on(data, args.start.allow_changes)?);
     let copy = args.run.join("recipe.toml");
