@@ -166,7 +166,7 @@ pub struct Refusal {
 }
 
 /// Why a server refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// The peers speak different versions of the protocol.

@@ -1,10 +1,11 @@
 //! `serve`: the server's half, waiting for its client.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use qtl_model::Device;
@@ -12,12 +13,15 @@ use qtl_train::ServerWork;
 use qtl_train::server::Event;
 use qtl_wire::certs::{Role, check_kit, leaf_key};
 use qtl_wire::grpc::{Handshakes, ServeOptions, ServerTls, ShutdownHandle, bind, serve};
-use qtl_wire::{Askers, Key, Reason};
+use qtl_wire::{Askers, Key, Reason, Refusal};
 
 use super::StartArgs;
 use super::network::{interval, warn};
 use crate::progress::Progress;
 use crate::signal::Stopped;
+
+/// So long nothing is said about a client that is turned away for the same reason again.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Hold the language model and serve one client
 #[derive(clap::Args)]
@@ -117,17 +121,18 @@ pub fn run(args: &Args) -> Result<()> {
     let finishing = Arc::clone(&finished);
     let mut bar: Option<Progress> = None;
     let (quiet, run) = (args.quiet, args.run.clone());
-    let mut last = String::new();
+    let mut told: HashMap<(Key, Reason), Instant> = HashMap::new();
     work.watch(move |event| {
         if let Event::Step { step, loss } = event {
             tracing::debug!("step {step}: loss {}", text(*loss, 4));
         }
-        if let Event::TurnedAway { .. } = event {
-            let line = turned_away(event, run.as_deref());
+        if let Event::TurnedAway { key, refusal, here } = event {
             // A client that asks again and again must not fill the log.
-            if line != last {
-                eprintln!("{line}");
-                last = line;
+            let now = Instant::now();
+            let before = told.get(&(*key, refusal.reason));
+            if before.is_none_or(|before| now.duration_since(*before) >= SILENCE) {
+                eprintln!("{}", turned_away(*key, refusal, here, run.as_deref()));
+                told.insert((*key, refusal.reason), now);
             }
         } else if !quiet {
             show(event, steps, &mut bar);
@@ -183,10 +188,7 @@ fn settle_access(args: &Args, work: &mut ServerWork) -> Result<()> {
 }
 
 /// What there is to say about a client that was not welcomed, for the one who can do something about it.
-fn turned_away(event: &Event, run: Option<&Path>) -> String {
-    let Event::TurnedAway { key, refusal, here } = event else {
-        return String::new();
-    };
+fn turned_away(key: Key, refusal: &Refusal, here: &str, run: Option<&Path>) -> String {
     let mut line = format!("turned away the client with key {key}: {refusal}");
     if !here.is_empty() {
         line = format!("{line} ({here})");
