@@ -86,10 +86,7 @@ impl Reader {
             }
         }
         if usable.is_empty() {
-            let (path, why) = (
-                dataset.file().to_path_buf(),
-                format!(" ({})", Skipped::of(&refused)),
-            );
+            let (path, why) = (dataset.file().to_path_buf(), Skipped::of(&refused).why());
             return Err(DataError::NothingUsable {
                 path,
                 entries: dataset.entries().len(),

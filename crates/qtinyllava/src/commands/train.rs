@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
     if source.skipped().total() > 0 {
-        eprintln!("warning: {}", source.skipped());
+        eprintln!("warning: {:#}", source.skipped());
     }
     if source.unread_system() > 0 {
         eprintln!(
