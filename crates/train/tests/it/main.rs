@@ -6,5 +6,6 @@ mod communication;
 mod compose;
 mod conformance;
 mod merging;
+mod peft;
 mod resume;
 mod world;
