@@ -83,12 +83,8 @@ pub fn run(args: &Args) -> Result<()> {
     if source.skipped().total() > 0 {
         eprintln!("warning: {:#}", source.skipped());
     }
-    if source.unread_system() > 0 {
-        eprintln!(
-            "warning: {} entries have a system message, for which the template {} has no place (`chat` has one)",
-            source.unread_system(),
-            source.template().name()
-        );
+    for note in source.notes() {
+        eprintln!("warning: {note}");
     }
     let samples = source.entries();
     let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
