@@ -85,14 +85,10 @@ pub fn run(args: &Args) -> Result<()> {
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
     if source.skipped().total() > 0 {
-        eprintln!("warning: {}", source.skipped());
+        eprintln!("warning: {:#}", source.skipped());
     }
-    if source.unread_system() > 0 {
-        eprintln!(
-            "warning: {} entries have a system message, for which the template {} has no place (`chat` has one)",
-            source.unread_system(),
-            source.template().name()
-        );
+    for note in source.notes() {
+        eprintln!("warning: {note}");
     }
     let samples = source.entries();
     let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
