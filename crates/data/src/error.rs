@@ -131,7 +131,7 @@ pub enum DataError {
 }
 
 /// One bad entry of a dataset file.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: entry {index} (id `{id}`), field `{field}`: {problem}; {cure}", file = file.display(), cure = fault.cure())]
 pub struct EntryError {
     /// The dataset file.
@@ -175,6 +175,16 @@ pub enum Fault {
     UnknownWord,
     /// No token would be supervised.
     NoLabels,
+    /// No token would be supervised after cutting at the longest length.
+    CutAway,
+}
+
+impl Fault {
+    /// Whether an entry is fine but for the tokens: it would be read, and teach nothing.
+    #[must_use]
+    pub fn teaches_nothing(self) -> bool {
+        matches!(self, Self::NoLabels | Self::CutAway)
+    }
 }
 
 impl Fault {
@@ -199,8 +209,10 @@ impl Fault {
                 "keep to the tokenizer's vocabulary, or use one with an unknown token"
             }
             Self::NoLabels => {
-                "keep the template's separator, end-of-turn and unknown-token texts out of the messages, and answers \
-                 within the length limit"
+                "keep the template's separator, end-of-turn and unknown-token texts out of the messages"
+            }
+            Self::CutAway => {
+                "raise data.max_length in the recipe, shorten the texts, or take a tower with fewer tokens"
             }
         }
     }
@@ -220,6 +232,7 @@ impl fmt::Display for Fault {
             Self::ImageWithoutTag => "picture without an <image> tag",
             Self::UnknownWord => "word outside the vocabulary",
             Self::NoLabels => "nothing to learn",
+            Self::CutAway => "answers cut away",
         })
     }
 }
@@ -251,6 +264,14 @@ impl Skipped {
         self.first
             .entry(error.fault)
             .or_insert_with(|| error.to_string());
+    }
+
+    /// The tally of a list of bad entries.
+    #[must_use]
+    pub fn of(errors: &[EntryError]) -> Self {
+        let mut skipped = Self::default();
+        errors.iter().for_each(|error| skipped.add(error));
+        skipped
     }
 
     /// Adds the counts of another tally; first messages already held stay.

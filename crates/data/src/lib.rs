@@ -21,14 +21,16 @@ pub mod tokenizer;
 pub mod collate;
 pub mod example;
 
+pub mod check;
 pub mod loader;
 pub mod reader;
+pub mod render;
 pub mod sampler;
 
 pub mod scenes;
 
 pub use chat::ChatTemplate;
-pub use error::{DataError, Fault, Skipped, Strictness};
+pub use error::{DataError, EntryError, Fault, Skipped, Strictness};
 pub use example::{Example, IGNORED, PLACEHOLDER, Pixels, TokenSpan, Turns};
 pub use llava::{Dataset, Turn};
 pub use loader::{Batch, Loader, LoaderOptions, Source};

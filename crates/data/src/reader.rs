@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::error::{DataError, Fault, Skipped, Strictness};
-use crate::example::{DrawKey, Example, IGNORED, Pixels, TokenSpan, Turns, spans};
-use crate::image::{self, ImageFault};
+use crate::error::{DataError, EntryError, Fault, Skipped, Strictness};
+use crate::example::{DrawKey, Example, Pixels, TokenSpan, Turns, spans, supervised};
+use crate::image::{self, Header, ImageFault};
 use crate::llava::{Dataset, Entry};
 use crate::loader::Source;
 use crate::preprocess::{Aspect, Processor};
@@ -18,8 +18,10 @@ pub struct ReaderOptions {
     pub aspect: Aspect,
     /// How turns become spans.
     pub turns: Turns,
-    /// Longest sequence of ids, the placeholder counted as one; the rest is cut off.
+    /// Longest sequence, pictures included; the rest is cut off.
     pub max_length: usize,
+    /// Rows that a picture becomes in that sequence.
+    pub picture_rows: usize,
     /// Decides which turns are drawn.
     pub seed: u64,
     /// What to do with bad entries.
@@ -34,6 +36,7 @@ impl Default for ReaderOptions {
             aspect,
             turns,
             max_length: 2048,
+            picture_rows: 1,
             seed: 0,
             strictness,
         }
@@ -50,7 +53,7 @@ pub struct Reader {
     options: ReaderOptions,
     /// Places of the usable entries in `dataset`.
     usable: Vec<usize>,
-    skipped: Skipped,
+    refused: Vec<EntryError>,
 }
 
 impl Reader {
@@ -65,7 +68,7 @@ impl Reader {
         processor: Processor,
         options: ReaderOptions,
     ) -> Result<Self, DataError> {
-        let mut skipped = dataset.skipped().clone();
+        let mut refused = dataset.refused().to_vec();
         let mut usable = Vec::with_capacity(dataset.entries().len());
         for (i, entry) in dataset.entries().iter().enumerate() {
             match tag_fault(template, entry, &options.turns) {
@@ -75,12 +78,15 @@ impl Reader {
                     if options.strictness == Strictness::Stop {
                         return Err(error.into());
                     }
-                    skipped.add(&error);
+                    refused.push(*error);
                 }
             }
         }
         if usable.is_empty() {
-            let (path, why) = (dataset.file().to_path_buf(), format!(" ({skipped})"));
+            let (path, why) = (
+                dataset.file().to_path_buf(),
+                format!(" ({})", Skipped::of(&refused)),
+            );
             return Err(DataError::NothingUsable {
                 path,
                 entries: dataset.entries().len(),
@@ -94,14 +100,20 @@ impl Reader {
             processor,
             options,
             usable,
-            skipped,
+            refused,
         })
     }
 
-    /// What was left out before any picture was read.
+    /// The entries that were ruled out before any picture was read. Others turn up in [`Source::read`].
     #[must_use]
-    pub fn skipped(&self) -> &Skipped {
-        &self.skipped
+    pub fn refused(&self) -> &[EntryError] {
+        &self.refused
+    }
+
+    /// The tally of [`Self::refused`].
+    #[must_use]
+    pub fn skipped(&self) -> Skipped {
+        Skipped::of(&self.refused)
     }
 
     /// The tokenizer.
@@ -134,8 +146,8 @@ impl Source for Reader {
     }
 
     fn read(&self, index: usize, epoch: u64) -> Result<Example, DataError> {
-        let entry = &self.dataset.entries()[self.usable[index]];
-        let spans = self.spans(entry, epoch)?;
+        let entry = self.entry(index);
+        let spans = self.spans(index, epoch)?;
         let pixels = entry
             .image
             .as_deref()
@@ -150,13 +162,92 @@ impl Source for Reader {
 }
 
 impl Reader {
-    fn spans(&self, entry: &Entry, epoch: u64) -> Result<Vec<TokenSpan>, DataError> {
-        let ReaderOptions {
-            turns,
-            max_length,
-            seed,
-            ..
-        } = &self.options;
+    /// A usable entry, by the index of [`Source::read`].
+    #[must_use]
+    pub fn entry(&self, index: usize) -> &Entry {
+        &self.dataset.entries()[self.usable[index]]
+    }
+
+    /// How entries are read.
+    #[must_use]
+    pub fn options(&self) -> &ReaderOptions {
+        &self.options
+    }
+
+    /// The texts of a sample as an epoch sees them, without its picture.
+    ///
+    /// # Errors
+    /// [`DataError::Entry`] where nothing would be learned from it.
+    pub fn spans(&self, index: usize, epoch: u64) -> Result<Vec<TokenSpan>, DataError> {
+        let entry = self.entry(index);
+        let max_length = self.options.max_length;
+        let spans = self.spans_within(entry, epoch, max_length)?;
+        let learned =
+            |spans: &[TokenSpan], room| supervised(spans, self.options.picture_rows, room);
+        if learned(&spans, max_length) > 0 {
+            return Ok(spans);
+        }
+        // Nothing is left of its answers, or there was nothing to begin with.
+        let whole = self.spans_within(entry, epoch, usize::MAX)?;
+        let (fault, problem) = match learned(&whole, usize::MAX) {
+            0 => (
+                Fault::NoLabels,
+                "after tokenizing no answer is left to learn from".to_owned(),
+            ),
+            lost => (
+                Fault::CutAway,
+                format!(
+                    "all {lost} tokens of its answers are cut away at max_length = {max_length}{}",
+                    match entry.image {
+                        Some(_) =>
+                            format!(", of which the picture takes {}", self.options.picture_rows),
+                        None => String::new(),
+                    }
+                ),
+            ),
+        };
+        Err(self
+            .dataset
+            .complain(entry, "conversations", fault, problem)
+            .into())
+    }
+
+    /// The texts of a sample before anything is cut off.
+    ///
+    /// # Errors
+    /// As [`Self::spans`].
+    pub fn uncut(&self, index: usize, epoch: u64) -> Result<Vec<TokenSpan>, DataError> {
+        self.spans_within(self.entry(index), epoch, usize::MAX)
+    }
+
+    /// The picture of a sample as it stands in its file; `None` for text only.
+    ///
+    /// # Errors
+    /// [`DataError::Entry`] where it is missing or cannot be decoded.
+    pub fn picture(&self, index: usize) -> Result<Option<::image::RgbImage>, DataError> {
+        let entry = self.entry(index);
+        let path = entry.image.as_deref();
+        path.map(|path| self.decoded(entry, path)).transpose()
+    }
+
+    /// Form, width and height of a sample's picture, from the first bytes of its file; `None` for text only.
+    ///
+    /// # Errors
+    /// As [`Self::picture`].
+    pub fn picture_header(&self, index: usize) -> Result<Option<Header>, DataError> {
+        let entry = self.entry(index);
+        let path = entry.image.as_deref();
+        path.map(|path| self.at_picture(entry, path, image::header))
+            .transpose()
+    }
+
+    fn spans_within(
+        &self,
+        entry: &Entry,
+        epoch: u64,
+        max_length: usize,
+    ) -> Result<Vec<TokenSpan>, DataError> {
+        let ReaderOptions { turns, seed, .. } = &self.options;
         let key = DrawKey {
             seed: *seed,
             epoch,
@@ -174,35 +265,39 @@ impl Reader {
             &entry.turns,
             pictured,
             turns,
-            *max_length,
+            max_length,
             key,
         );
-        let spans = spans.map_err(|error| match error {
+        spans.map_err(|error| match error {
             DataError::Tokenizer { .. } => wrong(Fault::UnknownWord, error.to_string()),
             other => other,
-        })?;
-        if spans
-            .iter()
-            .flat_map(|span| &span.labels)
-            .all(|&label| label == IGNORED)
-        {
-            let problem = "after tokenizing no answer is left to learn from".to_owned();
-            return Err(wrong(Fault::NoLabels, problem));
-        }
-        Ok(spans)
+        })
     }
 
     fn pixels(&self, entry: &Entry, path: &Path) -> Result<Pixels, DataError> {
+        let picture = self.decoded(entry, path)?;
+        Ok(self.processor.pixels(&picture, self.options.aspect))
+    }
+
+    fn decoded(&self, entry: &Entry, path: &Path) -> Result<::image::RgbImage, DataError> {
+        self.at_picture(entry, path, image::open)
+    }
+
+    fn at_picture<T>(
+        &self,
+        entry: &Entry,
+        path: &Path,
+        read: impl Fn(&Path) -> Result<T, ImageFault>,
+    ) -> Result<T, DataError> {
         let path = self.dataset.image_folder().join(path);
         let wrong =
             |fault, problem| DataError::from(self.dataset.complain(entry, "image", fault, problem));
-        let picture = image::open(&path).map_err(|fault| match fault {
+        read(&path).map_err(|fault| match fault {
             ImageFault::Missing(problem) => wrong(Fault::MissingImage, problem),
             ImageFault::Corrupt(problem) => wrong(Fault::CorruptImage, problem),
             // A disk or network that fails now may not later: skipping would make two runs differ.
             ImageFault::System(source) => DataError::Read { path, source },
-        })?;
-        Ok(self.processor.pixels(&picture, self.options.aspect))
+        })
     }
 }
 

@@ -68,7 +68,7 @@ pub struct Dataset {
     file: PathBuf,
     image_folder: PathBuf,
     entries: Vec<Entry>,
-    skipped: Skipped,
+    refused: Vec<EntryError>,
 }
 
 impl Dataset {
@@ -110,11 +110,11 @@ impl Dataset {
 
         let count = raw.len();
         let mut entries = Vec::with_capacity(count);
-        let mut skipped = Skipped::default();
+        let mut refused = Vec::new();
         for (index, raw) in raw.into_iter().enumerate() {
             match parse::entry(file, index, raw) {
                 Ok(entry) => entries.push(entry),
-                Err(error) if strictness == Strictness::Skip => skipped.add(&error),
+                Err(error) if strictness == Strictness::Skip => refused.push(*error),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -122,7 +122,7 @@ impl Dataset {
             let why = if count == 0 {
                 String::new()
             } else {
-                format!(" ({skipped})")
+                format!(" ({})", Skipped::of(&refused))
             };
             return Err(DataError::NothingUsable {
                 path: path(),
@@ -134,7 +134,7 @@ impl Dataset {
             file: path(),
             image_folder: image_folder.to_path_buf(),
             entries,
-            skipped,
+            refused,
         })
     }
 
@@ -158,8 +158,8 @@ impl Dataset {
 
     /// What was left out, and why.
     #[must_use]
-    pub fn skipped(&self) -> &Skipped {
-        &self.skipped
+    pub fn refused(&self) -> &[EntryError] {
+        &self.refused
     }
 
     /// An error about one of this dataset's entries.

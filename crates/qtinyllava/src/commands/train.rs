@@ -74,9 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = args.start.start(&recipe)?;
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
-    if source.skipped().total() > 0 {
-        eprintln!("warning: {}", source.skipped());
-    }
+    super::check::before(&recipe, &source)?;
     let mut client = Client::open(
         recipe.clone(),
         &start,
@@ -172,7 +170,11 @@ impl View {
             Event::Rewound { to } => self.bar.say(&format!(
                 "the server was restarted: both sides go on from step {to}"
             )),
-            Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped}")),
+            Event::Skipped(skipped) => {
+                let first: Vec<&str> = skipped.first.values().map(String::as_str).collect();
+                self.bar
+                    .say(&format!("warning: {skipped} ({})", first.join("; ")));
+            }
             Event::Step(record) => self.step(record),
         }
     }
