@@ -68,6 +68,9 @@ pub enum AnswerError<E> {
 /// What became of one question of many.
 pub type Outcome = Result<Answer, Miss>;
 
+/// Is told of questions and what became of them.
+pub type Told<'a> = dyn FnMut(&[Question], &[Outcome]) -> std::io::Result<()> + 'a;
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -103,7 +106,7 @@ impl Answerer<'_> {
         &self,
         suite: &Suite,
         remote: &mut R,
-        done: &mut dyn FnMut(&[Question], &[Outcome]) -> std::io::Result<()>,
+        done: &mut Told<'_>,
     ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
         let mut answers = Vec::with_capacity(suite.questions().len());
         // Questions stand picture by picture, so a chunk repeats few pictures.
