@@ -6,6 +6,7 @@ mod demo;
 mod hub;
 mod plan;
 mod progress;
+mod scarce;
 mod signal;
 
 use std::io::IsTerminal;
@@ -21,6 +22,9 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What is logged unless QTL_LOG says otherwise: warnings, and who has come and gone.
+const LOG: &str = "warn,qtl_wire::grpc::server=info,qtl_wire::session::server=info";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +49,8 @@ enum Command {
     Train(commands::train::Args),
     /// Join the two halves of a run into one model directory
     Merge(commands::merge::Args),
+    /// Check that nothing of a run or a merged model has changed on disk
+    Verify(commands::verify::Args),
     /// Put a language model and a fresh vision tower together into one model directory
     Compose(commands::compose::Args),
     /// Say what a checkpoint is and what running it takes
@@ -67,8 +73,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    scarce::explain_panics();
     let level =
-        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| "warn".into());
+        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(level)
         .with_writer(std::io::stderr)
@@ -81,6 +88,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(&args),
         Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
         Command::Compose(args) => commands::compose::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
@@ -91,18 +99,5 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(command) => commands::bench::run(&command),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Many of our errors already quote their cause.
-            let mut text = error.to_string();
-            for cause in error.chain().skip(1).map(ToString::to_string) {
-                if !text.contains(&cause) {
-                    text = format!("{text}: {cause}");
-                }
-            }
-            eprintln!("error: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    signal::conclude(outcome)
 }

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use qtl_data::template;
@@ -21,6 +19,7 @@ use qtl_train::start::{Base, Start};
 use qtl_wire::grpc::GrpcClient;
 use qtl_wire::{Exchange, Purpose, Standing};
 
+use super::network::{Stops, Waiting, connect};
 use super::{aspect, carried};
 use crate::progress::Progress;
 
@@ -202,7 +201,7 @@ pub fn evaluate<'a>(
 
 /// A connection to a server that holds the other half of the same model, for asking questions.
 pub fn link(address: &str, tls: &Path, recipe: &Recipe, start: &Start) -> Result<GrpcClient> {
-    let mut link = super::train::connect(address, tls, &Arc::new(AtomicBool::new(false)))?;
+    let mut link = connect(address, tls, Waiting::default(), &Stops::default())?;
     link.greet(
         &terms(recipe, &facts(start)),
         &Standing::default(),

@@ -11,6 +11,7 @@ mod hub;
 mod imports;
 mod inspect;
 mod program;
+mod records;
 mod resume;
 mod split;
 mod world;
