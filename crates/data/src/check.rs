@@ -232,7 +232,7 @@ fn sample(reader: &Reader, index: usize, decode: bool) -> Result<Report, DataErr
     };
     report.tokens.add(tokens as u64);
     report.tokens_left.add(left as u64);
-    report.turns = reader.entry(index).turns.len() as u64;
+    report.turns = reader.entry(index).talk.turns.len() as u64;
     match reader.picture_header(index)? {
         None => report.text_only = 1,
         Some(header) => {

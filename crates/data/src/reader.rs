@@ -1,14 +1,16 @@
 //! From an entry of a dataset to an [`Example`].
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{DataError, EntryError, Fault, Skipped, Strictness};
 use crate::example::{DrawKey, Example, Pixels, TokenSpan, Turns, spans, supervised};
-use crate::image::{self, Header, ImageFault};
-use crate::llava::{Dataset, Entry};
+use crate::image::{self, Header, ImageFault, PictureRules};
+use crate::llava::{Dataset, Entry, Turn};
 use crate::loader::Source;
+use crate::names;
 use crate::preprocess::{Aspect, Processor};
-use crate::template::Template;
+use crate::template::{IMAGE_TAG, Template};
 use crate::tokenizer::Tokenizer;
 
 /// How entries are read.
@@ -16,6 +18,8 @@ use crate::tokenizer::Tokenizer;
 pub struct ReaderOptions {
     /// What to do with pictures that are not square.
     pub aspect: Aspect,
+    /// How pictures are read.
+    pub pictures: PictureRules,
     /// How turns become spans.
     pub turns: Turns,
     /// Longest sequence, pictures included; the rest is cut off.
@@ -34,6 +38,7 @@ impl Default for ReaderOptions {
             (Aspect::default(), Turns::default(), Strictness::default());
         Self {
             aspect,
+            pictures: PictureRules::default(),
             turns,
             max_length: 2048,
             picture_rows: 1,
@@ -47,7 +52,7 @@ impl Default for ReaderOptions {
 #[derive(Debug)]
 pub struct Reader {
     dataset: Dataset,
-    template: &'static dyn Template,
+    template: Arc<dyn Template>,
     tokenizer: Tokenizer,
     processor: Processor,
     options: ReaderOptions,
@@ -57,21 +62,22 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Checks every entry's placeholders against its picture. Pictures themselves are looked at when they are read.
+    /// Checks the template against the tokenizer and every entry's placeholders against its picture. Pictures themselves are looked at when they are read.
     ///
     /// # Errors
-    /// No entry can be used; with [`Strictness::Stop`] the first entry whose placeholders and picture do not match.
+    /// The template does not suit the tokenizer; no entry can be used; with [`Strictness::Stop`] the first entry whose placeholders and picture do not match.
     pub fn new(
         dataset: Dataset,
-        template: &'static dyn Template,
+        template: Arc<dyn Template>,
         tokenizer: Tokenizer,
         processor: Processor,
         options: ReaderOptions,
     ) -> Result<Self, DataError> {
+        template.check(&tokenizer)?;
         let mut refused = dataset.refused().to_vec();
         let mut usable = Vec::with_capacity(dataset.entries().len());
         for (i, entry) in dataset.entries().iter().enumerate() {
-            match tag_fault(template, entry, &options.turns) {
+            match tag_fault(&*template, entry, &options.turns) {
                 None => usable.push(i),
                 Some((fault, problem)) => {
                     let error = dataset.complain(entry, "conversations", fault, problem);
@@ -116,6 +122,16 @@ impl Reader {
         Skipped::of(&self.refused)
     }
 
+    /// How many usable entries have a system message that the template has no place for.
+    #[must_use]
+    pub fn unread_system(&self) -> usize {
+        if self.template.has_system() {
+            return 0;
+        }
+        let unread = self.entries().filter(|entry| entry.talk.system.is_some());
+        unread.count()
+    }
+
     /// The tokenizer.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
@@ -124,8 +140,8 @@ impl Reader {
 
     /// The template.
     #[must_use]
-    pub fn template(&self) -> &'static dyn Template {
-        self.template
+    pub fn template(&self) -> &dyn Template {
+        &*self.template
     }
 
     /// The picture processor.
@@ -220,14 +236,14 @@ impl Reader {
         self.spans_within(self.entry(index), epoch, usize::MAX)
     }
 
-    /// The picture of a sample as it stands in its file; `None` for text only.
+    /// The picture of a sample as the tower gets it; `None` for text only.
     ///
     /// # Errors
     /// [`DataError::Entry`] where it is missing or cannot be decoded.
-    pub fn picture(&self, index: usize) -> Result<Option<::image::RgbImage>, DataError> {
+    pub fn picture(&self, index: usize) -> Result<Option<Pixels>, DataError> {
         let entry = self.entry(index);
         let path = entry.image.as_deref();
-        path.map(|path| self.decoded(entry, path)).transpose()
+        path.map(|path| self.pixels(entry, path)).transpose()
     }
 
     /// Form, width and height of a sample's picture, from the first bytes of its file; `None` for text only.
@@ -237,8 +253,12 @@ impl Reader {
     pub fn picture_header(&self, index: usize) -> Result<Option<Header>, DataError> {
         let entry = self.entry(index);
         let path = entry.image.as_deref();
-        path.map(|path| self.at_picture(entry, path, image::header))
-            .transpose()
+        path.map(|path| {
+            self.at_picture(entry, path, |path| {
+                image::header(path, &self.options.pictures)
+            })
+        })
+        .transpose()
     }
 
     fn spans_within(
@@ -260,9 +280,9 @@ impl Reader {
             )
         });
         let spans = spans(
-            self.template,
+            &*self.template,
             &self.tokenizer,
-            &entry.turns,
+            &entry.talk,
             pictured,
             turns,
             max_length,
@@ -270,17 +290,18 @@ impl Reader {
         );
         spans.map_err(|error| match error {
             DataError::Tokenizer { .. } => wrong(Fault::UnknownWord, error.to_string()),
+            DataError::Layout { problem } => wrong(Fault::Layout, problem),
             other => other,
         })
     }
 
     fn pixels(&self, entry: &Entry, path: &Path) -> Result<Pixels, DataError> {
-        let picture = self.decoded(entry, path)?;
-        Ok(self.processor.pixels(&picture, self.options.aspect))
-    }
-
-    fn decoded(&self, entry: &Entry, path: &Path) -> Result<::image::RgbImage, DataError> {
-        self.at_picture(entry, path, image::open)
+        let ReaderOptions {
+            aspect, pictures, ..
+        } = &self.options;
+        self.at_picture(entry, path, |path| {
+            self.processor.read(path, *aspect, pictures)
+        })
     }
 
     fn at_picture<T>(
@@ -289,12 +310,12 @@ impl Reader {
         path: &Path,
         read: impl Fn(&Path) -> Result<T, ImageFault>,
     ) -> Result<T, DataError> {
-        let path = self.dataset.image_folder().join(path);
         let wrong =
             |fault, problem| DataError::from(self.dataset.complain(entry, "image", fault, problem));
+        let path = names::find(self.dataset.image_folder(), path)
+            .map_err(|problem| wrong(Fault::MissingImage, problem))?;
         read(&path).map_err(|fault| match fault {
-            ImageFault::Missing(problem) => wrong(Fault::MissingImage, problem),
-            ImageFault::Corrupt(problem) => wrong(Fault::CorruptImage, problem),
+            ImageFault::Sample(fault, problem) => wrong(fault, problem),
             // A disk or network that fails now may not later: skipping would make two runs differ.
             ImageFault::System(source) => DataError::Read { path, source },
         })
@@ -303,7 +324,17 @@ impl Reader {
 
 fn tag_fault(template: &dyn Template, entry: &Entry, turns: &Turns) -> Option<(Fault, String)> {
     let pictures = usize::from(entry.image.is_some());
-    let tags = template.placeholders(&entry.turns);
+    let tags = template.placeholders(&entry.talk.turns);
+    let answered = |turn: &Turn| turn.answer.as_ref().is_some_and(|a| a.contains(IMAGE_TAG));
+    if pictures > 0 && entry.talk.turns.iter().any(answered) {
+        let mut asked = entry.talk.turns.clone();
+        asked.iter_mut().for_each(|turn| turn.answer = None);
+        // Some templates take the tag for an ordinary word there.
+        if template.placeholders(&asked) < tags {
+            let problem = "`<image>` in an answer, which can show no picture".to_owned();
+            return Some((Fault::TooManyTags, problem));
+        }
+    }
     match (pictures, tags) {
         (0, 1..) => Some((
             Fault::TagWithoutImage,

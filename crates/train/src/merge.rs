@@ -352,7 +352,9 @@ pub(crate) fn companions(base: &Path, into: &Path, config: &Value) -> Result<(),
     for name in COMPANIONS {
         let from = base.join(name);
         if from.is_file() {
-            fs::copy(&from, into.join(name)).map_err(|e| TrainError::io(&from, e))?;
+            let to = into.join(name);
+            let copied = fs::copy(&from, &to).and_then(|_| fs::File::open(&to)?.sync_all());
+            copied.map_err(|e| TrainError::io(&from, e))?;
         }
     }
     let path = into.join("config.json");
@@ -366,6 +368,12 @@ pub(crate) fn whole(
     out: &Path,
     fill: &dyn Fn(&Path) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
+    if out.join("checkpoints").exists() {
+        return Err(TrainError::Halves(format!(
+            "{} is the directory of a run, which writing a model there would remove; give another --out",
+            out.display()
+        )));
+    }
     let (beside, before) = (named(out, ".partial"), named(out, ".before"));
     // Killed between its two renames: what was there comes back first.
     if before.exists() && !out.exists() {

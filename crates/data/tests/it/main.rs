@@ -5,13 +5,18 @@
 #[path = "../../../../fixtures/set.rs"]
 mod set;
 
+mod forms;
 mod golden;
 
 mod chat;
+mod chat_masks;
 mod collate;
 mod dataset;
+#[cfg(feature = "dicom")]
+mod dicom;
 mod images;
 mod loader;
+mod pictures;
 mod reading;
 mod sampler;
 mod scenes;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use qtl_data::check::{Report, check};
+use qtl_data::image::{self, PictureRules};
 use qtl_data::{EntryError, Reader, Skipped};
 use qtl_eval::benchmark::Suite;
 use qtl_train::Recipe;
@@ -69,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         text_tokens = usize::try_from(report.tokens_left.total / samples)?;
     }
     if let Some(test) = &args.test {
-        problems.extend(suite(test, args.all)?);
+        problems.extend(suite(test, &recipe.data.pictures, args.all)?);
     }
     let model = inspect(&start.blueprint.dir, Some(&recipe), text_tokens)?;
     problems.extend(model.problems);
@@ -132,7 +133,7 @@ fn too_many(report: &Report, recipe: &Recipe) -> Option<String> {
 }
 
 /// Reads a test set and its pictures; what is wrong with them.
-fn suite(dir: &Path, all: bool) -> Result<Vec<String>> {
+fn suite(dir: &Path, rules: &PictureRules, all: bool) -> Result<Vec<String>> {
     let suite = match Suite::load(dir) {
         Ok(suite) => suite,
         Err(error) => return Ok(vec![error.to_string()]),
@@ -149,9 +150,9 @@ fn suite(dir: &Path, all: bool) -> Result<Vec<String>> {
     let mut bar = Progress::new("test set", pictures.len() as u64);
     let mut bad = Vec::new();
     for (i, picture) in pictures.iter().enumerate() {
-        let header = qtl_data::image::header(picture).map(drop);
+        let header = image::header(picture, rules).map(drop);
         let seen = header.and_then(|()| match i % every {
-            0 => qtl_data::image::open(picture).map(drop),
+            0 => image::open(picture, rules).map(drop),
             _ => Ok(()),
         });
         bad.extend(seen.err().map(|fault| format!("test set: {fault}")));

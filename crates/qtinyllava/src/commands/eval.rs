@@ -141,12 +141,14 @@ pub fn evaluate<'a>(
     let device = Device::default();
     let mut client = start.client(&device)?;
     client.text_rows = recipe.quantizer.text_rows;
+    let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,
-        template: template::named(&recipe.data.template)?,
+        template: &*template,
         processor: &start.blueprint.processor,
         aspect: aspect(&recipe)?,
+        pictures: &recipe.data.pictures,
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         longest,

@@ -80,6 +80,13 @@ pub fn run(args: &Args) -> Result<()> {
     let start = args.start.start(&recipe)?;
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
+    if source.unread_system() > 0 {
+        eprintln!(
+            "warning: {} entries have a system message, for which the template {} has no place (`chat` has one)",
+            source.unread_system(),
+            source.template().name()
+        );
+    }
     super::check::before(&recipe, &source)?;
     let samples = source.entries();
     let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();

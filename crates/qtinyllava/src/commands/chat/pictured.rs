@@ -32,7 +32,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         );
     }
     let recipe = recipe(args, dir, fields)?;
-    let template = built_in(args, fields, recipe.as_ref())?;
+    let template = built_in(args, dir, fields, recipe.as_ref())?;
     let (start, aspect) = match &recipe {
         Some(recipe) => (
             start(dir, args.from_adapter.as_deref(), recipe)?,
@@ -56,9 +56,13 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             (start, if pad { Aspect::Pad } else { Aspect::Square })
         }
     };
+    let pictures = recipe.as_ref().map(|recipe| recipe.data.pictures.clone());
+    let pictures = pictures.unwrap_or_default();
     let blueprint = &start.blueprint;
     let tokenizer = tokenizer(blueprint)?;
-    let end: Vec<u32> = ends(&tokenizer, dir, fields)?.into_iter().collect();
+    let mut end = ends(&tokenizer, dir, fields)?;
+    end.extend(template.end(&tokenizer)?.map(|id| id as u32));
+    let end: Vec<u32> = end.into_iter().collect();
     let device = Device::default();
     let mut client = start.client(&device)?;
     if let Some(recipe) = &recipe {
@@ -68,9 +72,10 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,
-        template,
+        template: &*template,
         processor: &blueprint.processor,
         aspect,
+        pictures: &pictures,
         turns: recipe
             .as_ref()
             .map(|recipe| recipe.data.turns())
