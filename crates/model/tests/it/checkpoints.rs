@@ -210,7 +210,7 @@ fn each_half_reads_its_own_folders_only() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("model.layers.0.mlp.down_proj.weight"),
+        error.contains("model.layers.0.mlp.up_proj.weight"),
         "{error}"
     );
 }

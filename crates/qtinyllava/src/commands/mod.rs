@@ -122,8 +122,15 @@ pub fn carried(adapter: &Path, model: &Path) -> Result<Recipe> {
     Ok(recipe_of(if ours { adapter } else { model })?)
 }
 
-/// What it takes to build a half of the model in `dir` under `recipe`.
+/// What it takes to build a half of the model in `dir` under `recipe`, for commands that know nothing of adapters.
 pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
+    if qtl_train::peft::is_in(dir) {
+        let dir = dir.display();
+        bail!(
+            "{dir} holds an adapter beside the weights, which would be left out here: fold it first with `qtinyllava merge \
+             --model {dir} --from-adapter {dir} --out DIR`"
+        );
+    }
     Ok(recipe.blueprint(dir)?)
 }
 

@@ -9,6 +9,7 @@ mod communication;
 mod compose;
 mod conformance;
 mod merging;
+mod peft;
 mod reference;
 mod resume;
 mod world;

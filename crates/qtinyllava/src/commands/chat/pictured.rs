@@ -1,7 +1,6 @@
 //! A TinyLLaVA model in its two halves, in this process or with the server's half at the other end of a link.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use qtl_data::{Aspect, Turns};
@@ -11,9 +10,8 @@ use qtl_model::config::Fields;
 use qtl_model::generate::{InProcess, Remote};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
-use qtl_train::adapter::Adapter;
 use qtl_train::answer::Linked;
-use qtl_train::start::Start;
+use qtl_train::start::{Base, Start};
 use qtl_wire::Exchange;
 
 use super::super::{aspect, eval, start, tokenizer};
@@ -40,19 +38,16 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         ),
         None => {
             let none = QuantizerSpec::NONE;
-            let blueprint = Blueprint::read(dir, none.clone(), none, 0)?;
             let pad = fields
                 .get("image_aspect_ratio")
                 .is_some_and(|aspect| aspect == "pad");
-            let adapter = args
-                .from_adapter
-                .as_deref()
-                .map(Adapter::open)
-                .transpose()?;
-            let start = Start {
-                blueprint,
-                adapter: adapter.map(Arc::new),
+            let base = Base {
+                model: dir,
+                adapter: args.from_adapter.as_deref(),
             };
+            let start = Start::new(base, &|dir| {
+                Ok(Blueprint::read(dir, none.clone(), none.clone(), 0)?)
+            })?;
             (start, if pad { Aspect::Pad } else { Aspect::Square })
         }
     };
