@@ -63,6 +63,9 @@ pub fn run(args: &Args) -> Result<()> {
         let reader = super::reader(&recipe, &start.blueprint, data, &images)?;
         let report = look(&reader, decode)?;
         println!("{}", show::table(&report, data));
+        for note in reader.notes() {
+            println!("note: {note}");
+        }
         show::refused(&report.refused, usize::MAX, &mut |line| println!("{line}"));
         show::samples(&reader, SHOWN)?;
         problems.extend(too_many(&report, &recipe));
@@ -84,6 +87,9 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The look before a run: on standard error and in short. It stops where too much teaches nothing.
 pub fn before(recipe: &Recipe, reader: &Reader) -> Result<()> {
+    for note in reader.notes() {
+        eprintln!("warning: {note}");
+    }
     let report = look(reader, Some(DECODED))?;
     eprintln!("data: {}", show::line(&report));
     if !report.refused.is_empty() {
