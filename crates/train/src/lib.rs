@@ -5,7 +5,7 @@
 //! - [`recipe`]: what a run computes, [`edit`] changes its file; [`tune`]: which parameters it trains, [`adapt`]: on
 //!   this model; [`schedule`], [`optimizer`]: how
 //! - [`start`]: the model directory and the [`adapter`] that it begins with
-//! - [`message`]: the model's types as the wire's
+//! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
 //! - [`server`]: the server's side of a run; [`client`]: the client's
 //! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
 //!   adapters; [`answer`]: generation over a link
@@ -22,6 +22,7 @@ pub mod adapt;
 pub mod adapter;
 pub mod align;
 pub mod answer;
+pub mod bounds;
 pub mod checkpoint;
 pub mod client;
 pub mod communication;

@@ -90,6 +90,7 @@ pub fn decode_server(bytes: &[u8], limits: &Limits) -> Result<ServerMessage, Mes
             reason: reason(refusal.reason),
             sentence: refusal.sentence,
             field: refusal.field,
+            sequence: refusal.sequence,
         }),
     })
 }
@@ -137,6 +138,7 @@ fn reason(reason: i32) -> Reason {
         Ok(proto::Reason::Order) => Reason::Order,
         Ok(proto::Reason::Invalid) => Reason::Invalid,
         Ok(proto::Reason::Generation) => Reason::Generation,
+        Ok(proto::Reason::NotFinite) => Reason::NotFinite,
         Ok(proto::Reason::Failed | proto::Reason::Unspecified) | Err(_) => Reason::Failed,
     }
 }

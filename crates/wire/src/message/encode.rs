@@ -105,6 +105,7 @@ pub fn encode_server(message: ServerMessage, limits: &Limits) -> Result<Frame, M
             reason: reason(refusal.reason) as i32,
             sentence: validate::shorten(refusal.sentence, limits),
             field: validate::shorten(refusal.field, limits),
+            sequence: refusal.sequence,
         }),
     };
     let bytes = proto::ServerMessage { kind: Some(kind) }.encode_to_vec();
@@ -146,5 +147,6 @@ fn reason(reason: Reason) -> proto::Reason {
         Reason::Invalid => proto::Reason::Invalid,
         Reason::Failed => proto::Reason::Failed,
         Reason::Generation => proto::Reason::Generation,
+        Reason::NotFinite => proto::Reason::NotFinite,
     }
 }

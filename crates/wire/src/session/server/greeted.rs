@@ -56,6 +56,7 @@ impl Server {
                 reason: Reason::Terms,
                 sentence: difference.sentence(),
                 field: difference.field,
+                sequence: None,
             });
             return Ok(self.end(peer, frame));
         }

@@ -196,6 +196,7 @@ impl Server {
             reason,
             sentence,
             field: String::new(),
+            sequence: None,
         });
         self.end(peer, frame)
     }

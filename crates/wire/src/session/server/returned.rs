@@ -3,7 +3,7 @@
 use super::{Action, No, Peer, Returned, Server, Waiting, What};
 use crate::message::{ServerMessage, encode_server};
 use crate::session::memory::{Generation, Memory};
-use crate::{Purpose, Reason, Tokens, WorkError};
+use crate::{Purpose, Reason, Refusal, Tokens, WorkError};
 
 impl Server {
     pub(super) fn concluded(
@@ -16,22 +16,10 @@ impl Server {
             instance,
             what,
         } = waiting;
-        let returned = outcome.map_err(|error| {
-            // After a failure nobody knows what was applied: only a checkpoint is sure.
-            if matches!(
-                (&what, &error),
-                (What::Step(_) | What::Restore(..), WorkError::Failed(_))
-            ) {
-                self.memory = Memory::default();
-            }
-            if matches!(what, What::Open(_) | What::Next) {
-                self.memory.generation = None;
-            }
-            match error {
-                WorkError::Invalid(_) => (Reason::Invalid, error.to_string()),
-                WorkError::Failed(_) => (Reason::Failed, error.to_string()),
-            }
-        })?;
+        let returned = match outcome {
+            Ok(returned) => returned,
+            Err(error) => return Ok(self.refused(peer, &what, error)),
+        };
         match (what, returned) {
             (What::Stand(greeting), Returned::Stand(terms, standing)) => {
                 self.compared(peer, greeting, &terms, standing)
@@ -85,6 +73,29 @@ impl Server {
                 ))
             }
         }
+    }
+
+    fn refused(&mut self, peer: Peer, what: &What, error: WorkError) -> Vec<Action> {
+        // After a failure nobody knows what was applied: only a checkpoint is sure.
+        let harmless = matches!(error, WorkError::Invalid(_));
+        if matches!(what, What::Step(_) | What::Restore(..)) && !harmless {
+            self.memory = Memory::default();
+        }
+        if matches!(what, What::Open(_) | What::Next) {
+            self.memory.generation = None;
+        }
+        let (reason, sequence) = match error {
+            WorkError::Invalid(_) => (Reason::Invalid, None),
+            WorkError::Failed(_) => (Reason::Failed, None),
+            WorkError::NotFinite { sequence, .. } => (Reason::NotFinite, sequence),
+        };
+        let frame = self.refusal(Refusal {
+            reason,
+            sentence: error.to_string(),
+            field: String::new(),
+            sequence,
+        });
+        self.end(peer, frame)
     }
 
     fn generated(
