@@ -258,13 +258,13 @@ mod tests {
     #[test]
     fn a_generation_has_its_own_bounds() {
         let bounds = Bounds::generation(&recipe(), 5000);
-        assert_eq!(bounds.check(&layout(&[&[90]; 128])), Ok(()));
+        assert_eq!(bounds.check(&layout(&[&[90][..]; 128])), Ok(()));
         assert_eq!(bounds.check(&layout(&[&[1024]])), Ok(()));
-        for many in [&layout(&[&[91]; 128]), &layout(&[&[1025]])] {
+        for many in [&layout(&[&[91][..]; 128]), &layout(&[&[1025]])] {
             let error = bounds.check(many).unwrap_err();
             assert!(matches!(error, BoundError::Scores { .. }), "{error}");
         }
-        assert!(bounds.check(&layout(&[&[1]; 129])).is_err());
+        assert!(bounds.check(&layout(&[&[1][..]; 129])).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
 //! - [`communication`]: what every quantizer and gradient codec costs on the wire
 //! - [`features`]: what quantizers are chosen and measured on
+//! - [`fuzzing`]: what must hold whatever a client says
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -32,6 +33,7 @@ pub mod error;
 pub mod export;
 pub mod features;
 pub mod files;
+pub mod fuzzing;
 mod held;
 pub mod inspect;
 pub mod measure;

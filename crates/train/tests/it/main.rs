@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod adapters;
+mod bounds;
 mod communication;
 mod compose;
 mod conformance;
+mod hostile;
 mod merging;
+mod numbers;
 mod resume;
 mod world;
