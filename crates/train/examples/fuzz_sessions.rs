@@ -1,6 +1,8 @@
 //! Plays generated sessions of a hostile client against servers of tiny models:
 //! `fuzz_sessions --messages 20000 --seed 1`.
 //!
+//! With `--corpus DIR` it writes 40 sessions there instead, for the fuzz target `sessions`.
+//!
 //! The same sessions for the same seed. Every message is to get one answer within 5 seconds, and now and then a legal session
 //! is to be answered as it was at first. Memory is held against its bound: what the process has with its servers open,
 //! twice what the largest legal steps and prompts take beyond that, and 64 MiB. Ends with lines of counts, and with a
@@ -12,6 +14,7 @@
 mod hostile;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -26,16 +29,27 @@ const ROOM: u64 = 64 << 20;
 const CHECKED: u64 = 500;
 
 fn main() -> ExitCode {
-    match arguments().and_then(|(messages, seed)| run(messages, seed)) {
+    match arguments().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("{message}\nusage: fuzz_sessions [--messages N] [--seed N]");
+            eprintln!("{message}\nusage: fuzz_sessions [--messages N] [--seed N] [--corpus DIR]");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(messages: u64, seed: u64) -> Result<(), String> {
+struct Arguments {
+    messages: u64,
+    seed: u64,
+    corpus: Option<PathBuf>,
+}
+
+fn run(arguments: Arguments) -> Result<(), String> {
+    let Arguments {
+        messages,
+        seed,
+        corpus,
+    } = arguments;
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let open = |kind: usize| Desk::open(kind, &dir.path().join(kind.to_string()));
     let mut desks: Vec<Desk> = (0..KINDS).map(open).collect::<Result<_, _>>()?;
@@ -46,6 +60,9 @@ fn run(messages: u64, seed: u64) -> Result<(), String> {
 
     let legals = desks.iter().map(|desk| desk.legal().clone()).collect();
     let mut hostile = Hostile::new(seed, legals);
+    if let Some(corpus) = corpus {
+        return write(&mut hostile, &corpus).map_err(|e| format!("{}: {e}", corpus.display()));
+    }
     let (mut answered, mut refused, mut sessions) = (0u64, 0u64, 0u64);
     let (start, mut slowest) = (Instant::now(), Duration::ZERO);
     while answered + refused < messages {
@@ -114,21 +131,43 @@ fn memory(line: &str) -> Result<u64, String> {
     Ok(kib << 10)
 }
 
-fn arguments() -> Result<(u64, u64), String> {
-    let (mut messages, mut seed) = (20_000, 1);
+/// Sessions as the fuzz target reads them.
+fn write(hostile: &mut Hostile, corpus: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(corpus)?;
+    for number in 0..40 {
+        let (kind, frames) = hostile.next();
+        let mut bytes = vec![kind as u8];
+        for frame in frames.iter().filter(|frame| frame.len() <= 0xffff) {
+            bytes.extend((frame.len() as u16).to_le_bytes());
+            bytes.extend(frame);
+        }
+        std::fs::write(corpus.join(format!("{number:02}")), bytes)?;
+    }
+    Ok(())
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut read = Arguments {
+        messages: 20_000,
+        seed: 1,
+        corpus: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments
             .next()
             .ok_or_else(|| format!("{name} needs a value"))?;
-        let number = value
-            .parse()
-            .map_err(|error| format!("{name} {value}: {error}"))?;
+        let number = || {
+            value
+                .parse()
+                .map_err(|error| format!("{name} {value}: {error}"))
+        };
         match name.as_str() {
-            "--messages" => messages = number,
-            "--seed" => seed = number,
+            "--messages" => read.messages = number()?,
+            "--seed" => read.seed = number()?,
+            "--corpus" => read.corpus = Some(PathBuf::from(&value)),
             _ => return Err(format!("unknown argument {name}")),
         }
     }
-    Ok((messages, seed))
+    Ok(read)
 }

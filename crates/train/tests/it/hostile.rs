@@ -174,6 +174,10 @@ impl Hostile {
             branch: 0,
         };
         let sequences = layout.sequences.len();
+        if sequences == 0 {
+            layout.sequences.push(Sequence::default());
+            return;
+        }
         match self.roll(9) {
             0 => layout.sequences.clear(),
             1 => {
@@ -220,7 +224,8 @@ impl Hostile {
             &legal.calibration.text,
             &legal.next.text,
         ];
-        let code = qtl_codec::decode(bytes, &qtl_codec::Limits::default());
+        // What is spoiled already may stand for gigabytes.
+        let code = qtl_codec::decode(bytes, &qtl_codec::fuzzing::LIMITS);
         match (self.roll(12), code) {
             (0, _) => bytes.clear(),
             (1, _) => bytes.truncate(self.roll(bytes.len() + 1)),

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use qtl_codec::{Code, Options, Plane, ScalarData};
+use qtl_codec::{Code, Options, Plane, ScalarData, Symbols};
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example};
 use qtl_model::Device;
-use qtl_train::client::{Client, Ended, Event};
+use qtl_model::partition::StepError;
+use qtl_model::targets;
+use qtl_train::client::{Client, Ended, Event, batch};
 use qtl_train::{Recipe, ServerWork, TrainError};
 use qtl_wire::*;
 
@@ -260,4 +262,46 @@ fn a_feature_that_is_no_number_is_found_before_it_is_coded() {
         sentence.contains("the image features of the first batches: the mean of channel"),
         "{sentence}"
     );
+}
+
+/// Features of the second sequence alone that overflow in the language model.
+#[test]
+fn the_server_names_the_sequence() {
+    let device = Device::default();
+    let recipe = world::recipe(
+        "",
+        &[
+            "quantizer.text={kind='fsq_tanh', levels=3}",
+            "quantizer.text_rows=all",
+        ],
+    );
+    let blueprint = blueprint(&recipe);
+    let mut client = blueprint.client(&device).unwrap().partition;
+    client.text_rows = recipe.quantizer.text_rows;
+    let examples = [0, 1].map(Drawn::example);
+    let batch = batch(&client, &examples, 256, &device).unwrap();
+    let (mut cut, _) = client.forward(&batch, 0, &|_| false);
+    let Some(Plane::Symbols(plane)) = cut.text.planes.first_mut() else {
+        panic!("text crosses as symbols");
+    };
+    let own = plane.rows / 2;
+    // The middle one of three levels is zero.
+    let data = (0..plane.len()).map(|at| if at / plane.cols < own { 1 } else { 2 });
+    *plane = Symbols::from_u32(3, plane.rows, plane.cols, data).unwrap();
+    for (size, what) in [(3e38, "loss"), (1e25, "gradient of the text rows")] {
+        let server = blueprint.server(&device).unwrap().partition;
+        let large = |name: &str| name.starts_with("VQ.quantizer_text") && name.ends_with("weight");
+        let server = server.replace(&mut |name, value| large(name).then(|| value.full_like(size)));
+        let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
+        let error = server.step(&cut, &targets, &|_| true, &device).unwrap_err();
+        let StepError::NotFinite {
+            what: found,
+            sequence,
+            ..
+        } = &error
+        else {
+            panic!("another error: {error}");
+        };
+        assert_eq!((*found, *sequence), (what, Some(1)), "{error}");
+    }
 }
