@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use qtl_codec::{Code, Options, Plane, ScalarData, Symbols};
 use qtl_data::loader::Source;
-use qtl_data::{DataError, Example};
+use qtl_data::{DataError, Example, IGNORED};
 use qtl_model::Device;
 use qtl_model::partition::StepError;
 use qtl_model::targets;
@@ -288,12 +288,21 @@ fn the_server_names_the_sequence() {
     // The middle one of three levels is zero.
     let data = (0..plane.len()).map(|at| if at / plane.cols < own { 1 } else { 2 });
     *plane = Symbols::from_u32(3, plane.rows, plane.cols, data).unwrap();
-    for (size, what) in [(3e38, "loss"), (1e25, "gradient of the text rows")] {
+    let mut labels = batch.spliced.labels.clone();
+    for (size, head, what) in [
+        (3e38, 1.0, "loss"),
+        (1e10, 1e30, "gradient of the text rows"),
+    ] {
         let server = blueprint.server(&device).unwrap().partition;
-        let large = |name: &str| name.starts_with("VQ.quantizer_text") && name.ends_with("weight");
-        let server = server.replace(&mut |name, value| large(name).then(|| value.full_like(size)));
-        let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
-        let error = server.step(&cut, &targets, &|_| true, &device).unwrap_err();
+        let projects = |name: &str| name.contains("quantizer_text") && name.ends_with("weight");
+        let server = server.replace(&mut |name, value| match name {
+            name if projects(name) => Some(value.full_like(size)),
+            name if name.ends_with("lm_head.weight") => Some(value.mul_scalar(head)),
+            _ => None,
+        });
+        let targets = targets::encode(&labels, server.vocab_size());
+        let step = server.step(&cut, &targets, &|_| true, &device);
+        let error = step.map(|step| step.loss).unwrap_err();
         let StepError::NotFinite {
             what: found,
             sequence,
@@ -303,5 +312,7 @@ fn the_server_names_the_sequence() {
             panic!("another error: {error}");
         };
         assert_eq!((*found, *sequence), (what, Some(1)), "{error}");
+        // The first sequence has no gradient where it teaches nothing.
+        labels[..own].fill(IGNORED);
     }
 }
