@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use burn::tensor::Tensor;
 use qtl_codec::{Code, Options, Plane, ScalarData, Symbols};
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example, IGNORED};
@@ -281,27 +282,38 @@ fn the_server_names_the_sequence() {
     let examples = [0, 1].map(Drawn::example);
     let batch = batch(&client, &examples, 256, &device).unwrap();
     let (mut cut, _) = client.forward(&batch, 0, &|_| false);
-    let Some(Plane::Symbols(plane)) = cut.text.planes.first_mut() else {
+    let Some(Plane::Symbols(plane)) = cut.text.planes.first().cloned() else {
         panic!("text crosses as symbols");
     };
     let own = plane.rows / 2;
-    // The middle one of three levels is zero.
-    let data = (0..plane.len()).map(|at| if at / plane.cols < own { 1 } else { 2 });
-    *plane = Symbols::from_u32(3, plane.rows, plane.cols, data).unwrap();
+    let mut fill = |symbol: u32| {
+        // The middle one of three levels is zero, and so is the first sequence.
+        let data = (0..plane.len()).map(|at| if at / plane.cols < own { 1 } else { symbol });
+        let symbols = Symbols::from_u32(3, plane.rows, plane.cols, data).unwrap();
+        cut.text = Code::new(vec![symbols.into()]);
+        cut.clone()
+    };
     let mut labels = batch.spliced.labels.clone();
-    for (size, head, what) in [
-        (3e38, 1.0, "loss"),
-        (1e10, 1e30, "gradient of the text rows"),
-    ] {
-        let server = blueprint.server(&device).unwrap().partition;
-        let projects = |name: &str| name.contains("quantizer_text") && name.ends_with("weight");
-        let server = server.replace(&mut |name, value| match name {
-            name if projects(name) => Some(value.full_like(size)),
-            name if name.ends_with("lm_head.weight") => Some(value.mul_scalar(head)),
+    type Change = fn(&str, Tensor<1>) -> Option<Tensor<1>>;
+    let cases: [(u32, &str, Change); 2] = [
+        (2, "loss", |name, value| match name {
+            // A sum over the channels that overflows.
+            PROJECTION => Some(value.full_like(3e38)),
             _ => None,
-        });
+        }),
+        (1, "gradient of the text rows", |name, value| match name {
+            // Ordinary values, whatever the symbols, and a way back that is too steep.
+            PROJECTION => Some(value.mul_scalar(1e10)),
+            BIAS => Some(value.add_scalar(1.0)),
+            HEAD => Some(value.mul_scalar(1e30)),
+            _ => None,
+        }),
+    ];
+    for (symbol, what, change) in cases {
+        let server = blueprint.server(&device).unwrap().partition;
+        let server = server.replace(&mut |name, value| change(name, value));
         let targets = targets::encode(&labels, server.vocab_size());
-        let step = server.step(&cut, &targets, &|_| true, &device);
+        let step = server.step(&fill(symbol), &targets, &|_| true, &device);
         let error = step.map(|step| step.loss).unwrap_err();
         let StepError::NotFinite {
             what: found,
@@ -316,3 +328,7 @@ fn the_server_names_the_sequence() {
         labels[..own].fill(IGNORED);
     }
 }
+
+const PROJECTION: &str = "VQ.quantizer_text.quantizer.out_proj.weight";
+const BIAS: &str = "VQ.quantizer_text.quantizer.out_proj.bias";
+const HEAD: &str = "language_model.lm_head.weight";
