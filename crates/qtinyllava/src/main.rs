@@ -45,6 +45,8 @@ enum Command {
     Train(commands::train::Args),
     /// Join the two halves of a run into one model directory
     Merge(commands::merge::Args),
+    /// Check that nothing of a run or a merged model has changed on disk
+    Verify(commands::verify::Args),
     /// Put a language model and a fresh vision tower together into one model directory
     Compose(commands::compose::Args),
     /// Say what a checkpoint is and what running it takes
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(&args),
         Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
         Command::Compose(args) => commands::compose::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Eval(args) => commands::eval::run(&args),

@@ -7,8 +7,9 @@
 //! - [`start`]: the model directory and the [`adapter`] that it begins with
 //! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
 //! - [`server`]: the server's side of a run; [`client`]: the client's
-//! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
-//!   adapters; [`answer`]: generation over a link
+//! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
+//!   at a time; [`changes`]: what a run may go on with, [`stamp`]: on which data
+//! - [`merge`]: two halves into one model; [`export`], [`peft`]: adapters; [`answer`]: generation over a link
 //! - [`compose`]: a language model and a fresh tower into one model; [`align`]: first sight for a tower trained from
 //!   nothing
 //! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
@@ -24,10 +25,12 @@ pub mod adapter;
 pub mod align;
 pub mod answer;
 pub mod bounds;
+pub mod changes;
 pub mod checkpoint;
 pub mod client;
 pub mod communication;
 pub mod compose;
+pub mod digest;
 pub mod edit;
 pub mod error;
 pub mod export;
@@ -36,6 +39,7 @@ pub mod files;
 pub mod fuzzing;
 mod held;
 pub mod inspect;
+pub mod lock;
 pub mod measure;
 pub mod merge;
 pub mod message;
@@ -46,8 +50,10 @@ pub mod random;
 pub mod recipe;
 pub mod schedule;
 pub mod server;
+pub mod stamp;
 pub mod start;
 pub mod tune;
+pub mod verify;
 
 pub use client::{Client, Ended};
 pub use error::TrainError;

@@ -13,6 +13,7 @@ pub mod merge;
 pub mod plan;
 pub mod serve;
 pub mod train;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use qtl_data::{Aspect, Dataset, Reader, ReaderOptions, Tokenizer, template};
 use qtl_model::pretrained::Blueprint;
 use qtl_train::Recipe;
+use qtl_train::changes::Change;
 use qtl_train::merge::recipe_of;
 use qtl_train::start::{Base, Start};
 
@@ -73,6 +75,16 @@ pub struct StartArgs {
     /// Start from this adapter on --model: a folder of `merge --adapter`, or one that peft wrote; both sides need the same one
     #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,
+    /// Go on with a run although recipe or data are others than it was trained with
+    #[arg(long)]
+    pub allow_changes: bool,
+}
+
+/// Says what is other than it was when a run's newest checkpoint was written.
+pub fn say_changes(changes: &[Change]) {
+    for change in changes {
+        eprintln!("changed: {change}");
+    }
 }
 
 impl StartArgs {

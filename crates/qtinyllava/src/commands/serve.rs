@@ -52,6 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = args.start.start(&recipe)?;
     let steps = recipe.train.steps * recipe.train.accumulate;
     let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
+    super::say_changes(&work.goes_on(args.start.allow_changes)?);
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();
     crate::signal::on_interrupt("the step under way is finished first", move || {
@@ -62,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
     let quiet = args.quiet;
     work.watch(move |event| {
         if let Event::Step { step, loss } = event {
-            tracing::debug!("step {step}: loss {loss:.4}");
+            tracing::debug!("step {step}: loss {}", text(*loss, 4));
         }
         if !quiet {
             show(event, steps, &mut bar);
@@ -87,7 +88,7 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
         }
         Event::Step { step, loss } => {
             let bar = bar.get_or_insert_with(|| Progress::new("serve", steps));
-            bar.at(step + 1, &format!("loss {loss:.3}"));
+            bar.at(step + 1, &format!("loss {}", text(*loss, 3)));
         }
         Event::Saved { step } => tracing::info!("saved step {step}"),
         Event::Finished { step } => {
@@ -95,4 +96,11 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
             eprintln!("finished after {step} steps");
         }
     }
+}
+
+fn text(loss: Option<f64>, decimals: usize) -> String {
+    loss.map_or_else(
+        || "none (no supervised tokens)".to_owned(),
+        |loss| format!("{loss:.decimals$}"),
+    )
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use qtl_model::Device;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
-use qtl_train::{Recipe, ServerWork, metrics};
+use qtl_train::stamp::Stamp;
+use qtl_train::{Recipe, ServerWork, files};
 use qtl_wire::certs::{Role, check_kit};
 use qtl_wire::grpc::{ClientOptions, ClientTls, GrpcClient};
 use qtl_wire::{Exchange, LocalLink};
@@ -29,7 +30,8 @@ Examples:
   qtinyllava train --local --model base --recipe r.toml --run runs/local --data data/train/llava.json
   qtinyllava train --local --model base --recipe r.toml --run runs/more --data more.json --from-adapter runs/adapter
 trains an adapter on, of `merge --adapter` or of peft.
-Started again with the same flags it resumes from the newest step that both sides have saved. Ctrl-C saves first.")]
+Started again with the same flags it resumes from the newest step that both sides have saved. Ctrl-C saves first. With more
+train.steps a finished run goes on; what else changes its course needs --allow-changes.")]
 pub struct Args {
     #[command(flatten)]
     start: StartArgs,
@@ -77,6 +79,9 @@ pub fn run(args: &Args) -> Result<()> {
     if source.skipped().total() > 0 {
         eprintln!("warning: {}", source.skipped());
     }
+    let samples = source.entries();
+    let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
+    let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;
     let mut client = Client::open(
         recipe.clone(),
         &start,
@@ -85,7 +90,10 @@ pub fn run(args: &Args) -> Result<()> {
         &super::run_name(&recipe),
         Device::default(),
     )?;
-    std::fs::write(args.run.join("recipe.toml"), recipe.to_toml())?;
+    super::say_changes(&client.goes_on(data, args.start.allow_changes)?);
+    let copy = args.run.join("recipe.toml");
+    files::replace(&copy, recipe.to_toml().as_bytes())
+        .with_context(|| format!("cannot write {}", copy.display()))?;
     let mut link: Box<dyn Exchange> = match (&args.connect, &args.tls) {
         (Some(address), Some(tls)) => Box::new(connect(address, tls, &cancel)?),
         _ => {
@@ -95,11 +103,12 @@ pub fn run(args: &Args) -> Result<()> {
                 Some(&args.run.join("server")),
                 Device::default(),
             )?;
+            // The same recipe as the client's, which has said what changed.
+            server.goes_on(args.start.allow_changes)?;
             Box::new(LocalLink::local(server))
         }
     };
     let ended = watched(&mut client, link.as_mut(), &stop, &recipe)?;
-    write_wire(&args.run, link.as_ref())?;
     match ended {
         Ended::Finished => eprintln!(
             "finished; metrics and checkpoints are in {}",
@@ -187,9 +196,13 @@ impl View {
         let n = self.recent.len() as f64;
         let mean = |field: fn(&StepRecord) -> f64| self.recent.iter().map(field).sum::<f64>() / n;
         let seconds = mean(|r| r.compute + r.coding + r.waiting).max(1e-9);
+        let losses: Vec<f64> = self.recent.iter().filter_map(|r| r.loss).collect();
+        let loss = match losses.len() {
+            0 => "none (no supervised tokens)".to_owned(),
+            n => format!("{:.3}", losses.iter().sum::<f64>() / n as f64),
+        };
         let message = format!(
-            "loss {:.3} {:.0} samples/s up {}/s down {}/s distinct {:.0}/1000 still {}",
-            mean(|r| r.loss),
+            "loss {loss} {:.0} samples/s up {}/s down {}/s distinct {:.0}/1000 still {}",
             mean(|r| r.samples as f64) / seconds,
             bytes(mean(|r| r.bytes_up as f64) / seconds),
             bytes(mean(|r| r.bytes_down as f64) / seconds),
@@ -198,30 +211,4 @@ impl View {
         );
         self.bar.at(record.step + 1, &message);
     }
-}
-
-/// What crossed, by kind of message and part, as `wire.json` in the run directory.
-fn write_wire(run: &Path, link: &dyn Exchange) -> Result<()> {
-    let meter = link.meter();
-    let direction = |mut d: qtl_wire::meter::Direction| {
-        let kinds = qtl_wire::meter::Kind::ALL.iter().map(|kind| {
-            let t = *d.of(*kind);
-            let tally = serde_json::json!({
-                "messages": t.messages, "bytes": t.bytes, "image": t.image, "text": t.text,
-                "index": t.index, "targets": t.targets, "framing": t.framing,
-            });
-            (format!("{kind:?}").to_lowercase(), tally)
-        });
-        kinds.collect::<serde_json::Map<_, _>>()
-    };
-    let wire = serde_json::json!({
-        "up": direction(meter.up),
-        "down": direction(meter.down),
-        "socket_sent": meter.socket_sent,
-        "socket_received": meter.socket_received,
-        "connections": meter.connections,
-        "waiting_seconds": meter.waiting_seconds,
-    });
-    metrics::write_json(&run.join("wire.json"), &wire)?;
-    Ok(())
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use qtl_data::scenes::{Made, Plan, Split, TEST_SEED, TRAIN_SEED};
 use qtl_model::weights::SaveType;
+use qtl_train::lock::Lock;
 use qtl_train::merge::merge;
 use qtl_train::{Recipe, metrics};
 
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let recipe = recipe(&args.set)?;
     let out = &args.out;
-    let spent = prepare(out, &recipe)?;
+    let (spent, _lock) = prepare(out, &recipe)?;
     let (base, kits) = (out.join("base"), out.join("certs"));
     base::write(&base)?;
     fs::write(out.join("recipe.toml"), recipe.to_toml())?;
@@ -93,8 +94,8 @@ pub fn recipe(set: &[String]) -> Result<Recipe> {
     Ok(Recipe::parse(RECIPE, set, Path::new("recipes/demo.toml"))?)
 }
 
-/// Makes the directory ready, and returns the seconds that an interrupted demo there has already taken.
-fn prepare(out: &Path, recipe: &Recipe) -> Result<f64> {
+/// Makes the directory ready and locks it, and returns the seconds that an interrupted demo there has already taken.
+fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
     let marker = out.join(MARKER);
     let text = fs::read_to_string(&marker).ok();
     let state: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
@@ -111,16 +112,17 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<f64> {
             );
         }
         note_time(out, recipe, 0.0)?;
-        return Ok(0.0);
+        return Ok((0.0, Lock::take(out)?));
     };
+    let lock = Lock::take(out)?;
     let same = state["recipe"] == recipe.to_toml().as_str();
     if same && !out.join("summary.json").exists() {
         eprintln!("resuming the demo in {}", out.display());
-        return Ok(state["seconds"].as_f64().unwrap_or(0.0));
+        return Ok((state["seconds"].as_f64().unwrap_or(0.0), lock));
     }
     fs::remove_dir_all(out).with_context(|| format!("cannot clear {}", out.display()))?;
     note_time(out, recipe, 0.0)?;
-    Ok(0.0)
+    Ok((0.0, Lock::take(out)?))
 }
 
 fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {

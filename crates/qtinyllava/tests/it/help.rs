@@ -16,6 +16,7 @@ fn every_subcommand_has_help_with_an_example() {
         "merge",
         "compose",
         "inspect",
+        "verify",
         "compare",
         "eval",
         "chat",

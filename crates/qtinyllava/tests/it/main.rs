@@ -10,6 +10,7 @@ mod hub;
 mod imports;
 mod inspect;
 mod program;
+mod records;
 mod resume;
 mod split;
 mod world;

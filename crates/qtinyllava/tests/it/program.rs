@@ -147,6 +147,11 @@ impl Program {
         self.child.wait().unwrap();
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ctrl-C.
     pub fn interrupt(&self) {
         let id = self.child.id().to_string();
