@@ -6,6 +6,7 @@ mod demo;
 mod hub;
 mod plan;
 mod progress;
+mod scarce;
 mod signal;
 
 use std::io::IsTerminal;
@@ -21,6 +22,9 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What is logged unless QTL_LOG says otherwise: warnings, and who has come and gone.
+const LOG: &str = "warn,qtl_wire::grpc::server=info,qtl_wire::session::server=info";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,8 +71,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    scarce::explain_panics();
     let level =
-        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| "warn".into());
+        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(level)
         .with_writer(std::io::stderr)
@@ -91,18 +96,5 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(command) => commands::bench::run(&command),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Many of our errors already quote their cause.
-            let mut text = error.to_string();
-            for cause in error.chain().skip(1).map(ToString::to_string) {
-                if !text.contains(&cause) {
-                    text = format!("{text}: {cause}");
-                }
-            }
-            eprintln!("error: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    signal::conclude(outcome)
 }

@@ -1,8 +1,6 @@
 //! `eval`: scores on a directory of questions.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use qtl_data::template;
@@ -19,6 +17,7 @@ use qtl_train::start::{Base, Start};
 use qtl_wire::grpc::GrpcClient;
 use qtl_wire::{Exchange, Purpose, Standing};
 
+use super::network::{Stops, Waiting, connect};
 use super::{aspect, carried};
 use crate::progress::Progress;
 
@@ -107,12 +106,14 @@ pub fn evaluate<'a>(
         Some(_) => (batch.min(bounds.sequences), bounds.scores),
         None => (batch, u64::MAX),
     };
+    let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,
-        template: template::named(&recipe.data.template)?,
+        template: &*template,
         processor: &start.blueprint.processor,
         aspect: aspect(&recipe)?,
+        pictures: &recipe.data.pictures,
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         longest,
@@ -141,7 +142,7 @@ pub fn evaluate<'a>(
 
 /// A connection to a server that holds the other half of the same model, for asking questions.
 pub fn link(address: &str, tls: &Path, recipe: &Recipe, start: &Start) -> Result<GrpcClient> {
-    let mut link = super::train::connect(address, tls, &Arc::new(AtomicBool::new(false)))?;
+    let mut link = connect(address, tls, Waiting::default(), &Stops::default())?;
     link.greet(
         &terms(recipe, &facts(start)),
         &Standing::default(),

@@ -9,5 +9,6 @@ mod conformance;
 mod hostile;
 mod merging;
 mod numbers;
+mod peft;
 mod resume;
 mod world;

@@ -8,6 +8,7 @@ mod tally;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use qtl_data::{Template, Tokenizer, template};
@@ -119,17 +120,18 @@ fn recipe(args: &Args, dir: &Path, fields: &Fields) -> Result<Option<Recipe>> {
 /// family with.
 fn built_in(
     args: &Args,
+    dir: &Path,
     fields: &Fields,
     recipe: Option<&Recipe>,
-) -> Result<&'static dyn Template> {
+) -> Result<Arc<dyn Template>> {
     let trained = recipe.map(|recipe| recipe.data.template.as_str());
     if let Some(name) = args.template.as_deref().or(trained) {
-        return Ok(template::named(name)?);
+        return Ok(template::open(name, dir)?);
     }
     let text = fields.child("text_config")?;
     let kind = text.text("model_type", "it names the language model's family")?;
     match FAMILIES.iter().find(|(name, _)| *name == kind) {
-        Some((_, family)) => Ok(template::named(family.template)?),
+        Some((_, family)) => Ok(template::open(family.template, dir)?),
         None => Err(text
             .unknown_family(FAMILIES.iter().map(|(name, _)| *name))
             .into()),

@@ -1,7 +1,6 @@
 //! A TinyLLaVA model in its two halves, in this process or with the server's half at the other end of a link.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use qtl_data::{Aspect, Turns};
@@ -11,9 +10,8 @@ use qtl_model::config::Fields;
 use qtl_model::generate::{InProcess, Remote};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
-use qtl_train::adapter::Adapter;
 use qtl_train::answer::Linked;
-use qtl_train::start::Start;
+use qtl_train::start::{Base, Start};
 use qtl_wire::Exchange;
 
 use super::super::{aspect, eval, start, tokenizer};
@@ -32,7 +30,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         );
     }
     let recipe = recipe(args, dir, fields)?;
-    let template = built_in(args, fields, recipe.as_ref())?;
+    let template = built_in(args, dir, fields, recipe.as_ref())?;
     let (start, aspect) = match &recipe {
         Some(recipe) => (
             start(dir, args.from_adapter.as_deref(), recipe)?,
@@ -40,25 +38,26 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         ),
         None => {
             let none = QuantizerSpec::NONE;
-            let blueprint = Blueprint::read(dir, none.clone(), none, 0)?;
             let pad = fields
                 .get("image_aspect_ratio")
                 .is_some_and(|aspect| aspect == "pad");
-            let adapter = args
-                .from_adapter
-                .as_deref()
-                .map(Adapter::open)
-                .transpose()?;
-            let start = Start {
-                blueprint,
-                adapter: adapter.map(Arc::new),
+            let base = Base {
+                model: dir,
+                adapter: args.from_adapter.as_deref(),
             };
+            let start = Start::new(base, &|dir| {
+                Ok(Blueprint::read(dir, none.clone(), none.clone(), 0)?)
+            })?;
             (start, if pad { Aspect::Pad } else { Aspect::Square })
         }
     };
+    let pictures = recipe.as_ref().map(|recipe| recipe.data.pictures.clone());
+    let pictures = pictures.unwrap_or_default();
     let blueprint = &start.blueprint;
     let tokenizer = tokenizer(blueprint)?;
-    let end: Vec<u32> = ends(&tokenizer, dir, fields)?.into_iter().collect();
+    let mut end = ends(&tokenizer, dir, fields)?;
+    end.extend(template.end(&tokenizer)?.map(|id| id as u32));
+    let end: Vec<u32> = end.into_iter().collect();
     let device = Device::default();
     let mut client = start.client(&device)?;
     if let Some(recipe) = &recipe {
@@ -68,9 +67,10 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,
-        template,
+        template: &*template,
         processor: &blueprint.processor,
         aspect,
+        pictures: &pictures,
         turns: recipe
             .as_ref()
             .map(|recipe| recipe.data.turns())

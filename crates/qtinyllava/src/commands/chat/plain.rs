@@ -1,6 +1,7 @@
 //! A language model alone, in this process.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use qtl_data::chat::{ChatTemplate, Message, Role};
@@ -19,7 +20,7 @@ enum Layout {
     /// The checkpoint's own template, with a system turn if there is to be one.
     Own(Box<ChatTemplate>, Option<String>),
     /// A template that TinyLLaVA trains with.
-    BuiltIn(&'static dyn Template, Turns),
+    BuiltIn(Arc<dyn Template>, Turns),
 }
 
 /// Talks until the input ends.
@@ -36,6 +37,9 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     if let Layout::Own(template, _) = &layout {
         let marker = tokenizer.leading_special(&template.after_answer()?)?;
         end.extend(marker.map(|id| id as u32));
+    }
+    if let Layout::BuiltIn(template, _) = &layout {
+        end.extend(template.end(&tokenizer)?.map(|id| id as u32));
     }
     let how = Answering {
         end: end.into_iter().collect(),
@@ -64,7 +68,7 @@ impl Layout {
             }
             let recipe = recipe(args, dir, fields)?;
             let turns = recipe.as_ref().map(|recipe| recipe.data.turns());
-            let template = built_in(args, fields, recipe.as_ref())?;
+            let template = built_in(args, dir, fields, recipe.as_ref())?;
             return Ok(Self::BuiltIn(template, turns.unwrap_or_default()));
         }
         match ChatTemplate::open(dir)? {
@@ -89,7 +93,7 @@ impl Layout {
                 Ok(tokenizer.encode_bare(&prompt)?)
             }
             Self::BuiltIn(template, mode) => {
-                let spans = example::ask(*template, tokenizer, turns, false, mode)?;
+                let spans = example::ask(&**template, tokenizer, turns, false, mode)?;
                 Ok(spans.into_iter().flat_map(|span| span.ids).collect())
             }
         }

@@ -1,6 +1,7 @@
 //! What becomes of the work's outcome.
 
 use super::{Action, No, Peer, Returned, Server, Waiting, What};
+use crate::foreign::without_paths;
 use crate::message::{ServerMessage, encode_server};
 use crate::session::memory::{Generation, Memory};
 use crate::{Purpose, Reason, Refusal, Tokens, WorkError};
@@ -84,14 +85,22 @@ impl Server {
         if matches!(what, What::Open(_) | What::Next) {
             self.memory.generation = None;
         }
+        let mut sentence = error.to_string();
         let (reason, sequence) = match error {
             WorkError::Invalid(_) => (Reason::Invalid, None),
-            WorkError::Failed(_) => (Reason::Failed, None),
+            WorkError::Failed(_) => {
+                // In full only for whoever runs this side.
+                if self.discreet {
+                    tracing::error!("{sentence}");
+                    sentence = without_paths(&sentence);
+                }
+                (Reason::Failed, None)
+            }
             WorkError::NotFinite { sequence, .. } => (Reason::NotFinite, sequence),
         };
         let frame = self.refusal(Refusal {
             reason,
-            sentence: error.to_string(),
+            sentence,
             field: String::new(),
             sequence,
         });
