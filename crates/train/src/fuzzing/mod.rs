@@ -12,8 +12,8 @@ use qtl_wire::message::{
     ClientMessage, Greeting, PROTOCOL_VERSION, ServerMessage, decode_server, encode_client,
 };
 use qtl_wire::session::drive::{Output, drive};
-use qtl_wire::session::server::Server;
-use qtl_wire::{Backward, Calibration, Forward, Prompt, Purpose, Rows, Standing, Terms, Work};
+use qtl_wire::session::server::{Peer, Server};
+use qtl_wire::{Backward, Calibration, Forward, Key, Prompt, Purpose, Rows, Standing, Terms, Work};
 
 use crate::server::ServerWork;
 
@@ -101,7 +101,7 @@ impl Desk {
             let answer = self.say(bytes.as_ref());
             answers.push(answer.map_err(|law| format!("message {number}: {law}"))?);
         }
-        self.server.gone(self.stream);
+        self.server.gone(self.peer());
         Ok(answers)
     }
 
@@ -156,14 +156,21 @@ impl Desk {
             })
         });
         let answers = answers.collect();
-        self.server.gone(self.stream);
+        self.server.gone(self.peer());
         answers
+    }
+
+    fn peer(&self) -> Peer {
+        Peer {
+            stream: self.stream,
+            key: Key::LOCAL,
+        }
     }
 
     /// Says something on the current stream; the one answer.
     fn say(&mut self, bytes: &[u8]) -> Result<ServerMessage, String> {
         let start = Instant::now();
-        let own = self.stream;
+        let own = self.peer();
         let outputs = drive(&mut self.server, &mut self.work, &self.limits, own, bytes);
         let took = start.elapsed();
         if took > LONGEST {
@@ -176,7 +183,8 @@ impl Desk {
                 Output::Hangup { peer } if peer == own => self.stream += 1,
                 Output::Hangup { .. } => {}
                 Output::Send { peer, .. } => {
-                    return Err(format!("an answer to stream {peer} instead of {own}"));
+                    let (to, own) = (peer.stream, own.stream);
+                    return Err(format!("an answer to stream {to} instead of {own}"));
                 }
             }
         }

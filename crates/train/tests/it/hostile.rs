@@ -6,7 +6,7 @@
 use qtl_codec::fuzzing::fix_checksum;
 use qtl_codec::{Code, Options, Plane, ScalarData, Scalars, Symbols};
 use qtl_model::weights::Stream;
-use qtl_train::fuzzing::{KINDS, Legal, greeting};
+use qtl_train::fuzzing::{KINDS, Legal, RUN, greeting};
 use qtl_wire::limits::Limits;
 use qtl_wire::message::{ClientMessage, encode_client};
 use qtl_wire::{Layout, Purpose, Sequence, Span, SpanKind};
@@ -53,6 +53,12 @@ impl Hostile {
         for _ in 0..[0, 1, 1, 1, 1, 1, 2, 3][self.roll(8)] {
             let at = self.roll(messages.len());
             self.spoil(&mut messages[at], &legal);
+        }
+        // Another run's checkpoint would lock the legal client out, as it should.
+        if other_run(&messages) {
+            messages.retain(|message| {
+                !matches!(message, ClientMessage::Save(_) | ClientMessage::Finish(_))
+            });
         }
         let mut frames: Vec<Vec<u8>> = messages.into_iter().filter_map(encode).collect();
         if self.one_in(6) && !frames.is_empty() {
@@ -390,6 +396,14 @@ pub fn bomb(rows: u64) -> Vec<u8> {
     bytes.splice(8..9, varint);
     fix_checksum(&mut bytes);
     bytes
+}
+
+fn other_run(messages: &[ClientMessage]) -> bool {
+    let other = |message: &ClientMessage| match message {
+        ClientMessage::Greeting(hello) => hello.standing.run != RUN,
+        _ => false,
+    };
+    messages.iter().any(other)
 }
 
 fn encode(message: ClientMessage) -> Option<Vec<u8>> {

@@ -45,8 +45,11 @@ impl Work for Breaking {
     fn standing(&self) -> Standing {
         self.work.standing()
     }
-    fn begin(&mut self, run: &str) -> Result<(), WorkError> {
-        self.work.begin(run)
+    fn access(&self) -> Access {
+        self.work.access()
+    }
+    fn begin(&mut self, run: &str, owner: Key) -> Result<(), WorkError> {
+        self.work.begin(run, owner)
     }
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
         self.work.calibrate(c)

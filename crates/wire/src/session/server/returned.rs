@@ -1,6 +1,6 @@
 //! What becomes of the work's outcome.
 
-use super::{Action, No, Peer, Returned, Server, Waiting, What};
+use super::{Action, No, Peer, Returned, Server, Waiting, What, Who};
 use crate::foreign::without_paths;
 use crate::message::{ServerMessage, encode_server};
 use crate::session::memory::{Generation, Memory};
@@ -12,22 +12,18 @@ impl Server {
         waiting: Waiting,
         outcome: Result<Returned, WorkError>,
     ) -> Result<Vec<Action>, No> {
-        let Waiting {
-            peer,
-            instance,
-            what,
-        } = waiting;
+        let Waiting { peer, who, what } = waiting;
         let returned = match outcome {
             Ok(returned) => returned,
-            Err(error) => return Ok(self.refused(peer, &what, error)),
+            Err(error) => return self.failed(peer, &what, error),
         };
         match (what, returned) {
-            (What::Stand(greeting), Returned::Stand(terms, standing)) => {
-                self.compared(peer, greeting, &terms, standing)
+            (What::Stand(greeting), Returned::Stand(terms, standing, access)) => {
+                self.compared(peer, greeting, &terms, standing, access)
             }
             (What::Restore(greeting, to), Returned::Done) => {
                 if greeting.purpose == Purpose::Train {
-                    self.memory = Memory::restored(greeting.instance, to);
+                    self.memory = Memory::restored(who, to);
                 }
                 self.welcome(peer, &greeting, to, greeting.purpose == Purpose::Generate)
             }
@@ -57,11 +53,11 @@ impl Server {
                 self.send(peer, ServerMessage::Finished(step))
             }
             (What::Open(number), Returned::Tokens(tokens)) => {
-                self.generated(peer, instance, number, 0, tokens)
+                self.generated(peer, who, number, 0, tokens)
             }
             (What::Next, Returned::Tokens(tokens)) => match self.memory.generation.take() {
                 Some(running) => {
-                    self.generated(peer, instance, running.number, running.index + 1, tokens)
+                    self.generated(peer, who, running.number, running.index + 1, tokens)
                 }
                 None => Err((Reason::Generation, "no generation is open".to_owned())),
             },
@@ -76,7 +72,7 @@ impl Server {
         }
     }
 
-    fn refused(&mut self, peer: Peer, what: &What, error: WorkError) -> Vec<Action> {
+    fn failed(&mut self, peer: Peer, what: &What, error: WorkError) -> Result<Vec<Action>, No> {
         // After a failure nobody knows what was applied: only a checkpoint is sure.
         let harmless = matches!(error, WorkError::Invalid(_));
         if matches!(what, What::Step(_) | What::Restore(..)) && !harmless {
@@ -85,32 +81,31 @@ impl Server {
         if matches!(what, What::Open(_) | What::Next) {
             self.memory.generation = None;
         }
-        let mut sentence = error.to_string();
-        let (reason, sequence) = match error {
-            WorkError::Invalid(_) => (Reason::Invalid, None),
-            WorkError::Failed(_) => {
-                // In full only for whoever runs this side.
-                if self.discreet {
-                    tracing::error!("{sentence}");
-                    sentence = without_paths(&sentence);
-                }
-                (Reason::Failed, None)
+        let sentence = error.to_string();
+        match error {
+            WorkError::Invalid(_) => Err((Reason::Invalid, sentence)),
+            // In full only for whoever runs this side.
+            WorkError::Failed(_) if self.discreet => {
+                tracing::error!("{sentence}");
+                Err((Reason::Failed, without_paths(&sentence)))
             }
-            WorkError::NotFinite { sequence, .. } => (Reason::NotFinite, sequence),
-        };
-        let frame = self.refusal(Refusal {
-            reason,
-            sentence,
-            field: String::new(),
-            sequence,
-        });
-        self.end(peer, frame)
+            WorkError::Failed(_) => Err((Reason::Failed, sentence)),
+            WorkError::NotFinite { sequence, .. } => {
+                let frame = self.refusal(Refusal {
+                    reason: Reason::NotFinite,
+                    sentence,
+                    field: String::new(),
+                    sequence,
+                });
+                Ok(self.end(peer, frame))
+            }
+        }
     }
 
     fn generated(
         &mut self,
         peer: Peer,
-        instance: u64,
+        who: Who,
         number: u64,
         index: u64,
         tokens: Tokens,
@@ -123,7 +118,7 @@ impl Server {
         let answer = self.encode(message)?;
         let frame = answer.clone();
         self.memory.generation = Some(Generation {
-            instance,
+            who,
             number,
             index,
             answer,
