@@ -59,17 +59,11 @@ impl Desk {
     ///
     /// A sentence, if it cannot be built.
     pub fn open(kind: usize, dir: &Path) -> Result<Self, String> {
-        let (recipe, blueprint) = tiny::model(kind)?;
-        let legal = tiny::legal(&recipe, &blueprint)?;
-        let work = ServerWork::open(recipe, &blueprint, Some(dir), Device::default());
-        let work = work.map_err(|error| error.to_string())?;
+        let (work, legal) = Self::served(kind, dir)?;
         let limits = work.limits(Limits::default());
         let mut desk = Self {
             server: Server::new(limits),
-            legal: Legal {
-                terms: work.terms(),
-                ..legal
-            },
+            legal,
             work,
             limits,
             stream: 0,
@@ -82,6 +76,20 @@ impl Desk {
             2 => Ok(desk),
             _ => Err(format!("the legal session was refused: {:?}", desk.first)),
         }
+    }
+
+    /// The work of such a server, for another transport, and what is legal there.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if it cannot be built.
+    pub fn served(kind: usize, dir: &Path) -> Result<(ServerWork, Legal), String> {
+        let (recipe, blueprint) = tiny::model(kind)?;
+        let legal = tiny::legal(&recipe, &blueprint)?;
+        let work = ServerWork::open(recipe, &blueprint, Some(dir), Device::default());
+        let work = work.map_err(|error| error.to_string())?;
+        let terms = work.terms();
+        Ok((work, Legal { terms, ..legal }))
     }
 
     /// What is legal here.

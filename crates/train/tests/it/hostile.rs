@@ -72,6 +72,27 @@ impl Hostile {
         (kind, frames)
     }
 
+    /// A message of a legal session on model `kind` with one thing wrong.
+    pub fn message(&mut self, kind: usize) -> ClientMessage {
+        let legal = self.legal[kind].clone();
+        let generation = 1;
+        let mut message = match self.roll(6) {
+            0..3 => ClientMessage::Forward(legal.steps[self.roll(2)].clone()),
+            3 => ClientMessage::Calibration(legal.calibration.clone()),
+            4 => ClientMessage::Open {
+                generation,
+                prompt: legal.prompt.clone(),
+            },
+            _ => ClientMessage::Next {
+                generation,
+                index: 1,
+                rows: legal.next.clone(),
+            },
+        };
+        self.spoil(&mut message, &legal);
+        message
+    }
+
     /// A legal session, or a part of one, or its messages in another order.
     fn plan(&mut self, legal: &Legal) -> Vec<ClientMessage> {
         self.instance += 1;
