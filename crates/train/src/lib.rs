@@ -5,7 +5,7 @@
 //! - [`recipe`]: what a run computes, [`edit`] changes its file; [`tune`]: which parameters it trains, [`adapt`]: on
 //!   this model; [`schedule`], [`optimizer`]: how
 //! - [`start`]: the model directory and the [`adapter`] that it begins with
-//! - [`message`]: the model's types as the wire's
+//! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
 //! - [`server`]: the server's side of a run; [`client`]: the client's
 //! - [`record`]: which run a directory is of, and whose
 //! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
@@ -17,6 +17,7 @@
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
 //! - [`communication`]: what every quantizer and gradient codec costs on the wire
 //! - [`features`]: what quantizers are chosen and measured on
+//! - [`fuzzing`]: what must hold whatever a client says
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -24,6 +25,7 @@ pub mod adapt;
 pub mod adapter;
 pub mod align;
 pub mod answer;
+pub mod bounds;
 pub mod changes;
 pub mod checkpoint;
 pub mod client;
@@ -36,6 +38,7 @@ pub mod error;
 pub mod export;
 pub mod features;
 pub mod files;
+pub mod fuzzing;
 mod held;
 pub mod inspect;
 pub mod lock;

@@ -13,6 +13,7 @@ use qtl_model::Device;
 use qtl_model::generate::{InProcess, Remote};
 use qtl_train::Recipe;
 use qtl_train::answer::Linked;
+use qtl_train::bounds::Bounds;
 use qtl_train::merge::recipe_of;
 use qtl_train::server::{facts, terms};
 use qtl_train::start::{Base, Start};
@@ -141,6 +142,12 @@ pub fn evaluate<'a>(
     let device = Device::default();
     let mut client = start.client(&device)?;
     client.text_rows = recipe.quantizer.text_rows;
+    // What a server takes at a time.
+    let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);
+    let (batch, scores) = match split {
+        Some(_) => (batch.min(bounds.sequences), bounds.scores),
+        None => (batch, u64::MAX),
+    };
     let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let answerer = Answerer {
         client: &client,
@@ -153,6 +160,7 @@ pub fn evaluate<'a>(
         max_length: recipe.data.max_length,
         longest,
         batch,
+        scores,
     };
     let outcomes = match split {
         None => {
