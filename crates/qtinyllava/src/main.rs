@@ -1,9 +1,14 @@
 //! The command line: parse, one visible match, library calls.
 
+// First, so that its macros take the place of the standard library's in all the rest.
+#[macro_use]
+mod output;
 mod bench;
 mod commands;
 mod demo;
+mod help;
 mod hub;
+mod numbers;
 mod plan;
 mod progress;
 mod signal;
@@ -24,7 +29,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  qtinyllava demo                                   the whole story in a few minutes, into runs/demo
+  qtinyllava demo                                   # the whole story in a few minutes, into runs/demo
   qtinyllava certs --out certs --server-name gpu.example.org
   qtinyllava serve --model base --recipe r.toml --run runs/server --listen 0.0.0.0:7443 --tls certs/server
   qtinyllava train --model base --recipe r.toml --run runs/client --connect gpu.example.org:7443 --tls certs/client \\
@@ -45,7 +50,9 @@ enum Command {
     Train(commands::train::Args),
     /// Join the two halves of a run into one model directory
     Merge(commands::merge::Args),
-    /// Put a language model and a fresh vision tower together into one model directory
+    /// Write a model for programs that do not know ours: a plain LLaVA, or the language model alone
+    Export(commands::export::Args),
+    /// Put a language model and a vision tower together into one model directory
     Compose(commands::compose::Args),
     /// Say what a checkpoint is and what running it takes
     Inspect(commands::inspect::Args),
@@ -65,20 +72,26 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let command = match help::parse(std::env::args_os()) {
+        Ok(cli) => cli.command,
+        Err(code) => return code,
+    };
     let level =
         tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt()
         .with_env_filter(level)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false)
         .init();
-    let outcome = match Cli::parse().command {
+    let outcome = match command {
         Command::Demo(args) => demo::run(&args),
         Command::Data(command) => commands::data::run(&command),
         Command::Certs(args) => commands::certs::run(&args),
         Command::Serve(args) => commands::serve::run(&args),
         Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Compose(args) => commands::compose::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
@@ -88,8 +101,13 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(command) => commands::bench::run(&command),
     };
+    let outcome = outcome.and_then(|()| match output::trouble() {
+        None => Ok(()),
+        Some(error) => Err(anyhow::anyhow!("cannot write to standard output: {error}")),
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
             // Many of our errors already quote their cause.
             let mut text = error.to_string();

@@ -4,11 +4,12 @@
 //!
 //! - [`recipe`]: what a run computes, [`edit`] changes its file; [`tune`]: which parameters it trains, [`adapt`]: on
 //!   this model; [`schedule`], [`optimizer`]: how
-//! - [`start`]: the model directory and the [`adapter`] that it begins with
+//! - [`start`]: the model directory and the [`adapter`] that it begins with; [`assumed`]: the recipe of a model that
+//!   carries none
 //! - [`message`]: the model's types as the wire's
 //! - [`server`]: the server's side of a run; [`client`]: the client's
 //! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
-//!   adapters; [`answer`]: generation over a link
+//!   adapters; [`plain`]: a model for programs that do not know ours; [`answer`]: generation over a link
 //! - [`compose`]: a language model and a fresh tower into one model; [`align`]: first sight for a tower trained from
 //!   nothing
 //! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
@@ -22,6 +23,7 @@ pub mod adapt;
 pub mod adapter;
 pub mod align;
 pub mod answer;
+pub mod assumed;
 pub mod checkpoint;
 pub mod client;
 pub mod communication;
@@ -39,6 +41,7 @@ pub mod message;
 pub mod metrics;
 pub mod optimizer;
 pub mod peft;
+pub mod plain;
 pub mod random;
 pub mod recipe;
 pub mod schedule;

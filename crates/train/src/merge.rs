@@ -23,6 +23,10 @@ use crate::tune::Part;
 
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
 pub const OWN: &str = "qtinyllava";
+/// What loads such a directory in transformers, with its quantizers.
+const MODELING: &str = include_str!("../assets/modeling_qtinyllava.py");
+/// What it is called, and the module that `config.json` names.
+const MODELING_NAME: &str = "modeling_qtinyllava";
 /// Files beside the weights that are copied from the model the run started from.
 const COMPANIONS: [&str; 7] = [
     "tokenizer.json",
@@ -48,7 +52,7 @@ impl Format {
     pub const SHARD: u64 = 5_000_000_000;
 
     /// The name of the type in `config.json`.
-    fn dtype(self) -> &'static str {
+    pub(crate) fn dtype(self) -> &'static str {
         match self.kind {
             SaveType::F32 => "float32",
             SaveType::Bf16 => "bfloat16",
@@ -329,6 +333,7 @@ pub(crate) fn write(
     mut config: Value,
     format: Format,
 ) -> Result<(), TrainError> {
+    let ours = in_python(&mut config)?;
     // transformers reads `dtype` since its version 5 and `torch_dtype` before, in the whole and in each part.
     for part in ["", "/text_config", "/vision_config"] {
         if let Some(Value::Object(fields)) = config.pointer_mut(part) {
@@ -341,18 +346,48 @@ pub(crate) fn write(
         tensors
             .save_folder(beside, format.kind, format.shard)
             .map_err(qtl_model::pretrained::PretrainedError::from)?;
+        if ours {
+            let path = beside.join(format!("{MODELING_NAME}.py"));
+            files::replace(&path, MODELING.as_bytes()).map_err(|e| TrainError::io(&path, e))?;
+        }
         companions(base, beside, &config)
     })
 }
 
-/// Copies what stands beside the weights and writes the configuration.
-pub(crate) fn companions(base: &Path, into: &Path, config: &Value) -> Result<(), TrainError> {
+/// Names in the configuration of a model of ours what loads it in Python, and spells out its quantizers.
+fn in_python(config: &mut Value) -> Result<bool, TrainError> {
+    if config.get(OWN).is_none() {
+        return Ok(false);
+    }
+    let recipe = recipe_in(config, Path::new("config.json"))?;
+    config[OWN]["quantizers"] = json!({
+        "image": recipe.quantizer.image.explicit(),
+        "text": recipe.quantizer.text.explicit(),
+    });
+    let class = |name: &str| format!("{MODELING_NAME}.{name}");
+    let model = class("QTinyLlavaForConditionalGeneration");
+    config["auto_map"] = json!({
+        "AutoConfig": class("QTinyLlavaConfig"),
+        "AutoModel": model,
+        "AutoModelForCausalLM": model,
+    });
+    Ok(true)
+}
+
+/// Copies what stands beside the weights.
+pub(crate) fn carried_companions(base: &Path, into: &Path) -> Result<(), TrainError> {
     for name in COMPANIONS {
         let from = base.join(name);
         if from.is_file() {
             fs::copy(&from, into.join(name)).map_err(|e| TrainError::io(&from, e))?;
         }
     }
+    Ok(())
+}
+
+/// Copies what stands beside the weights and writes the configuration.
+pub(crate) fn companions(base: &Path, into: &Path, config: &Value) -> Result<(), TrainError> {
+    carried_companions(base, into)?;
     let path = into.join("config.json");
     let text = serde_json::to_vec_pretty(config).expect("a JSON value prints");
     files::replace(&path, &text).map_err(|e| TrainError::io(&path, e))

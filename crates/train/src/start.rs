@@ -69,6 +69,16 @@ impl Start {
         })
     }
 
+    /// Whether the model or the adapter has the quantizers' weights, or they have nothing to learn.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file.
+    pub fn has_quantizers(&self, device: &Device) -> Result<bool, TrainError> {
+        let adapted = |adapter: &Arc<Adapter>| adapter.has_part(Part::Quantizer);
+        Ok(self.adapter.as_ref().is_some_and(adapted) || self.blueprint.has_quantizers(device)?)
+    }
+
     /// The client's half before the recipe tunes it, whole tensors of the adapter in their places.
     ///
     /// # Errors

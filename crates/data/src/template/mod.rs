@@ -108,11 +108,31 @@ pub trait Template: std::fmt::Debug + Sync {
     /// As [`Self::conversation`].
     fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError>;
 
+    /// The template as the `chat_template` of transformers, for prompts with a picture in the first question; `alone` if
+    /// every question stands alone. `None` for a template without questions.
+    fn chat_template(&self, alone: bool) -> Option<String> {
+        let _ = alone;
+        None
+    }
+
     /// How many placeholders [`Self::conversation`] would give.
     fn placeholders(&self, turns: &[Turn]) -> usize {
         self.prompt(turns).matches(IMAGE_TAG).count()
     }
 }
+
+/// Jinja macros for a message's content, which is a text or a list of texts and pictures: `tag(content)` is the picture's
+/// tag if there is one, `words(content)` the text without it.
+const CONTENT: &str = "\
+{%- macro tag(content) -%}
+{%- if content is string -%}{%- if '<image>' in content -%}<image>{%- endif -%}
+{%- else -%}{%- for part in content -%}{%- if part['type'] == 'image' -%}<image>{%- endif -%}{%- endfor -%}{%- endif -%}
+{%- endmacro -%}
+{%- macro words(content) -%}
+{%- if content is string -%}{{ content | replace('<image>', '') | trim }}
+{%- else -%}{%- for part in content -%}{%- if part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endif -%}{%- endfor -%}{%- endif -%}
+{%- endmacro -%}
+";
 
 /// The question without tags: what a turn says that stands behind a picture of its own.
 fn untagged(question: &str) -> String {

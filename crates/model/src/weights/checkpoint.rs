@@ -82,6 +82,12 @@ impl Checkpoint {
         &self.place
     }
 
+    /// All files: the index if there is one, and those that hold tensors.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let shards = self.shards.iter().map(|shard| shard.path.as_path());
+        self.index.iter().map(PathBuf::as_path).chain(shards)
+    }
+
     /// The files with the tensors that this checkpoint names in them, or why they cannot be read.
     pub fn by_file(&self) -> impl Iterator<Item = (&Path, Result<Vec<&Entry>, CheckpointError>)> {
         self.shards.iter().enumerate().map(|(number, shard)| {

@@ -138,6 +138,25 @@ impl<'a> Tensors<'a> {
         })
     }
 
+    /// Others in their places: `announce` says name and shape of what `value` makes of a tensor, `None` of both leaves it
+    /// out.
+    #[must_use]
+    pub fn map(
+        self,
+        announce: impl Fn(&Announced) -> Option<Announced>,
+        value: impl Fn(&NamedTensor) -> Option<NamedTensor> + 'a,
+    ) -> Self {
+        let each = self.each;
+        let announced = self.announced.iter().filter_map(announce).collect();
+        Self::new(announced, move |take| {
+            each(&mut |tensor| {
+                if let Some(tensor) = value(tensor) {
+                    take(&tensor);
+                }
+            });
+        })
+    }
+
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.announced.iter().map(|(name, _)| name.as_str())

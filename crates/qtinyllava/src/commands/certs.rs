@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use qtl_wire::certs::{Ca, Issue, LOOPBACK, make_ca, make_client_kit, make_server_kit};
 
+use crate::numbers::whole;
+
 /// Make certificates: a CA, a server kit and a client kit
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -23,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "client")]
     client: String,
     /// Days until the certificates expire
-    #[arg(long, default_value_t = 365)]
+    #[arg(long, default_value_t = 365, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
     /// Replace files that are there
     #[arg(long)]

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use qtl_data::template;
+use qtl_data::{Tokenizer, template};
 use qtl_eval::answer::Answerer;
 use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
 use qtl_model::generate::{InProcess, Remote};
+use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_train::Recipe;
 use qtl_train::answer::Linked;
-use qtl_train::merge::recipe_of;
 use qtl_train::server::{facts, terms};
-use qtl_train::start::{Base, Start};
+use qtl_train::start::Start;
 use qtl_wire::grpc::GrpcClient;
 use qtl_wire::{Exchange, Purpose, Standing};
 
-use super::{aspect, carried};
+use super::{Under, answering, aspect};
+use crate::numbers::whole;
 use crate::progress::Progress;
 
 /// Score a model on a directory of questions
@@ -27,11 +28,15 @@ use crate::progress::Progress;
 Examples:
   qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --json scores.json
   qtinyllava eval --checkpoint base --from-adapter runs/adapter --data runs/demo/test
+  qtinyllava eval --checkpoint owner/name --template phi --data runs/demo/test
+  qtinyllava eval --checkpoint base --recipe r.toml --data runs/demo/test
   qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --split gpu.example.org:7443 --tls certs/client")]
 pub struct Args {
-    /// Merged model directory
-    #[arg(long, value_name = "DIR")]
-    checkpoint: PathBuf,
+    /// Model directory, or a hub id like owner/name or owner/name@revision: merged, or before any tuning
+    #[arg(long, visible_alias = "model", value_name = "DIR|ID")]
+    checkpoint: String,
+    #[command(flatten)]
+    under: Under,
     /// Put this adapter on the model: a folder of `merge --adapter`, or one that peft wrote
     #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,
@@ -48,20 +53,19 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
     /// Questions decoded together
-    #[arg(long, default_value_t = 84)]
+    #[arg(long, default_value_t = 84, value_parser = whole::<usize>(1..=1 << 16))]
     batch: usize,
     /// Longest answer in tokens
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = whole::<usize>(1..=1 << 20))]
     longest: usize,
 }
 
 /// Asks, scores, prints, writes.
 pub fn run(args: &Args) -> Result<()> {
     let split = args.split.as_deref().zip(args.tls.as_deref());
-    let model = Base {
-        model: &args.checkpoint,
-        adapter: args.from_adapter.as_deref(),
-    };
+    let dir = crate::hub::directory(&args.checkpoint)?;
+    let adapter = args.from_adapter.as_deref();
+    let model = answering(&dir, adapter, args.under.recipe(&dir, adapter)?)?;
     let evaluation = evaluate(model, &args.data, split, args.batch, args.longest)?;
     println!("{}", evaluation.scores);
     if let Some(path) = &args.json {
@@ -81,35 +85,23 @@ pub struct Evaluation {
     pub scores: Scores,
 }
 
-/// Answers every question in `data` with a merged model, or with an adapter on one; over the wire if `split` is given.
-pub fn evaluate<'a>(
-    base: impl Into<Base<'a>>,
+/// Answers every question in `data` with a model under its recipe; over the wire if `split` is given.
+pub fn evaluate(
+    (recipe, start): (Recipe, Start),
     data: &Path,
     split: Option<(&str, &Path)>,
     batch: usize,
     longest: usize,
 ) -> Result<Evaluation> {
-    let base = base.into();
-    let recipe = match base.adapter {
-        Some(adapter) => carried(adapter, base.model)?,
-        None => recipe_of(base.model)?,
-    };
-    let start = Start::open(base, &recipe)?;
     let tokenizer = super::tokenizer(&start.blueprint)?;
     let suite = Suite::load(data)?;
     let device = Device::default();
     let mut client = start.client(&device)?;
     client.text_rows = recipe.quantizer.text_rows;
     let answerer = Answerer {
-        client: &client,
-        tokenizer: &tokenizer,
-        template: template::named(&recipe.data.template)?,
-        processor: &start.blueprint.processor,
-        aspect: aspect(&recipe)?,
-        turns: recipe.data.turns(),
-        max_length: recipe.data.max_length,
         longest,
         batch,
+        ..answerer(&recipe, &start, &client, &tokenizer)?
     };
     let answers = match split {
         None => {
@@ -129,6 +121,39 @@ pub fn evaluate<'a>(
         answers,
         scores,
     })
+}
+
+/// What asks `client`, as long and as many at a time as by default.
+fn answerer<'a>(
+    recipe: &Recipe,
+    start: &'a Start,
+    client: &'a ClientPartition,
+    tokenizer: &'a Tokenizer,
+) -> Result<Answerer<'a>> {
+    Ok(Answerer {
+        client,
+        tokenizer,
+        template: template::named(&recipe.data.template)?,
+        processor: &start.blueprint.processor,
+        aspect: aspect(recipe)?,
+        turns: recipe.data.turns(),
+        max_length: recipe.data.max_length,
+        longest: 32,
+        batch: 84,
+    })
+}
+
+/// The answers of these two halves of the model in `start`.
+pub fn answers(
+    recipe: &Recipe,
+    start: &Start,
+    client: &ClientPartition,
+    server: &ServerPartition,
+    suite: &Suite,
+) -> Result<Vec<String>> {
+    let tokenizer = super::tokenizer(&start.blueprint)?;
+    let answerer = answerer(recipe, start, client, &tokenizer)?;
+    ask(&answerer, suite, &mut InProcess::new(server))
 }
 
 /// A connection to a server that holds the other half of the same model, for asking questions.

@@ -18,7 +18,7 @@ use crate::progress::Progress;
 #[command(after_help = "\
 Examples:
   qtinyllava serve --model base --recipe r.toml --run runs/server --listen 0.0.0.0:7443 --tls certs/server
-  qtinyllava serve --model runs/demo/checkpoint --listen 127.0.0.1:7443 --tls certs/server      (answers questions only)
+  qtinyllava serve --model runs/demo/checkpoint --listen 127.0.0.1:7443 --tls certs/server      # answers questions only
 Ctrl-C ends it after the step under way; started again with the same flags it resumes with its client.")]
 pub struct Args {
     #[command(flatten)]
@@ -26,6 +26,9 @@ pub struct Args {
     /// Directory of the run's checkpoints; without it the server answers questions and cannot train
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
+    /// Without --run: conversation template, where the model carries no recipe or another is wanted
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    template: Option<String>,
     /// Address to listen on; port 0 picks a free one and prints it
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7443")]
     listen: String,
@@ -48,8 +51,14 @@ pub fn run(args: &Args) -> Result<()> {
     let address = listener
         .local_addr()
         .context("the listener has no address")?;
-    let recipe = args.start.recipe()?;
-    let start = args.start.start(&recipe)?;
+    let (recipe, start) = match args.run {
+        Some(_) => {
+            let recipe = args.start.recipe()?;
+            let start = args.start.start(&recipe)?;
+            (recipe, start)
+        }
+        None => args.start.answering(args.template.clone())?,
+    };
     let steps = recipe.train.steps * recipe.train.accumulate;
     let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
     let shutdown = ShutdownHandle::new();
@@ -73,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
     });
     // On standard output and flushed, so that a parent process can read the port.
     println!("listening on {address}");
-    std::io::stdout().flush()?;
+    std::io::stdout().flush().ok();
     serve(ServeOptions::new(listener, tls), work, shutdown)?;
     Ok(())
 }

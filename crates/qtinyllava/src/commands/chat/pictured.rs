@@ -1,24 +1,19 @@
 //! A TinyLLaVA model in its two halves, in this process or with the server's half at the other end of a link.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use qtl_data::{Aspect, Turns};
+use anyhow::{Result, bail};
+use qtl_data::{Turns, template};
 use qtl_eval::answer::Answerer;
 use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::generate::{InProcess, Remote};
-use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::QuantizerSpec;
-use qtl_train::adapter::Adapter;
 use qtl_train::answer::Linked;
-use qtl_train::start::Start;
 use qtl_wire::Exchange;
 
-use super::super::{aspect, eval, start, tokenizer};
+use super::super::{answering, aspect, eval, tokenizer};
 use super::talk::talk;
-use super::{Args, built_in, ends, recipe};
+use super::{Args, ends};
 
 /// Talks until the input ends.
 pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
@@ -31,50 +26,22 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
              with --text-only"
         );
     }
-    let recipe = recipe(args, dir, fields)?;
-    let template = built_in(args, fields, recipe.as_ref())?;
-    let (start, aspect) = match &recipe {
-        Some(recipe) => (
-            start(dir, args.from_adapter.as_deref(), recipe)?,
-            aspect(recipe)?,
-        ),
-        None => {
-            let none = QuantizerSpec::NONE;
-            let blueprint = Blueprint::read(dir, none.clone(), none, 0)?;
-            let pad = fields
-                .get("image_aspect_ratio")
-                .is_some_and(|aspect| aspect == "pad");
-            let adapter = args
-                .from_adapter
-                .as_deref()
-                .map(Adapter::open)
-                .transpose()?;
-            let start = Start {
-                blueprint,
-                adapter: adapter.map(Arc::new),
-            };
-            (start, if pad { Aspect::Pad } else { Aspect::Square })
-        }
-    };
+    let adapter = args.from_adapter.as_deref();
+    let (recipe, start) = answering(dir, adapter, args.under.recipe(dir, adapter)?)?;
     let blueprint = &start.blueprint;
     let tokenizer = tokenizer(blueprint)?;
     let end: Vec<u32> = ends(&tokenizer, dir, fields)?.into_iter().collect();
     let device = Device::default();
     let mut client = start.client(&device)?;
-    if let Some(recipe) = &recipe {
-        client.text_rows = recipe.quantizer.text_rows;
-    }
+    client.text_rows = recipe.quantizer.text_rows;
     let config = &blueprint.config;
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,
-        template,
+        template: template::named(&recipe.data.template)?,
         processor: &blueprint.processor,
-        aspect,
-        turns: recipe
-            .as_ref()
-            .map(|recipe| recipe.data.turns())
-            .unwrap_or_default(),
+        aspect: aspect(&recipe)?,
+        turns: recipe.data.turns(),
         max_length: config.max_length.min(config.text.max_positions),
         longest: args.longest as usize,
         batch: 1,
@@ -90,9 +57,6 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             converse(args, &answerer, &end, &mut InProcess::new(&server))
         }
         Some((address, tls)) => {
-            let recipe = recipe.with_context(|| {
-                format!("--split: {} carries no recipe, which both sides compare; use what `merge` wrote", dir.display())
-            })?;
             let mut link = eval::link(address, tls, &recipe, &start)?;
             converse(args, &answerer, &end, &mut Linked(&mut link))?;
             Ok(link.close()?)
