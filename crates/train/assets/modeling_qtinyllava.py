@@ -1,14 +1,14 @@
 """A model that `qtinyllava merge` wrote, in transformers:
 
     model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=True)
     ids = model.prompt_ids(tokenizer, "USER: <image>\\nWhat is there? ASSISTANT:")
-    pixels = AutoImageProcessor.from_pretrained(directory)(picture, return_tensors="pt").pixel_values
+    pixels = AutoImageProcessor.from_pretrained(directory, trust_remote_code=True)(picture, return_tensors="pt").pixel_values
     print(tokenizer.decode(model.generate(ids, pixel_values=pixels, max_new_tokens=40, do_sample=False)[0]))
 
 It computes what the two halves compute in one process: rows of pictures and of text go through their quantizers, also those of
-the tokens that are generated. Towers CLIP, SigLIP, DINOv2 and their mixture; connectors identity, linear, mlpNx_gelu and mof_mlp;
-quantizers none, fsq, adsq, ecsq and fsq_tanh with recorded statistics; language models that are part of transformers.
+the tokens that are generated. Towers CLIP, SigLIP, DINOv2 and their mixture; connectors identity, linear, mlpNx_gelu, resampler,
+qformer and mof_mlp; quantizers none, fsq, adsq, ecsq and fsq_tanh with recorded statistics; language models that are part of transformers.
 """
 
 import torch
@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     SiglipVisionModel,
 )
+from transformers.activations import ACT2FN
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -106,7 +107,7 @@ class Quantizer(nn.Module):
 class Holder(nn.Module):
     """A level of names."""
 
-    def __init__(self, **modules):
+    def __init__(self, /, **modules):
         super().__init__()
         for name, module in modules.items():
             self.add_module(name, module)
@@ -169,10 +170,105 @@ def mlp(depth, width, hidden):
     return nn.Sequential(*layers)
 
 
-class Connector(nn.Module):
-    def __init__(self, kind, width, hidden):
+def attend(q, k, v, heads):
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class Perceiver(nn.Module):
+    """Learned latents that attend to the features and to themselves."""
+
+    HEADS, HEAD_WIDTH, FACTOR = 8, 64, 4
+
+    def __init__(self, width, hidden, queries, layers):
         super().__init__()
+        inner = self.HEADS * self.HEAD_WIDTH
+        self.latents = nn.Parameter(torch.zeros(queries, hidden))
+        self.linear = nn.Linear(width, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([
+                Holder(
+                    norm_media=nn.LayerNorm(hidden),
+                    norm_latents=nn.LayerNorm(hidden),
+                    to_q=nn.Linear(hidden, inner, bias=False),
+                    to_kv=nn.Linear(hidden, 2 * inner, bias=False),
+                    to_out=nn.Linear(inner, hidden, bias=False),
+                ),
+                nn.Sequential(
+                    nn.LayerNorm(hidden),
+                    nn.Linear(hidden, self.FACTOR * hidden, bias=False),
+                    nn.GELU(),
+                    nn.Linear(self.FACTOR * hidden, hidden, bias=False),
+                ),
+            ])
+            for _ in range(layers)
+        )
+
+    def forward(self, features):
+        media = self.linear(features)
+        latents = self.latents.expand(len(media), -1, -1)
+        for part, feed_forward in self.layers:
+            normed = part.norm_latents(latents)
+            both = torch.cat([part.norm_media(media), normed], 1)
+            k, v = part.to_kv(both).chunk(2, -1)
+            latents = latents + part.to_out(attend(part.to_q(normed), k, v, self.HEADS))
+            latents = latents + feed_forward(latents)
+        return self.norm(latents)
+
+
+class QFormer(nn.Module):
+    """Learned queries in a BERT encoder of which every other layer attends to the features."""
+
+    def __init__(self, width, hidden, queries, sizes):
+        super().__init__()
+        inner, own = sizes.get("intermediate_size", 3072), sizes.get("hidden_size", 768)
+        self.eps, self.heads = sizes.get("layer_norm_eps", 1e-12), sizes.get("num_attention_heads", 12)
+        self.act = ACT2FN[sizes.get("hidden_act", "gelu")]
+
+        def output(source):
+            return Holder(dense=nn.Linear(source, own), LayerNorm=nn.LayerNorm(own, eps=self.eps))
+
+        def attention(source):
+            maps = {"query": nn.Linear(own, own), "key": nn.Linear(source, own), "value": nn.Linear(source, own)}
+            return Holder(**{"self": Holder(**maps), "output": output(own)})
+
+        layers = nn.ModuleList()
+        for number in range(sizes.get("num_hidden_layers", 12)):
+            parts = {"attention": attention(own)}
+            if number % sizes.get("cross_attention_freq", 2) == 0:
+                parts["crossattention"] = attention(width)
+            parts["intermediate_query"] = Holder(dense=nn.Linear(own, inner))
+            parts["output_query"] = output(inner)
+            layers.append(Holder(**parts))
+        self.bert = Holder(encoder=Holder(layer=layers))
+        self.query_tokens = nn.Parameter(torch.zeros(1, queries, own))
+        self.projector = nn.Linear(own, hidden)
+
+    def attention(self, part, x, source):
+        maps = getattr(part, "self")
+        out = attend(maps.query(x), maps.key(source), maps.value(source), self.heads)
+        return part.output.LayerNorm(part.output.dense(out) + x)
+
+    def forward(self, features):
+        x = nn.functional.layer_norm(self.query_tokens, self.query_tokens.shape[-1:], eps=self.eps)
+        x = x.expand(len(features), -1, -1)
+        for layer in self.bert.encoder.layer:
+            x = self.attention(layer.attention, x, x)
+            if hasattr(layer, "crossattention"):
+                x = self.attention(layer.crossattention, x, features)
+            inner = self.act(layer.intermediate_query.dense(x))
+            x = layer.output_query.LayerNorm(layer.output_query.dense(inner) + x)
+        return self.projector(x)
+
+
+class Connector(nn.Module):
+    def __init__(self, config, width, hidden):
+        super().__init__()
+        kind = config.connector_type
         self.kind = kind
+        self.norm = getattr(config, "connector_norm", False)
+        queries = getattr(config, "num_queries", None) or 128
         if kind == "identity":
             self._connector = nn.Identity()
         elif kind == "linear":
@@ -181,10 +277,18 @@ class Connector(nn.Module):
             self._connector = mlp(int(kind[3:-6]), width, hidden)
         elif kind == "mof_mlp":
             self._connector = Holder(clip=mlp(2, width // 2, hidden), dinov2=mlp(2, width // 2, hidden))
+        elif kind == "resampler":
+            self._connector = Perceiver(width, hidden, queries, getattr(config, "num_resampler_layers", None) or 3)
+        elif kind == "qformer":
+            self._connector = QFormer(width, hidden, queries, getattr(config, "qformer", None) or {})
         else:
-            raise NotImplementedError(f"connector {kind}: here are identity, linear, mlpNx_gelu and mof_mlp")
+            raise NotImplementedError(f"connector {kind}: here are identity, linear, mlpNx_gelu, resampler, qformer and mof_mlp")
 
     def forward(self, features):
+        rows = self.joined(features)
+        return rows * torch.rsqrt(rows.pow(2).mean(-1, keepdim=True) + 1e-6) if self.norm else rows
+
+    def joined(self, features):
         if self.kind != "mof_mlp":
             return self._connector(features)
         first, second = features.chunk(2, -1)
@@ -196,7 +300,14 @@ class QTinyLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     config_class = QTinyLlavaConfig
     _supports_sdpa = True
     _no_split_modules = []
-    all_tied_weights_keys = {}
+    _keys_to_ignore_on_load_unexpected = [r"position_ids$"]
+    # What comes after a tower's last block and nobody reads.
+    _keys_to_ignore_on_load_missing = [
+        r"\.post_layernorm\.",
+        r"\.vision_model\.head\.",
+        r"_vision_tower\.(dinov2\.)?layernorm\.",
+        r"\.mask_token$",
+    ]
 
     def __init__(self, config):
         super().__init__(config)
@@ -207,7 +318,7 @@ class QTinyLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         fields = config.vision_config
         width = fields["clip"]["hidden_size"] if fields["model_type"] == "mof" else fields["hidden_size"]
         width *= 2 if self.vision_tower.names else 1
-        self.connector = Connector(config.connector_type, width, hidden)
+        self.connector = Connector(config, width, hidden)
         specs = (getattr(config, "qtinyllava", None) or {}).get("quantizers", {})
         made = {name: Quantizer(specs.get(name, {"kind": "none"}), hidden) for name in ("image", "text")}
         self.VQ = Holder(**{f"quantizer_{name}": Holder(quantizer=made[name]) for name in made})

@@ -45,6 +45,10 @@ pub enum Phase {
 
 /// What a quantizer's bounding does to features that it does not clip, channel by channel.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "made once and taken apart at once"
+)]
 pub enum Unclipped {
     /// Nothing.
     Same,

@@ -21,7 +21,7 @@ use super::{Under, answering, aspect, eval};
 Examples:
   qtinyllava export --to llava --model runs/merged --out runs/llava --data test
 writes a LlavaForConditionalGeneration, which transformers reads without our code: from a CLIP or SigLIP tower, the connector
-mlp2x_gelu and a language model of the family llama, qwen2, phi or stablelm. What the text quantizer does to a token is folded
+mlp2x_gelu and a language model of the family llama, qwen2 or stablelm. What the text quantizer does to a token is folded
 into the token embedding, the maps of the image quantizer into the connector; its rounding is left out, and --data says how many
 answers that changes. A model with other parts or quantizers is read by transformers as `merge` writes it.
   qtinyllava export --to language-model --model base --out runs/language-model

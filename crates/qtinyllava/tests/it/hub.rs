@@ -181,7 +181,13 @@ fn a_hub_is_asked_through_the_proxy_of_the_environment() {
         ("no_proxy", OsStr::new("")),
     ];
     let ended = Program::start_in(&environment, ["inspect", "someone/base"]).finish();
-    ended.fails_naming(&["someone/base", "proxy"]);
+    assert!(
+        ended.stderr.contains("the proxy in HTTPS_PROXY"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
+    ended.fails_naming(&["someone/base"]);
     let head = asked.join().unwrap();
     assert_eq!(head[0], "CONNECT hub.invalid:443 HTTP/1.1");
     assert!(

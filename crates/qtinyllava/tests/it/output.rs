@@ -106,7 +106,13 @@ fn numbers_that_make_no_sense_are_refused_by_flag() {
     ] {
         for value in values {
             let args = command.split(' ').chain([flag, value]);
-            run(args).fails_naming(&[flag, value.trim_start_matches('-')]);
+            let ended = run(args);
+            let said = ended.stderr.to_lowercase();
+            assert!(
+                said.contains(value.trim_start_matches('-')),
+                "{flag} {value}: {said}"
+            );
+            ended.fails_naming(&[flag]);
         }
     }
 }

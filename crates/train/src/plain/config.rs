@@ -52,7 +52,7 @@ pub(super) fn check(blueprint: &Blueprint) -> Result<(), TrainError> {
     let no = |what: String| {
         Err(TrainError::Halves(format!(
             "{} cannot be a plain LLaVA: {what}. A plain one has a CLIP or SigLIP tower, the connector mlp2x_gelu, and a \
-             language model of the family llama, qwen2, phi or stablelm. What `merge` writes is read by transformers with the \
+             language model of the family llama, qwen2 or stablelm. What `merge` writes is read by transformers with the \
              modeling_qtinyllava.py beside it",
             blueprint.dir.display()
         )))
@@ -65,11 +65,14 @@ pub(super) fn check(blueprint: &Blueprint) -> Result<(), TrainError> {
     if connector != "mlp2x_gelu" {
         return no(format!("its connector is {connector}"));
     }
+    if blueprint.config.connector.norm {
+        return no("its connector_norm divides what the connector gives, for which a plain one has no place".to_owned());
+    }
     let config = read_json(&blueprint.dir.join("config.json"))?;
     let family = config["text_config"]["model_type"].as_str();
     match class(&config["text_config"]) {
-        // Its embedding is scaled inside of the model, which newer versions of transformers do with words only.
-        Ok("GemmaForCausalLM") | Err(_) => no(format!(
+        // Gemma scales its embedding inside of the model, and Phi's head has a bias, for which a plain one has no place.
+        Ok("GemmaForCausalLM" | "PhiForCausalLM") | Err(_) => no(format!(
             "its language model is {}",
             family.unwrap_or("of no family")
         )),

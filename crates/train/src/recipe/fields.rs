@@ -57,11 +57,16 @@ pub(super) fn explain(message: &str) -> String {
     let Some(unknown) = names.next() else {
         return message.to_owned();
     };
-    // A slip of the fingers, not another word: one letter in three at most.
-    let near = (unknown.chars().count() / 3).max(1);
-    let distance = |name: &&str| strsim::damerau_levenshtein(&unknown.to_lowercase(), name);
+    // A slip of the fingers, not another word: one letter in three at most, or its beginning.
+    let letters = unknown.chars().count();
+    let distance = |name: &&str| {
+        if letters > 2 && name.starts_with(unknown) {
+            return 0;
+        }
+        strsim::damerau_levenshtein(&unknown.to_lowercase(), name)
+    };
     match names.min_by_key(distance) {
-        Some(nearest) if distance(&nearest) <= near => format!(
+        Some(nearest) if distance(&nearest) <= (letters / 3).max(1) => format!(
             "{}\ndid you mean `{nearest}` instead of `{unknown}`?",
             message.trim_end()
         ),

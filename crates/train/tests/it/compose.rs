@@ -62,7 +62,7 @@ fn a_composed_model_has_the_language_model_s_values_and_loads_in_both_halves() {
 }
 
 /// A copy of a golden case with these files beside.
-fn with_files(case: &str, into: &Path, files: &[(&str, &str)]) -> PathBuf {
+pub fn with_files(case: &str, into: &Path, files: &[(&str, &str)]) -> PathBuf {
     let golden = std::env::var_os("QTL_GOLDEN").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden"),
         PathBuf::from,

@@ -1,10 +1,10 @@
 //! Tests of the crate from outside, in one binary.
 #![allow(clippy::unwrap_used)]
-
 mod adapters;
 mod communication;
 mod compose;
 mod conformance;
 mod merging;
+mod plain;
 mod resume;
 mod world;
