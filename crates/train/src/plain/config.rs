@@ -1,6 +1,9 @@
 //! The configuration of a plain LLaVA, what its tensors are called, and which models can be one.
 
-use qtl_data::Aspect;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use qtl_data::{Aspect, Tokenizer};
 use qtl_model::partition::names;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::vision::{Names, Strategy};
@@ -164,6 +167,27 @@ fn strategy(strategy: Strategy) -> &'static str {
         Strategy::Patch => "default",
         Strategy::ClsPatch => "full",
     }
+}
+
+/// The `generation_config.json`: an answer ends where `chat` ends it, at the tokens that the configurations name and at the
+/// tokenizer's own.
+pub(super) fn generation(base: &Path, config: &Value) -> Result<Value, TrainError> {
+    const END: &str = "eos_token_id";
+    let file = base.join("generation_config.json");
+    let mut generation = if file.is_file() {
+        read_json(&file)?
+    } else {
+        json!({})
+    };
+    let mut ends: BTreeSet<i64> = Tokenizer::open(base)?.eos().into_iter().collect();
+    for named in [&generation[END], &config["text_config"][END]] {
+        let list = named
+            .as_array()
+            .map_or(std::slice::from_ref(named), Vec::as_slice);
+        ends.extend(list.iter().filter_map(Value::as_i64));
+    }
+    generation[END] = json!(ends);
+    Ok(generation)
 }
 
 /// The type of the values, in the whole and in each part.

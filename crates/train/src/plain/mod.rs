@@ -101,6 +101,7 @@ impl Plain {
         let mut fields = config::llava(&self.blueprint, words.id, grown, tied)?;
         config::dtype(&mut fields, format);
         fields[OWN] = record;
+        let generation = config::generation(base, &fields)?;
         whole(out, &|beside| {
             tensors
                 .save_folder(beside, format.kind, format.shard)
@@ -108,6 +109,7 @@ impl Plain {
             carried_companions(base, beside)?;
             let put = |name: &str, value: &Value| json_file(&beside.join(name), value);
             put("config.json", &fields)?;
+            put("generation_config.json", &generation)?;
             put("tokenizer.json", &words.definition)?;
             put("tokenizer_config.json", &words.config)?;
             put(

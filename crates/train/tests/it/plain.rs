@@ -17,11 +17,16 @@ use crate::world::recipe;
 
 /// Llama and SigLIP, composed.
 fn model(dir: &Path, connector: &str) -> PathBuf {
-    let tokenizer = json!({"added_tokens": [], "model": {"vocab": {"a": 0, "b": 1}}}).to_string();
+    let model = json!({"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"});
+    let tokenizer = json!({"version": "1.0", "added_tokens": [], "model": model}).to_string();
     let text = with_files(
         "ckpt_tinyllava_recipe/language_model",
         &dir.join("text"),
-        &[("tokenizer.json", &tokenizer)],
+        &[
+            ("tokenizer.json", &tokenizer),
+            ("tokenizer_config.json", r#"{"eos_token": "b"}"#),
+            ("generation_config.json", r#"{"eos_token_id": [5, 7]}"#),
+        ],
     );
     let tower = with_files("ckpt_vision_composite", &dir.join("tower"), &[]);
     let out = dir.join("model");
@@ -109,6 +114,10 @@ fn quantizers_are_folded_and_a_plain_llava_is_written() {
     }
     let foreign = |name: &&&str| name.contains("VQ") || name.contains("_vision_tower");
     assert_eq!(names.iter().find(foreign), None);
+    let ends = read(&out.join("generation_config.json"))["eos_token_id"].clone();
+    for end in [1, 5, 7] {
+        assert!(ends.as_array().unwrap().contains(&json!(end)), "{ends}");
+    }
     let tokenizer = read(&out.join("tokenizer.json"));
     assert_eq!(tokenizer["added_tokens"][0]["content"], "<image>");
     let pictures = read(&out.join("preprocessor_config.json"));
