@@ -11,6 +11,7 @@ mod hub;
 mod numbers;
 mod plan;
 mod progress;
+mod scarce;
 mod signal;
 
 use std::io::IsTerminal;
@@ -26,6 +27,9 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What is logged unless QTL_LOG says otherwise: warnings, and who has come and gone.
+const LOG: &str = "warn,qtl_wire::grpc::server=info,qtl_wire::session::server=info";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +54,8 @@ enum Command {
     Train(commands::train::Args),
     /// Join the two halves of a run into one model directory
     Merge(commands::merge::Args),
+    /// Check that nothing of a run or a merged model has changed on disk
+    Verify(commands::verify::Args),
     /// Write a model for programs that do not know ours: a plain LLaVA, or the language model alone
     Export(commands::export::Args),
     /// Put a language model and a vision tower together into one model directory
@@ -76,8 +82,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(code) => return code,
     };
+    scarce::explain_panics();
     let level =
-        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| "warn".into());
+        tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(level)
         .with_writer(std::io::stderr)
@@ -92,6 +99,7 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
         Command::Compose(args) => commands::compose::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
@@ -105,19 +113,5 @@ fn main() -> ExitCode {
         None => Ok(()),
         Some(error) => Err(anyhow::anyhow!("cannot write to standard output: {error}")),
     });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
-        Err(error) => {
-            // Many of our errors already quote their cause.
-            let mut text = error.to_string();
-            for cause in error.chain().skip(1).map(ToString::to_string) {
-                if !text.contains(&cause) {
-                    text = format!("{text}: {cause}");
-                }
-            }
-            eprintln!("error: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    signal::conclude(outcome)
 }

@@ -11,7 +11,9 @@ use qtl_model::quant::QuantError;
 use qtl_model::splice::SpliceError;
 use qtl_wire::WireError;
 
+use crate::changes::ChangeError;
 use crate::checkpoint::CheckpointError;
+use crate::lock::LockError;
 use crate::message::ContainerError;
 use crate::peft::AdapterError;
 use crate::recipe::RecipeError;
@@ -45,6 +47,12 @@ pub enum TrainError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A directory that another process writes into.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A run that is to go on otherwise than it began.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// The peer or the way to it.
     #[error(transparent)]
     Wire(#[from] WireError),

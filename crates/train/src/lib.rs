@@ -8,8 +8,10 @@
 //!   carries none
 //! - [`message`]: the model's types as the wire's
 //! - [`server`]: the server's side of a run; [`client`]: the client's
-//! - [`checkpoint`]: both sides' state on disk; [`merge`]: two halves into one model; [`export`], [`peft`]:
-//!   adapters; [`plain`]: a model for programs that do not know ours; [`answer`]: generation over a link
+//! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
+//!   at a time; [`changes`]: what a run may go on with, [`stamp`]: on which data
+//! - [`merge`]: two halves into one model; [`export`], [`peft`]: adapters; [`plain`]: a model for programs
+//!   that do not know ours; [`answer`]: generation over a link
 //! - [`compose`]: a language model and a fresh tower into one model; [`align`]: first sight for a tower trained from
 //!   nothing
 //! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
@@ -24,10 +26,12 @@ pub mod adapter;
 pub mod align;
 pub mod answer;
 pub mod assumed;
+pub mod changes;
 pub mod checkpoint;
 pub mod client;
 pub mod communication;
 pub mod compose;
+pub mod digest;
 pub mod edit;
 pub mod error;
 pub mod export;
@@ -35,6 +39,7 @@ pub mod features;
 pub mod files;
 mod held;
 pub mod inspect;
+pub mod lock;
 pub mod measure;
 pub mod merge;
 pub mod message;
@@ -46,8 +51,10 @@ pub mod random;
 pub mod recipe;
 pub mod schedule;
 pub mod server;
+pub mod stamp;
 pub mod start;
 pub mod tune;
+pub mod verify;
 
 pub use client::{Client, Ended};
 pub use error::TrainError;

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::adapt::Fingerprint;
 use crate::adapter::Adapter;
-use crate::checkpoint::{Side, State, Store};
+use crate::checkpoint::{Saved, Side, State, Store};
+use crate::digest;
 use crate::error::TrainError;
 use crate::files;
 use crate::recipe::{Recipe, RecipeError};
@@ -182,24 +183,25 @@ pub(crate) struct Joined {
 
 impl Joined {
     pub(crate) fn open(client: &Path, server: &Path, base: Base<'_>) -> Result<Self, TrainError> {
-        let (ours, theirs) = (Store::look(client), Store::look(server));
-        let (state, server_state) = newest([client, server], [&ours, &theirs])?;
+        let stores = [Store::look(client), Store::look(server)];
+        let [ours, theirs] = newest([client, server], stores)?;
+        let state = ours.state.clone();
         let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
         let start = Start::open(base, &recipe)?;
         let device = Device::default();
         let stored = |name: &str| recipe.tune.stores(name);
 
         let half = start.read_client(&recipe, &device)?.partition;
-        ours.stands_on(&state, &Fingerprint::of_client(&half, &recipe.tune))?;
+        ours.stands_on(&Fingerprint::of_client(&half, &recipe.tune))?;
         let half = start.tune_client(half, &recipe)?;
-        let client = restore_client(half, &ours.weights(state.step), &stored)?;
+        let client = restore_client(half, &ours.weights(), &stored)?;
 
         let half = start.read_server(&recipe, &device)?;
         let found = Fingerprint::of_server(&half, &recipe.tune);
-        theirs.stands_on(&server_state, &found)?;
+        theirs.stands_on(&found)?;
         let language_model = Fingerprint::of_language_model(&half);
         let half = start.tune_server(half, &recipe)?;
-        let server = restore_server(half, &theirs.weights(state.step), &stored)?;
+        let server = restore_server(half, &theirs.weights(), &stored)?;
         Ok(Self {
             client,
             server,
@@ -213,9 +215,9 @@ impl Joined {
     }
 }
 
-/// The states of the newest step that both stores hold of one run.
-fn newest(dirs: [&Path; 2], [client, server]: [&Store; 2]) -> Result<(State, State), TrainError> {
-    let runs = (client.run()?, server.run()?);
+/// The checkpoints of the newest step that both stores hold of one run.
+fn newest(dirs: [&Path; 2], [client, server]: [Store; 2]) -> Result<[Saved; 2], TrainError> {
+    let runs = (client.run(), server.run());
     let (Some(run), true) = (runs.0.clone(), runs.0 == runs.1) else {
         let show = |run: Option<String>| run.unwrap_or_else(|| "nothing".to_owned());
         return Err(TrainError::Halves(format!(
@@ -239,8 +241,8 @@ fn newest(dirs: [&Path; 2], [client, server]: [&Store; 2]) -> Result<(State, Sta
             dirs[1].display()
         )));
     };
-    let state = client.state(step, Side::Client, &run)?;
-    Ok((state, server.state(step, Side::Server, &run)?))
+    let client = client.load(step, Side::Client, &run)?;
+    Ok([client, server.load(step, Side::Server, &run)?])
 }
 
 /// The recipe that a merged model carries in its `config.json`.
@@ -393,8 +395,8 @@ pub(crate) fn companions(base: &Path, into: &Path, config: &Value) -> Result<(),
     files::replace(&path, &text).map_err(|e| TrainError::io(&path, e))
 }
 
-/// A directory that appears whole or not at all: `fill` writes it beside `out`, and it takes the place of what was there
-/// only when all of it is on disk.
+/// A directory that appears whole or not at all, with the digests of its files: `fill` writes it beside `out`, and it takes
+/// the place of what was there only when all of it is on disk.
 pub(crate) fn whole(
     out: &Path,
     fill: &dyn Fn(&Path) -> Result<(), TrainError>,
@@ -412,6 +414,7 @@ pub(crate) fn whole(
     let put = || -> Result<(), TrainError> {
         fs::create_dir_all(&beside).map_err(|e| TrainError::io(&beside, e))?;
         fill(&beside)?;
+        digest::write_sums(&beside).map_err(|e| TrainError::io(&beside, e))?;
         files::sync_dir(&beside).map_err(|e| TrainError::io(&beside, e))?;
         let replaced = out.exists();
         if replaced {

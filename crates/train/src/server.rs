@@ -1,7 +1,7 @@
 //! The server's side of a run: what a session asks for, done on the server's partition.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -18,9 +18,11 @@ use qtl_wire::{
 };
 
 use crate::adapt::Fingerprint;
+use crate::changes::{self, Change};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::held::Held;
+use crate::lock::Lock;
 use crate::message::{ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
@@ -40,6 +42,8 @@ pub struct ServerWork {
     /// Fingerprint of what checkpoints leave to the base.
     base: String,
     optimizer: Optimizer,
+    run_dir: Option<PathBuf>,
+    _lock: Option<Lock>,
     store: Option<Store>,
     run: String,
     applied: Option<u64>,
@@ -59,8 +63,8 @@ pub enum Event {
     Step {
         /// Its number.
         step: u64,
-        /// Its loss.
-        loss: f64,
+        /// Its loss; none where no token was supervised.
+        loss: Option<f64>,
     },
     /// A checkpoint was written.
     Saved {
@@ -87,6 +91,7 @@ impl ServerWork {
         run_dir: Option<&Path>,
         device: Device,
     ) -> Result<Self, TrainError> {
+        let lock = run_dir.map(Lock::take).transpose()?;
         let start = start.into();
         let partition = start.read_server(&recipe, &device)?;
         let base = match run_dir {
@@ -95,16 +100,10 @@ impl ServerWork {
         };
         let partition = Held::new(start.tune_server(partition, &recipe)?);
         let store = match run_dir {
-            Some(dir) => Some(
-                Store::open(dir, recipe.train.keep)
-                    .map_err(|source| TrainError::io(dir, source))?,
-            ),
+            Some(dir) => Some(Store::open(dir, recipe.train.keep)?),
             None => None,
         };
-        let run = match &store {
-            Some(store) => store.run()?.unwrap_or_default(),
-            None => String::new(),
-        };
+        let run = store.as_ref().and_then(Store::run).unwrap_or_default();
         Ok(Self {
             facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
@@ -114,12 +113,33 @@ impl ServerWork {
             base,
             device,
             recipe,
+            run_dir: run_dir.map(Path::to_owned),
+            _lock: lock,
             store,
             run,
             applied: None,
             cache: None,
             observer: Box::new(|_| {}),
         })
+    }
+
+    /// What differs from what the newest checkpoint was trained with.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Change`] if the run would take another course and that is not `allowed`.
+    pub fn goes_on(&self, allowed: bool) -> Result<Vec<Change>, TrainError> {
+        let (Some(dir), Some(store)) = (&self.run_dir, &self.store) else {
+            return Ok(Vec::new());
+        };
+        let state = store.newest()?;
+        Ok(changes::check(
+            dir,
+            state.as_ref(),
+            &self.recipe,
+            None,
+            allowed,
+        )?)
     }
 
     /// Who is told what happens.
@@ -135,15 +155,14 @@ impl ServerWork {
 
     fn write(&self, step: u64) -> Result<(), WorkError> {
         let store = self.store()?;
-        if store.steps().contains(&step) {
-            return Ok(());
-        }
         let state = State::new(Side::Server, &self.run, step, None, self.recipe.to_toml());
         let stored = |name: &str| self.recipe.tune.stores(name);
         let weights = self.partition.chosen(&stored);
         store
             .save(&state.on(&self.base), &weights, &self.optimizer.entries())
-            .map_err(failed)
+            .map_err(failed)?;
+        // The client asks once its own checkpoint is on disk.
+        store.settle(step).map_err(failed)
     }
 
     /// The container of a gradient.
@@ -209,10 +228,11 @@ impl Work for ServerWork {
     }
 
     fn standing(&self) -> Standing {
-        let saved = self.store.as_ref().map(Store::steps).unwrap_or_default();
+        let store = self.store.as_ref();
+        let saved = store.map(|store| store.whole(&self.run));
         Standing {
             run: self.run.clone(),
-            saved,
+            saved: saved.unwrap_or_default(),
             live: self.applied,
         }
     }
@@ -270,7 +290,7 @@ impl Work for ServerWork {
         self.applied = Some(f.step + 1);
         (self.observer)(&Event::Step {
             step: f.step,
-            loss: step.loss,
+            loss: (step.tokens > 0).then_some(step.loss),
         });
         Ok(Backward {
             step: f.step,
@@ -299,11 +319,11 @@ impl Work for ServerWork {
         }
         if step > 0 {
             let store = self.store()?;
-            let state = store.state(step, Side::Server, &self.run).map_err(failed)?;
-            store.stands_on(&state, &self.base).map_err(failed)?;
-            let entries = store.optimizer(step).map_err(failed)?;
+            let saved = store.load(step, Side::Server, &self.run).map_err(failed)?;
+            saved.stands_on(&self.base).map_err(failed)?;
+            let entries = saved.optimizer().map_err(failed)?;
             let tune = &self.recipe.tune;
-            let file = store.weights(step);
+            let file = saved.weights();
             // What no checkpoint holds has not moved since the base was read.
             let half = restore_server(self.partition.clone(), &file, &|name| tune.stores(name));
             self.partition = Held::new(half.map_err(failed)?);
@@ -317,8 +337,9 @@ impl Work for ServerWork {
                 .restore(entries, &self.device)
                 .map_err(unknown)?;
         }
-        if let Some(store) = &self.store {
-            store.forget_after(step).map_err(failed)?;
+        if let (Some(dir), Some(store)) = (&self.run_dir, &self.store) {
+            store.set_aside_after(step).map_err(failed)?;
+            changes::note(dir, step, &self.recipe, None).map_err(failed)?;
         }
         self.applied = Some(step);
         (self.observer)(&Event::Resumed { step });

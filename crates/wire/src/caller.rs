@@ -29,6 +29,17 @@ pub trait Transport: Send {
     /// The server welcomed this client: the trouble before it, if any, is over.
     fn settled(&mut self);
 
+    /// From now on (or no longer) nothing but the confirmation of the end is still to come, which is not worth the usual
+    /// patience.
+    fn concluding(&mut self, concluding: bool) {
+        let _ = concluding;
+    }
+
+    /// Closes the stream so that the server knows that everything arrived.
+    fn farewell(&mut self) {
+        self.close();
+    }
+
     /// Closes the stream.
     fn close(&mut self);
 
@@ -153,7 +164,15 @@ impl<T: Transport> Exchange for Caller<T> {
     }
 
     fn finish(&mut self, step: u64) -> Result<Reply<()>, WireError> {
-        done(self.call(Call::Finish(step))?)
+        self.transport.concluding(true);
+        let outcome = self.call(Call::Finish(step));
+        self.transport.concluding(false);
+        let reply = done(outcome.map_err(|error| unconfirmed(step, error))?)?;
+        if reply == Reply::Done(()) {
+            self.transport.farewell();
+            self.open = false;
+        }
+        Ok(reply)
     }
 
     fn open(&mut self, p: Prompt) -> Result<Tokens, WireError> {
@@ -183,6 +202,17 @@ fn done(event: Event) -> Result<Reply<()>, WireError> {
         Event::Answer(Answer::Done) => Ok(Reply::Done(())),
         Event::Rewind(to) => Ok(Reply::Rewind { to }),
         event => Err(unexpected(&event)),
+    }
+}
+
+/// What it means that there is no server any more when a run was to be finished.
+fn unconfirmed(step: u64, error: WireError) -> WireError {
+    match error.no_connection() {
+        true => WireError::Unconfirmed {
+            step,
+            last: Box::new(error),
+        },
+        false => error,
     }
 }
 

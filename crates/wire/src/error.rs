@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::certs::KitError;
+use crate::certs::{Fault, KitError};
 use crate::message::MessageError;
 
 /// Why a call on the wire did not succeed.
@@ -40,6 +40,34 @@ pub enum WireError {
         /// What the operating system said.
         cause: String,
     },
+    /// Somebody took the connection and says nothing.
+    #[error(
+        "{address} took the connection and did not answer within {seconds:.1} s; check that a server of this protocol listens there, and proxies in between"
+    )]
+    Unanswered {
+        /// Host and port.
+        address: String,
+        /// How long it was waited for.
+        seconds: f64,
+    },
+    /// The connection is good, and what listens there is something else.
+    #[error("what listens at {address} is no server of this protocol ({cause})")]
+    OtherService {
+        /// Host and port.
+        address: String,
+        /// What it said.
+        cause: String,
+    },
+    /// The last word of a run that is done did not come.
+    #[error(
+        "all {step} steps are done and saved here, but the server's confirmation that it has finished too did not come: {last}. If the server has ended, look for step-{step:08} in its directory: with it nothing is lost, and the same two commands, started again, finish the run at once"
+    )]
+    Unconfirmed {
+        /// Steps done.
+        step: u64,
+        /// Why the confirmation did not come.
+        last: Box<WireError>,
+    },
     /// The connection ended while a reply was awaited.
     #[error("the connection to {address} was lost: {cause}")]
     Lost {
@@ -71,7 +99,7 @@ pub enum WireError {
         last: Box<WireError>,
     },
     /// The cancel flag was raised.
-    #[error("cancelled")]
+    #[error("stopped while waiting for the server")]
     Cancelled,
     /// The port is taken.
     #[error(
@@ -105,6 +133,24 @@ pub enum WireError {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl WireError {
+    /// Whether this is about the way to the server, and not about what either side said: the state of both is as before.
+    pub fn no_connection(&self) -> bool {
+        matches!(
+            self,
+            WireError::ConnectionRefused { .. }
+                | WireError::Unreachable { .. }
+                | WireError::Unanswered { .. }
+                | WireError::OtherService { .. }
+                | WireError::Unconfirmed { .. }
+                | WireError::Lost { .. }
+                | WireError::Tls { .. }
+                | WireError::GaveUp { .. }
+                | WireError::Cancelled
+        )
+    }
 }
 
 /// The server does not do what was asked.
@@ -150,6 +196,22 @@ pub enum TlsProblem {
         "the server's certificate was not issued by the authority in ca.pem; use the ca.pem that came with the server's kit"
     )]
     UnknownAuthority,
+    /// The server's certificate cannot be accepted, for a reason that it names itself.
+    #[error("the server's certificate {0}")]
+    Server(Fault),
+    /// The server does not accept this side's certificate, and that names the likely reason itself.
+    #[error("the server does not accept this client's certificate, which {0}")]
+    Client(Fault),
+    /// The server says that this side's certificate is for something else.
+    #[error(
+        "the server does not accept this client's certificate as a client's; it needs extendedKeyUsage=clientAuth: get a client kit from the server's operator"
+    )]
+    ClientPurpose,
+    /// What was sent is not what arrived.
+    #[error(
+        "what arrived is not what was sent; a network device in between, or a cable, damages or alters the data"
+    )]
+    Damaged,
     /// The server's certificate is past its end.
     #[error(
         "the server's certificate has expired; issue a new server kit (and check this machine's clock)"

@@ -10,6 +10,7 @@
 //! - [`work`]: what a server does ([`Work`]) and what a client asks for ([`Exchange`]).
 //! - [`error`]: everything that can go wrong, each with its cure.
 //! - [`limits`]: how much a peer may make us hold.
+//! - [`foreign`]: text of a peer, made safe to show.
 //! - [`message`]: plain types to bytes and back, bounded before memory is taken.
 //! - [`meter`]: what was sent, by kind and part.
 //! - [`session`]: both ends of the protocol as pure state machines.
@@ -31,6 +32,8 @@ pub mod work;
 pub mod error;
 
 pub mod limits;
+
+pub mod foreign;
 
 pub mod message;
 

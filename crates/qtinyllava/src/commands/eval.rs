@@ -1,8 +1,6 @@
 //! `eval`: scores on a directory of questions.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use qtl_data::{Tokenizer, template};
@@ -18,6 +16,7 @@ use qtl_train::start::Start;
 use qtl_wire::grpc::GrpcClient;
 use qtl_wire::{Exchange, Purpose, Standing};
 
+use super::network::{Stops, Waiting, connect};
 use super::{Under, answering, aspect};
 use crate::numbers::whole;
 use crate::progress::Progress;
@@ -158,7 +157,7 @@ pub fn answers(
 
 /// A connection to a server that holds the other half of the same model, for asking questions.
 pub fn link(address: &str, tls: &Path, recipe: &Recipe, start: &Start) -> Result<GrpcClient> {
-    let mut link = super::train::connect(address, tls, &Arc::new(AtomicBool::new(false)))?;
+    let mut link = connect(address, tls, Waiting::default(), &Stops::default())?;
     link.greet(
         &terms(recipe, &facts(start)),
         &Standing::default(),

@@ -11,9 +11,11 @@ pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod merge;
+pub mod network;
 pub mod plan;
 pub mod serve;
 pub mod train;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -25,6 +27,7 @@ use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
 use qtl_train::Recipe;
 use qtl_train::assumed;
+use qtl_train::changes::Change;
 use qtl_train::merge::recipe_of;
 use qtl_train::start::{Base, Start};
 
@@ -141,6 +144,16 @@ pub struct StartArgs {
     /// Start from this adapter on --model: a folder of `merge --adapter`, or one that peft wrote; both sides need the same one
     #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,
+    /// Go on with a run although recipe or data are others than it was trained with
+    #[arg(long)]
+    pub allow_changes: bool,
+}
+
+/// Says what is other than it was when a run's newest checkpoint was written.
+pub fn say_changes(changes: &[Change]) {
+    for change in changes {
+        eprintln!("changed: {change}");
+    }
 }
 
 impl StartArgs {

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use qtl_model::Device;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
-use qtl_train::{Recipe, ServerWork, metrics};
-use qtl_wire::certs::{Role, check_kit};
-use qtl_wire::grpc::{ClientOptions, ClientTls, GrpcClient};
-use qtl_wire::{Exchange, LocalLink};
+use qtl_train::stamp::Stamp;
+use qtl_train::{Recipe, ServerWork, TrainError, files};
+use qtl_wire::{Exchange, LocalLink, WireError};
 
 use super::StartArgs;
+use super::network::{Stops, Waiting, connect};
 use crate::progress::{Progress, bytes};
+use crate::signal::Stopped;
 
-/// How long a stopping client waits for its server.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a stopping client waits for a server that is there to finish its step and save.
+const SAVING: Duration = Duration::from_secs(15);
 
 /// Train from the client's side (or both sides in one process with --local)
 #[derive(clap::Args)]
@@ -29,7 +30,9 @@ Examples:
   qtinyllava train --local --model base --recipe r.toml --run runs/local --data data/train/llava.json
   qtinyllava train --local --model base --recipe r.toml --run runs/more --data more.json --from-adapter runs/adapter
 trains an adapter on, of `merge --adapter` or of peft.
-Started again with the same flags it resumes from the newest step that both sides have saved. Ctrl-C saves first.")]
+Started again with the same flags it resumes from the newest step that both sides have saved. Ctrl-C saves first. With more
+train.steps a finished run goes on; what else changes its course needs --allow-changes.
+Exit codes: 0 finished; 3 stopped, and the same command resumes; others an error.")]
 pub struct Args {
     #[command(flatten)]
     start: StartArgs,
@@ -53,6 +56,8 @@ pub struct Args {
     /// The client's kit from `qtinyllava certs`
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
+    #[command(flatten)]
+    waiting: Waiting,
     /// Both halves in this process, through the same step code, without a network
     #[arg(long, conflicts_with_all = ["connect", "tls"])]
     local: bool,
@@ -60,13 +65,14 @@ pub struct Args {
 
 /// Trains to the end or to the next Ctrl-C.
 pub fn run(args: &Args) -> Result<()> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let late = Arc::clone(&cancel);
-    let stop = crate::signal::on_interrupt("both sides save their state first", move || {
-        // A server that is not there cannot save: do not wait for it for ever.
+    crate::scarce::warn_of_a_limit();
+    let mut stops = Stops::default();
+    let late = Arc::clone(&stops.cancel);
+    stops.hurry = crate::signal::on_interrupt("both sides save their state first", move || {
+        // A server that hangs cannot save: do not wait for it for ever.
         let late = Arc::clone(&late);
         std::thread::spawn(move || {
-            std::thread::sleep(PATIENCE);
+            std::thread::sleep(SAVING);
             late.store(true, Ordering::Relaxed);
         });
     })?;
@@ -77,6 +83,9 @@ pub fn run(args: &Args) -> Result<()> {
     if source.skipped().total() > 0 {
         eprintln!("warning: {}", source.skipped());
     }
+    let samples = source.entries();
+    let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
+    let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;
     let mut client = Client::open(
         recipe.clone(),
         &start,
@@ -85,9 +94,14 @@ pub fn run(args: &Args) -> Result<()> {
         &super::run_name(&recipe),
         Device::default(),
     )?;
-    std::fs::write(args.run.join("recipe.toml"), recipe.to_toml())?;
+    super::say_changes(&client.goes_on(data, args.start.allow_changes)?);
+    let copy = args.run.join("recipe.toml");
+    files::replace(&copy, recipe.to_toml().as_bytes())
+        .with_context(|| format!("cannot write {}", copy.display()))?;
     let mut link: Box<dyn Exchange> = match (&args.connect, &args.tls) {
-        (Some(address), Some(tls)) => Box::new(connect(address, tls, &cancel)?),
+        (Some(address), Some(tls)) => {
+            Box::new(connect(address, tls, args.waiting, &stops).map_err(|e| stopped(e, &stops))?)
+        }
         _ => {
             let server = ServerWork::open(
                 recipe.clone(),
@@ -95,21 +109,43 @@ pub fn run(args: &Args) -> Result<()> {
                 Some(&args.run.join("server")),
                 Device::default(),
             )?;
+            // The same recipe as the client's, which has said what changed.
+            server.goes_on(args.start.allow_changes)?;
             Box::new(LocalLink::local(server))
         }
     };
-    let ended = watched(&mut client, link.as_mut(), &stop, &recipe)?;
-    write_wire(&args.run, link.as_ref())?;
-    match ended {
+    let ended = watched(&mut client, link.as_mut(), &stops.hurry, &recipe);
+    match ended.map_err(|error| stopped(error.into(), &stops))? {
         Ended::Finished => eprintln!(
             "finished; metrics and checkpoints are in {}",
             args.run.display()
         ),
         Ended::Stopped { step } => {
-            eprintln!("stopped at step {step}; the same command resumes from there");
+            let how = format!("stopped at step {step}; the same command resumes from there");
+            return Err(Stopped(how).into());
         }
     }
     Ok(())
+}
+
+/// What it means for the run that there is no connection to the server: that it can be resumed, and whether it was asked to
+/// stop anyway.
+fn stopped(error: anyhow::Error, stops: &Stops) -> anyhow::Error {
+    let wire = match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Wire(wire)) => Some(wire),
+        _ => error.downcast_ref::<WireError>(),
+    };
+    let Some(cause) = wire.filter(|wire| wire.no_connection()) else {
+        return error;
+    };
+    let resumes = "the same command resumes from the newest step that both sides have saved";
+    if stops.hurry.load(Ordering::Relaxed) {
+        return Stopped(format!("stopped without the server ({cause}); {resumes}")).into();
+    }
+    match error.is::<TrainError>() && !matches!(cause, WireError::Unconfirmed { .. }) {
+        true => anyhow!("{cause}; {resumes}"),
+        false => error,
+    }
 }
 
 /// Where the pictures of a data set are by default.
@@ -123,22 +159,14 @@ pub fn beside(data: &Path) -> PathBuf {
     }
 }
 
-/// A connection to a server, after a look at our own certificate.
-pub fn connect(address: &str, tls: &Path, cancel: &Arc<AtomicBool>) -> Result<GrpcClient> {
-    check_kit(tls, Role::Client, std::time::SystemTime::now())?;
-    let mut options = ClientOptions::new(address, ClientTls::from_kit(tls)?);
-    options.cancel = Arc::clone(cancel);
-    Ok(GrpcClient::connect(options)?)
-}
-
 fn watched(
     client: &mut Client,
     link: &mut dyn Exchange,
     stop: &AtomicBool,
     recipe: &Recipe,
-) -> Result<Ended> {
+) -> Result<Ended, TrainError> {
     let mut view = View::new(client.steps(), &recipe.name);
-    Ok(client.train(link, stop, &mut |event| view.show(event))?)
+    client.train(link, stop, &mut |event| view.show(event))
 }
 
 /// What the run looks like while it goes on.
@@ -187,9 +215,13 @@ impl View {
         let n = self.recent.len() as f64;
         let mean = |field: fn(&StepRecord) -> f64| self.recent.iter().map(field).sum::<f64>() / n;
         let seconds = mean(|r| r.compute + r.coding + r.waiting).max(1e-9);
+        let losses: Vec<f64> = self.recent.iter().filter_map(|r| r.loss).collect();
+        let loss = match losses.len() {
+            0 => "none (no supervised tokens)".to_owned(),
+            n => format!("{:.3}", losses.iter().sum::<f64>() / n as f64),
+        };
         let message = format!(
-            "loss {:.3} {:.0} samples/s up {}/s down {}/s distinct {:.0}/1000 still {}",
-            mean(|r| r.loss),
+            "loss {loss} {:.0} samples/s up {}/s down {}/s distinct {:.0}/1000 still {}",
             mean(|r| r.samples as f64) / seconds,
             bytes(mean(|r| r.bytes_up as f64) / seconds),
             bytes(mean(|r| r.bytes_down as f64) / seconds),
@@ -198,30 +230,4 @@ impl View {
         );
         self.bar.at(record.step + 1, &message);
     }
-}
-
-/// What crossed, by kind of message and part, as `wire.json` in the run directory.
-fn write_wire(run: &Path, link: &dyn Exchange) -> Result<()> {
-    let meter = link.meter();
-    let direction = |mut d: qtl_wire::meter::Direction| {
-        let kinds = qtl_wire::meter::Kind::ALL.iter().map(|kind| {
-            let t = *d.of(*kind);
-            let tally = serde_json::json!({
-                "messages": t.messages, "bytes": t.bytes, "image": t.image, "text": t.text,
-                "index": t.index, "targets": t.targets, "framing": t.framing,
-            });
-            (format!("{kind:?}").to_lowercase(), tally)
-        });
-        kinds.collect::<serde_json::Map<_, _>>()
-    };
-    let wire = serde_json::json!({
-        "up": direction(meter.up),
-        "down": direction(meter.down),
-        "socket_sent": meter.socket_sent,
-        "socket_received": meter.socket_received,
-        "connections": meter.connections,
-        "waiting_seconds": meter.waiting_seconds,
-    });
-    metrics::write_json(&run.join("wire.json"), &wire)?;
-    Ok(())
 }

@@ -28,6 +28,11 @@ pub fn train(out: &Path) -> Result<bool> {
         // The client's progress is shown; two bars on one terminal would overwrite each other.
         .args(["--listen", "127.0.0.1:0", "--once", "--quiet", "--tls"])
         .arg(out.join("certs/server"))
+        // Its only client is this demo's.
+        .env(
+            "QTL_LOG",
+            std::env::var_os("QTL_LOG").unwrap_or("warn".into()),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // Out of reach of the terminal's Ctrl-C: the client is to have both sides saved before the server ends.

@@ -12,11 +12,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use qtl_data::scenes::{Made, Plan, Split, TEST_SEED, TRAIN_SEED};
 use qtl_model::weights::SaveType;
+use qtl_train::lock::Lock;
 use qtl_train::merge::merge;
 use qtl_train::{Recipe, assumed, metrics};
 
 use crate::commands::{answering, data, eval};
 use crate::numbers::{MANY, whole};
+use crate::signal::Stopped;
 
 /// The recipe that the demo runs, also to be found in `recipes/`.
 const RECIPE: &str = include_str!("../../../../recipes/demo.toml");
@@ -50,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let recipe = recipe(&args.set)?;
     let out = &args.out;
-    let spent = prepare(out, &recipe)?;
+    let (spent, _lock) = prepare(out, &recipe)?;
     let (base, kits) = (out.join("base"), out.join("certs"));
     base::write(&base)?;
     fs::write(out.join("recipe.toml"), recipe.to_toml())?;
@@ -67,7 +69,8 @@ pub fn run(args: &Args) -> Result<()> {
     let trained = children::train(out)?;
     if !trained {
         note_time(out, &recipe, spent + start.elapsed().as_secs_f64())?;
-        bail!("interrupted; the same command goes on from the last checkpoint");
+        let how = "interrupted; the same command goes on from the last checkpoint";
+        return Err(Stopped(how.to_owned()).into());
     }
     let checkpoint = out.join("checkpoint");
     merge(
@@ -95,8 +98,8 @@ pub fn recipe(set: &[String]) -> Result<Recipe> {
     Ok(Recipe::parse(RECIPE, set, Path::new("recipes/demo.toml"))?)
 }
 
-/// Makes the directory ready, and returns the seconds that an interrupted demo there has already taken.
-fn prepare(out: &Path, recipe: &Recipe) -> Result<f64> {
+/// Makes the directory ready and locks it, and returns the seconds that an interrupted demo there has already taken.
+fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
     let marker = out.join(MARKER);
     let text = fs::read_to_string(&marker).ok();
     let state: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
@@ -113,16 +116,17 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<f64> {
             );
         }
         note_time(out, recipe, 0.0)?;
-        return Ok(0.0);
+        return Ok((0.0, Lock::take(out)?));
     };
+    let lock = Lock::take(out)?;
     let same = state["recipe"] == recipe.to_toml().as_str();
     if same && !out.join("summary.json").exists() {
         eprintln!("resuming the demo in {}", out.display());
-        return Ok(state["seconds"].as_f64().unwrap_or(0.0));
+        return Ok((state["seconds"].as_f64().unwrap_or(0.0), lock));
     }
     fs::remove_dir_all(out).with_context(|| format!("cannot clear {}", out.display()))?;
     note_time(out, recipe, 0.0)?;
-    Ok(0.0)
+    Ok((0.0, Lock::take(out)?))
 }
 
 fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {

@@ -255,13 +255,13 @@ impl Summary {
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let series = |name: &str, field: fn(&StepRecord) -> f64| Series {
+        let points = |field: fn(&StepRecord) -> Option<f64>| {
+            let records = self.records.iter();
+            records.filter_map(move |r| Some((r.step as f64, field(r)?)))
+        };
+        let series = |name: &str, field: fn(&StepRecord) -> Option<f64>| Series {
             name: name.to_owned(),
-            points: self
-                .records
-                .iter()
-                .map(|r| (r.step as f64, field(r)))
-                .collect(),
+            points: points(field).collect(),
         };
         let chart = |title: &str, y: &str, note: &str, series: Vec<Series>| Chart {
             title: title.to_owned(),
@@ -272,8 +272,8 @@ impl Summary {
             smooth: 20,
             series,
         };
-        let up = |r: &StepRecord| r.bytes_up as f64 / r.samples.max(1) as f64;
-        let down = |r: &StepRecord| r.bytes_down as f64 / r.samples.max(1) as f64;
+        let up = |r: &StepRecord| Some(r.bytes_up as f64 / r.samples.max(1) as f64);
+        let down = |r: &StepRecord| Some(r.bytes_down as f64 / r.samples.max(1) as f64);
         vec![
             chart(
                 "Loss",
@@ -291,7 +291,7 @@ impl Summary {
                 "Life of the code",
                 "per 1,000 rows",
                 "Different image codes per 1,000; a collapsing quantizer falls towards 0.",
-                vec![series("distinct codes", |r| r.distinct_per_1000)],
+                vec![series("distinct codes", |r| Some(r.distinct_per_1000))],
             ),
         ]
     }

@@ -11,6 +11,7 @@ mod imports;
 mod inspect;
 mod output;
 mod program;
+mod records;
 mod resume;
 mod split;
 mod untuned;

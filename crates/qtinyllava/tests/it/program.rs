@@ -45,6 +45,7 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Ended {
     pub success: bool,
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -147,12 +148,26 @@ impl Program {
         self.child.wait().unwrap();
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ctrl-C.
     pub fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    /// What a service manager sends.
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(
             Command::new("kill")
-                .args(["-INT", &id])
+                .args([signal, &id])
                 .status()
                 .unwrap()
                 .success()
@@ -176,6 +191,7 @@ impl Program {
         }
         Ended {
             success: status.success(),
+            code: status.code(),
             stdout: self.out.text(),
             stderr: self.err.text(),
         }
@@ -208,6 +224,14 @@ impl Ended {
     #[track_caller]
     pub fn succeeds(self) -> Self {
         assert!(self.success, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// It must have been stopped so that the same command resumes it, and must say so.
+    #[track_caller]
+    pub fn stops(self) -> Self {
+        assert_eq!(self.code, Some(3), "{}\n{}", self.stdout, self.stderr);
+        assert!(!self.stderr.contains("error: "), "{}", self.stderr);
         self
     }
 

@@ -1,7 +1,7 @@
 //! Processes that die, at moments that nobody chose, and runs that end in the same bits all the same.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::world::{Outcome, RESUMABLE, World};
 
@@ -68,7 +68,7 @@ fn ctrl_c_ends_well_and_the_same_command_resumes() {
     let client = world.connect(&client_dir, &address, "certs", RESUMABLE);
     server.await_error_line(0, &step(7));
     client.interrupt();
-    let ended = client.finish().succeeds();
+    let ended = client.finish().stops();
     assert!(
         ended.stderr.contains("stopped at step") && ended.stderr.contains("resumes"),
         "{}",
@@ -83,5 +83,37 @@ fn ctrl_c_ends_well_and_the_same_command_resumes() {
         "{}",
         ended.stderr
     );
+    Outcome::read(&client_dir, &server_dir, 20).is(world.undisturbed());
+}
+
+#[test]
+fn a_machine_that_stops_both_is_not_held_up() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let [client_dir, server_dir] = ["client", "server"].map(|name| dir.path().join(name));
+    let (mut server, address) = world.serve(&server_dir, "127.0.0.1:0", RESUMABLE);
+    let client = world.connect(&client_dir, &address, "certs", RESUMABLE);
+    server.await_error_line(0, &step(7));
+    let start = Instant::now();
+    server.terminate();
+    client.terminate();
+    let (client, server) = (client.finish().stops(), server.finish().stops());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    for ended in [client, server] {
+        assert!(
+            ended.stderr.contains("the same command") && !ended.stderr.contains("cancelled"),
+            "{}",
+            ended.stderr
+        );
+    }
+    let (_server, address) = world.serve(&server_dir, "127.0.0.1:0", RESUMABLE);
+    world
+        .connect(&client_dir, &address, "certs", RESUMABLE)
+        .finish()
+        .succeeds();
     Outcome::read(&client_dir, &server_dir, 20).is(world.undisturbed());
 }

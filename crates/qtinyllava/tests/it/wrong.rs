@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use qtl_train::digest;
 use qtl_wire::certs::{Ca, Issue, make_client_kit, make_server_kit};
 use serde_json::{Value, json};
 
@@ -238,6 +239,17 @@ fn turn_a_tensor(path: &Path) -> String {
     name
 }
 
+/// As if the checkpoint had been written so.
+fn renew_digests(checkpoint: &Path) {
+    let path = checkpoint.join("state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let weights = checkpoint.join("model.safetensors");
+    state["files"]["model.safetensors"] = json!(digest::of_file(&weights).unwrap());
+    fs::write(&path, state.to_string()).unwrap();
+    let line = digest::line(&digest::of_file(&path).unwrap(), "state.json");
+    fs::write(checkpoint.join("state.b3"), line).unwrap();
+}
+
 #[test]
 fn checkpoints_of_another_model_are_refused_by_tensor() {
     let world = World::shared();
@@ -245,8 +257,9 @@ fn checkpoints_of_another_model_are_refused_by_tensor() {
     for half in ["", "server/"] {
         let run = dir.path().join(format!("run-{}", half.len()));
         world.local(&run, TINY).finish().succeeds();
-        let name =
-            turn_a_tensor(&run.join(format!("{half}checkpoints/step-00000002/model.safetensors")));
+        let checkpoint = run.join(format!("{half}checkpoints/step-00000002"));
+        let name = turn_a_tensor(&checkpoint.join("model.safetensors"));
+        renew_digests(&checkpoint);
         world
             .local(&run, TINY)
             .finish()

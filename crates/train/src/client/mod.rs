@@ -1,6 +1,7 @@
 //! The client's side of a run: the loop that reads batches, sends their codes, and applies what comes back.
 
 mod state;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,11 @@ use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{Backward, Exchange, Purpose, Reply, Standing};
 
 use crate::adapt::Fingerprint;
+use crate::changes::{self, Change};
 use crate::checkpoint::Store;
 use crate::error::{AnswerError, TrainError};
 use crate::held::Held;
+use crate::lock::Lock;
 use crate::measure;
 use crate::message;
 use crate::metrics::{StepRecord, Writer};
@@ -30,8 +33,10 @@ use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::schedule;
 use crate::server::{facts, terms};
+use crate::stamp::Stamp;
 use crate::start::Start;
 use state::tuned;
+use tally::Tally;
 
 /// What a client tells whoever watches it.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,7 +100,10 @@ pub struct Client {
     source: Arc<dyn Source>,
     run: String,
     run_dir: PathBuf,
+    _lock: Lock,
     store: Store,
+    tally: Tally,
+    data: Option<Stamp>,
     position: Position,
     step: u64,
 }
@@ -121,13 +129,13 @@ impl Client {
         fresh_run: &str,
         device: Device,
     ) -> Result<Self, TrainError> {
+        let lock = Lock::take(run_dir)?;
         let start = start.into();
         let loaded = start.read_client(&recipe, &device)?;
         let base = Fingerprint::of_client(&loaded.partition, &recipe.tune);
         let partition = tuned(&start, loaded.partition, &recipe)?;
-        let store =
-            Store::open(run_dir, recipe.train.keep).map_err(|e| TrainError::io(run_dir, e))?;
-        let run = store.run()?.unwrap_or_else(|| fresh_run.to_owned());
+        let store = Store::open(run_dir, recipe.train.keep)?;
+        let run = store.run().unwrap_or_else(|| fresh_run.to_owned());
         Ok(Self {
             facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
@@ -141,10 +149,30 @@ impl Client {
             source,
             run,
             run_dir: run_dir.to_owned(),
+            _lock: lock,
             store,
+            tally: Tally::open(run_dir)?,
+            data: None,
             position: Position::default(),
             step: 0,
         })
+    }
+
+    /// Says on which data the run goes on. What differs from what the newest checkpoint was trained with is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Change`] if the run would take another course and that is not `allowed`.
+    pub fn goes_on(&mut self, data: Stamp, allowed: bool) -> Result<Vec<Change>, TrainError> {
+        let (state, data) = (self.store.newest()?, self.data.insert(data));
+        let (dir, recipe) = (&self.run_dir, &self.recipe);
+        Ok(changes::check(
+            dir,
+            state.as_ref(),
+            recipe,
+            Some(data),
+            allowed,
+        )?)
     }
 
     /// Micro-batches in all.
@@ -168,9 +196,21 @@ impl Client {
         stop: &AtomicBool,
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Ended, TrainError> {
+        let ended = self.all(link, stop, watch);
+        // Whatever ended it: what crossed has crossed.
+        let counted = self.tally.close(link.meter());
+        ended.and_then(|ended| counted.map(|()| ended))
+    }
+
+    fn all(
+        &mut self,
+        link: &mut dyn Exchange,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(&Event),
+    ) -> Result<Ended, TrainError> {
         let standing = Standing {
             run: self.run.clone(),
-            saved: self.store.steps(),
+            saved: self.store.whole(&self.run),
             live: None,
         };
         let resume = link.greet(&terms(&self.recipe, &self.facts), &standing, Purpose::Train)?;
@@ -193,6 +233,8 @@ impl Client {
             };
             match reply {
                 Reply::Rewind { to } => {
+                    // Its last lines are written before they are set aside.
+                    drop(stream);
                     stream = self.restore(to)?;
                     watch(&Event::Rewound { to });
                 }
@@ -232,6 +274,7 @@ impl Client {
             .writer
             .step(&record)
             .map_err(|e| TrainError::io(&self.run_dir, e))?;
+        self.tally.on_the_way(link.meter())?;
         watch(&Event::Step(Box::new(record)));
         let every = self.recipe.train.save_every * self.recipe.train.accumulate;
         if self.step.is_multiple_of(every) || self.step == self.steps() {
@@ -291,7 +334,7 @@ impl Client {
         coded += coding.elapsed().as_secs_f64();
         let mut record = StepRecord {
             step: self.step,
-            loss: answer.loss,
+            loss: (answer.tokens > 0).then_some(answer.loss),
             penalty: pending.penalty(),
             samples: examples.len() as u64,
             tokens: answer.tokens,

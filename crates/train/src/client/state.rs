@@ -10,10 +10,11 @@ use qtl_model::quant::Accumulator;
 use qtl_wire::{Calibration, Exchange, Reply};
 
 use super::{Client, Event, Stream};
+use crate::changes;
 use crate::checkpoint::{Side, State};
 use crate::error::TrainError;
 use crate::held::Held;
-use crate::metrics::Writer;
+use crate::metrics::{self, Writer};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::server::calibration_code;
@@ -65,7 +66,7 @@ impl Client {
             .flush()
             .map_err(|e| TrainError::io(&self.run_dir, e))?;
         let recipe = self.recipe.to_toml();
-        let state = State::new(
+        let mut state = State::new(
             Side::Client,
             &self.run,
             self.step,
@@ -73,12 +74,14 @@ impl Client {
             recipe,
         )
         .on(&self.base);
+        state.data.clone_from(&self.data);
         let stored = |name: &str| self.recipe.tune.stores(name);
         let weights = self.partition.chosen(&stored);
         self.store
             .save(&state, &weights, &self.optimizer.entries())?;
         let reply = link.save(self.step)?;
         if reply == Reply::Done(()) {
+            self.settle()?;
             watch(&Event::Saved { step: self.step });
         }
         Ok(reply)
@@ -94,30 +97,41 @@ impl Client {
         }
         self.position = Position::default();
         if step > 0 {
-            let state = self.store.state(step, Side::Client, &self.run)?;
-            self.store.stands_on(&state, &self.base)?;
-            self.position = state.position.unwrap_or_default();
+            let saved = self.store.load(step, Side::Client, &self.run)?;
+            saved.stands_on(&self.base)?;
+            self.position = saved.state.position.unwrap_or_default();
             let tune = &self.recipe.tune;
-            let file = self.store.weights(step);
+            let file = saved.weights();
             // What no checkpoint holds has not moved since the base was read.
             let half = restore_client(self.partition.clone(), &file, &|name| tune.stores(name))?;
             self.partition = Held::new(half);
             self.moved = true;
-            let entries = self.store.optimizer(step)?;
+            let entries = saved.optimizer()?;
             self.optimizer.restore(entries, &self.device).map_err(|name| {
                 TrainError::Halves(format!("the optimizer's checkpoint of step {step} has an entry {name} that does not belong"))
             })?;
         }
         self.step = step;
-        self.store
-            .forget_after(step)
-            .map_err(|e| TrainError::io(&self.run_dir, e))?;
-        let writer =
-            Writer::open(&self.run_dir, step).map_err(|e| TrainError::io(&self.run_dir, e))?;
+        let failed = |e| TrainError::io(&self.run_dir, e);
+        self.store.set_aside_after(step).map_err(failed)?;
+        let writer = Writer::open(&self.run_dir, step).map_err(failed)?;
+        changes::note(&self.run_dir, step, &self.recipe, self.data.as_ref()).map_err(failed)?;
+        if step > 0 {
+            // A process that was killed may not have come to it.
+            self.settle()?;
+        }
         Ok(Stream {
             loader: self.loader(self.position)?,
             writer,
         })
+    }
+
+    /// Removes what was set aside, now that both sides hold a checkpoint of this step.
+    fn settle(&self) -> Result<(), TrainError> {
+        let checkpoints = self.store.settle(self.step);
+        checkpoints
+            .and_then(|()| metrics::settle(&self.run_dir, self.step))
+            .map_err(|e| TrainError::io(&self.run_dir, e))
     }
 
     pub(super) fn loader(&self, start: Position) -> Result<Loader, TrainError> {

@@ -347,12 +347,27 @@ impl Recipe {
         toml::to_string(self).expect("a recipe is plain data that TOML can hold")
     }
 
-    /// Every field that both sides must agree on, flattened to `section.field`. The data section is left
-    /// out: what the client does with its files is its own affair.
-    pub fn terms(&self) -> BTreeMap<String, String> {
+    /// Every field, flattened to `section.field`.
+    pub fn fields(&self) -> BTreeMap<String, String> {
         let value = toml::Value::try_from(self).expect("a recipe is plain data that TOML can hold");
         let mut fields = BTreeMap::new();
         flatten("", &value, &mut fields);
+        fields
+    }
+
+    /// The same of a recipe's text, which need not be one that this release takes.
+    pub fn fields_of(text: &str) -> BTreeMap<String, String> {
+        let mut fields = BTreeMap::new();
+        if let Ok(table) = text.parse::<toml::Table>() {
+            flatten("", &toml::Value::Table(table), &mut fields);
+        }
+        fields
+    }
+
+    /// Every field that both sides must agree on, flattened to `section.field`. The data section is left
+    /// out: what the client does with its files is its own affair.
+    pub fn terms(&self) -> BTreeMap<String, String> {
+        let mut fields = self.fields();
         fields.retain(|key, _| !key.starts_with("data.") && key != "name");
         fields
     }

@@ -11,6 +11,7 @@ use qtl_model::Device;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::weights::Stream;
 use qtl_train::client::{Client, Ended, Event};
+use qtl_train::metrics::StepRecord;
 use qtl_train::start::Start;
 use qtl_train::{Recipe, ServerWork};
 use qtl_wire::LocalLink;
@@ -114,18 +115,29 @@ pub fn train_on(base: &Path, recipe: &Recipe, dir: &Path, stop: Option<u64>) -> 
 
 /// The same from a model with an adapter on it.
 pub fn train_from(start: &Start, recipe: &Recipe, dir: &Path, stop: Option<u64>) -> Vec<f64> {
+    let records = records_of(Arc::new(Drawn), start, recipe, dir, stop);
+    records.iter().map(|record| record.loss.unwrap()).collect()
+}
+
+/// The same on other examples; all that was measured.
+pub fn records_of(
+    source: Arc<dyn Source>,
+    start: &Start,
+    recipe: &Recipe,
+    dir: &Path,
+    stop: Option<u64>,
+) -> Vec<StepRecord> {
     let device = Device::default();
-    let source = Arc::new(Drawn);
     let mut client =
         Client::open(recipe.clone(), start, source, dir, "test", device.clone()).unwrap();
     let server =
         ServerWork::open(recipe.clone(), start, Some(&dir.join("server")), device).unwrap();
     let mut link = LocalLink::local(server);
     let stopping = AtomicBool::new(false);
-    let mut losses = Vec::new();
+    let mut records = Vec::new();
     let mut watch = |event: &Event| {
         if let Event::Step(record) = event {
-            losses.push(record.loss);
+            records.push((**record).clone());
             if stop == Some(record.step) {
                 stopping.store(true, std::sync::atomic::Ordering::Relaxed);
             }
@@ -133,7 +145,7 @@ pub fn train_from(start: &Start, recipe: &Recipe, dir: &Path, stop: Option<u64>)
     };
     let ended = client.train(&mut link, &stopping, &mut watch).unwrap();
     assert_eq!(ended == Ended::Finished, stop.is_none());
-    losses
+    records
 }
 
 /// A file of a checkpoint of the client (`""`) or the server (`"server"`).

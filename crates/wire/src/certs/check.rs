@@ -11,8 +11,9 @@ use rustls::{Error, InconsistentKeys};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::files::read;
-use super::{KitError, Role};
+use super::files::{exposed, read};
+use super::{KitError, Role, fault};
+use crate::foreign::{NAME, printable};
 
 /// What a kit's certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +22,17 @@ pub struct KitFacts {
     pub name: String,
     /// Its last moment.
     pub until: SystemTime,
+    /// What does not keep the kit from being used, and should be known.
+    pub warnings: Vec<String>,
 }
 
-/// Checks that a kit is complete, that its certificates are valid at `now`, and that key and
+/// Checks that a kit is complete, that its certificates are valid at `now` and fit for their purpose, and that key and
 /// certificate belong together. Whether the peer accepts it, only the peer can tell.
 pub fn check_kit(dir: &Path, role: Role, now: SystemTime) -> Result<KitFacts, KitError> {
+    let mut warnings = Vec::new();
     let authority = dir.join("ca.pem");
-    for certificate in &certificates(&authority, &read(&authority)?)? {
-        validity(&authority, certificate, now)?;
-    }
+    let roots = certificates(&authority, &read(&authority)?)?;
+    warnings.extend(authorities(&authority, &roots, now)?);
     let (path, key_path) = (dir.join(role.certificate()), dir.join(role.key()));
     let chain = certificates(&path, &read(&path)?)?;
     let mut facts = None;
@@ -37,25 +40,68 @@ pub fn check_kit(dir: &Path, role: Role, now: SystemTime) -> Result<KitFacts, Ki
         let link = validity(&path, certificate, now)?;
         facts.get_or_insert(link);
     }
-    let private = key(&key_path, &read(&key_path)?)?;
-    let malformed = |error: Error| KitError::Malformed {
-        path: key_path.clone(),
-        expected: "private key of a supported kind",
-        cause: error.to_string(),
+    let Some(mut facts) = facts else {
+        return Err(empty(&path));
     };
-    let signer = any_supported_type(&private).map_err(malformed)?;
-    match CertifiedKey::new(chain, signer).keys_match() {
+    let private = key(&key_path, &read(&key_path)?)?;
+    let signer = any_supported_type(&private)
+        .map_err(|error| unsupported(&key_path, &chain, error.to_string()))?;
+    match CertifiedKey::new(chain.clone(), signer).keys_match() {
         // Unknown: the key cannot tell its public half, which rustls too lets pass.
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+        // A certificate that cannot be read to its end by the TLS library may still be named for what it is.
+        Err(Error::InvalidCertificate(_)) if fault::of_leaf(&chain[0], role).is_some() => {}
         Err(Error::InconsistentKeys(_)) => {
             return Err(KitError::KeyMismatch {
                 key: key_path,
                 certificate: path,
             });
         }
-        Err(error) => return Err(malformed(error)),
+        Err(error) => {
+            let expected = "private key of a supported kind";
+            return Err(malformed(&key_path, expected, error.to_string()));
+        }
     }
-    facts.ok_or_else(|| empty(&path))
+    if let Some(fault) = fault::of_leaf(&chain[0], role) {
+        return Err(KitError::Unfit { path, fault });
+    }
+    // Not wrong in itself: the peer may know other authorities than this side does.
+    if let Some(fault) = fault::of_chain(&chain, &roots, role) {
+        warnings.push(format!("{} {fault}", path.display()));
+    }
+    if let Some(mode) = exposed(&key_path) {
+        warnings.push(format!(
+            "{0} can be read by other users of this machine (mode {mode:03o}); whoever copies it can pass for this {1}: chmod 600 {0}",
+            key_path.display(),
+            role.name(),
+        ));
+    }
+    facts.warnings = warnings;
+    Ok(facts)
+}
+
+/// An authority past its end has signed nothing that is still in use here, which matters only if there is no other.
+fn authorities(
+    path: &Path,
+    roots: &[CertificateDer<'_>],
+    now: SystemTime,
+) -> Result<Vec<String>, KitError> {
+    let mut out = Vec::new();
+    for root in roots {
+        match validity(path, root, now) {
+            Err(error @ (KitError::Expired { .. } | KitError::NotYetValid { .. })) => {
+                out.push(error)
+            }
+            other => drop(other?),
+        }
+    }
+    if out.len() == roots.len() {
+        return out.into_iter().next().map_or(Ok(Vec::new()), Err);
+    }
+    let said = out
+        .iter()
+        .map(|error| format!("one of several authorities: {error}"));
+    Ok(said.collect())
 }
 
 /// The certificates in PEM text; at least one. `path` is for the error.
@@ -74,8 +120,50 @@ pub(crate) fn certificates(
 
 /// The private key in PEM text. `path` is for the error.
 pub(crate) fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, KitError> {
+    // PKCS#8 names it in the label, the older forms in a header.
+    let has = |mark: &str| pem.windows(mark.len()).any(|part| part == mark.as_bytes());
+    if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") {
+        return Err(KitError::Encrypted {
+            path: path.to_owned(),
+        });
+    }
     PrivateKeyDer::from_pem_slice(pem)
         .map_err(|error| malformed(path, "private key", error.to_string()))
+}
+
+/// The key is none that the library can use. Its certificate says of what kind it is.
+fn unsupported(path: &Path, chain: &[CertificateDer<'_>], cause: String) -> KitError {
+    let parsed = chain
+        .first()
+        .and_then(|der| X509Certificate::from_der(der).ok());
+    let kind = parsed.and_then(|(_, certificate)| {
+        let algorithm = &certificate.public_key().algorithm;
+        let curve = algorithm
+            .parameters
+            .as_ref()
+            .and_then(|any| any.as_oid().ok());
+        let names = [
+            ("1.3.132.0.35", "ECDSA P-521"),
+            ("1.3.132.0.10", "ECDSA secp256k1"),
+            ("1.3.132.0.33", "ECDSA P-224"),
+            ("1.3.101.113", "Ed448"),
+            ("1.2.840.10040.4.1", "DSA"),
+        ];
+        let is = |id: &str| {
+            algorithm.algorithm.to_id_string() == id
+                || curve
+                    .as_ref()
+                    .is_some_and(|curve| curve.to_id_string() == id)
+        };
+        names.iter().find(|(id, _)| is(id)).map(|(_, name)| *name)
+    });
+    match kind {
+        Some(kind) => KitError::KeyKind {
+            path: path.to_owned(),
+            kind,
+        },
+        None => malformed(path, "private key of a supported kind", cause),
+    }
 }
 
 fn validity(path: &Path, der: &CertificateDer<'_>, now: SystemTime) -> Result<KitFacts, KitError> {
@@ -102,15 +190,15 @@ fn validity(path: &Path, der: &CertificateDer<'_>, now: SystemTime) -> Result<Ki
     Ok(KitFacts {
         name: common_name(&certificate),
         until: end.into(),
+        warnings: Vec::new(),
     })
 }
 
 /// The name in the subject, or nothing.
-fn common_name(certificate: &X509Certificate<'_>) -> String {
+pub(super) fn common_name(certificate: &X509Certificate<'_>) -> String {
     let name = certificate.subject().iter_common_name().next();
-    name.and_then(|name| name.as_str().ok())
-        .unwrap_or_default()
-        .to_owned()
+    let name = name.and_then(|name| name.as_str().ok());
+    printable(name.unwrap_or_default(), NAME)
 }
 
 /// The name of a peer, from its certificate.

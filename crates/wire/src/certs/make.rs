@@ -53,6 +53,8 @@ impl Ca {
             })
         };
         let pem = text(&certificate)?;
+        // Names an encrypted key for what it is.
+        super::key(&key, &read(&key)?)?;
         let pair = KeyPair::from_pem(&text(&key)?).map_err(|error| KitError::Malformed {
             path: key.clone(),
             expected: "private key",

@@ -11,15 +11,18 @@
 //! Keys are ECDSA P-256 with mode 0600. Nothing is overwritten unless told.
 
 mod check;
+mod fault;
 mod files;
 mod loopback;
 mod make;
 
 pub use check::{KitFacts, check_kit};
+pub use fault::Fault;
 pub use loopback::{LOOPBACK, throw_away};
 pub use make::{Ca, Issue, make_ca, make_client_kit, make_server_kit};
 
 pub(crate) use check::{certificates, key, peer_name};
+pub(crate) use fault::{of_chain, of_leaf};
 pub(crate) use files::read;
 
 use std::path::PathBuf;
@@ -39,6 +42,14 @@ impl Role {
         match self {
             Role::Server => "server.pem",
             Role::Client => "client.pem",
+        }
+    }
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Server => "server",
+            Role::Client => "client",
         }
     }
 
@@ -86,6 +97,32 @@ pub enum KitError {
         expected: &'static str,
         /// What the parser said.
         cause: String,
+    },
+    /// The key cannot be read without a passphrase.
+    #[error(
+        "{path} is encrypted with a passphrase, for which nobody is asked here; decrypt it with `openssl pkey -in {path} -out plain.key`, put plain.key in its place, and keep it readable by its owner only (chmod 600)"
+    )]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is of a kind that cannot be used.
+    #[error(
+        "{path} is a key of kind {kind}, which is not supported; make one of ECDSA P-256 or P-384, Ed25519, or RSA with 2048 to 4096 bits, and have its certificate issued again"
+    )]
+    KeyKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// No peer could accept the certificate.
+    #[error("the certificate in {path} {fault}")]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        fault: Fault,
     },
     /// The certificate is past its end.
     #[error("{path} expired on {end}; make a new kit")]

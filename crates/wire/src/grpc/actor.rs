@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::ShutdownHandle;
 use crate::Work;
 use crate::limits::Limits;
 use crate::message::MessageError;
@@ -23,15 +24,20 @@ pub(super) enum Event {
     Message { peer: Peer, bytes: Bytes },
     /// Something came that is no message.
     Garbled { peer: Peer, error: MessageError },
-    /// The stream is over.
-    Gone { peer: Peer },
+    /// The stream is over; `clean` if its client has ended it.
+    Gone { peer: Peer, clean: bool },
     /// The server ends.
     Shutdown,
 }
 
 /// Works until told to end, or until nobody is left who could send anything.
-pub(super) fn run<W: Work>(mut work: W, limits: Limits, mut events: mpsc::Receiver<Event>) {
-    let mut server = Server::new(limits);
+pub(super) fn run<W: Work>(
+    mut work: W,
+    limits: Limits,
+    mut events: mpsc::Receiver<Event>,
+    shutdown: &ShutdownHandle,
+) {
+    let mut server = Server::new(limits).discreet();
     let mut outboxes: HashMap<Peer, mpsc::Sender<Result<Bytes, Status>>> = HashMap::new();
     while let Some(event) = events.blocking_recv() {
         let outputs = match event {
@@ -39,7 +45,10 @@ pub(super) fn run<W: Work>(mut work: W, limits: Limits, mut events: mpsc::Receiv
                 outboxes.insert(peer, outbox);
                 continue;
             }
-            Event::Gone { peer } => {
+            Event::Gone { peer, clean } => {
+                if clean && server.in_session() == Some(peer) {
+                    shutdown.session_over();
+                }
                 outboxes.remove(&peer);
                 server.gone(peer);
                 continue;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{error, io};
 
-use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -15,18 +14,22 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
+use super::ClientTls;
 use super::counting::{Counters, Counting};
+use super::explain::explained;
 use super::server::WINDOW;
 use super::service::split_client::SplitClient;
+use super::stream::Stream;
 use super::tls::problem;
 use super::watched::{Verdict, Watched};
+use crate::foreign::{SENTENCE, printable};
 use crate::limits::Limits;
 use crate::{TlsProblem, WireError};
 
-/// How long one attempt may take, name resolution to handshake.
-const ATTEMPT_TIME: Duration = Duration::from_secs(15);
+/// How long a server may take to object to this side's certificate, which in TLS 1.3 it judges after the handshake.
+const OBJECTION: Duration = Duration::from_secs(2);
 
 /// Whom to connect to, and how.
 pub(super) struct Target {
@@ -34,26 +37,27 @@ pub(super) struct Target {
     pub address: String,
     /// The name in the server's certificate.
     pub name: ServerName<'static>,
+    pub tls: ClientTls,
     pub config: Arc<ClientConfig>,
     pub limits: Limits,
     pub keep_alive: Duration,
-    pub keep_alive_timeout: Duration,
     pub counters: Arc<Counters>,
 }
 
-/// An open stream.
-pub(super) struct Stream {
-    pub requests: mpsc::Sender<Bytes>,
-    pub replies: Streaming<Bytes>,
-    pub verdict: Verdict,
-}
-
 impl Target {
-    /// Tries once.
-    pub async fn open(&self) -> Result<Stream, WireError> {
-        let (socket, verdict) = timeout(ATTEMPT_TIME, self.connect())
+    /// Tries once, for no longer than `time`. With `wary` it waits a little for what the server may have against this side.
+    pub async fn open(&self, time: Duration, wary: bool) -> Result<Stream, WireError> {
+        let mut stream = timeout(time, self.call())
             .await
-            .map_err(|_| self.unreachable("no answer in time"))??;
+            .map_err(|_| self.silent(time))??;
+        if wary && let Ok(outcome) = timeout(OBJECTION.min(time), stream.headers(self)).await {
+            outcome?;
+        }
+        Ok(stream)
+    }
+
+    async fn call(&self) -> Result<Stream, WireError> {
+        let (socket, verdict) = self.connect().await?;
         let channel = self
             .channel(Watched {
                 stream: socket,
@@ -65,30 +69,23 @@ impl Target {
         let mut client = SplitClient::new(channel)
             .max_decoding_message_size(self.limits.message_bytes)
             .max_encoding_message_size(self.limits.message_bytes);
-        match client.session(ReceiverStream::new(outgoing)).await {
-            Ok(replies) => Ok(Stream {
-                requests,
-                replies: replies.into_inner(),
-                verdict,
-            }),
-            Err(status) => Err(self.failed(&verdict, &status)),
-        }
+        let call = async move { client.session(ReceiverStream::new(outgoing)).await };
+        Ok(Stream::new(requests, call, verdict))
     }
 
     /// What a broken stream means.
     pub fn failed(&self, verdict: &Verdict, status: &Status) -> WireError {
         match status.code() {
-            Code::Unimplemented => WireError::Protocol(format!(
-                "what listens at {} is no server of this protocol ({})",
-                self.address,
-                status.message()
-            )),
+            Code::Unimplemented => WireError::OtherService {
+                address: self.address.clone(),
+                cause: printable(status.message(), SENTENCE),
+            },
             Code::OutOfRange => WireError::Protocol(format!(
                 "a message is larger than {} bytes ({}); raise the limit on both sides",
                 self.limits.message_bytes,
-                status.message()
+                printable(status.message(), SENTENCE)
             )),
-            _ => self.lost(verdict, &chain(status)),
+            _ => self.lost(verdict, &said(status)),
         }
     }
 
@@ -105,13 +102,12 @@ impl Target {
         let _ = socket.set_nodelay(true);
         let counting = Counting::new(socket, self.counters.clone());
         let connector = TlsConnector::from(self.config.clone());
-        let stream = connector
-            .connect(self.name.clone(), counting)
-            .await
-            .map_err(|error| match problem(&error) {
-                Some(problem) => self.insecure(problem),
-                None => self.lost(&Verdict::default(), &error.to_string()),
-            })?;
+        let (outcome, found) = explained(connector.connect(self.name.clone(), counting)).await;
+        let stream = outcome.map_err(|error| match (found, problem(&error)) {
+            (Some(fault), _) => self.insecure(TlsProblem::Server(fault)),
+            (None, Some(problem)) => self.insecure(problem),
+            (None, None) => self.lost(&Verdict::default(), &error.to_string()),
+        })?;
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Ok((stream, Verdict::default())),
             _ => Err(self.insecure(TlsProblem::NotHttp2)),
@@ -130,7 +126,7 @@ impl Target {
             .origin(origin(&name, &self.address))
             .user_agent(concat!("qtl-wire/", env!("CARGO_PKG_VERSION")))?
             .http2_keep_alive_interval(self.keep_alive)
-            .keep_alive_timeout(self.keep_alive_timeout)
+            .keep_alive_timeout(self.keep_alive)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
@@ -142,14 +138,41 @@ impl Target {
         endpoint.connect_with_connector(connector).await
     }
 
+    /// No connection came about in `time`.
+    pub fn silent(&self, time: Duration) -> WireError {
+        self.unreachable(&format!("no answer within {:.1} s", time.as_secs_f64()))
+    }
+
+    /// A connection came about, and no answer in `time`.
+    pub fn unanswered(&self, time: Duration) -> WireError {
+        WireError::Unanswered {
+            address: self.address.clone(),
+            seconds: time.as_secs_f64(),
+        }
+    }
+
+    /// The server ended the stream without a word.
+    pub fn ended(&self) -> WireError {
+        WireError::Lost {
+            address: self.address.clone(),
+            cause: "the server ended the stream".to_owned(),
+        }
+    }
+
     fn unreachable(&self, cause: &str) -> WireError {
         WireError::Unreachable {
             address: self.address.clone(),
-            cause: cause.to_owned(),
+            cause: printable(cause, SENTENCE),
         }
     }
 
     fn insecure(&self, problem: TlsProblem) -> WireError {
+        // An alert is one word; this side's own certificate says the rest.
+        let own = match &problem {
+            TlsProblem::ClientNotAccepted | TlsProblem::ClientPurpose => self.tls.fault(),
+            _ => None,
+        };
+        let problem = own.map_or(problem, TlsProblem::Client);
         WireError::Tls {
             address: self.address.clone(),
             problem,
@@ -161,7 +184,7 @@ impl Target {
             Some(problem) => self.insecure(problem),
             None => WireError::Lost {
                 address: self.address.clone(),
-                cause: cause.to_owned(),
+                cause: printable(cause, SENTENCE),
             },
         }
     }
@@ -176,6 +199,17 @@ fn origin(name: &str, address: &str) -> Uri {
         name.to_owned()
     };
     format!("https://{host}:{port}").parse().unwrap_or_default()
+}
+
+/// What a broken call says, without the names of the types that say it.
+fn said(status: &Status) -> String {
+    match error::Error::source(status) {
+        Some(cause) if !status.message().is_empty() => {
+            format!("{}: {}", status.message(), chain(cause))
+        }
+        Some(cause) => chain(cause),
+        None => format!("{} ({})", status.message(), status.code()),
+    }
 }
 
 /// An error and what caused it, in one line.

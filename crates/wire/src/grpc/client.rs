@@ -4,16 +4,17 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use rustls::pki_types::ServerName;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-use super::ClientTls;
-use super::attempt::{Stream, Target};
+use super::attempt::Target;
 use super::counting::Counters;
+use super::outage::{Outage, worth_another_try};
+use super::stream::{Stream, Waits};
+use super::{ClientOptions, RetryPolicy};
 use crate::WireError;
 use crate::caller::{Caller, Transport};
 use crate::limits::Limits;
@@ -23,76 +24,21 @@ use crate::message::Frame;
 /// within an async one.
 pub type GrpcClient = Caller<Connection>;
 
-/// How often the cancel flag is looked at.
+/// How often the flags are looked at.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// How to connect.
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// `host:port`.
-    pub address: String,
-    /// A name in the server's certificate.
-    pub server_name: String,
-    /// Whom to trust, and who we are.
-    pub tls: ClientTls,
-    /// What to do when there is no connection.
-    pub retry: RetryPolicy,
-    /// Raised from another thread, it ends whatever call is waiting with [`WireError::Cancelled`].
-    pub cancel: Arc<AtomicBool>,
-    /// Bytes of the largest message in either direction.
-    pub max_message_bytes: usize,
-    /// The server is asked for a sign of life after so much silence.
-    pub keep_alive: Duration,
-    /// A connection that gives none for so long is taken for lost.
-    pub keep_alive_timeout: Duration,
-}
+/// The longest time for one attempt, name resolution to handshake.
+const ATTEMPT_TIME: Duration = Duration::from_secs(10);
 
-/// When to try again. Delays grow by a fixed factor, without chance, so that a log can be compared
-/// with the policy.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RetryPolicy {
-    /// Before the second attempt.
-    pub first_delay: Duration,
-    /// Each delay is so many times the one before. At least 1.
-    pub factor: f64,
-    /// But never longer than this.
-    pub longest_delay: Duration,
-    /// How long the first connection is tried for; zero: once.
-    pub connect_for: Duration,
-    /// How long a lost connection is tried for; zero: once.
-    pub reconnect_for: Duration,
-}
+/// The shortest time that an attempt gets, however little patience is left.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 
-impl Default for RetryPolicy {
-    /// 0.1 s, 0.2 s, ... up to 10 s; for 10 s at the start, and for 15 minutes later: long enough for
-    /// a server to be restarted.
-    fn default() -> RetryPolicy {
-        RetryPolicy {
-            first_delay: Duration::from_millis(100),
-            factor: 2.0,
-            longest_delay: Duration::from_secs(10),
-            connect_for: Duration::from_secs(10),
-            reconnect_for: Duration::from_secs(900),
-        }
-    }
-}
+/// How long a lost connection may take to come back when the caller is about to stop.
+const HURRY: Duration = Duration::from_secs(2);
 
-impl ClientOptions {
-    /// The usual, for a server whose certificate has the host in `address`.
-    pub fn new(address: &str, tls: ClientTls) -> ClientOptions {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        ClientOptions {
-            address: address.to_owned(),
-            server_name: host.trim_matches(['[', ']']).to_owned(),
-            tls,
-            retry: RetryPolicy::default(),
-            cancel: Arc::default(),
-            max_message_bytes: Limits::default().message_bytes,
-            keep_alive: Duration::from_secs(15),
-            keep_alive_timeout: Duration::from_secs(15),
-        }
-    }
-}
+/// How long the confirmation of a finished run is looked for: twice as long as a server that ends with its run waits for
+/// its client.
+const CONFIRMATION: Duration = Duration::from_secs(60);
 
 impl GrpcClient {
     /// Connects, so that a wrong address or certificate shows before any work is done.
@@ -100,6 +46,7 @@ impl GrpcClient {
         let mut connection = Connection::new(&options)?;
         connection.open()?;
         connection.unused = true;
+        connection.outage = None;
         // Seeded by the operating system, once per hasher.
         let instance = RandomState::new().build_hasher().finish();
         Ok(Caller::new(
@@ -119,6 +66,7 @@ pub struct Connection {
     target: Target,
     retry: RetryPolicy,
     cancel: Arc<AtomicBool>,
+    hurry: Arc<AtomicBool>,
     /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
     stream: Option<Stream>,
@@ -126,43 +74,14 @@ pub struct Connection {
     unused: bool,
     /// Whether a server has ever welcomed us.
     settled: bool,
+    /// Nothing but the confirmation of the end is still to come.
+    concluding: bool,
     outage: Option<Outage>,
-}
-
-/// The time since the connection was last good.
-#[derive(Debug)]
-struct Outage {
-    since: Instant,
-    attempts: u32,
-    delay: Duration,
 }
 
 impl Connection {
     fn new(options: &ClientOptions) -> Result<Connection, WireError> {
-        let name =
-            ServerName::try_from(options.server_name.clone()).map_err(|_| WireError::Option {
-                option: "server_name",
-                value: format!("'{}'", options.server_name),
-                cure: "give a host name or an IP address from the server's certificate".to_owned(),
-            })?;
-        if options
-            .address
-            .rsplit_once(':')
-            .is_none_or(|(_, port)| port.parse::<u16>().is_err())
-        {
-            return Err(WireError::Option {
-                option: "address",
-                value: format!("'{}'", options.address),
-                cure: "give host and port, as in gpu.example.org:443".to_owned(),
-            });
-        }
-        if options.retry.factor.is_nan() || options.retry.factor < 1.0 {
-            return Err(WireError::Option {
-                option: "retry.factor",
-                value: options.retry.factor.to_string(),
-                cure: "delays cannot shrink; give 1 or more".to_owned(),
-            });
-        }
+        let name = options.checked()?;
         // More than one thread, so that keep-alives are answered while the caller computes.
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -178,17 +97,19 @@ impl Connection {
                 address: options.address.clone(),
                 name,
                 config: Arc::new(options.tls.config()?),
+                tls: options.tls.clone(),
                 limits: connection_limits(options),
                 keep_alive: options.keep_alive,
-                keep_alive_timeout: options.keep_alive_timeout,
                 counters: Arc::new(Counters::default()),
             },
             retry: options.retry,
             cancel: options.cancel.clone(),
+            hurry: options.hurry.clone(),
             runtime: Some(runtime),
             stream: None,
             unused: false,
             settled: false,
+            concluding: false,
             outage: None,
         })
     }
@@ -207,53 +128,64 @@ impl Connection {
         })
     }
 
+    /// For how long a connection is tried for as things stand.
+    fn patience(&self) -> Duration {
+        let usual = match self.settled {
+            true => self.retry.reconnect_for,
+            false => self.retry.connect_for,
+        };
+        if self.hurry.load(Ordering::Relaxed) {
+            usual.min(HURRY)
+        } else if self.concluding {
+            usual.min(CONFIRMATION)
+        } else {
+            usual
+        }
+    }
+
+    /// How long one attempt may take.
+    fn attempt_time(&self) -> Duration {
+        match &self.outage {
+            Some(outage) if !self.patience().is_zero() => outage
+                .left(self.patience())
+                .clamp(SHORTEST_ATTEMPT, ATTEMPT_TIME),
+            _ => ATTEMPT_TIME,
+        }
+    }
+
+    /// How long the answers to a greeting may take.
+    fn waits(&self) -> Waits {
+        let or = |time: Duration, else_: Duration| if time.is_zero() { else_ } else { time };
+        let usual = RetryPolicy::default();
+        Waits {
+            first_sign: match self.settled {
+                true => usual.reconnect_for.min(Duration::from_secs(60)),
+                false => or(self.retry.connect_for, usual.connect_for),
+            },
+            welcome: or(self.retry.reconnect_for, usual.reconnect_for),
+        }
+    }
+
     /// Waits before the next attempt, or gives up because of the time or of the kind of error.
     fn again(&mut self, error: WireError) -> Result<(), WireError> {
-        let patience = if self.settled {
-            self.retry.reconnect_for
-        } else {
-            self.retry.connect_for
-        };
-        let outage = self.outage.get_or_insert_with(|| Outage {
-            since: Instant::now(),
-            attempts: 0,
-            delay: self.retry.first_delay,
-        });
-        outage.attempts += 1;
-        if !worth_another_try(&error) || patience.is_zero() {
-            self.outage = None;
+        let patience = self.patience();
+        let mut outage = (self.outage.take()).unwrap_or_else(|| Outage::new(&self.retry));
+        if !worth_another_try(&error, self.settled) {
             return Err(error);
         }
-        let elapsed = outage.since.elapsed();
-        if elapsed + outage.delay > patience {
-            let attempts = outage.attempts;
-            self.outage = None;
-            return Err(WireError::GaveUp {
-                address: self.target.address.clone(),
-                attempts,
-                seconds: elapsed.as_secs_f64(),
-                last: Box::new(error),
-            });
-        }
-        let delay = outage.delay;
-        outage.delay = delay
-            .mul_f64(self.retry.factor)
-            .min(self.retry.longest_delay);
+        let (delay, error) = outage.failed(error, &self.target.address, &self.retry, patience)?;
+        self.outage = Some(outage);
         tracing::warn!("{error}; trying again in {:.1} s", delay.as_secs_f64());
+        let hurried = self.hurry.load(Ordering::Relaxed);
         // Made within the runtime, whose clock it needs.
-        self.block_on(async move { sleep(delay).await })
+        self.block_on(async {
+            tokio::select! {
+                () = sleep(delay) => {}
+                // There is less time now than when the delay was chosen.
+                () = raised(&self.hurry), if !hurried => {}
+            }
+        })
     }
-}
-
-/// Whether the next attempt may end better without anybody doing anything about it here.
-fn worth_another_try(error: &WireError) -> bool {
-    matches!(
-        error,
-        WireError::ConnectionRefused { .. }
-            | WireError::Unreachable { .. }
-            | WireError::Lost { .. }
-            | WireError::Refused(_)
-    )
 }
 
 async fn raised(flag: &AtomicBool) {
@@ -269,7 +201,17 @@ impl Transport for Connection {
         }
         self.close();
         loop {
-            match self.block_on(self.target.open())? {
+            self.outage.get_or_insert_with(|| Outage::new(&self.retry));
+            let (time, hurried) = (self.attempt_time(), self.hurry.load(Ordering::Relaxed));
+            let attempt = self.block_on(async {
+                tokio::select! {
+                    opened = self.target.open(time, !self.settled) => opened,
+                    () = async { raised(&self.hurry).await; sleep(HURRY).await }, if !hurried => {
+                        Err(self.target.silent(HURRY))
+                    }
+                }
+            })?;
+            match attempt {
                 Ok(stream) => {
                     self.stream = Some(stream);
                     return Ok(());
@@ -280,10 +222,11 @@ impl Transport for Connection {
     }
 
     fn send(&mut self, frame: &Frame) -> Result<(), WireError> {
-        if let Some(stream) = &self.stream {
-            // An error means that the stream is over, which receiving tells with its reason.
-            let _ = self.block_on(stream.requests.send(frame.bytes.clone()))?;
-        }
+        let Some(mut stream) = self.stream.take() else {
+            return Ok(());
+        };
+        self.block_on(stream.send(frame.bytes.clone()))?;
+        self.stream = Some(stream);
         Ok(())
     }
 
@@ -291,26 +234,19 @@ impl Transport for Connection {
         let Some(mut stream) = self.stream.take() else {
             return Ok(None);
         };
-        let error = match self.block_on(stream.replies.message())? {
-            Ok(Some(bytes)) => {
+        let waits = self.waits();
+        let error = match self.block_on(stream.next(&self.target, &waits))? {
+            Ok(bytes) => {
                 self.stream = Some(stream);
                 return Ok(Some(bytes));
             }
-            Ok(None) => WireError::Lost {
-                address: self.target.address.clone(),
-                cause: "the server ended the stream".to_owned(),
-            },
-            Err(status) => self.target.failed(&stream.verdict, &status),
+            Err(error) => error,
         };
         drop(stream);
         // The first attempt after a loss comes without delay if the connection was good until now.
-        if self.outage.is_none() && worth_another_try(&error) {
+        if self.outage.is_none() && worth_another_try(&error, self.settled) {
             tracing::warn!("{error}; connecting again");
-            self.outage = Some(Outage {
-                since: Instant::now(),
-                attempts: 0,
-                delay: self.retry.first_delay,
-            });
+            self.outage = Some(Outage::new(&self.retry));
             return Ok(None);
         }
         self.again(error).map(|()| None)
@@ -323,6 +259,20 @@ impl Transport for Connection {
     fn settled(&mut self) {
         self.settled = true;
         self.outage = None;
+        if let Some(stream) = &mut self.stream {
+            stream.welcomed = true;
+        }
+    }
+
+    fn concluding(&mut self, concluding: bool) {
+        self.concluding = concluding;
+    }
+
+    fn farewell(&mut self) {
+        self.unused = false;
+        if let Some(stream) = self.stream.take() {
+            let _ = self.block_on(stream.farewell());
+        }
     }
 
     fn close(&mut self) {

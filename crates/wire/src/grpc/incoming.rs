@@ -7,33 +7,43 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Handshakes under way at the same time; whoever is not authenticated holds no more than this.
-const HANDSHAKES: usize = 64;
+use super::explain::explained;
+use super::gate::{Gate, Handshakes, Place};
+use super::strangers::{PERIOD, Strangers};
 
-/// How long a handshake may take.
+/// How long a newcomer may take to say its first word, which clients send with the end of TCP's handshake.
+const FIRST_WORD_TIME: Duration = Duration::from_secs(3);
+
+/// How long the handshake may take from there.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// Hands authenticated connections over until the other end of `ready` is dropped.
 pub(super) async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    bounds: Handshakes,
     ready: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
 ) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    let (gate, strangers) = (Gate::new(bounds), Arc::new(Strangers::new()));
+    let mut period = interval(PERIOD);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = period.tick() => {
+                strangers.sum_up();
+                continue;
+            }
         };
-        let (socket, address) = match listener.accept().await {
+        let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or the peer was faster to leave: neither ends the server.
-                tracing::warn!("cannot accept a connection: {error}");
+                strangers.tell(format_args!("cannot accept a connection: {error}"));
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -41,32 +51,63 @@ pub(super) async fn accept(
         if ready.is_closed() {
             return;
         }
-        let (acceptor, ready) = (acceptor.clone(), ready.clone());
+        let Some((place, pushed)) = gate.enter(address.ip()) else {
+            strangers.tell(format_args!(
+                "{address} was not let in: all handshakes are taken"
+            ));
+            continue;
+        };
+        let (acceptor, ready, strangers) = (acceptor.clone(), ready.clone(), strangers.clone());
         tokio::spawn(async move {
-            let _place = place;
-            if let Some(stream) = shake_hands(acceptor, socket, address).await {
-                let _ = ready.send(Ok(stream)).await;
+            let outcome = tokio::select! {
+                outcome = shake_hands(acceptor, socket, &place) => outcome,
+                _ = pushed => Err("others came while it held its place".to_owned()),
+            };
+            // Given back before the connection waits to be taken over.
+            drop(place);
+            match outcome {
+                Ok(stream) => drop(ready.send(Ok(stream)).await),
+                Err(why) => strangers.tell(not_let_in(address, &why)),
             }
         });
     }
 }
 
+fn not_let_in(address: SocketAddr, why: &str) -> String {
+    format!("{address} was not let in: {why}")
+}
+
 async fn shake_hands(
     acceptor: TlsAcceptor,
     socket: TcpStream,
-    address: SocketAddr,
-) -> Option<TlsStream<TcpStream>> {
+    place: &Place,
+) -> Result<TlsStream<TcpStream>, String> {
     let _ = socket.set_nodelay(true);
-    match timeout(HANDSHAKE_TIME, acceptor.accept(socket).into_fallible()).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err((error, socket))) => {
-            tracing::warn!("{address} was not let in: {error}");
+    match timeout(FIRST_WORD_TIME, socket.peek(&mut [0])).await {
+        Ok(Ok(1..)) => place.spoke(),
+        Ok(Ok(0)) => return Err("it left without a word".to_owned()),
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => {
+            let time = FIRST_WORD_TIME.as_secs();
+            return Err(format!("it said nothing for {time} s"));
+        }
+    }
+    let handshake = explained(acceptor.accept(socket).into_fallible());
+    match timeout(HANDSHAKE_TIME, handshake).await {
+        Ok((Ok(stream), _)) => {
+            place.authenticated();
+            Ok(stream)
+        }
+        Ok((Err((error, socket)), found)) => {
             let _ = timeout(Duration::from_secs(1), linger(socket)).await;
-            None
+            Err(match found {
+                Some(fault) => format!("its certificate {fault}"),
+                None => error.to_string(),
+            })
         }
         Err(_) => {
-            tracing::warn!("{address} was not let in: it did not finish the handshake in time");
-            None
+            let time = HANDSHAKE_TIME.as_secs();
+            Err(format!("it did not finish the handshake within {time} s"))
         }
     }
 }

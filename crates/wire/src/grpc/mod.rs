@@ -3,6 +3,7 @@
 //! - [`tls`]: keys and certificates for either end, and what a failed handshake means.
 //! - [`server`]: [`serve`], which blocks and drives a [`crate::Work`] on its own thread.
 //! - [`client`]: [`GrpcClient`], a blocking handle over its own runtime.
+//! - [`options`]: how a client connects, and how long it tries.
 //! - [`over_loopback`]: both in one process.
 
 pub mod tls;
@@ -11,17 +12,26 @@ pub mod server;
 
 pub mod client;
 
+pub mod options;
+
 mod actor;
 mod attempt;
 mod codec;
 mod counting;
+mod explain;
+mod gate;
 mod incoming;
 mod loopback;
+mod outage;
 mod shutdown;
+mod strangers;
+mod stream;
 mod watched;
 
-pub use client::{ClientOptions, GrpcClient, RetryPolicy};
+pub use client::GrpcClient;
+pub use gate::Handshakes;
 pub use loopback::over_loopback;
+pub use options::{ClientOptions, KEEP_ALIVE, RetryPolicy};
 pub use server::{ServeOptions, bind, serve};
 pub use shutdown::ShutdownHandle;
 pub use tls::{ClientTls, Identity, ServerTls};

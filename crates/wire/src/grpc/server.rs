@@ -20,8 +20,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::actor::{self, Event};
 use super::incoming::accept;
 use super::service::split_server::{Split, SplitServer};
-use super::{ServerTls, ShutdownHandle};
+use super::{Handshakes, KEEP_ALIVE, ServerTls, ShutdownHandle};
 use crate::certs::peer_name;
+use crate::foreign::{SENTENCE, printable};
 use crate::limits::Limits;
 use crate::message::MessageError;
 use crate::{WireError, Work};
@@ -41,21 +42,21 @@ pub struct ServeOptions {
     pub tls: ServerTls,
     /// Bytes of the largest message in either direction.
     pub max_message_bytes: usize,
-    /// A connection is asked for a sign of life after so much silence.
+    /// See [`KEEP_ALIVE`].
     pub keep_alive: Duration,
-    /// A connection that gives none for so long is dropped.
-    pub keep_alive_timeout: Duration,
+    /// How many connections may be on their way in.
+    pub handshakes: Handshakes,
 }
 
 impl ServeOptions {
-    /// The usual: messages up to 256 MiB, keep-alive after 15 s, dropped after 15 s more.
+    /// The usual: messages up to 256 MiB, and [`KEEP_ALIVE`].
     pub fn new(listener: TcpListener, tls: ServerTls) -> ServeOptions {
         ServeOptions {
             listener,
             tls,
             max_message_bytes: Limits::default().message_bytes,
-            keep_alive: Duration::from_secs(15),
-            keep_alive_timeout: Duration::from_secs(15),
+            keep_alive: KEEP_ALIVE,
+            handshakes: Handshakes::default(),
         }
     }
 }
@@ -92,12 +93,13 @@ pub fn serve(
     // Small: a message waits in its stream, where flow control holds the sender back.
     let (events, inbox) = mpsc::channel(4);
     let (over, work_over) = oneshot::channel();
+    let ending = shutdown.clone();
     let worker = thread::Builder::new()
         .name("qtl-work".to_owned())
         .spawn(move || {
             // Dropped also by a panic, which tells the server that the work is over.
             let _over: oneshot::Sender<()> = over;
-            actor::run(work, limits, inbox);
+            actor::run(work, limits, inbox, &ending);
         })
         .map_err(io_error("cannot start the worker thread"))?;
 
@@ -134,12 +136,12 @@ async fn listen(
     health.set_serving::<SplitServer<Sessions>>().await;
 
     let (ready, connections) = mpsc::channel(1);
-    let accepting = tokio::spawn(accept(listener, acceptor, ready));
+    let accepting = tokio::spawn(accept(listener, acceptor, options.handshakes, ready));
     let (drain, draining) = oneshot::channel::<()>();
     let mut serving = tokio::spawn(
         Server::builder()
             .http2_keepalive_interval(Some(options.keep_alive))
-            .http2_keepalive_timeout(Some(options.keep_alive_timeout))
+            .http2_keepalive_timeout(Some(options.keep_alive))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .max_concurrent_streams(8)
@@ -183,40 +185,46 @@ impl Split for Sessions {
         request: Request<Streaming<Bytes>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = self.next.fetch_add(1, Ordering::Relaxed);
-        tracing::info!("stream {peer}: {} has connected", describe(&request));
+        let who = describe(&request);
+        tracing::info!("stream {peer}: {who} has come");
         let (outbox, replies) = mpsc::channel(4);
         let events = self.events.clone();
-        events
-            .send(Event::Opened { peer, outbox })
-            .await
-            .map_err(|_| Status::unavailable("the server is shutting down"))?;
+        // The headers do not wait for the work: they tell the client that its greeting is on the way.
         tokio::spawn(async move {
-            listen_to(peer, request.into_inner(), &events).await;
-            tracing::info!("stream {peer}: over");
-            let _ = events.send(Event::Gone { peer }).await;
+            if events.send(Event::Opened { peer, outbox }).await.is_err() {
+                return;
+            }
+            let clean = listen_to(peer, request.into_inner(), &events).await;
+            tracing::info!("stream {peer}: {who} has gone");
+            let _ = events.send(Event::Gone { peer, clean }).await;
         });
         Ok(Response::new(ReceiverStream::new(replies)))
     }
 }
 
-/// Reports messages until the stream is over.
-async fn listen_to(peer: u64, mut incoming: Streaming<Bytes>, events: &mpsc::Sender<Event>) {
+/// Reports messages until the stream is over, and returns whether the client has ended it.
+async fn listen_to(
+    peer: u64,
+    mut incoming: Streaming<Bytes>,
+    events: &mpsc::Sender<Event>,
+) -> bool {
     loop {
         let event = match incoming.message().await {
             Ok(Some(bytes)) => Event::Message { peer, bytes },
-            Ok(None) => return,
+            Ok(None) => return true,
             Err(status) if status.code() == Code::OutOfRange => {
-                let error = MessageError::Malformed(status.message().to_owned());
+                let error = MessageError::Malformed(printable(status.message(), SENTENCE));
                 let _ = events.send(Event::Garbled { peer, error }).await;
-                return;
+                return false;
             }
             Err(status) => {
-                tracing::info!("stream {peer}: {}", status.message());
-                return;
+                let why = printable(status.message(), SENTENCE);
+                tracing::info!("stream {peer}: {why}");
+                return false;
             }
         };
         if events.send(event).await.is_err() {
-            return;
+            return false;
         }
     }
 }

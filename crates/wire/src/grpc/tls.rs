@@ -5,13 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::default_provider;
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error, RootCertStore, ServerConfig,
 };
 
-use crate::certs::{KitError, Role, certificates, check_kit, key, read};
+use super::explain::Explaining;
+use crate::certs::{Fault, KitError, Role, certificates, check_kit, key, of_chain, of_leaf, read};
+use crate::foreign::{SENTENCE, printable};
 use crate::{TlsProblem, WireError};
 
 /// A certificate chain and its key, as PEM text.
@@ -56,10 +62,14 @@ impl ServerTls {
 
     pub(super) fn config(&self) -> Result<ServerConfig, WireError> {
         let provider = Arc::new(default_provider());
-        let roots = Arc::new(roots(&self.ca, &self.identity.origin)?);
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+        let (names, store) = roots(&self.ca, &self.identity.origin)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(store, provider.clone())
             .build()
             .map_err(|error| unusable(&self.identity.origin, error.to_string()))?;
+        let verifier: Arc<Explaining<dyn ClientCertVerifier>> = Arc::new(Explaining {
+            roots: names,
+            inner: verifier,
+        });
         let certificate = certificates(&self.identity.origin, &self.identity.certificate)?;
         let key = key(&self.identity.origin, &self.identity.key)?;
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -86,16 +96,35 @@ impl ClientTls {
         })
     }
 
+    /// What a server that knows the same authorities may have against this client's certificate.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let identity = self.identity.as_ref()?;
+        let chain = certificates(&identity.origin, &identity.certificate).ok()?;
+        let roots = certificates(&identity.origin, &self.ca).ok()?;
+        of_leaf(chain.first()?, Role::Client).or_else(|| of_chain(&chain, &roots, Role::Client))
+    }
+
     pub(super) fn config(&self) -> Result<ClientConfig, WireError> {
         let origin = self
             .identity
             .as_ref()
             .map(|identity| identity.origin.clone());
         let origin = origin.unwrap_or_else(|| PathBuf::from("ca.pem"));
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        let provider = Arc::new(default_provider());
+        let (names, store) = roots(&self.ca, &origin)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(store, provider.clone())
+            .build()
+            .map_err(|error| unusable(&origin, error.to_string()))?;
+        let verifier: Arc<Explaining<dyn ServerCertVerifier>> = Arc::new(Explaining {
+            roots: names,
+            inner: verifier,
+        });
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable(&origin, error.to_string()))?
-            .with_root_certificates(roots(&self.ca, &origin)?);
+            // Decides as the library's does.
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => builder
@@ -146,15 +175,20 @@ impl std::fmt::Debug for ClientTls {
     }
 }
 
-fn roots(pem: &[u8], origin: &Path) -> Result<RootCertStore, WireError> {
+/// The authorities in PEM text, and the same as a verifier wants them.
+fn roots(
+    pem: &[u8],
+    origin: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, Arc<RootCertStore>), WireError> {
     let path = origin.with_file_name("ca.pem");
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&path, pem)? {
-        roots
-            .add(certificate)
+    let mut store = RootCertStore::empty();
+    let certificates = certificates(&path, pem)?;
+    for certificate in &certificates {
+        store
+            .add(certificate.clone())
             .map_err(|error| unusable(&path, error.to_string()))?;
     }
-    Ok(roots)
+    Ok((certificates, Arc::new(store)))
 }
 
 fn unusable(path: &Path, cause: String) -> WireError {
@@ -189,23 +223,33 @@ pub(super) fn problem(error: &io::Error) -> Option<TlsProblem> {
             CertificateError::NotValidForNameContext { expected, .. } => TlsProblem::WrongName {
                 expected: expected.to_str().into_owned(),
             },
-            other => TlsProblem::Other(format!("the server's certificate was rejected: {other}")),
+            // Not the library's words, which repeat whatever the certificate holds.
+            CertificateError::NotValidForName => {
+                TlsProblem::Other("the server's certificate is for another name".to_owned())
+            }
+            other => other_problem(&format!("the server's certificate was rejected: {other}")),
         },
         Error::AlertReceived(alert) => match alert {
             AlertDescription::UnknownCA
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificate
             | AlertDescription::AccessDenied
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnsupportedCertificate => TlsProblem::ClientNotAccepted,
+            | AlertDescription::CertificateUnknown => TlsProblem::ClientNotAccepted,
+            AlertDescription::UnsupportedCertificate => TlsProblem::ClientPurpose,
+            AlertDescription::BadRecordMac => TlsProblem::Damaged,
             AlertDescription::CertificateExpired => TlsProblem::ClientExpired,
             AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
                 TlsProblem::ClientCertificateMissing
             }
             AlertDescription::NoApplicationProtocol => TlsProblem::NotHttp2,
-            other => TlsProblem::Other(format!("the server ended the handshake: {other:?}")),
+            other => other_problem(&format!("the server ended the connection: {other:?}")),
         },
         Error::InvalidMessage(_) => TlsProblem::NotTls,
-        other => TlsProblem::Other(other.to_string()),
+        Error::DecryptError => TlsProblem::Damaged,
+        other => other_problem(&other.to_string()),
     })
+}
+
+fn other_problem(text: &str) -> TlsProblem {
+    TlsProblem::Other(printable(text, SENTENCE))
 }

@@ -5,6 +5,7 @@ use prost::Message;
 use super::guard::{self, bound};
 use super::proto::{self, client_message, server_message};
 use super::{ClientMessage, Greeting, MessageError, ServerMessage, layout, validate};
+use crate::foreign::{NAME, SENTENCE, printable};
 use crate::limits::Limits;
 use crate::{
     Backward, Calibration, Forward, Prompt, Purpose, Reason, Refusal, Rows, Standing, Terms,
@@ -88,8 +89,8 @@ pub fn decode_server(bytes: &[u8], limits: &Limits) -> Result<ServerMessage, Mes
         },
         Kind::Refusal(refusal) => ServerMessage::Refusal(Refusal {
             reason: reason(refusal.reason),
-            sentence: refusal.sentence,
-            field: refusal.field,
+            sentence: printable(&refusal.sentence, SENTENCE),
+            field: printable(&refusal.field, NAME),
         }),
     })
 }

@@ -5,6 +5,7 @@ use prost::Message;
 use super::guard::bound;
 use super::proto::{self, client_message, server_message};
 use super::{ClientMessage, Frame, Greeting, MessageError, ServerMessage, layout, validate};
+use crate::foreign::{NAME, SENTENCE, printable};
 use crate::limits::Limits;
 use crate::{Purpose, Reason};
 
@@ -103,8 +104,8 @@ pub fn encode_server(message: ServerMessage, limits: &Limits) -> Result<Frame, M
         ServerMessage::Closed { generation } => Kind::Closed(proto::Closed { generation }),
         ServerMessage::Refusal(refusal) => Kind::Refusal(proto::Refusal {
             reason: reason(refusal.reason) as i32,
-            sentence: validate::shorten(refusal.sentence, limits),
-            field: validate::shorten(refusal.field, limits),
+            sentence: validate::shorten(printable(&refusal.sentence, SENTENCE), limits),
+            field: validate::shorten(printable(&refusal.field, NAME), limits),
         }),
     };
     let bytes = proto::ServerMessage { kind: Some(kind) }.encode_to_vec();

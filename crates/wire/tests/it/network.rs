@@ -320,12 +320,12 @@ fn silent(mut from: TcpStream, mut to: TcpStream, mut budget: usize) {
 fn a_connection_that_falls_silent_is_found_out_by_both() {
     let quick = Duration::from_millis(400);
     let mut server = options(0);
-    (server.keep_alive, server.keep_alive_timeout) = (quick, quick);
+    server.keep_alive = quick;
     let server = Running::start(server, ToyServer::fresh());
     let port = mute_cable(server.port, 4_000);
     let mut options = server.client_options();
     options.address = format!("localhost:{port}");
-    (options.keep_alive, options.keep_alive_timeout) = (quick, quick);
+    options.keep_alive = quick;
     let mut client = GrpcClient::connect(options).unwrap();
     let mut toy = ToyClient::default();
     toy.train(&mut client, 60, 20).unwrap();
@@ -353,6 +353,23 @@ fn a_panic_in_the_work_ends_the_server_with_an_error() {
     };
     assert!(client.step(forward).is_err());
     assert!(matches!(server.stop(), Err(WireError::WorkPanicked)));
+}
+
+#[test]
+fn paths_of_the_server_do_not_reach_the_client() {
+    let mut work = ToyServer::fresh();
+    work.fail_saves = 1;
+    let server = Running::start(options(0), work);
+    let mut client = server.connect();
+    let mut toy = ToyClient::default();
+    let WireError::Refused(refusal) = toy.train(&mut client, 2, 1).unwrap_err() else {
+        panic!("not refused")
+    };
+    assert_eq!(refusal.reason, Reason::Failed);
+    assert!(
+        refusal.sentence.contains("the disk is full") && !refusal.sentence.contains('/'),
+        "{refusal}"
+    );
 }
 
 #[test]

@@ -157,7 +157,8 @@ impl Work for ToyServer {
         if self.fail_saves > 0 {
             self.fail_saves -= 1;
             return Err(WorkError::Failed(
-                "the disk is full; free some space".to_owned(),
+                "cannot write /srv/runs/step-1/state.json: the disk is full; free some space"
+                    .to_owned(),
             ));
         }
         self.log.lock().unwrap().saves += 1;

@@ -57,7 +57,7 @@ pub struct Running {
     pub port: u16,
     pub disk: Arc<Mutex<Disk>>,
     pub log: Arc<Mutex<Log>>,
-    shutdown: ShutdownHandle,
+    pub shutdown: ShutdownHandle,
     thread: Option<JoinHandle<Result<(), WireError>>>,
 }
 
@@ -90,6 +90,11 @@ impl Running {
 
     pub fn stop(&mut self) -> Result<(), WireError> {
         self.shutdown.shutdown();
+        self.wait()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> Result<(), WireError> {
         self.thread
             .take()
             .map_or(Ok(()), |thread| thread.join().unwrap())

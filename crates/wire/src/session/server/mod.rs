@@ -83,6 +83,8 @@ pub enum Returned {
 #[derive(Debug)]
 pub struct Server {
     limits: Limits,
+    /// Paths of this machine are not for its peers.
+    discreet: bool,
     session: Option<Session>,
     /// Instance and attempt of the last greeting that was followed: a late one must not undo it.
     last: Option<(u64, u32)>,
@@ -128,10 +130,19 @@ impl Server {
     pub fn new(limits: Limits) -> Server {
         Server {
             limits,
+            discreet: false,
             session: None,
             last: None,
             memory: Memory::default(),
             waiting: None,
+        }
+    }
+
+    /// The same for peers elsewhere, who are not told where files lie on this machine.
+    pub fn discreet(self) -> Server {
+        Server {
+            discreet: true,
+            ..self
         }
     }
 

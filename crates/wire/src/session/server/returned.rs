@@ -1,6 +1,7 @@
 //! What becomes of the work's outcome.
 
 use super::{Action, No, Peer, Returned, Server, Waiting, What};
+use crate::foreign::without_paths;
 use crate::message::{ServerMessage, encode_server};
 use crate::session::memory::{Generation, Memory};
 use crate::{Purpose, Reason, Tokens, WorkError};
@@ -29,6 +30,11 @@ impl Server {
             }
             match error {
                 WorkError::Invalid(_) => (Reason::Invalid, error.to_string()),
+                // In full only for whoever runs this side.
+                WorkError::Failed(_) if self.discreet => {
+                    tracing::error!("{error}");
+                    (Reason::Failed, without_paths(&error.to_string()))
+                }
                 WorkError::Failed(_) => (Reason::Failed, error.to_string()),
             }
         })?;

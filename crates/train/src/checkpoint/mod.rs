@@ -1,0 +1,99 @@
+//! Checkpoints of one half: `checkpoints/step-00000100/` holds the weights that training changes under their Hugging Face
+//! names, the optimizer's moments and the rest of the state. What stays frozen is in the base model and not stored again.
+//!
+//! A checkpoint is a directory that appears and goes whole. `state.json` names the other files by their digest, and
+//! `state.b3` has its own, in the form that `b3sum --check` reads.
+
+mod error;
+mod saved;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use qtl_data::Position;
+use serde::{Deserialize, Serialize};
+
+use crate::stamp::Stamp;
+
+pub use error::{CheckpointError, Damaged};
+pub use saved::Saved;
+pub use store::Store;
+
+/// Version of the files' layout.
+const FORMAT: u32 = 3;
+/// The version before there were digests; still read.
+const WITHOUT_DIGESTS: u32 = 2;
+const WEIGHTS: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const STATE_DIGEST: &str = "state.b3";
+
+/// Which half a checkpoint belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Vision tower, connector, embedding, the quantizers' input halves.
+    Client,
+    /// Language model, the quantizers' output halves.
+    Server,
+}
+
+/// What a checkpoint says beside its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Version of the layout.
+    pub format: u32,
+    /// Whose half.
+    pub side: Side,
+    /// The run, the same on both sides.
+    pub run: String,
+    /// Micro-batches applied.
+    pub step: u64,
+    /// Where the data goes on (client only).
+    pub position: Option<Position>,
+    /// The recipe, resolved.
+    pub recipe: String,
+    /// Checksum of the base's values that the checkpoint leaves out; see [`crate::adapt::Fingerprint`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The data that it was trained on (client only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Stamp>,
+    /// BLAKE3 digests of the files beside this one; filled in when they are written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+}
+
+impl State {
+    /// The state of `side` after `step` micro-batches.
+    pub fn new(
+        side: Side,
+        run: &str,
+        step: u64,
+        position: Option<Position>,
+        recipe: String,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            side,
+            run: run.to_owned(),
+            step,
+            position,
+            recipe,
+            base: None,
+            data: None,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// The same state, standing on the base with this fingerprint.
+    #[must_use]
+    pub fn on(self, base: &str) -> Self {
+        Self {
+            base: Some(base.to_owned()),
+            ..self
+        }
+    }
+}

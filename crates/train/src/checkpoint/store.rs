@@ -1,0 +1,313 @@
+//! The checkpoints of one half of one run: what is added, set aside and removed.
+//!
+//! Beside `step-00000100` there may be `step-00000100.aside`: the run went back behind it, and it stays until a newer
+//! checkpoint is on both sides. `.partial` is one being written and `.gone` one being removed; both are swept at the next start.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use qtl_model::weights::{self, SaveType, Tensors};
+
+use super::saved::read_state;
+use super::{CheckpointError, OPTIMIZER, STATE, STATE_DIGEST, Saved, Side, State, WEIGHTS};
+use crate::{digest, files};
+
+/// The checkpoints of one half of one run.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+    /// How many are kept; `None`: the store is only looked at.
+    keep: Option<usize>,
+    /// Of those set aside: which `open` found not to be whole.
+    damaged: Vec<PathBuf>,
+}
+
+impl Store {
+    /// The store under `run_dir`, which keeps the newest `keep`. Leftovers of an interrupted save or removal are removed.
+    /// Every file is read once and checked; what is not whole is set aside, and said.
+    ///
+    /// # Errors
+    ///
+    /// What the file system refuses, or a checkpoint of another release.
+    pub fn open(run_dir: &Path, keep: usize) -> Result<Self, CheckpointError> {
+        let dir = run_dir.join("checkpoints");
+        let mut store = Self {
+            dir,
+            keep: Some(keep),
+            damaged: Vec::new(),
+        };
+        let path = store.dir.clone();
+        let refused = |source: io::Error| CheckpointError::Read {
+            path: path.clone(),
+            message: source.to_string(),
+        };
+        fs::create_dir_all(&store.dir).map_err(refused)?;
+        for entry in fs::read_dir(&store.dir).map_err(refused)? {
+            let path = entry.map_err(refused)?.path();
+            if path
+                .extension()
+                .is_some_and(|e| e == "partial" || e == "gone")
+            {
+                fs::remove_dir_all(path).map_err(refused)?;
+            }
+        }
+        for (step, path) in store.live().into_iter().chain(store.aside()) {
+            match Saved::open(&path) {
+                Ok(saved) if saved.has_digests() => {}
+                Ok(_) => tracing::warn!(
+                    "{} is of an earlier release and has no digests: its files cannot be checked",
+                    path.display()
+                ),
+                Err(CheckpointError::Damaged(damaged)) if path == store.path(step) => {
+                    let to = store.put_aside(step, false).map_err(refused)?;
+                    tracing::warn!(
+                        "{damaged}; this checkpoint is not used and set aside as {}",
+                        to.display()
+                    );
+                    store.damaged.push(to);
+                }
+                Err(CheckpointError::Damaged(_)) => store.damaged.push(path),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(store)
+    }
+
+    /// The checkpoints under `run_dir` for reading; nothing is created or removed.
+    pub fn look(run_dir: &Path) -> Self {
+        Self {
+            dir: run_dir.join("checkpoints"),
+            keep: None,
+            damaged: Vec::new(),
+        }
+    }
+
+    /// Where the checkpoint of a step lies.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.dir.join(format!("step-{step:08}"))
+    }
+
+    /// Steps of which there is a checkpoint, ascending; those set aside are left out.
+    pub fn steps(&self) -> Vec<u64> {
+        self.live().into_iter().map(|(step, _)| step).collect()
+    }
+
+    /// Steps from which `run` can go on, ascending: its whole checkpoints, also those set aside.
+    pub fn whole(&self, run: &str) -> Vec<u64> {
+        let mut steps = self.steps();
+        let aside = self.aside().into_iter();
+        let aside = aside.filter(|(_, path)| !self.damaged.contains(path));
+        let of_run = |path: &Path| read_state(path).is_ok_and(|state| state.run == run);
+        steps.extend(aside.filter(|(_, path)| of_run(path)).map(|(step, _)| step));
+        steps.sort_unstable();
+        steps.dedup();
+        steps
+    }
+
+    /// Every directory of a checkpoint with its step, those set aside included.
+    pub fn all(&self) -> Vec<(u64, PathBuf)> {
+        [self.live(), self.aside()].concat()
+    }
+
+    fn live(&self) -> Vec<(u64, PathBuf)> {
+        self.list(|end| end.is_empty())
+    }
+
+    fn aside(&self) -> Vec<(u64, PathBuf)> {
+        self.list(|end| end.starts_with(".aside"))
+    }
+
+    /// The directories `step-N` whose names go on with an `end` that is wanted, ascending.
+    fn list(&self, wanted: impl Fn(&str) -> bool) -> Vec<(u64, PathBuf)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut found: Vec<(u64, PathBuf)> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let rest = name.strip_prefix("step-")?;
+                let digits = rest.split('.').next()?;
+                let step = digits.parse().ok()?;
+                wanted(&rest[digits.len()..]).then(|| (step, entry.path()))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Writes a checkpoint and removes the oldest beyond those to keep. One of that step which is there stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Save`]; earlier checkpoints are then untouched.
+    pub fn save(
+        &self,
+        state: &State,
+        weights: &Tensors<'_>,
+        optimizer: &Tensors<'_>,
+    ) -> Result<(), CheckpointError> {
+        let path = self.path(state.step);
+        if path.exists() {
+            return Ok(());
+        }
+        let partial = path.with_extension("partial");
+        let fail = |source| CheckpointError::Save {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(&partial).map_err(fail)?;
+        let written = self.write(&partial, &path, state.clone(), weights, optimizer);
+        if written.is_err() {
+            fs::remove_dir_all(&partial).ok();
+        }
+        written.map_err(fail)?;
+        let live = self.live();
+        let keep = self.keep.unwrap_or(usize::MAX);
+        for (_, oldest) in &live[..live.len().saturating_sub(keep)] {
+            if let Err(error) = self.remove(oldest) {
+                tracing::warn!(
+                    "cannot remove the old checkpoint {}: {error}",
+                    oldest.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        partial: &Path,
+        path: &Path,
+        mut state: State,
+        weights: &Tensors<'_>,
+        optimizer: &Tensors<'_>,
+    ) -> io::Result<()> {
+        for (name, tensors) in [(WEIGHTS, weights), (OPTIMIZER, optimizer)] {
+            let file = partial.join(name);
+            write_tensors(&file, tensors)?;
+            state.files.insert(name.to_owned(), digest::of_file(&file)?);
+        }
+        let json = serde_json::to_vec_pretty(&state).map_err(io::Error::other)?;
+        files::replace(&partial.join(STATE), &json)?;
+        let line = digest::line(&digest::of(&json), STATE);
+        files::replace(&partial.join(STATE_DIGEST), line.as_bytes())?;
+        files::sync_dir(partial)?;
+        fs::rename(partial, path)?;
+        files::sync_dir(&self.dir)
+    }
+
+    /// The checkpoint of `step`, checked to be whole and `side`'s half of `run`. One that was set aside is brought back.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`] naming the file.
+    pub fn load(&self, step: u64, side: Side, run: &str) -> Result<Saved, CheckpointError> {
+        let path = self.path(step);
+        if !path.exists() && self.keep.is_some() {
+            let aside = self.aside().into_iter().find(|(s, path)| {
+                *s == step && Saved::open(path).is_ok_and(|saved| saved.belongs(side, run).is_ok())
+            });
+            if let Some((_, aside)) = aside {
+                let moved = fs::rename(&aside, &path).and_then(|()| files::sync_dir(&self.dir));
+                moved.map_err(|source| CheckpointError::Save {
+                    path: path.clone(),
+                    source,
+                })?;
+            }
+        }
+        if !path.exists() {
+            let dir = self.dir.clone();
+            return Err(CheckpointError::Missing { dir, step });
+        }
+        let saved = Saved::open(&path)?;
+        saved.belongs(side, run)?;
+        Ok(saved)
+    }
+
+    /// The run that the newest checkpoint belongs to, or else the newest of those set aside.
+    pub fn run(&self) -> Option<String> {
+        let newest_last = self.aside().into_iter().chain(self.live());
+        let mut states = newest_last.rev().filter_map(|(_, p)| read_state(&p).ok());
+        states.next().map(|state| state.run)
+    }
+
+    /// The state of the newest checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`] if it cannot be read.
+    pub fn newest(&self) -> Result<Option<State>, CheckpointError> {
+        let newest = self.live().pop();
+        newest.map(|(_, path)| read_state(&path)).transpose()
+    }
+
+    /// Sets the checkpoints of steps above `step` aside: both sides went back, and what comes now replaces them. They are
+    /// removed by [`settle`](Self::settle), once as much has been done again, and offered by [`whole`](Self::whole) until then.
+    ///
+    /// # Errors
+    ///
+    /// What the file system refuses.
+    pub fn set_aside_after(&self, step: u64) -> io::Result<()> {
+        for later in self.steps().into_iter().filter(|s| *s > step) {
+            let to = self.put_aside(later, true)?;
+            tracing::warn!(
+                "the run goes on from step {step}: the checkpoint of step {later} is set aside as {} until a newer one is on \
+                 both sides",
+                to.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes what was set aside up to `step`, of which both sides now hold a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// What the file system refuses.
+    pub fn settle(&self, step: u64) -> io::Result<()> {
+        let old = self.aside().into_iter().filter(|(s, _)| *s <= step);
+        for (_, path) in old {
+            self.remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Renames the checkpoint of a step. If it is whole, one with the same content that was set aside before makes room.
+    fn put_aside(&self, step: u64, is_whole: bool) -> io::Result<PathBuf> {
+        let path = self.path(step);
+        let digests = |path: &Path| read_state(path).ok().filter(|s| !s.files.is_empty());
+        let mine = digests(&path).filter(|_| is_whole);
+        let mut to = path.with_extension("aside");
+        let mut number = 1;
+        while to.exists() {
+            if mine.is_some() && digests(&to) == mine {
+                self.remove(&to)?;
+                break;
+            }
+            number += 1;
+            to = path.with_extension(format!("aside-{number}"));
+        }
+        fs::rename(&path, &to)?;
+        files::sync_dir(&self.dir)?;
+        Ok(to)
+    }
+
+    /// Removes a checkpoint so that at no moment a part of it looks like one.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let gone = path.with_extension("gone");
+        if gone.exists() {
+            fs::remove_dir_all(&gone)?;
+        }
+        fs::rename(path, &gone)?;
+        files::sync_dir(&self.dir)?;
+        fs::remove_dir_all(&gone)
+    }
+}
+
+fn write_tensors(path: &Path, tensors: &Tensors<'_>) -> io::Result<()> {
+    tensors
+        .save(path, SaveType::F32)
+        .map_err(|error| match error {
+            weights::CheckpointError::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })
+}
