@@ -468,7 +468,17 @@ for side in ("client", "server"):
 
 # Damaged files
 
-def damaged(which, name, words):
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def damaged(which, name, harm, words):
     def go(run):
         server = run.serve()
         client = run.train(server.address)
@@ -479,22 +489,44 @@ def damaged(which, name, words):
         files = sorted(directory.glob(name))
         if not files:
             raise Failed(f"no {name}")
-        data = bytearray(files[-1].read_bytes())
-        data[len(data) // 2] ^= 4
-        files[-1].write_bytes(data)
-        try:
-            return run.finish()
-        except Failed as failed:
-            said = run.processes[-1].said()
-            if words and all(word in said for word in words):
-                return run.refused(run.processes[-1])
-            raise failed
+        harm(files[-1])
+        verified = Process(run.dir / "verify.log", "verify", directory)
+        run.processes.append(verified)
+        run.refused(verified, files[-1].parent.name)
+        outcome = run.finish()
+        said = "".join(process.said() for process in run.processes)
+        missing = [word for word in words if word not in said]
+        if missing:
+            raise Failed(f"nobody said {missing}")
+        return outcome
     return go
 
 
 for which in ("client", "server"):
-    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
-        row(f"a flipped bit in the newest {name}", which, "resuming")(damaged(which, f"checkpoints/step-*/{name}", []))
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json", "state.b3"):
+        for fault, harm in (("a flipped bit in", flip), ("the end cut off", cut), ("somebody removed", Path.unlink)):
+            row(f"{fault} the newest {name}", which, "resuming")(
+                damaged(which, f"checkpoints/step-*/{name}", harm, ["is damaged", ".damaged"]))
+
+
+@row("a bad byte in metrics.jsonl", "client", "resuming")
+def _(run):
+    server = run.serve()
+    client = run.train(server.address)
+    server.await_line(step(12))
+    client.end()
+    path = run.client_dir / "metrics.jsonl"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] = 0xFF
+    path.write_bytes(data)
+    client = run.train(server.address)
+    if client.wait() != 0:
+        raise Failed(client.last())
+    weights, losses = run.outcome()
+    named = "metrics.damaged.jsonl" in client.said() and (run.client_dir / "metrics.damaged.jsonl").exists()
+    if weights != UNDISTURBED[0] or len(losses) != STEPS - 1 or not named:
+        raise Failed(f"{len(losses)} lines of metrics, named: {named}")
+    return "the same weights; one line named and put by"
 
 
 def undisturbed():

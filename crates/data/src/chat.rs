@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::DataError;
+use crate::text::utf8;
 
 /// The file that newer checkpoints keep the template in.
 const FILE: &str = "chat_template.jinja";
@@ -116,7 +117,18 @@ impl ChatTemplate {
             .map_or_else(String::new, |(_, after)| after.to_owned()))
     }
 
-    fn render(&self, messages: &[Message], open: bool) -> Result<String, DataError> {
+    /// The file that the template stands in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The text of a special token that the configuration names.
+    pub(crate) fn special(&self, key: &str) -> Option<&str> {
+        self.special.get(key).map(String::as_str)
+    }
+
+    pub(crate) fn render(&self, messages: &[Message], open: bool) -> Result<String, DataError> {
         // A template asks whether there are tools and documents with `is none`, which what is left out is not.
         let values = context! {
             messages => Serde(messages),
@@ -163,8 +175,8 @@ fn default_template(config: &Value) -> Option<&str> {
 }
 
 fn text(path: &Path) -> Result<Option<String>, DataError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(utf8(path, &bytes)?.to_owned())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(DataError::Read {
             path: path.to_owned(),

@@ -19,12 +19,16 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A text file is not UTF-8.
-    #[error("{path}: byte {at} is not UTF-8; save the file as UTF-8", path = path.display())]
+    #[error("{path}: byte {at}, in line {line}, is not UTF-8: {encoding}; save the file as UTF-8", path = path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
         /// Offset of the first bad byte.
         at: usize,
+        /// Its line, from 1.
+        line: usize,
+        /// What it may be instead.
+        encoding: &'static str,
     },
     /// A file is not JSON.
     #[error("{path}: not valid JSON: {reason}; {cure}", path = path.display())]
@@ -36,15 +40,17 @@ pub enum DataError {
         /// What to do.
         cure: &'static str,
     },
-    /// A dataset file holds something else than a list of entries.
+    /// A dataset file holds something else than entries.
     #[error(
-        "{path}: the file is not one JSON list of entries; put the entries between [ and ], with commas between them \
-         (a file with one object per line is not this format)",
+        "{path}: the file holds {found}, not a list of entries; put the entries between [ and ] with commas between them, or \
+         one entry on each line",
         path = path.display()
     )]
     NotAList {
         /// The file.
         path: PathBuf,
+        /// What it holds.
+        found: String,
     },
     /// A dataset file without a single entry that could be used.
     #[error("{path}: none of its {entries} entries can be used{why}; check that this is the file you meant", path = path.display())]
@@ -91,6 +97,12 @@ pub enum DataError {
         /// What to do.
         cure: String,
     },
+    /// A chat template cannot lay a conversation out.
+    #[error("{problem}")]
+    Layout {
+        /// What is wrong.
+        problem: String,
+    },
     /// A setting of a sampler or loader.
     #[error("setting `{name}` is {value}; {cure}")]
     Setting {
@@ -131,7 +143,7 @@ pub enum DataError {
 }
 
 /// One bad entry of a dataset file.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: entry {index} (id `{id}`), field `{field}`: {problem}; {cure}", file = file.display(), cure = fault.cure())]
 pub struct EntryError {
     /// The dataset file.
@@ -157,14 +169,26 @@ pub enum Fault {
     Malformed,
     /// `conversations` is missing, null, empty, or has no word in it.
     NoConversations,
+    /// Somebody speaks whose part is not read, such as a tool.
+    UnknownRole,
     /// Questions and answers do not pair up.
     UnevenTurns,
+    /// More than one picture.
+    SeveralImages,
     /// The picture's file is not there.
     MissingImage,
     /// The picture's path is absolute or climbs out of the image folder.
     ImageOutside,
     /// The picture cannot be decoded.
     CorruptImage,
+    /// More pixels than the recipe allows.
+    LargeImage,
+    /// A 16-bit picture that uses the lower bits only, and does not say which.
+    UnclearDepth,
+    /// A DICOM file that says there is text in its picture.
+    BurnedIn,
+    /// A DICOM file with several frames.
+    ManyFrames,
     /// More `<image>` placeholders than pictures: the second one would show nothing, or another sample's picture.
     TooManyTags,
     /// An `<image>` placeholder, but no picture.
@@ -173,6 +197,8 @@ pub enum Fault {
     ImageWithoutTag,
     /// The tokenizer has no token for a word.
     UnknownWord,
+    /// The chat template has no place for it.
+    Layout,
     /// No token would be supervised.
     NoLabels,
 }
@@ -188,15 +214,40 @@ impl Fault {
             Self::NoConversations => {
                 "give it at least one question and its answer, or remove the entry"
             }
+            Self::UnknownRole => {
+                "roles are `human` or `user`, `gpt` or `assistant`, and `system` for a first message; take others out"
+            }
             Self::UnevenTurns => "messages must alternate, first from `human`, then from `gpt`",
+            Self::SeveralImages => {
+                "an entry has one picture: make one entry of each, or put them into one picture"
+            }
             Self::MissingImage => "put the picture below the image folder, or correct the path",
             Self::ImageOutside => "give a path relative to the image folder, without `..`",
-            Self::CorruptImage => "replace the file; PNG, JPEG, WebP, BMP, GIF and TIFF are read",
+            Self::CorruptImage => {
+                "replace the file; PNG, JPEG, WebP, BMP, GIF, TIFF and DICOM are read"
+            }
+            Self::LargeImage => {
+                "scale it down, or allow more with `data.pictures.max_pixels` in the recipe"
+            }
+            Self::UnclearDepth => {
+                "say how many with `data.pictures.sample_bits` in the recipe (16 takes the samples as they are), or scale them to \
+                 all 16 bits"
+            }
+            Self::BurnedIn => {
+                "black the text out and correct the tag, or take such files with `data.pictures.burned_in = \"accept\"` in the \
+                 recipe"
+            }
+            Self::ManyFrames => {
+                "save one frame alone, or choose one with `data.pictures.frame` in the recipe"
+            }
             Self::TooManyTags => "an entry has one picture: keep `<image>` in one question only",
             Self::TagWithoutImage => "add the picture, or take `<image>` out of the text",
             Self::ImageWithoutTag => "put `<image>` into the first question, or remove the picture",
             Self::UnknownWord => {
                 "keep to the tokenizer's vocabulary, or use one with an unknown token"
+            }
+            Self::Layout => {
+                "change the entry (many chat templates have no system message), or use another template"
             }
             Self::NoLabels => {
                 "keep the template's separator, end-of-turn and unknown-token texts out of the messages, and answers \
@@ -211,10 +262,17 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Malformed => "malformed entry",
             Self::NoConversations => "no conversation",
+            Self::UnknownRole => "unknown role",
+            Self::SeveralImages => "several pictures",
             Self::UnevenTurns => "questions and answers do not pair up",
             Self::MissingImage => "missing image",
             Self::ImageOutside => "image path leaves the image folder",
             Self::CorruptImage => "corrupt image",
+            Self::LargeImage => "image too large",
+            Self::UnclearDepth => "16-bit image of fewer bits",
+            Self::BurnedIn => "text burned into the image",
+            Self::ManyFrames => "several frames",
+            Self::Layout => "no place in the chat template",
             Self::TooManyTags => "more <image> tags than pictures",
             Self::TagWithoutImage => "<image> tag without a picture",
             Self::ImageWithoutTag => "picture without an <image> tag",
@@ -251,6 +309,14 @@ impl Skipped {
         self.first
             .entry(error.fault)
             .or_insert_with(|| error.to_string());
+    }
+
+    /// The tally of a list of bad entries.
+    #[must_use]
+    pub fn of(errors: &[EntryError]) -> Self {
+        let mut skipped = Self::default();
+        errors.iter().for_each(|error| skipped.add(error));
+        skipped
     }
 
     /// Adds the counts of another tally; first messages already held stay.

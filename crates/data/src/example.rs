@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
-use crate::llava::Turn;
+use crate::llava::{Conversation, Turn};
 use crate::template::{IMAGE_TAG, Template, Tokenized};
 use crate::tokenizer::Tokenizer;
 
@@ -90,7 +90,7 @@ pub struct DrawKey {
 pub fn spans(
     template: &dyn Template,
     tokenizer: &Tokenizer,
-    turns: &[Turn],
+    talk: &Conversation,
     pictured: bool,
     mode: &Turns,
     max_length: usize,
@@ -98,15 +98,17 @@ pub fn spans(
 ) -> Result<Vec<TokenSpan>, DataError> {
     match mode {
         Turns::Conversation => {
-            let whole = template.conversation(turns, tokenizer, max_length)?;
+            let whole = template.conversation(talk, tokenizer, max_length)?;
             Ok(vec![span(0, whole, max_length)])
         }
         Turns::Independent { per_sample, only } => {
             let mut spans = prefix(tokenizer, pictured);
             let room = max_length.saturating_sub(spans.iter().map(|s| s.ids.len()).sum());
+            let Conversation { system, turns } = talk;
             for i in draw(turns, *per_sample, only, key) {
                 let branch = spans.last().map_or(1, |last| last.branch + 1);
-                let span = span(branch, template.turn(&turns[i], tokenizer)?, room);
+                let tokens = template.turn(system.as_deref(), &turns[i], tokenizer)?;
+                let span = span(branch, tokens, room);
                 // A layout has no empty spans.
                 spans.extend((!span.ids.is_empty()).then_some(span));
             }
@@ -154,8 +156,8 @@ pub fn ask(
         epoch: 0,
         index: 0,
     };
-    let unlimited = usize::MAX;
-    spans(template, tokenizer, &turns, pictured, &mode, unlimited, key)
+    let (talk, unlimited) = (Conversation::from(turns), usize::MAX);
+    spans(template, tokenizer, &talk, pictured, &mode, unlimited, key)
 }
 
 fn prefix(tokenizer: &Tokenizer, pictured: bool) -> Vec<TokenSpan> {

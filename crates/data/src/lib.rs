@@ -9,8 +9,10 @@
 
 pub mod error;
 pub mod llava;
+pub mod text;
 
 pub mod image;
+mod names;
 pub mod preprocess;
 
 pub mod chat;
@@ -28,9 +30,10 @@ pub mod sampler;
 pub mod scenes;
 
 pub use chat::ChatTemplate;
-pub use error::{DataError, Fault, Skipped, Strictness};
+pub use error::{DataError, EntryError, Fault, Skipped, Strictness};
 pub use example::{Example, IGNORED, PLACEHOLDER, Pixels, TokenSpan, Turns};
-pub use llava::{Dataset, Turn};
+pub use image::PictureRules;
+pub use llava::{Conversation, Dataset, Turn};
 pub use loader::{Batch, Loader, LoaderOptions, Source};
 pub use preprocess::{Aspect, Processor};
 pub use reader::{Reader, ReaderOptions};

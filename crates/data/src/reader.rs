@@ -1,14 +1,16 @@
 //! From an entry of a dataset to an [`Example`].
 
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::error::{DataError, Fault, Skipped, Strictness};
+use crate::error::{DataError, EntryError, Fault, Skipped, Strictness};
 use crate::example::{DrawKey, Example, IGNORED, Pixels, TokenSpan, Turns, spans};
-use crate::image::{self, ImageFault};
-use crate::llava::{Dataset, Entry};
+use crate::image::{ImageFault, PictureRules};
+use crate::llava::{Dataset, Entry, Turn};
 use crate::loader::Source;
+use crate::names;
 use crate::preprocess::{Aspect, Processor};
-use crate::template::Template;
+use crate::template::{IMAGE_TAG, Template};
 use crate::tokenizer::Tokenizer;
 
 /// How entries are read.
@@ -16,6 +18,8 @@ use crate::tokenizer::Tokenizer;
 pub struct ReaderOptions {
     /// What to do with pictures that are not square.
     pub aspect: Aspect,
+    /// How pictures are read.
+    pub pictures: PictureRules,
     /// How turns become spans.
     pub turns: Turns,
     /// Longest sequence of ids, the placeholder counted as one; the rest is cut off.
@@ -32,6 +36,7 @@ impl Default for ReaderOptions {
             (Aspect::default(), Turns::default(), Strictness::default());
         Self {
             aspect,
+            pictures: PictureRules::default(),
             turns,
             max_length: 2048,
             seed: 0,
@@ -44,43 +49,47 @@ impl Default for ReaderOptions {
 #[derive(Debug)]
 pub struct Reader {
     dataset: Dataset,
-    template: &'static dyn Template,
+    template: Arc<dyn Template>,
     tokenizer: Tokenizer,
     processor: Processor,
     options: ReaderOptions,
     /// Places of the usable entries in `dataset`.
     usable: Vec<usize>,
-    skipped: Skipped,
+    refused: Vec<EntryError>,
 }
 
 impl Reader {
-    /// Checks every entry's placeholders against its picture. Pictures themselves are looked at when they are read.
+    /// Checks the template against the tokenizer and every entry's placeholders against its picture. Pictures themselves are looked at when they are read.
     ///
     /// # Errors
-    /// No entry can be used; with [`Strictness::Stop`] the first entry whose placeholders and picture do not match.
+    /// The template does not suit the tokenizer; no entry can be used; with [`Strictness::Stop`] the first entry whose placeholders and picture do not match.
     pub fn new(
         dataset: Dataset,
-        template: &'static dyn Template,
+        template: Arc<dyn Template>,
         tokenizer: Tokenizer,
         processor: Processor,
         options: ReaderOptions,
     ) -> Result<Self, DataError> {
-        let mut skipped = dataset.skipped().clone();
+        template.check(&tokenizer)?;
+        let mut refused = dataset.refused().to_vec();
         let mut usable = Vec::with_capacity(dataset.entries().len());
         for (i, entry) in dataset.entries().iter().enumerate() {
-            match tag_fault(template, entry, &options.turns) {
+            match tag_fault(&*template, entry, &options.turns) {
                 None => usable.push(i),
                 Some((fault, problem)) => {
                     let error = dataset.complain(entry, "conversations", fault, problem);
                     if options.strictness == Strictness::Stop {
                         return Err(error.into());
                     }
-                    skipped.add(&error);
+                    refused.push(*error);
                 }
             }
         }
         if usable.is_empty() {
-            let (path, why) = (dataset.file().to_path_buf(), format!(" ({skipped})"));
+            let (path, why) = (
+                dataset.file().to_path_buf(),
+                format!(" ({})", Skipped::of(&refused)),
+            );
             return Err(DataError::NothingUsable {
                 path,
                 entries: dataset.entries().len(),
@@ -94,14 +103,30 @@ impl Reader {
             processor,
             options,
             usable,
-            skipped,
+            refused,
         })
     }
 
-    /// What was left out before any picture was read.
+    /// The entries that were ruled out before any picture was read. Others turn up in [`Source::read`].
     #[must_use]
-    pub fn skipped(&self) -> &Skipped {
-        &self.skipped
+    pub fn refused(&self) -> &[EntryError] {
+        &self.refused
+    }
+
+    /// The tally of [`Self::refused`].
+    #[must_use]
+    pub fn skipped(&self) -> Skipped {
+        Skipped::of(&self.refused)
+    }
+
+    /// How many usable entries have a system message that the template has no place for.
+    #[must_use]
+    pub fn unread_system(&self) -> usize {
+        if self.template.has_system() {
+            return 0;
+        }
+        let unread = self.entries().filter(|entry| entry.talk.system.is_some());
+        unread.count()
     }
 
     /// The tokenizer.
@@ -112,8 +137,8 @@ impl Reader {
 
     /// The template.
     #[must_use]
-    pub fn template(&self) -> &'static dyn Template {
-        self.template
+    pub fn template(&self) -> &dyn Template {
+        &*self.template
     }
 
     /// The picture processor.
@@ -169,9 +194,9 @@ impl Reader {
             )
         });
         let spans = spans(
-            self.template,
+            &*self.template,
             &self.tokenizer,
-            &entry.turns,
+            &entry.talk,
             pictured,
             turns,
             *max_length,
@@ -179,6 +204,7 @@ impl Reader {
         );
         let spans = spans.map_err(|error| match error {
             DataError::Tokenizer { .. } => wrong(Fault::UnknownWord, error.to_string()),
+            DataError::Layout { problem } => wrong(Fault::Layout, problem),
             other => other,
         })?;
         if spans
@@ -193,22 +219,36 @@ impl Reader {
     }
 
     fn pixels(&self, entry: &Entry, path: &Path) -> Result<Pixels, DataError> {
-        let path = self.dataset.image_folder().join(path);
         let wrong =
             |fault, problem| DataError::from(self.dataset.complain(entry, "image", fault, problem));
-        let picture = image::open(&path).map_err(|fault| match fault {
-            ImageFault::Missing(problem) => wrong(Fault::MissingImage, problem),
-            ImageFault::Corrupt(problem) => wrong(Fault::CorruptImage, problem),
-            // A disk or network that fails now may not later: skipping would make two runs differ.
-            ImageFault::System(source) => DataError::Read { path, source },
-        })?;
-        Ok(self.processor.pixels(&picture, self.options.aspect))
+        let path = names::find(self.dataset.image_folder(), path)
+            .map_err(|problem| wrong(Fault::MissingImage, problem))?;
+        let ReaderOptions {
+            aspect, pictures, ..
+        } = &self.options;
+        self.processor
+            .read(&path, *aspect, pictures)
+            .map_err(|fault| match fault {
+                ImageFault::Sample(fault, problem) => wrong(fault, problem),
+                // A disk or network that fails now may not later: skipping would make two runs differ.
+                ImageFault::System(source) => DataError::Read { path, source },
+            })
     }
 }
 
 fn tag_fault(template: &dyn Template, entry: &Entry, turns: &Turns) -> Option<(Fault, String)> {
     let pictures = usize::from(entry.image.is_some());
-    let tags = template.placeholders(&entry.turns);
+    let tags = template.placeholders(&entry.talk.turns);
+    let answered = |turn: &Turn| turn.answer.as_ref().is_some_and(|a| a.contains(IMAGE_TAG));
+    if pictures > 0 && entry.talk.turns.iter().any(answered) {
+        let mut asked = entry.talk.turns.clone();
+        asked.iter_mut().for_each(|turn| turn.answer = None);
+        // Some templates take the tag for an ordinary word there.
+        if template.placeholders(&asked) < tags {
+            let problem = "`<image>` in an answer, which can show no picture".to_owned();
+            return Some((Fault::TooManyTags, problem));
+        }
+    }
     match (pictures, tags) {
         (0, 1..) => Some((
             Fault::TagWithoutImage,

@@ -1,5 +1,6 @@
 //! Hugging Face tokenizers, encoding as the reference's slow (SentencePiece) tokenizers do.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use crate::error::DataError;
 use crate::example::PLACEHOLDER;
 use crate::template::IMAGE_TAG;
+use crate::text::without_mark;
 
 /// SentencePiece's stand-in for a blank.
 const BLANK: char = '\u{2581}';
@@ -31,6 +33,8 @@ pub struct Tokenizer {
     legacy: Option<bool>,
     puts_bos: bool,
     cleans_up: bool,
+    /// The texts of the special tokens.
+    special: Vec<String>,
 }
 
 impl Tokenizer {
@@ -94,7 +98,7 @@ impl Tokenizer {
         special_tokens_map: Option<&[u8]>,
     ) -> Result<Self, DataError> {
         let parse = |bytes: &[u8]| {
-            serde_json::from_slice::<Value>(bytes).map_err(|e| DataError::Tokenizer {
+            serde_json::from_slice::<Value>(without_mark(bytes)).map_err(|e| DataError::Tokenizer {
                 name: name.to_owned(),
                 problem: format!("a file is not JSON: {e}"),
                 cure: "fetch the tokenizer's files again",
@@ -152,9 +156,16 @@ impl Tokenizer {
             .ok()
             .and_then(|e| e.get_ids().first().copied())
             .map(i64::from);
+        // It only puts BOS and the like, which is done here, and some shift what `encode_places` gives.
+        inner.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
         let puts_bos = bos.is_some() && flag("add_bos_token").unwrap_or(begins == bos);
+        let added = inner.get_added_tokens_decoder();
+        let special = added.values().filter(|token| token.special);
+        let mut special: Vec<String> = special.map(|token| token.content.clone()).collect();
+        special.sort();
         Ok(Self {
             name: name.to_owned(),
+            special,
             inner,
             bos,
             eos,
@@ -187,30 +198,67 @@ impl Tokenizer {
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        let mut marked = String::with_capacity(text.len() + BLANK.len_utf8());
-        marked.push(BLANK);
-        marked.extend(text.chars().map(|c| if c == BLANK { ' ' } else { c }));
-        let mut ids = self.ids(&marked)?;
-        // A text that begins with a special token gets no blank in front of it.
-        let blank = self.inner.token_to_id("\u{2581}").map(i64::from);
-        if ids.len() > 1 && blank == Some(ids[0]) && self.is_special(ids[1]) {
+        let mut ids = self.ids(&marked(text))?;
+        if self.lone_blank(&ids) {
             ids.remove(0);
         }
         Ok(ids)
+    }
+
+    /// A text that begins with a special token gets no blank in front of it.
+    fn lone_blank(&self, ids: &[i64]) -> bool {
+        let blank = self.inner.token_to_id("\u{2581}").map(i64::from);
+        matches!(ids, [first, second, ..] if blank == Some(*first) && self.is_special(*second))
+    }
+
+    /// As [`Self::encode_bare`], with the place in `text` where each token begins, in bytes.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub(crate) fn encode_places(&self, text: &str) -> Result<Vec<(i64, usize)>, DataError> {
+        let (marks, from) = if self.legacy == Some(false) && !text.is_empty() {
+            (Cow::Owned(marked(text)), BLANK.len_utf8())
+        } else {
+            (Cow::Borrowed(text), 0)
+        };
+        let encoding = self.inner.encode(&*marks, false);
+        let encoding = encoding.map_err(|error| self.cannot_encode(text, &error))?;
+        // The marked text is shorter wherever the stand-in for a blank has become one.
+        let mut stands = text.match_indices(BLANK).map(|(at, _)| at).peekable();
+        let mut shorter = 0;
+        let places = encoding.get_offsets().iter().map(|&(start, _)| {
+            let start = start.saturating_sub(from);
+            while from > 0 && stands.next_if(|&at| at - shorter < start).is_some() {
+                shorter += BLANK.len_utf8() - 1;
+            }
+            start + shorter
+        });
+        let ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
+        let skip = usize::from(from > 0 && self.lone_blank(&ids));
+        Ok(ids.into_iter().zip(places).skip(skip).collect())
+    }
+
+    /// The first special token that is written out in a text, the tag of a picture aside.
+    pub(crate) fn special_in(&self, text: &str) -> Option<&str> {
+        let marks = self.special.iter().map(String::as_str);
+        let mut marks = marks.filter(|mark| !mark.is_empty() && *mark != IMAGE_TAG);
+        marks.find(|mark| text.contains(mark))
+    }
+
+    fn cannot_encode(&self, text: &str, error: &tokenizers::Error) -> DataError {
+        let start: String = text.chars().take(60).collect();
+        DataError::Tokenizer {
+            name: self.name.clone(),
+            problem: format!("cannot encode {start:?}: {error}"),
+            cure: "give the tokenizer an unknown token, or keep to its vocabulary",
+        }
     }
 
     fn ids(&self, text: &str) -> Result<Vec<i64>, DataError> {
         let encoding = self
             .inner
             .encode_fast(text, false)
-            .map_err(|e| DataError::Tokenizer {
-                name: self.name.clone(),
-                problem: format!(
-                    "cannot encode {:?}: {e}",
-                    text.chars().take(60).collect::<String>()
-                ),
-                cure: "give the tokenizer an unknown token, or keep to its vocabulary",
-            })?;
+            .map_err(|error| self.cannot_encode(text, &error))?;
         Ok(encoding.get_ids().iter().copied().map(i64::from).collect())
     }
 
@@ -311,12 +359,20 @@ impl Tokenizer {
         self.cleans_up
     }
 
-    fn is_special(&self, id: i64) -> bool {
+    pub(crate) fn is_special(&self, id: i64) -> bool {
         let token = u32::try_from(id)
             .ok()
             .and_then(|id| self.inner.get_added_tokens_decoder().get(&id).cloned());
         token.is_some_and(|token| token.special)
     }
+}
+
+/// SentencePiece's text: a blank in front, and stand-ins for blanks only where blanks are.
+fn marked(text: &str) -> String {
+    let mut marked = String::with_capacity(text.len() + BLANK.len_utf8());
+    marked.push(BLANK);
+    marked.extend(text.chars().map(|c| if c == BLANK { ' ' } else { c }));
+    marked
 }
 
 /// A special token is named by its text or by an object that holds it.
@@ -325,29 +381,41 @@ fn literal(value: &Value) -> Option<&str> {
 }
 
 fn legacy(definition: &Value, config: Option<&Value>) -> Option<bool> {
+    let pre = &definition["pre_tokenizer"];
+    let steps = pre["pretokenizers"].as_array();
+    let mut steps = steps.into_iter().flatten().chain([pre]);
+    if steps.any(|step| step["type"] == "ByteLevel") {
+        // Some models give Llama's class to a tokenizer of bytes (DeepSeek), which joins no blanks to anything.
+        return None;
+    }
+    let metaspace = pre["type"] == "Metaspace";
     let class = config
         .and_then(|c| c.get("tokenizer_class"))
-        .and_then(Value::as_str);
+        .and_then(Value::as_str)
+        // The class of transformers 5 that says nothing.
+        .filter(|class| *class != "TokenizersBackend");
     let llama = match class {
         Some(class) => {
             class.starts_with("LlamaTokenizer") || class.starts_with("CodeLlamaTokenizer")
         }
-        // Without a configuration the normaliser gives the family away.
+        // Without a configuration the normaliser gives the family away, or what transformers 5 writes in its place.
         None => {
             let normalizer = &definition["normalizer"];
             let list = normalizer["normalizers"].as_array();
-            list.into_iter()
-                .flatten()
-                .chain([normalizer])
-                .any(|n| n["type"] == "Prepend" && n["prepend"] == "\u{2581}")
+            let list = list.into_iter().flatten().chain([normalizer]);
+            let mut prepends = list.map(|n| n["type"] == "Prepend" && n["prepend"] == "\u{2581}");
+            prepends.any(|prepends| prepends)
+                || (metaspace && definition["model"]["byte_fallback"] == true)
         }
     };
-    // The published default of the switch is the old behaviour.
+    // The published default of the switch is the old behaviour. transformers 5 does not write the switch but what it did:
+    // a blank in front of the first piece only.
+    let first = metaspace && pre["prepend_scheme"] == "first";
     llama.then(|| {
         config
             .and_then(|c| c.get("legacy"))
             .and_then(Value::as_bool)
-            .unwrap_or(true)
+            .unwrap_or(!first)
     })
 }
 

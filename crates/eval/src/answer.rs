@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use qtl_data::example::ask;
-use qtl_data::image::ImageFault;
+use qtl_data::image::{ImageFault, PictureRules};
 use qtl_data::{Aspect, DataError, Processor, Template, TokenSpan, Tokenizer, Turn, Turns};
 use qtl_model::generate::{Remote, greedy};
 use qtl_model::partition::{Batch, ClientPartition};
@@ -20,11 +20,13 @@ pub struct Answerer<'a> {
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// Its conversation template.
-    pub template: &'static dyn Template,
+    pub template: &'a dyn Template,
     /// How its tower wants pictures.
     pub processor: &'a Processor,
     /// What to do with pictures that are not square.
     pub aspect: Aspect,
+    /// How picture files are read.
+    pub pictures: &'a PictureRules,
     /// How turns were laid out in training.
     pub turns: Turns,
     /// Prompts are cut at this many tokens, pictures included.
@@ -64,11 +66,11 @@ pub enum AnswerError<E> {
 
 /// A picture that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{problem}; give a PNG, JPEG, WebP, BMP, GIF or TIFF file")]
+#[error("{problem}")]
 pub struct PictureError {
     /// The picture.
     pub path: PathBuf,
-    /// Why not, with its path.
+    /// Why not, with its path and the cure.
     pub problem: String,
 }
 
@@ -138,14 +140,15 @@ impl Answerer<'_> {
     ///
     /// The picture is missing or cannot be decoded.
     pub fn picture(&self, path: &Path) -> Result<Vec<f32>, PictureError> {
-        let picture = qtl_data::image::open(path).map_err(|fault| PictureError {
+        let pixels = self.processor.read(path, self.aspect, self.pictures);
+        let pixels = pixels.map_err(|fault| PictureError {
             path: path.to_owned(),
             problem: match fault {
-                ImageFault::Missing(problem) | ImageFault::Corrupt(problem) => problem,
+                ImageFault::Sample(fault, problem) => format!("{problem}; {}", fault.cure()),
                 ImageFault::System(source) => format!("{}: {source}", path.display()),
             },
         })?;
-        Ok(self.processor.pixels(&picture, self.aspect).data)
+        Ok(pixels.data)
     }
 
     fn tensor(&self, pixels: Vec<f32>, pictures: usize) -> Tensor<4> {
@@ -188,12 +191,9 @@ impl Answerer<'_> {
             pixels: Some(self.tensor(pixels, pictures)),
             spliced,
         };
-        let end: Vec<u32> = self
-            .tokenizer
-            .eos()
-            .into_iter()
-            .map(|id| id as u32)
-            .collect();
+        let own = self.template.end(self.tokenizer)?;
+        let end = self.tokenizer.eos().into_iter().chain(own);
+        let end: Vec<u32> = end.map(|id| id as u32).collect();
         let ids = greedy(
             self.client,
             &batch,

@@ -1,19 +1,20 @@
 //! A language model in one process, without pictures and without a cut: for talking to a checkpoint as it came from the
 //! hub.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::Module as _;
 use burn::tensor::{Device, Tensor};
 
 use crate::config::Fields;
 use crate::llm::{Cache, Decoder, DecoderSpec, TokenEmbedding};
 use crate::params;
 use crate::partition::names;
-use crate::pretrained::{Half, PretrainedError, part_of};
+use crate::pretrained::{Half, PretrainedError, part_of, types};
 use crate::sampling::Sampling;
-use crate::tuning::{self, Matrix, Treatment};
-use crate::weights::{Parameter, load_into, parameters};
+use crate::weights::{
+    Dtype, NamedTensor, Parameter, Tensors, load_into, parameters, visit_tensors,
+};
 
 /// Tokens read at once: it bounds the memory that the attention scores of a long text take.
 const CHUNK: usize = 512;
@@ -68,33 +69,57 @@ impl TextModel {
     ///
     /// [`PretrainedError`] naming the file and the field or tensors.
     pub fn open(dir: &Path, device: &Device) -> Result<Self, PretrainedError> {
+        let Self { embedding, decoder } = Self::without_values(dir, device)?;
+        let spec = decoder.spec();
+        let (embedding_keys, keys) = (spec.embedding_keys(), spec.decoder_keys());
+        let file = part_of(dir, "language_model")?;
+        let embedding = load_into(embedding, &file, &embedding_keys)?;
+        let decoder = load_into(decoder, &file, &keys)?;
+        Ok(Self { embedding, decoder })
+    }
+
+    /// The language model that the configuration in `dir` describes.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainedError::Config`] naming the field.
+    pub fn without_values(dir: &Path, device: &Device) -> Result<Self, PretrainedError> {
         let fields = Fields::read(dir)?;
         let text = match fields.get("text_config") {
             Some(_) => fields.child("text_config")?,
             None => fields,
         };
         let spec = DecoderSpec::from_config(&text)?;
+        Ok(Self {
+            embedding: TokenEmbedding::new(&spec, device),
+            decoder: Decoder::new(spec, device),
+        })
+    }
+
+    /// The types that the files in `dir` have its parameters in, by the names of a whole model.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn stored(&self, dir: &Path) -> Result<BTreeMap<String, Dtype>, PretrainedError> {
         let file = part_of(dir, "language_model")?;
-        let embedding = TokenEmbedding::new(&spec, device);
-        let embedding = load_into(embedding, &file, &spec.embedding_keys())?;
-        let keys = spec.decoder_keys();
-        let decoder = load_into(Decoder::new(spec, device), &file, &keys)?;
-        Ok(Self { embedding, decoder })
+        let (spec, prefix) = (self.spec(), names::LANGUAGE_MODEL);
+        let embedding = types(&self.embedding, prefix, &file, &spec.embedding_keys())?;
+        let decoder = types(&self.decoder, prefix, &file, &spec.decoder_keys())?;
+        Ok(embedding.into_iter().chain(decoder).collect())
     }
 
-    /// Treats the linear maps as `choose` says, given the names that their weights have in a whole model; see
-    /// [`tuning::adapt`].
-    #[must_use]
-    pub fn adapt(mut self, choose: &dyn Fn(&str, Matrix) -> Treatment) -> Self {
-        self.decoder = tuning::adapt(self.decoder, names::LANGUAGE_MODEL, 0, choose);
-        self
+    /// Hands its parameters, under the names that a language model's own files give them, to `take`.
+    pub fn visit_tensors(&self, wanted: &dyn Fn(&str) -> bool, take: &mut dyn FnMut(NamedTensor)) {
+        visit_tensors(&self.embedding, "", wanted, take);
+        visit_tensors(&self.decoder, "", wanted, take);
     }
 
-    /// The same model with every branch folded into its matrix.
-    #[must_use]
-    pub fn folded(mut self) -> Self {
-        self.decoder = self.decoder.materialize();
-        self
+    /// Those of these parameters whose names are `wanted`, for writing.
+    pub fn chosen<'a>(&'a self, wanted: &'a dyn Fn(&str) -> bool) -> Tensors<'a> {
+        let mut all = parameters(&self.embedding, "");
+        all.extend(parameters(&self.decoder, ""));
+        Tensors::chosen(all, wanted, move |take| self.visit_tensors(wanted, take))
     }
 
     /// What the model is made of.

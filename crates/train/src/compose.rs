@@ -15,6 +15,7 @@ use qtl_model::vision::VisionSpec;
 use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save, tensors_of};
 use serde_json::{Value, json};
 
+use crate::companions;
 use crate::error::TrainError;
 use crate::files;
 use crate::merge::{read_json, whole};
@@ -54,26 +55,6 @@ impl Tower<'_> {
 
 const PREPROCESSOR: &str = "preprocessor_config.json";
 
-/// Whether a file of the language model's directory belongs to how text becomes tokens and back.
-fn of_text(name: &str) -> bool {
-    let starts = ["tokenizer", "chat_template", "generation_config", "vocab"];
-    let names = [
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "merges.txt",
-        "spiece.model",
-    ];
-    starts.iter().any(|start| name.starts_with(start)) || names.contains(&name)
-}
-
-/// Whether a file says under which conditions a part may be used.
-fn of_licence(name: &str) -> bool {
-    let name = name.to_lowercase();
-    ["license", "licence", "notice", "copying", "use_policy"]
-        .iter()
-        .any(|start| name.starts_with(start))
-}
-
 /// Writes the model directory `out`: the parts' weights as they are in `language_model/` and `vision_tower/`, fresh ones in
 /// `connector/`, and beside them the tokenizer, chat template, generation configuration, preprocessing, licences and a joint
 /// `config.json`.
@@ -112,13 +93,13 @@ pub fn compose(parts: Parts<'_>, out: &Path) -> Result<(), TrainError> {
         for name in ["config.json", "generation_config.json"] {
             copy_if(&parts.language_model.join(name), &llm.join(name))?;
         }
-        carry(parts.language_model, beside, "language-model", &of_text)?;
         preprocessing(&tower, &spec, beside)?;
         if let Tower::Pretrained(dir) = parts.tower {
             weights(dir, &vision)?;
             copy_if(&tower, &vision.join("config.json"))?;
-            carry(dir, beside, "vision-tower", &|_| false)?;
+            licences(dir, beside)?;
         }
+        companions::copy(parts.language_model, beside)?;
         let none = QuantizerSpec::NONE;
         let mut blueprint = Blueprint::read(beside, none.clone(), none, parts.seed)?;
         let write = |folder: &Path, tensors: Vec<NamedTensor>| {
@@ -162,24 +143,13 @@ fn weights(from: &Path, into: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Copies what belongs to a part beside its weights: its licences with the part in their names, other files if `wanted`.
-fn carry(
-    from: &Path,
-    into: &Path,
-    part: &str,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Result<(), TrainError> {
-    let io = |e| TrainError::io(from, e);
-    for entry in fs::read_dir(from).map_err(io)? {
-        let file = entry.map_err(io)?.path();
-        let Some(name) = file.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        if of_licence(name) {
-            let (stem, end) = name.rsplit_once('.').unwrap_or((name, "txt"));
-            copy_if(&file, &into.join(format!("{stem}-{part}.{end}")))?;
-        } else if wanted(name) {
-            copy_if(&file, &into.join(name))?;
+/// Copies a tower's licences, the tower in their names.
+fn licences(from: &Path, into: &Path) -> Result<(), TrainError> {
+    for file in companions::of(from)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if companions::is_licence(&name) {
+            let (stem, end) = name.rsplit_once('.').unwrap_or((&name, "txt"));
+            copy_if(&file, &into.join(format!("{stem}-vision-tower.{end}")))?;
         }
     }
     Ok(())

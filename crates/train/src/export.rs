@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qtl_model::Device;
+use qtl_model::config::Fields;
+use qtl_model::partition::names;
 use qtl_model::pretrained::{Blueprint, PretrainedError};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
@@ -16,7 +18,7 @@ use crate::merge::{
 };
 use crate::peft;
 use crate::plain::write_language_model;
-use crate::start::{Base, Start};
+use crate::start::{Base, Start, folded_text};
 use crate::tune::{Method, Part};
 
 /// Where an adapter's base lies beside it, if the run's base is no directory that peft could load.
@@ -57,7 +59,7 @@ pub fn write_adapter<'a>(
     // What the run took from an adapter and left alone is still not the base's.
     let before = run.adapter.as_ref();
     let stored =
-        |name: &str| tune.stores(name) || before.is_some_and(|adapter| adapter.is_whole(name));
+        |name: &str| tune.stores(name) || before.is_some_and(|a| a.is_whole(name, run.tied));
     run.client.visit_tensors(&stored, &mut |t| tensors.push(t));
     run.server.visit_tensors(&stored, &mut |t| tensors.push(t));
     let head = Head::of(run.tied, &run.client, &run.server);
@@ -77,7 +79,11 @@ pub fn write_adapter<'a>(
                 blueprint: run.recipe.blueprint(base)?,
                 adapter: None,
             };
-            write_language_model(&start, &beside.join(BASE), SaveType::F32.into())?;
+            let format = Format {
+                kind: None,
+                shard: Format::SHARD,
+            };
+            write_language_model(&start, &beside.join(BASE), format)?;
         }
         for part in [
             Part::VisionTower,
@@ -132,16 +138,29 @@ pub fn fold_adapter(
     out: &Path,
     format: impl Into<Format>,
 ) -> Result<usize, TrainError> {
-    let adapter = Arc::new(Adapter::open(adapter)?);
-    let recipe = match adapter.config() {
-        Some(config) => Some(recipe_in(config, &base.join("config.json"))?),
-        None => recipe_of(base).ok(),
+    let format = format.into();
+    let fields = Fields::read(base)?;
+    let base = Base {
+        model: base,
+        adapter: Some(adapter),
     };
-    let none = QuantizerSpec::NONE;
+    if fields.get("text_config").is_none() {
+        return fold_text(base, out, format);
+    }
+    let adapter = Arc::new(Adapter::open(adapter)?);
+    let file = base.model.join("config.json");
+    let recipe = match adapter.config() {
+        Some(config) => Some(recipe_in(config, &file)?),
+        None => recipe_of(base.model).ok(),
+    };
     let start = Start {
-        blueprint: match recipe {
-            Some(recipe) => recipe.blueprint(base)?,
-            None => Blueprint::read(base, none.clone(), none, 0)?,
+        blueprint: {
+            let none = QuantizerSpec::NONE;
+            let model = base.resolved().model;
+            match recipe {
+                Some(recipe) => recipe.blueprint(model)?,
+                None => Blueprint::read(model, none.clone(), none, 0)?,
+            }
         },
         adapter: Some(Arc::clone(&adapter)),
     };
@@ -156,9 +175,31 @@ pub fn fold_adapter(
         .chain(server.chosen(&wanted));
     let mut config = match adapter.config() {
         Some(config) => config.clone(),
-        None => read_json(&base.join("config.json"))?,
+        None => read_json(&file)?,
     };
     head.note(&mut config);
-    write(base, out, &tensors, config, format.into())?;
+    let kinds = format.kinds(start.blueprint.stored(&device)?);
+    write(base.model, out, &tensors, config, &kinds, format.shard)?;
     Ok(adapter.count())
+}
+
+/// Folds an adapter into a language model that stands alone, and writes it under its own names.
+fn fold_text(base: Base<'_>, out: &Path, format: Format) -> Result<usize, TrainError> {
+    let (model, count) = folded_text(base, &Device::default())?;
+    let mut config = read_json(&base.model.join("config.json"))?;
+    let mut pair = Vec::new();
+    let either = |name: &str| Part::of(name) == Part::EmbedTokens || name == "lm_head.weight";
+    model.visit_tensors(&either, &mut |tensor| pair.push(tensor.data));
+    let head = Head::compared(model.spec().tied_head, pair.first(), pair.get(1));
+    head.note(&mut config);
+    let wanted = |name: &str| head.is_written(&format!("{}{name}", names::LANGUAGE_MODEL));
+    let stored = model.stored(base.model).map_err(TrainError::from)?;
+    let own = |name: &str| name.strip_prefix(names::LANGUAGE_MODEL).map(str::to_owned);
+    let stored = stored
+        .into_iter()
+        .filter_map(|(name, dtype)| Some((own(&name)?, dtype)));
+    let kinds = format.kinds(stored.collect());
+    let tensors = model.chosen(&wanted);
+    write(base.model, out, &tensors, config, &kinds, format.shard)?;
+    Ok(count)
 }

@@ -30,6 +30,7 @@ pub mod changes;
 pub mod checkpoint;
 pub mod client;
 pub mod communication;
+mod companions;
 pub mod compose;
 pub mod digest;
 pub mod edit;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// The file that is locked.
-const NAME: &str = "lock";
+pub const NAME: &str = "lock";
 /// Bytes of it that are read.
 const LONGEST: u64 = 1000;
 

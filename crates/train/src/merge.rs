@@ -1,5 +1,6 @@
 //! Two halves into one model directory in TinyLLaVA's layout, which evaluation and Python read.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use qtl_model::config::{Fields, second_path};
 use qtl_model::partition::{ClientPartition, ServerPartition, names};
 use qtl_model::pretrained::{restore_client, restore_server};
 use qtl_model::quant::QuantizerSpec;
-use qtl_model::weights::{NamedTensor, SaveType, Tensors};
+use qtl_model::weights::{Dtype, NamedTensor, SaveType, Tensors};
 use serde_json::{Value, json};
 
 use crate::adapt::Fingerprint;
 use crate::adapter::Adapter;
 use crate::checkpoint::{Saved, Side, State, Store};
+use crate::companions;
 use crate::digest;
 use crate::error::TrainError;
 use crate::files;
@@ -28,22 +30,12 @@ pub const OWN: &str = "qtinyllava";
 const MODELING: &str = include_str!("../assets/modeling_qtinyllava.py");
 /// What it is called, and the module that `config.json` names.
 const MODELING_NAME: &str = "modeling_qtinyllava";
-/// Files beside the weights that are copied from the model the run started from.
-const COMPANIONS: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "preprocessor_config.json",
-    "generation_config.json",
-    "LICENSES.md",
-];
 
 /// How the weights of a model directory are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
-    /// The type of the values.
-    pub kind: SaveType,
+    /// The type of the values; without one each tensor keeps the type that the base's files have it in.
+    pub kind: Option<SaveType>,
     /// Bytes that a file may hold; what is more goes into shards with an index.
     pub shard: u64,
 }
@@ -52,11 +44,12 @@ impl Format {
     /// The size that Hugging Face gives its shards.
     pub const SHARD: u64 = 5_000_000_000;
 
-    /// The name of the type in `config.json`.
-    pub(crate) fn dtype(self) -> &'static str {
-        match self.kind {
-            SaveType::F32 => "float32",
-            SaveType::Bf16 => "bfloat16",
+    /// The type of each tensor, given the types in the base's files. What those do not have, such as a quantizer, is
+    /// written as it was trained.
+    pub(crate) fn kinds(self, stored: BTreeMap<String, Dtype>) -> impl Fn(&str) -> SaveType {
+        move |name| {
+            let own = || stored.get(name).map(|dtype| SaveType::of(*dtype));
+            self.kind.or_else(own).unwrap_or(SaveType::F32)
         }
     }
 }
@@ -64,7 +57,7 @@ impl Format {
 impl From<SaveType> for Format {
     fn from(kind: SaveType) -> Self {
         Self {
-            kind,
+            kind: Some(kind),
             shard: Self::SHARD,
         }
     }
@@ -94,7 +87,7 @@ pub fn merge<'a>(
     out: &Path,
     format: impl Into<Format>,
 ) -> Result<Merged, TrainError> {
-    let base = base.into();
+    let (base, format) = (base.into(), format.into());
     let run = Joined::open(client, server, base)?;
     let (client, server) = (run.client.folded(), run.server.folded());
     let head = Head::of(run.tied, &client, &server);
@@ -104,7 +97,8 @@ pub fn merge<'a>(
         .chosen(&wanted)
         .chain(run.unheld.as_slice().into())
         .chain(server.chosen(&wanted));
-    write(base.model, out, &tensors, config, format.into())?;
+    let kinds = format.kinds(run.stored);
+    write(base.model, out, &tensors, config, &kinds, format.shard)?;
     Ok(Merged {
         step: run.state.step,
         parameters: tensors.parameters(),
@@ -128,14 +122,19 @@ impl Head {
         if !tied {
             return Self::Own;
         }
-        let (mut table, mut head) = (Vec::new(), Vec::new());
+        let (mut table, mut head) = (None, None);
         let embedding = |name: &str| Part::of(name) == Part::EmbedTokens;
-        client.visit_tensors(&embedding, &mut |tensor| table = tensor.data);
-        server.visit_tensors(&is_head, &mut |tensor| head = tensor.data);
-        if table == head {
-            Self::Tied
-        } else {
-            Self::Parted
+        client.visit_tensors(&embedding, &mut |tensor| table = Some(tensor.data));
+        server.visit_tensors(&is_head, &mut |tensor| head = Some(tensor.data));
+        Self::compared(tied, table.as_ref(), head.as_ref())
+    }
+
+    /// The same of the two matrices.
+    pub(crate) fn compared(tied: bool, table: Option<&Vec<f32>>, head: Option<&Vec<f32>>) -> Self {
+        match tied {
+            false => Self::Own,
+            true if table == head => Self::Tied,
+            true => Self::Parted,
         }
     }
 
@@ -147,14 +146,17 @@ impl Head {
     /// Says in a configuration what has become of the head.
     pub(crate) fn note(self, config: &mut Value) {
         config["tie_word_embeddings"] = json!(self == Self::Tied);
-        if self == Self::Parted
-            && let Some(Value::Object(text)) = config.pointer_mut("/text_config")
-        {
-            // Spelled out: there are families where a head is tied unless told otherwise.
-            text.insert("tie_word_embeddings".to_owned(), json!(false));
-            // OpenELM's own word for it.
-            if let Some(shared) = text.get_mut("share_input_output_layers") {
-                *shared = json!(false);
+        // In a language model that stands alone there is no part.
+        for part in ["/text_config", ""] {
+            if self == Self::Parted
+                && let Some(Value::Object(text)) = config.pointer_mut(part)
+            {
+                // Spelled out: there are families where a head is tied unless told otherwise.
+                text.insert("tie_word_embeddings".to_owned(), json!(false));
+                // OpenELM's own word for it.
+                if let Some(shared) = text.get_mut("share_input_output_layers") {
+                    *shared = json!(false);
+                }
             }
         }
     }
@@ -179,6 +181,8 @@ pub(crate) struct Joined {
     pub(crate) language_model: String,
     /// What the base has beside the halves.
     pub(crate) unheld: Vec<NamedTensor>,
+    /// The types in the base's files.
+    stored: BTreeMap<String, Dtype>,
 }
 
 impl Joined {
@@ -209,6 +213,7 @@ impl Joined {
             recipe,
             tied: start.blueprint.config.text.tied_head,
             unheld: start.blueprint.unheld(&device)?,
+            stored: start.blueprint.stored(&device)?,
             adapter: start.adapter,
             language_model,
         })
@@ -278,10 +283,10 @@ pub fn write_model(
     base: &Path,
     out: &Path,
     tensors: &Tensors<'_>,
-    format: impl Into<Format>,
+    kind: SaveType,
 ) -> Result<(), TrainError> {
     let config = read_json(&base.join("config.json"))?;
-    write(base, out, tensors, config, format.into())
+    write(base, out, tensors, config, &|_| kind, Format::SHARD)
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value, TrainError> {
@@ -333,20 +338,19 @@ pub(crate) fn write(
     out: &Path,
     tensors: &Tensors<'_>,
     mut config: Value,
-    format: Format,
+    kind: &dyn Fn(&str) -> SaveType,
+    shard: u64,
 ) -> Result<(), TrainError> {
     let ours = in_python(&mut config)?;
-    // transformers reads `dtype` since its version 5 and `torch_dtype` before, in the whole and in each part.
-    for part in ["", "/text_config", "/vision_config"] {
-        if let Some(Value::Object(fields)) = config.pointer_mut(part) {
-            for key in ["dtype", "torch_dtype"] {
-                fields.insert(key.to_owned(), json!(format.dtype()));
-            }
-        }
-    }
+    let parts = [
+        ("", ""),
+        ("/text_config", names::LANGUAGE_MODEL),
+        ("/vision_config", names::VISION_TOWER),
+    ];
+    note_types(&mut config, tensors, kind, &parts);
     whole(out, &|beside| {
         tensors
-            .save_folder(beside, format.kind, format.shard)
+            .save_folder(beside, kind, shard)
             .map_err(qtl_model::pretrained::PretrainedError::from)?;
         if ours {
             let path = beside.join(format!("{MODELING_NAME}.py"));
@@ -376,20 +380,55 @@ fn in_python(config: &mut Value) -> Result<bool, TrainError> {
     Ok(true)
 }
 
-/// Copies what stands beside the weights.
-pub(crate) fn carried_companions(base: &Path, into: &Path) -> Result<(), TrainError> {
-    for name in COMPANIONS {
-        let from = base.join(name);
-        if from.is_file() {
-            fs::copy(&from, into.join(name)).map_err(|e| TrainError::io(&from, e))?;
+/// Says in a configuration what type most values have, in the whole and in each of the `parts`, given by their places and by
+/// the starts of their tensors' names. transformers reads `dtype` since its version 5 and `torch_dtype` before.
+pub(crate) fn note_types(
+    config: &mut Value,
+    tensors: &Tensors<'_>,
+    kind: &dyn Fn(&str) -> SaveType,
+    parts: &[(&str, &str)],
+) {
+    for (part, prefix) in parts {
+        let Some(dtype) = dtype(tensors, prefix, kind) else {
+            continue;
+        };
+        if let Some(Value::Object(fields)) = config.pointer_mut(part) {
+            for key in ["dtype", "torch_dtype"] {
+                fields.insert(key.to_owned(), json!(dtype));
+            }
         }
     }
-    Ok(())
+}
+
+/// What a configuration calls the type that most values of the tensors below a prefix have.
+fn dtype(
+    tensors: &Tensors<'_>,
+    prefix: &str,
+    kind: &dyn Fn(&str) -> SaveType,
+) -> Option<&'static str> {
+    let names = [
+        (SaveType::F32, "float32"),
+        (SaveType::F16, "float16"),
+        (SaveType::Bf16, "bfloat16"),
+    ];
+    let own = || {
+        tensors
+            .announced()
+            .iter()
+            .filter(|t| t.0.starts_with(prefix))
+    };
+    own().next()?;
+    let count = |wanted: SaveType| -> usize {
+        let own = own().filter(|(name, _)| kind(name) == wanted);
+        own.map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    };
+    let most = names.into_iter().max_by_key(|(kind, _)| count(*kind));
+    most.map(|(_, name)| name)
 }
 
 /// Copies what stands beside the weights and writes the configuration.
 pub(crate) fn companions(base: &Path, into: &Path, config: &Value) -> Result<(), TrainError> {
-    carried_companions(base, into)?;
+    companions::copy(base, into)?;
     let path = into.join("config.json");
     let text = serde_json::to_vec_pretty(config).expect("a JSON value prints");
     files::replace(&path, &text).map_err(|e| TrainError::io(&path, e))
@@ -401,6 +440,12 @@ pub(crate) fn whole(
     out: &Path,
     fill: &dyn Fn(&Path) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
+    if out.join("checkpoints").exists() {
+        return Err(TrainError::Halves(format!(
+            "{} is the directory of a run, which writing a model there would remove; give another --out",
+            out.display()
+        )));
+    }
     let (beside, before) = (named(out, ".partial"), named(out, ".before"));
     // Killed between its two renames: what was there comes back first.
     if before.exists() && !out.exists() {

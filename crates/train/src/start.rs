@@ -11,6 +11,7 @@ use qtl_model::text::TextModel;
 use crate::adapt::{self, Fingerprint};
 use crate::adapter::{Adapter, CLIENT, SERVER, TEXT};
 use crate::error::TrainError;
+use crate::peft;
 use crate::recipe::Recipe;
 use crate::tune::Part;
 
@@ -28,6 +29,26 @@ impl<'a, P: AsRef<Path>> From<&'a P> for Base<'a> {
         Self {
             model: model.as_ref(),
             adapter: None,
+        }
+    }
+}
+
+impl Base<'_> {
+    /// TinyLLaVA's own training writes an adapter and the model that it belongs to into one directory: whichever of the two
+    /// it is given as, both are taken from there.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        let both = |dir: &Path| peft::is_in(dir) && dir.join("language_model").is_dir();
+        match self.adapter {
+            None if both(self.model) => Self {
+                adapter: Some(self.model),
+                ..self
+            },
+            Some(adapter) if both(adapter) => Self {
+                model: adapter,
+                ..self
+            },
+            _ => self,
         }
     }
 }
@@ -63,8 +84,21 @@ impl Start {
     ///
     /// [`TrainError`] naming the file and the field.
     pub fn open(base: Base<'_>, recipe: &Recipe) -> Result<Self, TrainError> {
+        Self::new(base, &|dir| recipe.blueprint(dir))
+    }
+
+    /// Reads the adapter, and the model's configuration by `blueprint`.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file and the field.
+    pub fn new(
+        base: Base<'_>,
+        blueprint: &dyn Fn(&Path) -> Result<Blueprint, TrainError>,
+    ) -> Result<Self, TrainError> {
+        let base = base.resolved();
         Ok(Self {
-            blueprint: recipe.blueprint(base.model)?,
+            blueprint: blueprint(base.model)?,
             adapter: base.adapter.map(Adapter::open).transpose()?.map(Arc::new),
         })
     }
@@ -79,6 +113,11 @@ impl Start {
         Ok(self.adapter.as_ref().is_some_and(adapted) || self.blueprint.has_quantizers(device)?)
     }
 
+    /// Whether the model's head is its token embedding.
+    fn tied(&self) -> bool {
+        self.blueprint.config.text.tied_head
+    }
+
     /// The client's half before the recipe tunes it, whole tensors of the adapter in their places.
     ///
     /// # Errors
@@ -91,7 +130,7 @@ impl Start {
     ) -> Result<Loaded<ClientPartition>, TrainError> {
         let mut loaded = adapt::read_client(&self.blueprint, recipe, device)?;
         if let Some(adapter) = &self.adapter {
-            loaded.partition = adapter.put_whole(loaded.partition, CLIENT)?;
+            loaded.partition = adapter.put_whole(loaded.partition, CLIENT, self.tied())?;
             loaded.quantizers_found |= adapter.has_part(Part::Quantizer);
         }
         Ok(loaded)
@@ -109,7 +148,10 @@ impl Start {
     ) -> Result<ServerPartition, TrainError> {
         let half = adapt::read_server(&self.blueprint, recipe, device)?.partition;
         match &self.adapter {
-            Some(adapter) => on_base(half, adapter),
+            Some(adapter) => {
+                stands_on(&half, adapter)?;
+                Ok(adapter.put_whole(half, SERVER, self.tied())?)
+            }
             None => Ok(half),
         }
     }
@@ -157,12 +199,10 @@ impl Start {
     /// [`TrainError`] naming the file and the tensors.
     pub fn client(&self, device: &Device) -> Result<ClientPartition, TrainError> {
         let half = self.blueprint.client(device)?.partition;
-        let Some(adapter) = &self.adapter else {
-            return Ok(half);
-        };
-        let half = adapter.put_whole(half, CLIENT)?;
-        let half = half.adapt(0, &|name, kind| adapter.treatment(name, kind));
-        Ok(adapter.put_branches(half, CLIENT)?.folded())
+        match &self.adapter {
+            Some(adapter) => Ok(adapter.fold(half, CLIENT, self.tied())?),
+            None => Ok(half),
+        }
     }
 
     /// The server's half for answering: the adapter is part of the weights.
@@ -172,18 +212,18 @@ impl Start {
     /// [`TrainError`] naming the file and the tensors, or the base that the adapter does not belong to.
     pub fn server(&self, device: &Device) -> Result<ServerPartition, TrainError> {
         let half = self.blueprint.server(device)?.partition;
-        let Some(adapter) = &self.adapter else {
-            return Ok(half);
-        };
-        let half = on_base(half, adapter)?;
-        let half = half.adapt(0, &|name, kind| adapter.treatment(name, kind));
-        Ok(adapter.put_branches(half, SERVER)?.folded())
+        match &self.adapter {
+            Some(adapter) => {
+                stands_on(&half, adapter)?;
+                Ok(adapter.fold(half, SERVER, self.tied())?)
+            }
+            None => Ok(half),
+        }
     }
 }
 
-fn on_base(half: ServerPartition, adapter: &Adapter) -> Result<ServerPartition, TrainError> {
-    adapter.stands_on(&|| Fingerprint::of_language_model(&half))?;
-    Ok(adapter.put_whole(half, SERVER)?)
+fn stands_on(half: &ServerPartition, adapter: &Adapter) -> Result<(), TrainError> {
+    Ok(adapter.stands_on(&|| Fingerprint::of_language_model(half))?)
 }
 
 /// The language model in `base` alone, the adapter part of its weights.
@@ -192,12 +232,19 @@ fn on_base(half: ServerPartition, adapter: &Adapter) -> Result<ServerPartition, 
 ///
 /// [`TrainError`] naming the file and the field or tensors.
 pub fn text_model(base: Base<'_>, device: &Device) -> Result<TextModel, TrainError> {
+    Ok(folded_text(base, device)?.0)
+}
+
+/// The same, and how many branches were folded.
+pub(crate) fn folded_text(
+    base: Base<'_>,
+    device: &Device,
+) -> Result<(TextModel, usize), TrainError> {
+    let base = base.resolved();
     let model = TextModel::open(base.model, device)?;
     let Some(dir) = base.adapter else {
-        return Ok(model);
+        return Ok((model, 0));
     };
-    let adapter = Adapter::open(dir)?;
-    let model = adapter.put_whole(model, TEXT)?;
-    let model = model.adapt(&|name, kind| adapter.treatment(name, kind));
-    Ok(adapter.put_branches(model, TEXT)?.folded())
+    let (tied, adapter) = (model.spec().tied_head, Adapter::open(dir)?);
+    Ok((adapter.fold(model, TEXT, tied)?, adapter.count()))
 }

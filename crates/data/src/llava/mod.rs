@@ -1,13 +1,16 @@
-//! LLaVA's dataset files: one JSON list of `{id, image?, conversations: [{from, value}, ..]}`, for pretraining (one
-//! caption per picture) and for instructions (many turns, with or without a picture).
+//! Dataset files: a JSON list, or JSON Lines, of `{id, image?, conversations: [{from, value}, ..]}`, for pretraining (one
+//! caption per picture) and for instructions (many turns, with or without a picture). OpenAI's names for the same things
+//! (`messages`, `role`, `content`, `images`) are read too.
 
+mod file;
+mod message;
 mod parse;
+mod picture;
 
-pub use parse::{Wrong, message, turns};
+pub use message::{Message, message, turns};
+pub use parse::Wrong;
 
 use std::path::{Path, PathBuf};
-
-use serde_json::value::RawValue;
 
 use crate::error::{DataError, EntryError, Fault, Skipped, Strictness};
 
@@ -20,13 +23,30 @@ pub struct Turn {
     pub answer: Option<String>,
 }
 
-/// One message as it stands in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Who speaks. Only the first message's is read.
-    pub from: String,
-    /// The text; `None` for null.
-    pub value: Option<String>,
+/// What is said in an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// The system message. Only the template `chat` has a place for it; the others have a system sentence of their own or none.
+    pub system: Option<String>,
+    /// Questions and answers.
+    pub turns: Vec<Turn>,
+}
+
+impl Conversation {
+    /// One turn and no system message.
+    #[must_use]
+    pub fn of(turn: Turn) -> Self {
+        Self::from(vec![turn])
+    }
+}
+
+impl From<Vec<Turn>> for Conversation {
+    fn from(turns: Vec<Turn>) -> Self {
+        Self {
+            system: None,
+            turns,
+        }
+    }
 }
 
 /// One usable entry.
@@ -39,7 +59,7 @@ pub struct Entry {
     /// The picture's path, relative to the image folder and inside it.
     pub image: Option<PathBuf>,
     /// The conversation.
-    pub turns: Vec<Turn>,
+    pub talk: Conversation,
     /// Words (separated by white space) of all messages.
     pub words: u32,
 }
@@ -68,14 +88,14 @@ pub struct Dataset {
     file: PathBuf,
     image_folder: PathBuf,
     entries: Vec<Entry>,
-    skipped: Skipped,
+    refused: Vec<EntryError>,
 }
 
 impl Dataset {
-    /// Reads `file`; pictures are looked for below `image_folder`. A byte order mark is accepted.
+    /// Reads `file`; pictures are looked for below `image_folder`.
     ///
     /// # Errors
-    /// The file cannot be read, is not UTF-8, not JSON, not a list, or has no usable entry; with [`Strictness::Stop`]
+    /// The file cannot be read, is not UTF-8, not JSON, not entries, or has no usable entry; with [`Strictness::Stop`]
     /// also the first bad entry.
     pub fn open(
         file: &Path,
@@ -87,34 +107,14 @@ impl Dataset {
             path: path(),
             source,
         })?;
-        let text = std::str::from_utf8(&bytes).map_err(|e| DataError::NotUtf8 {
-            path: path(),
-            at: e.valid_up_to(),
-        })?;
-        let raw: Vec<&RawValue> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-            .map_err(|e| {
-                if e.is_data() {
-                    return DataError::NotAList { path: path() };
-                }
-                let cure = if e.is_eof() {
-                    "the file is empty or cut off: fetch it again"
-                } else {
-                    "correct the place named (no trailing commas, no NaN, no comments)"
-                };
-                DataError::NotJson {
-                    path: path(),
-                    reason: e.to_string(),
-                    cure,
-                }
-            })?;
-
+        let raw = file::entries(file, &bytes)?;
         let count = raw.len();
         let mut entries = Vec::with_capacity(count);
-        let mut skipped = Skipped::default();
+        let mut refused = Vec::new();
         for (index, raw) in raw.into_iter().enumerate() {
             match parse::entry(file, index, raw) {
                 Ok(entry) => entries.push(entry),
-                Err(error) if strictness == Strictness::Skip => skipped.add(&error),
+                Err(error) if strictness == Strictness::Skip => refused.push(*error),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -122,7 +122,7 @@ impl Dataset {
             let why = if count == 0 {
                 String::new()
             } else {
-                format!(" ({skipped})")
+                format!(" ({})", Skipped::of(&refused))
             };
             return Err(DataError::NothingUsable {
                 path: path(),
@@ -134,7 +134,7 @@ impl Dataset {
             file: path(),
             image_folder: image_folder.to_path_buf(),
             entries,
-            skipped,
+            refused,
         })
     }
 
@@ -156,10 +156,10 @@ impl Dataset {
         &self.entries
     }
 
-    /// What was left out, and why.
+    /// The entries that cannot be used, and why.
     #[must_use]
-    pub fn skipped(&self) -> &Skipped {
-        &self.skipped
+    pub fn refused(&self) -> &[EntryError] {
+        &self.refused
     }
 
     /// An error about one of this dataset's entries.

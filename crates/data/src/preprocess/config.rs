@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Processor, Resize};
 use crate::error::DataError;
+use crate::text::without_mark;
 
 /// Processors whose steps are the ones implemented here; they differ in their numbers only.
 const KNOWN: [&str; 6] = [
@@ -43,7 +44,7 @@ impl Processor {
     /// Not JSON, or steps that are not implemented.
     pub fn from_json(bytes: &[u8], name: &Path) -> Result<Self, DataError> {
         let fields: Map<String, Value> =
-            serde_json::from_slice(bytes).map_err(|e| DataError::NotJson {
+            serde_json::from_slice(without_mark(bytes)).map_err(|e| DataError::NotJson {
                 path: name.to_path_buf(),
                 reason: e.to_string(),
                 cure: "fetch the file again",

@@ -1,16 +1,19 @@
 //! From a decoded picture to the pixels a vision tower expects, as its `preprocessor_config.json` says.
 
+mod canvas;
 mod config;
 mod resize;
 
-pub use resize::bicubic;
-
-use std::borrow::Cow;
+use std::path::Path;
 
 use ::image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Fault;
 use crate::example::Pixels;
+use crate::image::{self, ImageFault, PictureRules};
+use canvas::Canvas;
+use resize::{Part, bicubic};
 
 /// One 255th, as the published configurations write it.
 const RESCALE: f64 = 0.003_921_568_627_450_98;
@@ -115,28 +118,52 @@ impl Processor {
     #[must_use]
     pub fn resized(&self, picture: &RgbImage, aspect: Aspect) -> Vec<u8> {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let (pixels, width, height) = match aspect {
-            Aspect::Pad if width != height => {
-                let side = width.max(height);
-                (
-                    Cow::Owned(self.padded(picture.as_raw(), width, height)),
-                    side,
-                    side,
-                )
+        let canvas = match aspect {
+            Aspect::Pad => {
+                let background = self.mean.map(|m| (m * 255.0) as u8);
+                Canvas::framed(picture.as_raw(), width, height, background)
             }
-            _ => (Cow::Borrowed(picture.as_raw().as_slice()), width, height),
+            Aspect::Square => Canvas::bare(picture.as_raw(), width, height),
         };
-        let to = match self.resize {
+        bicubic(&canvas, &self.part(canvas.size()))
+    }
+
+    /// What is made of a picture of that size.
+    fn part(&self, (width, height): (usize, usize)) -> Part {
+        let whole = match self.resize {
             Resize::Stretch(side) => (side, side),
             Resize::Shortest(side) if width <= height => (side, side * height / width),
             Resize::Shortest(side) => (side * width / height, side),
         };
-        let resized = bicubic(&pixels, (width, height), to);
-        if to == (self.side, self.side) {
-            resized
-        } else {
-            self.cropped(&resized, to)
+        Part::middle(whole, (self.side, self.side))
+    }
+
+    /// From a file to what the tower expects.
+    ///
+    /// # Errors
+    /// The picture cannot be had, or takes more pixels than `rules` allow, be it between the passes of resizing only.
+    pub fn read(
+        &self,
+        path: &Path,
+        aspect: Aspect,
+        rules: &PictureRules,
+    ) -> Result<Pixels, ImageFault> {
+        let picture = image::open(path, rules)?;
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let size = match aspect {
+            Aspect::Pad => (width.max(height), width.max(height)),
+            Aspect::Square => (width, height),
+        };
+        let between = self.part(size).between(size.1);
+        if between > rules.max_pixels {
+            let problem = format!(
+                "{}: resizing {width} x {height} takes {between} pixels at a time, more than {}",
+                path.display(),
+                rules.max_pixels
+            );
+            return Err(ImageFault::Sample(Fault::LargeImage, problem));
         }
+        Ok(self.pixels(&picture, aspect))
     }
 
     /// The whole way: `(u8 * rescale - mean) / std`, channel first.
@@ -168,25 +195,5 @@ impl Processor {
             side: self.side,
             data,
         }
-    }
-
-    fn padded(&self, pixels: &[u8], width: usize, height: usize) -> Vec<u8> {
-        let side = width.max(height);
-        let background = self.mean.map(|m| (m * 255.0) as u8);
-        let mut square = background.repeat(side * side);
-        let (left, top) = ((side - width) / 2, (side - height) / 2);
-        for (y, row) in pixels.chunks_exact(3 * width).enumerate() {
-            let at = 3 * ((top + y) * side + left);
-            square[at..at + row.len()].copy_from_slice(row);
-        }
-        square
-    }
-
-    fn cropped(&self, pixels: &[u8], (width, height): (usize, usize)) -> Vec<u8> {
-        let (left, top) = ((width - self.side) / 2, (height - self.side) / 2);
-        let rows = pixels.chunks_exact(3 * width).skip(top).take(self.side);
-        rows.flat_map(|row| &row[3 * left..3 * (left + self.side)])
-            .copied()
-            .collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Prompts: how a conversation becomes text, ids and labels. One file per template; [`ALL`] names them.
 
+mod chat;
 mod gemma;
 mod llama;
 mod phi;
@@ -8,15 +9,18 @@ mod qa;
 mod qwen2;
 mod rounds;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
-use crate::llava::Turn;
+use crate::llava::{Conversation, Turn};
 use crate::tokenizer::Tokenizer;
 
 /// The text that stands for the picture.
 pub const IMAGE_TAG: &str = "<image>";
 
-/// Every template.
+/// Every template that is built in.
 pub const ALL: &[&dyn Template] = &[
     &pretrain::Pretrain,
     &llama::LLAMA,
@@ -39,10 +43,32 @@ pub fn named(name: &str) -> Result<&'static dyn Template, DataError> {
             template: name.to_owned(),
             problem: "there is no template of this name".to_owned(),
             cure: format!(
-                "known ones are {}",
-                ALL.iter().map(|t| t.name()).collect::<Vec<_>>().join(", ")
+                "known ones are {}, and {} for the model's own chat template",
+                ALL.iter().map(|t| t.name()).collect::<Vec<_>>().join(", "),
+                chat::NAME
             ),
         })
+}
+
+/// The template of that name for the model in `folder`: `chat` is the model's own chat template, others are built in.
+///
+/// # Errors
+/// There is none of that name, or `chat` and the model has none.
+pub fn open(name: &str, folder: &Path) -> Result<Arc<dyn Template>, DataError> {
+    if name == chat::NAME {
+        return Ok(Arc::new(chat::Chat::open(folder)?));
+    }
+    Ok(Arc::new(named(name)?))
+}
+
+/// The names of the built-in templates that a tokenizer suits.
+#[must_use]
+pub fn suited(tokenizer: &Tokenizer) -> String {
+    let suited = ALL
+        .iter()
+        .filter(|template| template.check(tokenizer).is_ok());
+    let names: Vec<&str> = suited.map(|template| template.name()).collect();
+    names.join(", ")
 }
 
 /// Token ids with their labels.
@@ -83,12 +109,53 @@ impl Tokenized {
 }
 
 /// A conversation's layout.
-pub trait Template: std::fmt::Debug + Sync {
+pub trait Template: std::fmt::Debug + Send + Sync {
     /// Its name, as in LLaVA's `conv_version`.
     fn name(&self) -> &'static str;
 
+    /// What stands against training with this tokenizer; `None` if nothing does.
+    ///
+    /// # Errors
+    /// The tokenizer cannot encode the layout's own texts.
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError>;
+
+    /// Whether the template can be trained with this tokenizer.
+    ///
+    /// # Errors
+    /// It cannot; the message says why and names the templates that can.
+    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
+        match self.misfit(tokenizer)? {
+            None => Ok(()),
+            Some(problem) => Err(DataError::Template {
+                template: self.name().to_owned(),
+                problem: format!("{problem}, with tokenizer {}", tokenizer.name()),
+                cure: format!(
+                    "use one of {}, or {} if the model has another chat template",
+                    suited(tokenizer),
+                    chat::NAME
+                ),
+            }),
+        }
+    }
+
+    /// Whether the layout has a place for a system message.
+    fn has_system(&self) -> bool {
+        false
+    }
+
+    /// The token that ends an answer, where it need not be the tokenizer's end token.
+    ///
+    /// # Errors
+    /// The tokenizer cannot encode it.
+    fn end(&self, _: &Tokenizer) -> Result<Option<i64>, DataError> {
+        Ok(None)
+    }
+
     /// The text of a conversation. A turn without an answer leaves the prompt open for one.
-    fn prompt(&self, turns: &[Turn]) -> String;
+    ///
+    /// # Errors
+    /// The layout has no place for a part of the conversation.
+    fn prompt(&self, talk: &Conversation) -> Result<String, DataError>;
 
     /// Ids and labels of a conversation. Nothing is cut here; `max_length` only says from where on counts are no longer
     /// compared ([`Tokenized::mismatch`]), since the reference does not.
@@ -97,16 +164,22 @@ pub trait Template: std::fmt::Debug + Sync {
     /// The tokenizer cannot encode the text or does not suit the template.
     fn conversation(
         &self,
-        turns: &[Turn],
+        talk: &Conversation,
         tokenizer: &Tokenizer,
         max_length: usize,
     ) -> Result<Tokenized, DataError>;
 
-    /// Ids and labels of one turn that stands alone behind a prefix of BOS and picture.
+    /// Ids and labels of one turn that stands alone behind a prefix of BOS and picture, with the conversation's system
+    /// message.
     ///
     /// # Errors
     /// As [`Self::conversation`].
-    fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError>;
+    fn turn(
+        &self,
+        system: Option<&str>,
+        turn: &Turn,
+        tokenizer: &Tokenizer,
+    ) -> Result<Tokenized, DataError>;
 
     /// The template as the `chat_template` of transformers, for prompts with a picture in the first question; `alone` if
     /// every question stands alone. `None` for a template without questions.
@@ -116,8 +189,50 @@ pub trait Template: std::fmt::Debug + Sync {
     }
 
     /// How many placeholders [`Self::conversation`] would give.
+    fn placeholders(&self, turns: &[Turn]) -> usize;
+}
+
+impl<T: Template + ?Sized> Template for &T {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+        (**self).misfit(tokenizer)
+    }
+
+    fn has_system(&self) -> bool {
+        (**self).has_system()
+    }
+
+    fn end(&self, tokenizer: &Tokenizer) -> Result<Option<i64>, DataError> {
+        (**self).end(tokenizer)
+    }
+
+    fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {
+        (**self).prompt(talk)
+    }
+
+    fn conversation(
+        &self,
+        talk: &Conversation,
+        tokenizer: &Tokenizer,
+        max_length: usize,
+    ) -> Result<Tokenized, DataError> {
+        (**self).conversation(talk, tokenizer, max_length)
+    }
+
+    fn turn(
+        &self,
+        system: Option<&str>,
+        turn: &Turn,
+        tokenizer: &Tokenizer,
+    ) -> Result<Tokenized, DataError> {
+        (**self).turn(system, turn, tokenizer)
+    }
+
     fn placeholders(&self, turns: &[Turn]) -> usize {
-        self.prompt(turns).matches(IMAGE_TAG).count()
+        (**self).placeholders(turns)
     }
 }
 

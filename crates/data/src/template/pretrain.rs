@@ -3,7 +3,7 @@
 use super::{IMAGE_TAG, Template, Tokenized, without_first};
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
-use crate::llava::Turn;
+use crate::llava::{Conversation, Turn};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Debug)]
@@ -14,22 +14,35 @@ impl Template for Pretrain {
         "pretrain"
     }
 
-    fn prompt(&self, turns: &[Turn]) -> String {
+    fn misfit(&self, _: &Tokenizer) -> Result<Option<String>, DataError> {
+        Ok(None)
+    }
+
+    fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {
         let line = |turn: &Turn| match &turn.answer {
             Some(answer) => format!("{IMAGE_TAG}{answer}\n"),
             // The reference leaves its own slot unfilled here; kept, so that prompts stay comparable.
             None => format!("{IMAGE_TAG}{{{{content}}}}\n:"),
         };
-        turns.iter().map(line).collect()
+        Ok(talk.turns.iter().map(line).collect())
+    }
+
+    fn placeholders(&self, turns: &[Turn]) -> usize {
+        let more = |turn: &Turn| {
+            turn.answer
+                .as_deref()
+                .map_or(0, |a| a.matches(IMAGE_TAG).count())
+        };
+        turns.iter().map(|turn| 1 + more(turn)).sum()
     }
 
     fn conversation(
         &self,
-        turns: &[Turn],
+        talk: &Conversation,
         tokenizer: &Tokenizer,
         _: usize,
     ) -> Result<Tokenized, DataError> {
-        let ids = tokenizer.encode_prompt(&self.prompt(turns))?;
+        let ids = tokenizer.encode_prompt(&self.prompt(talk)?)?;
         let mut labels = ids.clone();
         // Only the first placeholder (and BOS) is masked: the reference supervises later ones as if they were words.
         let masked = tokenizer.encode_prompt(IMAGE_TAG)?.len().min(labels.len());
@@ -41,12 +54,17 @@ impl Template for Pretrain {
         })
     }
 
-    fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError> {
+    fn turn(
+        &self,
+        _: Option<&str>,
+        turn: &Turn,
+        tokenizer: &Tokenizer,
+    ) -> Result<Tokenized, DataError> {
         if turn.answer.is_none() {
             // Behind the prefix a caption is simply what comes next.
             return Ok(Tokenized::default());
         }
-        let tokens = self.conversation(std::slice::from_ref(turn), tokenizer, usize::MAX)?;
+        let tokens = self.conversation(&Conversation::of(turn.clone()), tokenizer, usize::MAX)?;
         let front = tokens
             .ids
             .iter()

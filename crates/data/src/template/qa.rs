@@ -4,7 +4,7 @@
 use super::{CONTENT, IMAGE_TAG, Template, Tokenized, untagged};
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
-use crate::llava::Turn;
+use crate::llava::{Conversation, Turn};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Debug)]
@@ -15,14 +15,19 @@ impl Template for Qa {
         "qa"
     }
 
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+        let problem = "answers need an end token (`eos_token` in tokenizer_config.json)";
+        Ok(tokenizer.eos().is_none().then(|| problem.to_owned()))
+    }
+
     /// The end token has no text of its own here: it shows as a line break.
-    fn prompt(&self, turns: &[Turn]) -> String {
-        let mut prompt = if self.placeholders(turns) > 0 {
+    fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {
+        let mut prompt = if self.placeholders(&talk.turns) > 0 {
             format!("{IMAGE_TAG}\n")
         } else {
             String::new()
         };
-        for turn in turns {
+        for turn in &talk.turns {
             prompt.push_str(untagged(&turn.question).trim());
             if let Some(answer) = &turn.answer {
                 prompt.push(' ');
@@ -30,20 +35,20 @@ impl Template for Qa {
                 prompt.push('\n');
             }
         }
-        prompt
+        Ok(prompt)
     }
 
     fn conversation(
         &self,
-        turns: &[Turn],
+        talk: &Conversation,
         tokenizer: &Tokenizer,
         _: usize,
     ) -> Result<Tokenized, DataError> {
         let mut ids: Vec<i64> = tokenizer.leading_bos().into_iter().collect();
-        ids.extend((0..self.placeholders(turns)).map(|_| PLACEHOLDER));
+        ids.extend((0..self.placeholders(&talk.turns)).map(|_| PLACEHOLDER));
         let mut labels = vec![IGNORED; ids.len()];
-        for turn in turns {
-            let tokens = self.turn(turn, tokenizer)?;
+        for turn in &talk.turns {
+            let tokens = self.turn(None, turn, tokenizer)?;
             ids.extend(tokens.ids);
             labels.extend(tokens.labels);
         }
@@ -54,7 +59,12 @@ impl Template for Qa {
         })
     }
 
-    fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError> {
+    fn turn(
+        &self,
+        _: Option<&str>,
+        turn: &Turn,
+        tokenizer: &Tokenizer,
+    ) -> Result<Tokenized, DataError> {
         let mut ids = tokenizer.encode_bare(untagged(&turn.question).trim())?;
         let mut labels = vec![IGNORED; ids.len()];
         if let Some(answer) = &turn.answer {

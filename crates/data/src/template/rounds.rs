@@ -4,7 +4,7 @@
 use super::{CONTENT, IMAGE_TAG, Mismatch, Template, Tokenized, untagged, without_first};
 use crate::error::DataError;
 use crate::example::IGNORED;
-use crate::llava::Turn;
+use crate::llava::{Conversation, Turn};
 use crate::tokenizer::Tokenizer;
 
 const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. \
@@ -35,6 +35,38 @@ pub(super) enum Counting {
 }
 
 impl Rounds {
+    fn text(&self, turns: &[Turn]) -> String {
+        let mut prompt = String::new();
+        for (i, turn) in turns.iter().enumerate() {
+            if i == 0 {
+                prompt.push_str(SYSTEM);
+                prompt.push(' ');
+            }
+            let question = if turn.question.contains(IMAGE_TAG) {
+                // Wherever the tags were, one stands in front.
+                let bare = untagged(&turn.question);
+                if bare.is_empty() {
+                    IMAGE_TAG.to_owned()
+                } else {
+                    format!("{IMAGE_TAG}\n{bare}")
+                }
+            } else {
+                turn.question.clone()
+            };
+            prompt.push_str("USER: ");
+            prompt.push_str(&question);
+            match &turn.answer {
+                Some(answer) => {
+                    prompt.push_str(SEPARATOR);
+                    prompt.push_str(answer);
+                    prompt.push_str(self.end);
+                }
+                None => prompt.push_str(SEPARATOR.trim_end()),
+            }
+        }
+        prompt
+    }
+
     fn mask(
         &self,
         prompt: &str,
@@ -87,45 +119,62 @@ impl Template for Rounds {
         self.name
     }
 
-    fn prompt(&self, turns: &[Turn]) -> String {
-        let mut prompt = String::new();
-        for (i, turn) in turns.iter().enumerate() {
-            if i == 0 {
-                prompt.push_str(SYSTEM);
-                prompt.push(' ');
-            }
-            let question = if turn.question.contains(IMAGE_TAG) {
-                // Wherever the tags were, one stands in front.
-                let bare = untagged(&turn.question);
-                if bare.is_empty() {
-                    IMAGE_TAG.to_owned()
-                } else {
-                    format!("{IMAGE_TAG}\n{bare}")
-                }
-            } else {
-                turn.question.clone()
-            };
-            prompt.push_str("USER: ");
-            prompt.push_str(&question);
-            match &turn.answer {
-                Some(answer) => {
-                    prompt.push_str(SEPARATOR);
-                    prompt.push_str(answer);
-                    prompt.push_str(self.end);
-                }
-                None => prompt.push_str(SEPARATOR.trim_end()),
-            }
+    /// Labels are found by counting, so a token more or less in a separator shifts them; and a model that does not learn to
+    /// end an answer with its end token does not end.
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+        let Self { end, counting, .. } = self;
+        let ids = tokenizer.encode_bare(end)?;
+        let [id] = ids[..] else {
+            return Ok(Some(format!(
+                "its end mark `{end}` is {} tokens, not one",
+                ids.len()
+            )));
+        };
+        if Some(id) != tokenizer.eos() {
+            return Ok(Some(format!(
+                "its end mark `{end}` is not the end token (`eos_token`)"
+            )));
         }
-        prompt
+        match (counting, tokenizer.leading_bos()) {
+            (Counting::Plain, Some(_)) => {
+                return Ok(Some("no text may begin with a BOS".to_owned()));
+            }
+            (Counting::Bos | Counting::Llama, None) => {
+                return Ok(Some("every text must begin with a BOS".to_owned()));
+            }
+            _ => {}
+        }
+        if *counting == Counting::Llama && tokenizer.legacy().is_none() {
+            return Ok(Some(
+                "blanks must be joined as the Llama family does".to_owned(),
+            ));
+        }
+        let ids =
+            |answer: &str| tokenizer.encode_bare(&format!("A{}{answer}", SEPARATOR.trim_end()));
+        let (bare, blank, answered) = (ids("")?, ids(" ")?, ids(" A")?);
+        let joined = blank.len() == bare.len() + 1 && blank.starts_with(&bare);
+        if !joined || !answered.starts_with(&bare) || answered.len() == bare.len() {
+            let problem = "the blank behind `ASSISTANT:` must be a token alone and join the word that follows";
+            return Ok(Some(problem.to_owned()));
+        }
+        Ok(None)
+    }
+
+    fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {
+        Ok(self.text(&talk.turns))
+    }
+
+    fn placeholders(&self, turns: &[Turn]) -> usize {
+        self.text(turns).matches(IMAGE_TAG).count()
     }
 
     fn conversation(
         &self,
-        turns: &[Turn],
+        talk: &Conversation,
         tokenizer: &Tokenizer,
         max_length: usize,
     ) -> Result<Tokenized, DataError> {
-        let prompt = self.prompt(turns);
+        let prompt = self.text(&talk.turns);
         let ids = tokenizer.encode_prompt(&prompt)?;
         let mut labels = ids.clone();
         let pad = tokenizer.pad();
@@ -164,12 +213,17 @@ impl Template for Rounds {
         ))
     }
 
-    fn turn(&self, turn: &Turn, tokenizer: &Tokenizer) -> Result<Tokenized, DataError> {
+    fn turn(
+        &self,
+        _: Option<&str>,
+        turn: &Turn,
+        tokenizer: &Tokenizer,
+    ) -> Result<Tokenized, DataError> {
         let alone = Turn {
             question: untagged(&turn.question),
             answer: turn.answer.clone(),
         };
-        let tokens = self.conversation(&[alone], tokenizer, usize::MAX)?;
+        let tokens = self.conversation(&Conversation::of(alone), tokenizer, usize::MAX)?;
         Ok(without_first(
             tokens,
             usize::from(tokenizer.leading_bos().is_some()),

@@ -1,6 +1,7 @@
 //! LLaVA files, good and broken, against the reference.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use qtl_data::template;
 use qtl_data::{
@@ -26,7 +27,7 @@ fn reader(file: &Path, settings: &Value, strictness: Strictness) -> Result<Reade
     let tokenizer = golden::tokenizer(text("tokenizer"))?;
     Reader::new(
         dataset,
-        template::named(text("template"))?,
+        Arc::new(template::named(text("template"))?),
         tokenizer,
         Processor::open(&processor)?,
         options,
@@ -110,7 +111,7 @@ fn golden_dataset_good_files() {
             Strictness::Stop,
         )
         .unwrap();
-        assert_eq!(reader.skipped(), &Skipped::default(), "{name}");
+        assert_eq!(reader.skipped(), Skipped::default(), "{name}");
         assert_eq!(
             reader.entries().len() as u64,
             part["length"].as_u64().unwrap(),
@@ -156,7 +157,9 @@ fn known_fault(id: &str) -> Option<Fault> {
     Some(match id {
         "missing_image_file" | "image_is_directory" => Fault::MissingImage,
         "corrupt_image" | "empty_image_file" => Fault::CorruptImage,
-        "image_is_null" | "image_is_list" | "image_is_empty_string" => Fault::Malformed,
+        // Text alone, but for the tag in the question.
+        "image_is_null" | "image_is_empty_string" => Fault::TagWithoutImage,
+        "image_is_list" => Fault::SeveralImages,
         "image_path_absolute_missing" | "image_path_climbs_out" => Fault::ImageOutside,
         "no_conversations_key" | "conversations_empty" | "conversations_null" => {
             Fault::NoConversations
@@ -168,7 +171,7 @@ fn known_fault(id: &str) -> Option<Fault> {
         "gpt_speaks_first_odd" | "two_humans_in_a_row" | "last_answer_missing" => {
             Fault::UnevenTurns
         }
-        "role_names_user_assistant" => Fault::UnevenTurns,
+        "order_swapped_pair" => Fault::UnevenTurns,
         "two_tags_one_image_two_turns" | "tag_in_answer" => Fault::TooManyTags,
         "tag_without_image" => Fault::TagWithoutImage,
         "image_without_tag" => Fault::ImageWithoutTag,
@@ -188,7 +191,9 @@ fn golden_dataset_broken_entries() {
     for (entry, item) in entries.as_array().unwrap().iter().zip(items) {
         let (reference, about) = (&item["tinyllava_factory"], item["about"].as_str().unwrap());
         let at = format!("{}: {about}", item["id"]);
-        let refusal = reference.get("error");
+        // It reads no roles: the ones it does not know it counts wrong.
+        let roles = item["id"] == "role_names_user_assistant";
+        let refusal = reference.get("error").filter(|_| !roles);
         match read_alone(entry, settings, Strictness::Stop) {
             Ok(example) => {
                 // The reference guesses a one-pixel picture's channel axis wrong; its other errors are real ones.
@@ -201,7 +206,7 @@ fn golden_dataset_broken_entries() {
                     None,
                     "{at}"
                 );
-                if refusal.is_none() && !about.contains("cut at") {
+                if refusal.is_none() && !roles && !about.contains("cut at") {
                     compare(
                         &at,
                         &example,
@@ -247,7 +252,7 @@ fn golden_dataset_broken_file_is_read_around() {
         Strictness::Skip,
     )
     .unwrap();
-    let mut skipped = reader.skipped().clone();
+    let mut skipped = reader.skipped();
     let mut good = 0;
     for i in 0..reader.entries().len() {
         match reader.read(i, 0) {
@@ -273,9 +278,10 @@ fn golden_dataset_bad_files() {
     for file in std::fs::read_dir(&folder).unwrap() {
         let file = file.unwrap().path();
         let name = file.file_name().unwrap().to_str().unwrap();
+        // Python refuses the mark; there is no doubt about what is meant. Nor is there with one entry on each line.
         let marked = std::fs::read(&file).unwrap().starts_with(b"\xef\xbb\xbf");
+        let marked = marked || name == "lines.jsonl";
         match Dataset::open(&file, &folder, Strictness::Skip) {
-            // Python refuses the mark; there is no doubt about what is meant.
             Ok(_) => assert!(marked, "{name} was accepted"),
             Err(error) => {
                 println!("{error}");

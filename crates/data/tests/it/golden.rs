@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qtl_data::llava::{self, Message};
-use qtl_data::{DataError, Fault, Tokenizer, Turn};
+use qtl_data::{Conversation, DataError, Fault, Tokenizer};
 use serde_json::Value;
 
 /// `QTL_GOLDEN` (relative to the workspace) or `fixtures/golden`, then `data/<part>`.
@@ -62,10 +62,12 @@ pub fn indices(value: &Value) -> Vec<usize> {
 }
 
 /// A conversation as it stands in a file, read the way datasets are.
-pub fn turns(conversations: &Value) -> Result<Vec<Turn>, Fault> {
+pub fn turns(conversations: &Value) -> Result<Conversation, Fault> {
     let list = conversations.as_array().unwrap().iter().enumerate();
     let messages: Result<Vec<Message>, _> = list
-        .map(|(i, message)| llava::message(i, message))
+        .map(|(i, message)| llava::message("conversations", i, message))
         .collect();
-    messages.and_then(llava::turns).map_err(|wrong| wrong.fault)
+    messages
+        .and_then(|messages| llava::turns("conversations", messages))
+        .map_err(|wrong| wrong.fault)
 }

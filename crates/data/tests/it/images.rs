@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use image::RgbImage;
-use qtl_data::{Aspect, Processor, image as picture};
+use qtl_data::image::{self as picture, PictureRules};
+use qtl_data::{Aspect, Processor};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -35,7 +36,7 @@ fn source(folder: &Path, input: &Value) -> RgbImage {
         .as_str()
         .or(input["file"].as_str())
         .unwrap();
-    let rgb = picture::open(&folder.join(file)).unwrap();
+    let rgb = picture::open(&folder.join(file), &PictureRules::default()).unwrap();
     assert_eq!(
         checksum(rgb.as_raw()),
         input["rgb_sha256_hwc_u8"].as_str().unwrap(),
@@ -52,7 +53,7 @@ fn golden_images_decode_like_pillow() {
     for input in cases["inputs"].as_array().unwrap() {
         let file = input["file"].as_str().unwrap();
         let (ours, theirs) = (
-            picture::open(&folder.join(file)).unwrap(),
+            picture::open(&folder.join(file), &PictureRules::default()).unwrap(),
             source(&folder, input),
         );
         assert_eq!(ours.dimensions(), theirs.dimensions(), "{file}");
@@ -146,7 +147,7 @@ fn golden_images_jpeg_end_to_end() {
             continue;
         }
         let (ours, theirs) = (
-            picture::open(&folder.join(file)).unwrap(),
+            picture::open(&folder.join(file), &PictureRules::default()).unwrap(),
             source(&folder, input),
         );
         for (name, processor) in &processors {
@@ -198,7 +199,7 @@ fn sixteen_bit_grey_is_scaled() {
     image::DynamicImage::from(deep)
         .write_to(&mut png, image::ImageFormat::Png)
         .unwrap();
-    let rgb = picture::decode(png.get_ref()).unwrap();
+    let rgb = picture::decode(png.get_ref(), &PictureRules::default()).unwrap();
     assert_eq!(rgb.as_raw(), &[0, 0, 0, 128, 128, 128, 255, 255, 255]);
 }
 

@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod forms;
 mod golden;
 
 mod chat;
+mod chat_masks;
 mod collate;
 mod dataset;
+#[cfg(feature = "dicom")]
+mod dicom;
 mod images;
 mod loader;
+mod pictures;
 mod reading;
 mod sampler;
 mod scenes;

@@ -28,7 +28,7 @@ fn reader(file: &Path, images: &Path, options: ReaderOptions) -> Result<Reader, 
     let dataset = Dataset::open(file, images, options.strictness)?;
     Reader::new(
         dataset,
-        template::named("qa")?,
+        Arc::new(template::named("qa")?),
         words(),
         Processor::siglip(32),
         options,
@@ -84,7 +84,20 @@ fn bad_samples_are_skipped_and_counted() {
         ReaderOptions::default(),
     )
     .unwrap();
-    let mut skipped = reader.skipped().clone();
+    let mut skipped = reader.skipped();
+    let ids: Vec<_> = reader
+        .refused()
+        .iter()
+        .map(|e| (e.id.as_str(), e.fault))
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            ("silent", Fault::NoConversations),
+            ("outside", Fault::ImageOutside),
+            ("two tags", Fault::TooManyTags)
+        ]
+    );
     assert_eq!(
         skipped.counts.keys().copied().collect::<Vec<_>>(),
         [
@@ -230,12 +243,13 @@ fn scenes_become_independent_turns() {
                 let plain = |text: &str| text.replace("<image>\n", "");
                 assert!(
                     entry
+                        .talk
                         .turns
                         .iter()
                         .any(|t| plain(&t.question) == asked
                             && t.answer.as_deref() == Some(&answered)),
                     "{asked} {answered}: {:?}",
-                    entry.turns
+                    entry.talk.turns
                 );
                 questions.insert((i, asked));
             }
@@ -243,4 +257,38 @@ fn scenes_become_independent_turns() {
     }
     // Other epochs draw other turns.
     assert!(questions.len() > 3 * reader.entries().len());
+}
+
+/// Names that people know to be the same, and names that only look as if they could be found.
+#[test]
+fn pictures_are_found_by_their_names_in_either_form() {
+    let folder = tempfile::tempdir().unwrap();
+    mixed(folder.path());
+    let images = folder.path().join("images");
+    let (composed, parted) = ("b\u{e4}r.png", "ba\u{308}r.png");
+    std::fs::rename(images.join("good.png"), images.join(parted)).unwrap();
+    let file = folder.path().join("names.json");
+    let read = |name: &str| {
+        let turns = json!([{"from": "human", "value": "<image>\nIs there a dog in the image?"}, {"from": "gpt", "value": "yes"}]);
+        let entries = json!([{"id": "x", "image": name, "conversations": turns}]);
+        std::fs::write(&file, entries.to_string()).unwrap();
+        reader(&file, &images, ReaderOptions::default())
+            .and_then(|reader| reader.read(0, 0))
+            .map_err(|error| error.to_string())
+    };
+    assert!(read(parted).is_ok());
+    if !images.join(composed).exists() {
+        // Here the two are different files.
+        assert!(read(composed).is_ok());
+        std::fs::rename(images.join(parted), images.join(composed)).unwrap();
+        assert!(read(parted).is_ok());
+    }
+    for (name, hint) in [
+        ("sub\\good.png", "`sub/good.png`, which is there"),
+        ("images/sub/good.png", "`sub/good.png` is there"),
+        ("sub/other.png", "no file"),
+    ] {
+        let error = read(name).unwrap_err();
+        assert!(error.contains(hint) && error.contains(name), "{error}");
+    }
 }

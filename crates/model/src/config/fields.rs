@@ -49,7 +49,8 @@ impl Fields {
             file: file.to_owned(),
             reason,
         };
-        match serde_json::from_str(text) {
+        // Editors on Windows put a byte order mark in front.
+        match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
             Ok(Value::Object(map)) => Ok(Self {
                 file: file.to_owned(),
                 prefix: String::new(),

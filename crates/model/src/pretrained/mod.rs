@@ -2,6 +2,7 @@
 //! model's layers, the server never the vision tower.
 
 mod fill;
+mod stored;
 mod unheld;
 
 use std::path::{Path, PathBuf};
@@ -18,9 +19,11 @@ use crate::tuning::{Matrix, Storage};
 use crate::vision::{VisionTower, pictures};
 use crate::weights::{
     Checkpoint, CheckpointError, Fill, Keep, KeyMap, LoadError, initialize, load_keeping,
-    parameters, sources,
+    parameters,
 };
 pub use fill::{Half, restore_client, restore_server};
+pub use stored::compare_tower;
+pub(crate) use stored::types;
 
 /// What it takes to build either half.
 #[derive(Debug, Clone)]
@@ -299,46 +302,14 @@ impl Blueprint {
     /// Compares names and shapes of the directory's weights with what the configuration describes, for both halves; no
     /// value is read. Returns one error per part that does not fit.
     pub fn compare(&self, device: &Device) -> Vec<PretrainedError> {
-        let part = |fits: Result<(), PretrainedError>| fits.err();
-        let server = self.server_without_values(device);
-        let head = || -> Result<(), PretrainedError> {
-            let file = self.open("language_model")?;
-            sources(
-                &server.language_model,
-                &file,
-                &self.config.text.decoder_keys(),
-            )?;
-            Ok(())
-        };
-        let client = match self.client_without_values(device) {
-            Ok(client) => client,
-            Err(error) => return [error].into_iter().chain(part(head())).collect(),
-        };
-        let tower = || -> Result<(), PretrainedError> {
-            let file = self.open("vision_tower")?;
-            sources(&client.vision_tower, &file, &client.vision_tower.keys())?;
-            Ok(())
-        };
-        let connector = || -> Result<(), PretrainedError> {
-            if !parameters(&client.connector, "").is_empty() {
-                let file = self.open("connector")?;
-                sources(&client.connector, &file, &KeyMap::connector())?;
+        let mut errors: Vec<PretrainedError> = Vec::new();
+        for error in self.places(device).into_iter().filter_map(Result::err) {
+            // One cause may spoil several parts.
+            if !errors.iter().any(|e| e.to_string() == error.to_string()) {
+                errors.push(error);
             }
-            Ok(())
-        };
-        let embedding = || -> Result<(), PretrainedError> {
-            let file = self.open("language_model")?;
-            sources(
-                &client.embed_tokens,
-                &file,
-                &self.config.text.embedding_keys(),
-            )?;
-            Ok(())
-        };
-        [tower(), connector(), embedding(), head()]
-            .into_iter()
-            .filter_map(part)
-            .collect()
+        }
+        errors
     }
 
     fn open(&self, part: &str) -> Result<Checkpoint, CheckpointError> {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::CheckpointError;
 use super::file::{Entry, WeightFile};
+use super::wrapping::{Unwrapped, unwrap};
 
 /// What a folder may hold, the preferred first; an index comes before the single file of its kind.
 const NAMES: &[&str] = &[
@@ -30,8 +31,17 @@ pub struct Checkpoint {
     /// The index file, if there is one.
     index: Option<PathBuf>,
     shards: Vec<Shard>,
-    /// Name to the shard that holds it.
-    names: BTreeMap<String, usize>,
+    /// Name to the place of its tensor.
+    names: BTreeMap<String, Place>,
+    /// What was taken out of the names.
+    remarks: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Place {
+    shard: usize,
+    /// The name in the file, which may have more levels.
+    stored: String,
 }
 
 #[derive(Debug)]
@@ -82,18 +92,39 @@ impl Checkpoint {
         &self.place
     }
 
+    /// What is different in the files from what the names here say, in sentences.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// All files: the index if there is one, and those that hold tensors.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let shards = self.shards.iter().map(|shard| shard.path.as_path());
         self.index.iter().map(PathBuf::as_path).chain(shards)
     }
 
-    /// The files with the tensors that this checkpoint names in them, or why they cannot be read.
+    /// The files with the tensors that this checkpoint names and they hold, or why they cannot be read.
     pub fn by_file(&self) -> impl Iterator<Item = (&Path, Result<Vec<&Entry>, CheckpointError>)> {
         self.shards.iter().enumerate().map(|(number, shard)| {
-            let mine = self.names.iter().filter(move |(_, n)| **n == number);
-            let entries = mine.map(|(name, _)| self.entry(name)).collect();
-            (shard.path.as_path(), entries)
+            let mine = self.names.iter().filter(move |(_, p)| p.shard == number);
+            let entries = || {
+                self.shard(number)?;
+                let held = mine.filter(|(name, _)| !self.is_absent(name));
+                held.map(|(name, _)| self.entry(name)).collect()
+            };
+            (shard.path.as_path(), entries())
+        })
+    }
+
+    /// Whether an index names this tensor and no file of the folder holds it.
+    pub fn is_absent(&self, name: &str) -> bool {
+        self.names.get(name).is_some_and(|place| {
+            let shard = &self.shards[place.shard];
+            let there = shard.file.get().is_some() || shard.path.is_file();
+            !there
+                || self
+                    .shard(place.shard)
+                    .is_ok_and(|file| !file.entries().contains_key(&place.stored))
         })
     }
 
@@ -120,7 +151,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If there is no such tensor, it is not a float tensor, or the file cannot be read.
+    /// If there is no such tensor, it is not a float tensor, a value is NaN or infinite, or the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
         let (file, entry) = self.find(name)?;
         file.read(name, entry)
@@ -130,22 +161,22 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If there is no such tensor or the file cannot be read.
+    /// If there is no such tensor, a value is NaN or infinite, or the file cannot be read.
     pub fn read_bf16(&self, name: &str) -> Result<Option<Vec<bf16>>, CheckpointError> {
         let (file, entry) = self.find(name)?;
-        file.read_bf16(entry)
+        file.read_bf16(name, entry)
     }
 
-    /// The bytes of a tensor that the file holds in bfloat16, row-major, as a view of the file: nothing is read before it is
-    /// used, and as long as it is, nobody may write to the file or truncate it. Removing or renaming it is harmless. `None`
-    /// if the file holds another type, or not as this machine wants it in memory.
+    /// The bytes of a tensor that the file holds in bfloat16, row-major, as a view of the file: they are looked at once and
+    /// need no memory of their own, and as long as they are used, nobody may write to the file or truncate it. Removing or
+    /// renaming it is harmless. `None` if the file holds another type, or not as this machine wants it in memory.
     ///
     /// # Errors
     ///
-    /// If there is no such tensor or the file cannot be mapped.
+    /// If there is no such tensor, a value is NaN or infinite, or the file cannot be mapped.
     pub fn map_bf16(&self, name: &str) -> Result<Option<Bytes>, CheckpointError> {
         let (file, entry) = self.find(name)?;
-        file.map_bf16(entry)
+        file.map_bf16(name, entry)
     }
 
     /// Checks that the shards which hold these tensors are there, before any is read.
@@ -157,7 +188,8 @@ impl Checkpoint {
         let Some(index) = &self.index else {
             return Ok(());
         };
-        let numbers: BTreeSet<usize> = names.filter_map(|n| self.names.get(n).copied()).collect();
+        let places = names.filter_map(|name| self.names.get(name));
+        let numbers: BTreeSet<usize> = places.map(|place| place.shard).collect();
         let missing: Vec<String> = numbers
             .into_iter()
             .map(|number| &self.shards[number].path)
@@ -182,38 +214,53 @@ impl Checkpoint {
     }
 
     fn find(&self, name: &str) -> Result<(&WeightFile, &Entry), CheckpointError> {
-        let Some(number) = self.names.get(name) else {
+        let Some(place) = self.names.get(name) else {
             return Err(CheckpointError::Unknown {
                 file: self.place.clone(),
                 name: name.to_owned(),
             });
         };
-        let shard = &self.shards[*number];
-        let file = match shard.file.get() {
-            Some(file) => file,
-            None => {
-                self.require(std::iter::once(name))?;
-                let file = WeightFile::open(&shard.path)?;
-                // Another thread may have been faster; its file is as good.
-                shard.file.get_or_init(|| file)
-            }
-        };
-        match file.entries().get(name) {
+        if self.shards[place.shard].file.get().is_none() {
+            self.require(std::iter::once(name))?;
+        }
+        let file = self.shard(place.shard)?;
+        match file.entries().get(&place.stored) {
             Some(entry) => Ok((file, entry)),
             None => Err(CheckpointError::Index {
                 file: self.index.clone().unwrap_or_else(|| self.place.clone()),
-                reason: format!("{} should hold {name} but does not", file.path().display()),
+                reason: format!(
+                    "{} should hold {} but does not",
+                    file.path().display(),
+                    place.stored
+                ),
             }),
         }
     }
 
+    /// A shard, opened when it is first asked for.
+    fn shard(&self, number: usize) -> Result<&WeightFile, CheckpointError> {
+        let shard = &self.shards[number];
+        if let Some(file) = shard.file.get() {
+            return Ok(file);
+        }
+        let file = WeightFile::open(&shard.path)?;
+        // Another thread may have been faster; its file is as good.
+        Ok(shard.file.get_or_init(|| file))
+    }
+
     fn single(place: &Path, path: &Path) -> Result<Self, CheckpointError> {
         let file = WeightFile::open(path)?;
-        let names = file.entries().keys().map(|name| (name.clone(), 0));
+        let stored = file
+            .entries()
+            .keys()
+            .map(|name| (name.clone(), 0))
+            .collect();
+        let (names, remarks) = placed(stored);
         Ok(Self {
             place: place.to_owned(),
             index: None,
-            names: names.collect(),
+            names,
+            remarks,
             shards: vec![Shard {
                 path: path.to_owned(),
                 file: OnceLock::from(file),
@@ -231,7 +278,7 @@ impl Checkpoint {
             serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         let mut shards: Vec<Shard> = Vec::new();
         let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
-        let mut names = BTreeMap::new();
+        let mut stored = Vec::with_capacity(map.weight_map.len());
         for (name, shard) in map.weight_map {
             // An index must not point out of its folder.
             if Path::new(&shard).file_name() != Some(shard.as_ref()) {
@@ -244,13 +291,24 @@ impl Checkpoint {
                 });
                 shards.len() - 1
             });
-            names.insert(name, number);
+            stored.push((name, number));
         }
+        let (names, remarks) = placed(stored);
         Ok(Self {
             place: folder.to_owned(),
             index: Some(index),
             shards,
             names,
+            remarks,
         })
     }
+}
+
+/// Tensors by the names that models know them by, and what is said of that.
+fn placed(stored: Vec<(String, usize)>) -> (BTreeMap<String, Place>, Vec<String>) {
+    let Unwrapped { names, remarks } = unwrap(stored.iter().map(|(name, _)| name.as_str()));
+    let places = stored
+        .into_iter()
+        .map(|(stored, shard)| Place { shard, stored });
+    (names.into_iter().zip(places).collect(), remarks)
 }

@@ -11,9 +11,8 @@ use super::{CheckpointError, NamedTensor, SaveType};
 /// Writes the weights of a model directory tensor by tensor; one file is open at a time.
 #[derive(Debug)]
 pub(super) struct FolderWriter {
-    kind: SaveType,
     /// Files still to be begun, with what goes into each.
-    coming: VecDeque<(PathBuf, Vec<Announced>)>,
+    coming: VecDeque<(PathBuf, Vec<(Announced, SaveType)>)>,
     open: Option<FileWriter>,
 }
 
@@ -22,23 +21,24 @@ impl FolderWriter {
     /// number of bytes of values in a file.
     pub(super) fn create(
         folder: &Path,
-        tensors: &[Announced],
-        kind: SaveType,
+        tensors: Vec<(Announced, SaveType)>,
         limit: u64,
     ) -> Result<Self, CheckpointError> {
-        let size = |(_, shape): &Announced| (shape.iter().product::<usize>() * kind.width()) as u64;
-        let total: u64 = tensors.iter().map(size).sum();
-        let mut shards: Vec<Vec<Announced>> = vec![Vec::new()];
+        let size = |((_, shape), kind): &(Announced, SaveType)| {
+            (shape.iter().product::<usize>() * kind.width()) as u64
+        };
+        let total: u64 = tensors.iter().map(&size).sum();
+        let mut shards = vec![Vec::new()];
         let mut filled = 0;
         for tensor in tensors {
-            let size = size(tensor);
+            let size = size(&tensor);
             if filled > 0 && filled + size > limit {
                 shards.push(Vec::new());
                 filled = 0;
             }
             filled += size;
             if let Some(shard) = shards.last_mut() {
-                shard.push(tensor.clone());
+                shard.push(tensor);
             }
         }
         let count = shards.len();
@@ -49,7 +49,11 @@ impl FolderWriter {
         if count > 1 {
             let shards = shards.iter().enumerate();
             let map: BTreeMap<&str, String> = shards
-                .flat_map(|(i, shard)| shard.iter().map(move |(tensor, _)| (tensor.as_str(), i)))
+                .flat_map(|(i, shard)| {
+                    shard
+                        .iter()
+                        .map(move |((tensor, _), _)| (tensor.as_str(), i))
+                })
                 .map(|(tensor, i)| (tensor, name(i)))
                 .collect();
             let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
@@ -59,7 +63,6 @@ impl FolderWriter {
         }
         let coming = shards.into_iter().enumerate();
         Ok(Self {
-            kind,
             coming: coming
                 .map(|(i, shard)| (folder.join(name(i)), shard))
                 .collect(),
@@ -98,7 +101,7 @@ impl FolderWriter {
 
     fn begin(&mut self) -> Result<Option<FileWriter>, CheckpointError> {
         let next = self.coming.pop_front();
-        next.map(|(path, shard)| FileWriter::create(&path, shard, self.kind))
+        next.map(|(path, shard)| FileWriter::create(&path, shard))
             .transpose()
     }
 }

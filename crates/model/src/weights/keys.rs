@@ -141,6 +141,7 @@ impl Resolved<'_> {
             file: prefix,
         } = self.spelling;
         file.names()
+            .filter(|name| !file.is_absent(name))
             .filter(|name| starts.iter().any(|start| name.starts_with(start.as_str())))
             .filter(|name| !BUFFERS.iter().any(|buffer| name.ends_with(buffer)))
             .map(|name| match name.strip_prefix(prefix.as_str()) {
@@ -166,6 +167,7 @@ impl Resolved<'_> {
             .filter(|name| !read.iter().any(|read| read == name))
             .filter(|name| !ignored.iter().any(|start| name.starts_with(start.as_str())))
             .filter(|name| !BUFFERS.iter().any(|buffer| name.ends_with(buffer)))
+            .filter(|name| !file.is_absent(name))
             .collect()
     }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::decode::Float;
 use super::names::{Parameter, PathStack, param_id, parameters};
-use super::{Checkpoint, CheckpointError, KeyMap, NamedTensor};
+use super::{Checkpoint, CheckpointError, KeyMap, NamedTensor, cause};
 use crate::tuning::{Matrix, Storage};
 
 /// Why a module cannot be filled from a checkpoint.
@@ -30,10 +30,21 @@ pub enum LoadError {
         /// Tensors of another shape.
         misshaped: Vec<String>,
     },
+    /// The weights are in a form that is not read: quantized, in pieces.
+    #[error("{place} {cause}")]
+    Form {
+        /// The file or folder.
+        place: String,
+        /// What they are, and the cure.
+        cause: String,
+    },
     /// The file cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
+
+/// Lines that are shown of what may be hundreds.
+const SHOWN: usize = 8;
 
 /// How a matrix, given the name of its parameter, will be kept.
 pub type Keep<'a> = &'a dyn Fn(&str, Matrix) -> Storage;
@@ -69,15 +80,43 @@ pub fn load_keeping<M: Module>(
         })
         .collect();
     // Several at once: two threads that fill one huge page wait for each other.
-    let values = wanted
+    let values: Vec<_> = wanted
         .into_par_iter()
         .map(|(parameter, source, kept)| {
             let data = read(file, &source, Shape::from(parameter.shape), kept)?;
             Ok((parameter.name, data))
         })
-        .collect::<Result<_, CheckpointError>>()?;
+        .collect();
+    let values = numbers(file, values)?;
     let path = PathStack::default();
     Ok(module.map(&mut Mapper { path, values }))
+}
+
+/// What was read, or one error that names all tensors with values that are none.
+fn numbers<T, C: FromIterator<T>>(
+    file: &Checkpoint,
+    read: Vec<Result<T, CheckpointError>>,
+) -> Result<C, CheckpointError> {
+    let mut flawed = Vec::new();
+    let mut sound = Vec::with_capacity(read.len());
+    for result in read {
+        match result {
+            Ok(values) => sound.push(values),
+            Err(CheckpointError::NotFinite { file, tensors }) => flawed.push((file, tensors)),
+            Err(other) => return Err(other),
+        }
+    }
+    match flawed.as_slice() {
+        [] => Ok(sound.into_iter().collect()),
+        [(first, _), others @ ..] => {
+            let one = others.iter().all(|(other, _)| other == first);
+            let place = if one { first.as_path() } else { file.place() };
+            Err(CheckpointError::NotFinite {
+                file: place.to_owned(),
+                tensors: flawed.iter().flat_map(|(_, t)| t.clone()).collect(),
+            })
+        }
+    }
 }
 
 /// The values of one tensor that will be kept as `kept` says: in bfloat16 if they are so in the file, or else in f32.
@@ -162,26 +201,42 @@ pub fn unheld<M: Module>(
     file: &Checkpoint,
     keys: &KeyMap,
 ) -> Result<Vec<NamedTensor>, CheckpointError> {
-    let wanted = parameters(module, "");
-    let names: Vec<&str> = wanted.iter().map(|p| p.name.as_str()).collect();
-    let read = |(name, source): (String, &str)| {
+    let read = |(name, source): (String, String)| {
         Ok(NamedTensor {
             name,
-            shape: file.entry(source)?.shape.clone(),
-            data: file.read(source)?,
+            shape: file.entry(&source)?.shape.clone(),
+            data: file.read(&source)?,
         })
     };
+    unheld_names(module, file, keys)
+        .into_iter()
+        .map(read)
+        .collect()
+}
+
+/// The names of these tensors as the module and as the file spell them.
+pub(crate) fn unheld_names<M: Module>(
+    module: &M,
+    file: &Checkpoint,
+    keys: &KeyMap,
+) -> Vec<(String, String)> {
+    let wanted = parameters(module, "");
+    let names: Vec<&str> = wanted.iter().map(|p| p.name.as_str()).collect();
     let ignored = keys.resolve(&names, file).ignored(file);
-    ignored.into_iter().map(read).collect()
+    let own = |(name, source): (String, &str)| (name, source.to_owned());
+    ignored.into_iter().map(own).collect()
 }
 
 /// All that a checkpoint and a model do not agree on.
 #[derive(Debug, Default)]
 pub(crate) struct Mismatch {
-    missing: Vec<String>,
-    surplus: Vec<String>,
+    pub(super) missing: Vec<String>,
+    pub(super) surplus: Vec<String>,
     misshaped: Vec<String>,
-    mistyped: Vec<String>,
+    /// Names, and types that are not read.
+    pub(super) mistyped: Vec<(String, String)>,
+    /// Of the misshaped, those without a value.
+    pub(super) empty: Vec<String>,
 }
 
 impl Mismatch {
@@ -196,7 +251,7 @@ impl Mismatch {
         source: &str,
         shape: &[usize],
     ) -> Result<(), CheckpointError> {
-        if !file.contains(source) {
+        if !file.contains(source) || file.is_absent(source) {
             self.missing.push(source.to_owned());
             return Ok(());
         }
@@ -206,42 +261,60 @@ impl Mismatch {
             self.misshaped.push(format!(
                 "{source}: {stored:?} in the file, {shape:?} in the model"
             ));
+            if entry.count() == 0 {
+                self.empty.push(source.to_owned());
+            }
         }
         if Float::of(entry.dtype).is_none() {
-            self.mistyped.push(format!("{source}: {:?}", entry.dtype));
+            let dtype = format!("{:?}", entry.dtype);
+            self.mistyped.push((source.to_owned(), dtype));
         }
         Ok(())
     }
 
     /// An error with everything in it, if there is anything.
     pub(crate) fn end(self, file: &Checkpoint) -> Result<(), LoadError> {
+        if let Some(cause) = cause::of(file, &self) {
+            let place = file.place().display().to_string();
+            return Err(LoadError::Form { place, cause });
+        }
         let Self {
             missing,
             surplus,
             misshaped,
             mistyped,
+            ..
         } = self;
         let mut listing = String::new();
         let mut group = |title: &str, lines: &[String]| {
             if !lines.is_empty() {
                 // Writing to a string cannot fail.
                 let _ = write!(listing, "\n  {title} ({}):", lines.len());
-                for line in lines {
+                for line in lines.iter().take(SHOWN) {
                     let _ = write!(listing, "\n    {line}");
+                }
+                if lines.len() > SHOWN {
+                    let _ = write!(listing, "\n    and {} more", lines.len() - SHOWN);
                 }
             }
         };
-        let hints: Vec<String> = missing
+        let shown = missing
             .iter()
+            .take(SHOWN)
             .map(|name| match nearest(name, &surplus) {
                 Some(near) => format!("{name} (nearest in the file: {near})"),
                 None => name.clone(),
-            })
-            .collect();
+            });
+        let rest = missing.iter().skip(SHOWN).cloned();
+        let hints: Vec<String> = shown.chain(rest).collect();
+        let types = mistyped
+            .iter()
+            .map(|(name, dtype)| format!("{name}: {dtype}"));
+        let types: Vec<String> = types.collect();
         group("missing in the file", &hints);
         group("in the file, but not in the model", &surplus);
         group("other shape", &misshaped);
-        group("neither F32 nor F16 nor BF16", &mistyped);
+        group("neither F64, F32, F16 nor BF16", &types);
         if listing.is_empty() {
             return Ok(());
         }

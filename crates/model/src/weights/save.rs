@@ -19,6 +19,8 @@ const PIECE: usize = 1 << 20;
 pub enum SaveType {
     /// As they are.
     F32,
+    /// Rounded to the nearest 16-bit float; one that is out of its range is an error.
+    F16,
     /// Rounded to the nearest bfloat16.
     Bf16,
 }
@@ -157,6 +159,11 @@ impl<'a> Tensors<'a> {
         })
     }
 
+    /// Their names and shapes.
+    pub fn announced(&self) -> &[Announced] {
+        &self.announced
+    }
+
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.announced.iter().map(|(name, _)| name.as_str())
@@ -185,7 +192,7 @@ impl<'a> Tensors<'a> {
         name.push(".partial");
         let beside = path.with_file_name(name);
         let write = || -> Result<(), CheckpointError> {
-            let mut file = FileWriter::create(&beside, self.announced.clone(), kind)?;
+            let mut file = FileWriter::create(&beside, self.typed(&|_| kind))?;
             self.each(|tensor| file.push(tensor))?;
             file.finish()
         };
@@ -197,15 +204,15 @@ impl<'a> Tensors<'a> {
         done
     }
 
-    /// Writes them into a folder as Hugging Face names them: `model.safetensors`, or, where that would hold more than
-    /// `limit` bytes of values, shards of at most so many and their index. A single tensor above the limit gets a shard
-    /// of its own.
+    /// Writes them into a folder as Hugging Face names them, each in the type that `kind` gives its name:
+    /// `model.safetensors`, or, where that would hold more than `limit` bytes of values, shards of at most so many and their
+    /// index. A single tensor above the limit gets a shard of its own.
     ///
     /// The folder is to be one that nobody reads yet: a crash leaves it half written.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Io`] naming the file, for example when the disk is full.
+    /// [`CheckpointError::Io`] naming the file, for example when the disk is full, or [`CheckpointError::TooLarge`].
     ///
     /// # Panics
     ///
@@ -213,12 +220,22 @@ impl<'a> Tensors<'a> {
     pub fn save_folder(
         &self,
         folder: &Path,
-        kind: SaveType,
+        kind: &dyn Fn(&str) -> SaveType,
         limit: u64,
     ) -> Result<(), CheckpointError> {
-        let mut writer = FolderWriter::create(folder, &self.announced, kind, limit)?;
+        let mut writer = FolderWriter::create(folder, self.typed(kind), limit)?;
         self.each(|tensor| writer.push(tensor))?;
         writer.finish()
+    }
+
+    fn typed(&self, kind: &dyn Fn(&str) -> SaveType) -> Vec<(Announced, SaveType)> {
+        let announced = self.announced.iter().cloned();
+        announced
+            .map(|tensor| {
+                let kind = kind(&tensor.0);
+                (tensor, kind)
+            })
+            .collect()
     }
 
     fn each(

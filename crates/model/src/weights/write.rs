@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use half::bf16;
+use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
@@ -18,9 +18,19 @@ pub type Announced = (String, Vec<usize>);
 const CHUNK: usize = 16 * 1024;
 
 impl SaveType {
+    /// The type that comes closest to the one a file has.
+    pub fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::Bf16,
+            _ => Self::F32,
+        }
+    }
+
     fn dtype(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
             Self::Bf16 => Dtype::BF16,
         }
     }
@@ -36,18 +46,16 @@ impl SaveType {
 pub(super) struct FileWriter {
     path: PathBuf,
     file: BufWriter<File>,
-    kind: SaveType,
-    coming: VecDeque<Announced>,
+    coming: VecDeque<(Announced, SaveType)>,
 }
 
 impl FileWriter {
     pub(super) fn create(
         path: &Path,
-        tensors: Vec<Announced>,
-        kind: SaveType,
+        tensors: Vec<(Announced, SaveType)>,
     ) -> Result<Self, CheckpointError> {
         let mut at = 0;
-        let infos = tensors.iter().map(|(name, shape)| {
+        let infos = tensors.iter().map(|((name, shape), kind)| {
             let from = at;
             at += shape.iter().product::<usize>() * kind.width();
             let info = TensorInfo {
@@ -74,7 +82,6 @@ impl FileWriter {
         Ok(Self {
             path: path.to_owned(),
             file,
-            kind,
             coming: tensors.into(),
         })
     }
@@ -85,7 +92,8 @@ impl FileWriter {
     }
 
     pub(super) fn push(&mut self, tensor: &NamedTensor) -> Result<(), CheckpointError> {
-        let (name, shape) = self.coming.pop_front().unwrap_or_default();
+        let next = self.coming.pop_front();
+        let ((name, shape), kind) = next.unwrap_or((Announced::default(), SaveType::F32));
         assert_eq!(
             (&name, &shape),
             (&tensor.name, &tensor.shape),
@@ -94,8 +102,18 @@ impl FileWriter {
         let mut bytes = Vec::with_capacity(CHUNK * 4);
         for values in tensor.data.chunks(CHUNK) {
             bytes.clear();
-            match self.kind {
+            match kind {
                 SaveType::F32 => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+                SaveType::F16 => {
+                    if let Some(value) = values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
+                        return Err(CheckpointError::TooLarge {
+                            file: self.path.clone(),
+                            name,
+                            value: *value,
+                        });
+                    }
+                    bytes.extend(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()));
+                }
                 SaveType::Bf16 => {
                     bytes.extend(values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()));
                 }

@@ -220,7 +220,7 @@ fn golden_each_half_reads_its_own_folders_only() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("model.layers.0.mlp.down_proj.weight"),
+        error.contains("model.layers.0.mlp.up_proj.weight"),
         "{error}"
     );
 }

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod conformance;
 mod connector;
+mod foreign;
 mod golden;
 mod gradient;
 mod llm;

@@ -102,11 +102,13 @@ fn a_folder_holds_one_file_or_shards_of_a_limited_size_with_an_index() {
     };
     let one = tempfile::tempdir().unwrap();
     let all = Tensors::from(tensors.as_slice());
-    all.save_folder(one.path(), SaveType::F32, 240).unwrap();
+    all.save_folder(one.path(), &|_| SaveType::F32, 240)
+        .unwrap();
     assert_eq!(files(one.path()), ["model.safetensors"]);
     // b alone is above the limit; c and d fill theirs to the last byte.
     let several = tempfile::tempdir().unwrap();
-    all.save_folder(several.path(), SaveType::F32, 80).unwrap();
+    all.save_folder(several.path(), &|_| SaveType::F32, 80)
+        .unwrap();
     let shards = [1, 2, 3].map(|i| format!("model-0000{i}-of-00003.safetensors"));
     let mut wanted = shards.to_vec();
     wanted.push("model.safetensors.index.json".to_owned());
@@ -127,11 +129,13 @@ fn a_folder_holds_one_file_or_shards_of_a_limited_size_with_an_index() {
     }
     // In half the bytes, half the shards are enough for c and d.
     let halves = tempfile::tempdir().unwrap();
-    all.save_folder(halves.path(), SaveType::Bf16, 80).unwrap();
+    all.save_folder(halves.path(), &|_| SaveType::Bf16, 80)
+        .unwrap();
     assert_eq!(files(halves.path()).len(), 3, "ab, cd and the index");
     let nothing = tempfile::tempdir().unwrap();
     let none = Tensors::from([].as_slice());
-    none.save_folder(nothing.path(), SaveType::F32, 1).unwrap();
+    none.save_folder(nothing.path(), &|_| SaveType::F32, 1)
+        .unwrap();
     assert_eq!(Checkpoint::open(nothing.path()).unwrap().names().count(), 0);
 }
 

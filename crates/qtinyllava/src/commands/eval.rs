@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use qtl_data::{Tokenizer, template};
+use qtl_data::{Template, Tokenizer, template};
 use qtl_eval::answer::Answerer;
 use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
@@ -97,10 +97,11 @@ pub fn evaluate(
     let device = Device::default();
     let mut client = start.client(&device)?;
     client.text_rows = recipe.quantizer.text_rows;
+    let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let answerer = Answerer {
         longest,
         batch,
-        ..answerer(&recipe, &start, &client, &tokenizer)?
+        ..answerer(&recipe, &start, &client, &tokenizer, &*template)?
     };
     let answers = match split {
         None => {
@@ -124,17 +125,19 @@ pub fn evaluate(
 
 /// What asks `client`, as long and as many at a time as by default.
 fn answerer<'a>(
-    recipe: &Recipe,
+    recipe: &'a Recipe,
     start: &'a Start,
     client: &'a ClientPartition,
     tokenizer: &'a Tokenizer,
+    template: &'a dyn Template,
 ) -> Result<Answerer<'a>> {
     Ok(Answerer {
         client,
         tokenizer,
-        template: template::named(&recipe.data.template)?,
+        template,
         processor: &start.blueprint.processor,
         aspect: aspect(recipe)?,
+        pictures: &recipe.data.pictures,
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         longest: 32,
@@ -151,7 +154,8 @@ pub fn answers(
     suite: &Suite,
 ) -> Result<Vec<String>> {
     let tokenizer = super::tokenizer(&start.blueprint)?;
-    let answerer = answerer(recipe, start, client, &tokenizer)?;
+    let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
+    let answerer = answerer(recipe, start, client, &tokenizer, &*template)?;
     ask(&answerer, suite, &mut InProcess::new(server))
 }
 

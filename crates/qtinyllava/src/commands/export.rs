@@ -8,11 +8,11 @@ use clap::ValueEnum;
 use qtl_data::template;
 use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
-use qtl_model::weights::SaveType;
 use qtl_train::merge::Format;
 use qtl_train::plain::{Plain, record, write_language_model};
 use serde_json::{Value, json};
 
+use super::merge::Dtype;
 use super::{Under, answering, aspect, eval};
 
 /// Write a model for programs that do not know ours
@@ -44,9 +44,9 @@ pub struct Args {
     /// Questions, as `eval` takes them, that are answered with and without the quantizers
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Round the weights to bfloat16
-    #[arg(long)]
-    bf16: bool,
+    /// Type of the weights [default: each as the files of --model have it]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    dtype: Option<Dtype>,
     /// Largest file of weights; what is larger is written in shards with an index. Bytes, or with a unit like 500MB or 2GiB
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = crate::numbers::size)]
     shard_size: ByteSize,
@@ -68,11 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     let adapter = args.from_adapter.as_deref();
     let model = answering(&dir, adapter, args.under.recipe(&dir, adapter)?)?;
     let format = Format {
-        kind: if args.bf16 {
-            SaveType::Bf16
-        } else {
-            SaveType::F32
-        },
+        kind: args.dtype.map(Dtype::kind),
         shard: args.shard_size.as_u64(),
     };
     let out = args.out.display();
@@ -90,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
     plain.write(
         &args.out,
         format,
-        template::named(&recipe.data.template)?,
+        &*template::open(&recipe.data.template, &start.blueprint.dir)?,
         aspect(recipe)?,
         recipe.data.turns().are_alone(),
         record(&plain.folded, measured.clone()),

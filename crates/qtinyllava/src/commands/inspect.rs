@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use qtl_train::Recipe;
 use qtl_train::inspect::{Cost, FileContents, Inspection, Memory, Part, inspect};
 
@@ -14,7 +14,8 @@ use crate::progress::bytes;
 #[command(after_help = "\
 Examples:
   qtinyllava inspect base
-  qtinyllava inspect owner/name --recipe r.toml --text-tokens 200 --json")]
+  qtinyllava inspect owner/name --recipe r.toml --text-tokens 200 --json
+It fails if something is wrong with the directory.")]
 pub struct Args {
     /// Model directory, or a hub id like owner/name or owner/name@revision
     #[arg(value_name = "DIR|ID")]
@@ -48,7 +49,11 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{}", dir.display());
         print!("{}", text(&found));
     }
-    Ok(())
+    match found.problems.len() {
+        0 => Ok(()),
+        1 => bail!("{} has a problem, named above", dir.display()),
+        count => bail!("{} has {count} problems, named above", dir.display()),
+    }
 }
 
 fn text(found: &Inspection) -> String {
@@ -76,6 +81,9 @@ fn text(found: &Inspection) -> String {
         out += &memory(cost);
         out += &traffic(cost);
     }
+    for note in &found.notes {
+        out += &format!("\nnote: {note}\n");
+    }
     for problem in &found.problems {
         out += &format!("\nproblem: {problem}\n");
     }
@@ -91,8 +99,8 @@ fn files(files: &[FileContents]) -> String {
             bytes(file.bytes as f64),
             file.tensors.to_string(),
             count(file.parameters.values().sum()),
-            match file.problem {
-                Some(_) => "damaged or missing".to_owned(),
+            match &file.problem {
+                Some(problem) => problem.clone(),
                 None => types.join(", "),
             },
         ]);

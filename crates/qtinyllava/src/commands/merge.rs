@@ -15,7 +15,7 @@ use qtl_train::start::Base;
 Examples:
   qtinyllava merge --client runs/client --server runs/server --model base --out runs/merged
 takes the newest step that both halves hold and writes TinyLLaVA's layout: config.json, model.safetensors, tokenizer.
-  qtinyllava merge --client runs/client --server runs/server --model base --out runs/merged --bf16 --shard-size 2GB
+  qtinyllava merge --client runs/client --server runs/server --model base --out runs/merged --dtype bf16 --shard-size 2GB
 writes shards of at most 2 GB, and their index, where the weights are larger.
   qtinyllava merge --client runs/client --server runs/server --model base --adapter --out runs/adapter
 writes only what was trained: language_model/ is an adapter that peft in Python loads, the other parts are whole tensors.
@@ -37,27 +37,48 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Write an adapter in PEFT's format instead of the whole model
-    #[arg(long, conflicts_with = "bf16", requires = "client")]
+    #[arg(long, conflicts_with_all = ["bf16", "dtype"], requires = "client")]
     adapter: bool,
     /// Fold this adapter into --model; with --client: the adapter that the run started from
     #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,
-    /// Round the weights to bfloat16
-    #[arg(long)]
+    /// Type of the weights [default: each as the files of --model have it; quantizers, which those do not have, as f32]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    dtype: Option<Dtype>,
+    /// The same as --dtype bf16
+    #[arg(long, conflicts_with = "dtype")]
     bf16: bool,
     /// Largest file of weights; what is larger is written in shards with an index. Bytes, or with a unit like 500MB or 2GiB
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = crate::numbers::size)]
     shard_size: ByteSize,
 }
 
+/// Types that weights can be written in.
+#[derive(clap::ValueEnum, Clone, Copy)]
+pub enum Dtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Dtype {
+    /// What the values become.
+    pub fn kind(self) -> SaveType {
+        match self {
+            Self::F32 => SaveType::F32,
+            Self::F16 => SaveType::F16,
+            Self::Bf16 => SaveType::Bf16,
+        }
+    }
+}
+
 /// Joins and says what was joined.
 pub fn run(args: &Args) -> Result<()> {
     let model = crate::hub::directory(&args.model)?;
     let format = Format {
-        kind: if args.bf16 {
-            SaveType::Bf16
-        } else {
-            SaveType::F32
+        kind: match args.dtype {
+            None if args.bf16 => Some(SaveType::Bf16),
+            dtype => dtype.map(Dtype::kind),
         },
         shard: args.shard_size.as_u64(),
     };

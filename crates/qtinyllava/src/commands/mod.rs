@@ -99,17 +99,19 @@ impl Under {
     /// The recipe for the model in `dir` with an adapter on it: the file, or what the adapter or the model carries, or
     /// else what its `config.json` lets assume.
     pub fn recipe(&self, dir: &Path, adapter: Option<&Path>) -> Result<Recipe> {
-        let found = match (&self.recipe, adapter) {
-            (Some(path), _) => return self.templated(Recipe::load(path, &self.set)?),
-            (None, Some(adapter)) if adapter.join("config.json").is_file() => recipe_of(adapter)?,
-            (None, _) => assumed::or_carried(dir)?,
+        let base = Base {
+            model: dir,
+            adapter,
         };
-        self.templated(found.with(&self.set)?)
-    }
-
-    fn templated(&self, mut recipe: Recipe) -> Result<Recipe> {
+        let carries = |dir: &Path| recipe_of(dir).is_ok();
+        let mut recipe = match (&self.recipe, adapter) {
+            (Some(path), _) => Recipe::load(path, &self.set)?,
+            (None, Some(adapter)) if carries(adapter) => recipe_of(adapter)?.with(&self.set)?,
+            (None, _) => assumed::or_carried(base.resolved().model)?.with(&self.set)?,
+        };
         if let Some(name) = &self.template {
-            recipe.data.template = template::named(name)?.name().to_owned();
+            template::open(name, dir)?;
+            recipe.data.template.clone_from(name);
         }
         Ok(recipe)
     }
@@ -199,8 +201,15 @@ pub fn carried(adapter: &Path, model: &Path) -> Result<Recipe> {
     Ok(recipe_of(if ours { adapter } else { model })?)
 }
 
-/// What it takes to build a half of the model in `dir` under `recipe`.
+/// What it takes to build a half of the model in `dir` under `recipe`, for commands that know nothing of adapters.
 pub fn blueprint(dir: &Path, recipe: &Recipe) -> Result<Blueprint> {
+    if qtl_train::peft::is_in(dir) {
+        let dir = dir.display();
+        bail!(
+            "{dir} holds an adapter beside the weights, which would be left out here: fold it first with `qtinyllava merge \
+             --model {dir} --from-adapter {dir} --out DIR`"
+        );
+    }
     Ok(recipe.blueprint(dir)?)
 }
 
@@ -211,12 +220,12 @@ pub fn tokenizer(blueprint: &Blueprint) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Rows of an embedding that may have no token. Published embeddings are padded to round numbers: Phi-2's has 905 rows more
-/// than its tokenizer has tokens, Qwen2-7B's 418, StableLM 2's 63.
+/// From so many rows without a token on a word is said. Published embeddings are padded to round numbers: Phi-2's has 905
+/// rows more than its tokenizer has tokens, Qwen2-7B's 418; few have more (DeepSeek's 2,385).
 const SPARE_ROWS: usize = 1024;
 
 /// Checks that the token embedding of the model in `dir`, of so many rows, belongs to the tokenizer: one row for every
-/// token, and few others.
+/// token. Many others are worth a warning.
 pub fn tokenizer_fits(tokenizer: &Tokenizer, dir: &Path, rows: usize) -> Result<()> {
     let known = tokenizer.vocabulary();
     let [file, config] = ["tokenizer.json", "config.json"].map(|name| dir.join(name));
@@ -234,9 +243,8 @@ pub fn tokenizer_fits(tokenizer: &Tokenizer, dir: &Path, rows: usize) -> Result<
         );
     }
     if rows - known >= SPARE_ROWS {
-        bail!(
-            "{}: {} rows without a token, and padding leaves fewer than {SPARE_ROWS}. Is it the tokenizer of another model? Use \
-             the one that came with this one",
+        tracing::warn!(
+            "{}: {} rows have no token. That is much padding: make sure that it is not the tokenizer of another model",
             both(),
             rows - known
         );
@@ -275,11 +283,12 @@ pub fn reader(
     images: &Path,
 ) -> Result<Arc<Reader>> {
     let tokenizer = tokenizer(blueprint)?;
-    let template = template::named(&recipe.data.template)?;
+    let template = template::open(&recipe.data.template, &blueprint.dir)?;
     let dataset = Dataset::open(data, images, recipe.data.strictness())
         .with_context(|| format!("cannot use the data set {}", data.display()))?;
     let options = ReaderOptions {
         aspect: aspect(recipe)?,
+        pictures: recipe.data.pictures.clone(),
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         seed: recipe.seed,

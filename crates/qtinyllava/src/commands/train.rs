@@ -83,6 +83,13 @@ pub fn run(args: &Args) -> Result<()> {
     if source.skipped().total() > 0 {
         eprintln!("warning: {}", source.skipped());
     }
+    if source.unread_system() > 0 {
+        eprintln!(
+            "warning: {} entries have a system message, for which the template {} has no place (`chat` has one)",
+            source.unread_system(),
+            source.template().name()
+        );
+    }
     let samples = source.entries();
     let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
     let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;

@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use qtl_data::scenes::{Made, Plan, Split, TEST_SEED, TRAIN_SEED};
 use qtl_model::weights::SaveType;
-use qtl_train::lock::Lock;
+use qtl_train::lock::{self, Lock};
 use qtl_train::merge::merge;
 use qtl_train::{Recipe, assumed, metrics};
 
@@ -124,9 +124,27 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
         eprintln!("resuming the demo in {}", out.display());
         return Ok((state["seconds"].as_f64().unwrap_or(0.0), lock));
     }
-    fs::remove_dir_all(out).with_context(|| format!("cannot clear {}", out.display()))?;
+    // Killed before all is gone, the next demo here must not take the rest for one to go on with.
+    metrics::write_json(&marker, &serde_json::Value::Null)?;
+    clear(out).with_context(|| format!("cannot clear {}", out.display()))?;
     note_time(out, recipe, 0.0)?;
-    Ok((0.0, Lock::take(out)?))
+    Ok((0.0, lock))
+}
+
+/// Removes all but what says that the directory is a demo's, and that one is at work in it.
+fn clear(out: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(out)? {
+        let path = entry?.path();
+        if [MARKER, lock::NAME].iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
+        if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(path)?;
+        } else {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {
@@ -143,4 +161,32 @@ fn scenes(split: Split, dir: &Path, seed: u64, count: u64) -> Result<()> {
     }
     plan.overwrite = true;
     data::scenes(split == Split::Test, dir, &plan)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clearing_that_was_cut_short_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let recipe = recipe(&[]).unwrap();
+        let (_, lock) = prepare(out, &recipe).unwrap();
+        assert!(prepare(out, &recipe).is_err(), "locked");
+        drop(lock);
+        assert_eq!(note_time(out, &recipe, 7.0).ok(), Some(()));
+        assert_eq!(prepare(out, &recipe).unwrap().0, 7.0);
+        // As if killed while an old demo was cleared: its summary is gone, a checkpoint is not.
+        fs::create_dir_all(out.join("client/checkpoints")).unwrap();
+        fs::write(out.join(MARKER), "null").unwrap();
+        assert_eq!(prepare(out, &recipe).unwrap().0, 0.0);
+        let mut left: Vec<_> = fs::read_dir(out)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, [MARKER, lock::NAME]);
+    }
 }

@@ -65,13 +65,6 @@ pub fn from_file(file: &Path, tensor: Option<&str>, grid: Option<Grid>) -> Resul
     if values.is_empty() {
         bail!("{}: {name} is empty", file.display());
     }
-    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-        bail!(
-            "{}: {name} holds {} at position {at}; features must be finite",
-            file.display(),
-            values[at]
-        );
-    }
     Ok(FeatureRows {
         rows: values.len() / cols,
         cols,

@@ -291,7 +291,10 @@ fn plan_names_what_is_wrong() {
     let wrong = |args: &[&str], says: &str| {
         run(["plan"].iter().chain(args)).fails_naming(&[says]);
     };
-    wrong(&["--features", &file], "NaN at position 7");
+    wrong(
+        &["--features", &file],
+        "features: 1 of 24 values, the first at [0, 1, 3]",
+    );
     wrong(&["--features", &file, "--tensor", "y"], "no tensor y");
     wrong(&["--features", &file, "--grid", "3"], "--grid 3: expected");
     wrong(&["--features", &file, "--bits=-1"], "'-1' for '--bits");

@@ -18,6 +18,14 @@ fn json(dir: &Path, more: &[&str]) -> Value {
     serde_json::from_str(&ended.stdout).unwrap()
 }
 
+/// What it says of a directory with which something is wrong, and that it fails.
+fn wrong(dir: &Path) -> String {
+    let ended = inspect(dir, &[]);
+    assert!(!ended.success, "{}", ended.stdout);
+    assert!(ended.stderr.contains("named above"), "{}", ended.stderr);
+    ended.stdout
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -147,7 +155,7 @@ fn what_is_wrong_with_a_directory_is_listed() {
 
     // Another width: the file no longer fits, and all parts that do not are named.
     with("\"intermediate_size\": 512", "\"intermediate_size\": 256");
-    let text = inspect(&model, &[]).succeeds().stdout;
+    let text = wrong(&model);
     assert!(
         text.contains("problem: ")
             && text.contains("mlp.fc1.weight: [512, 128] in the file, [256, 128] in the model"),
@@ -161,13 +169,13 @@ fn what_is_wrong_with_a_directory_is_listed() {
         &weights[..weights.len() / 2],
     )
     .unwrap();
-    let text = inspect(&model, &[]).succeeds().stdout;
+    let text = wrong(&model);
     assert!(
         text.contains("model.safetensors is not a valid safetensors file"),
         "{text}"
     );
     fs::remove_file(model.join("model.safetensors")).unwrap();
-    let text = inspect(&model, &[]).succeeds().stdout;
+    let text = wrong(&model);
     assert!(
         text.contains("holds no weights") && text.contains(&show(&model)),
         "{text}"

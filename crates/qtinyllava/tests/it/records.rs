@@ -53,16 +53,21 @@ fn a_damaged_checkpoint_is_named_and_gone_round_and_the_counts_add_up() {
     let last = bytes.len() - 1;
     bytes[last] ^= 0x40;
     fs::write(&path, bytes).unwrap();
-    let merge = || {
-        let (model, out) = (base(), dir.join("merged"));
+    let merge = |out: &str| {
+        let (model, out) = (base(), dir.join(out));
         let pairs = [("--client", dir), ("--model", &model), ("--out", &out)];
         run(["merge".to_owned()].into_iter().chain(flags(&pairs)))
     };
-    for ended in [verify(), merge()] {
+    for ended in [verify(), merge("merged")] {
         ended.fails_naming(&["step-00000020/model.safetensors is damaged"]);
     }
     let ended = train(&world, dir, RESUMABLE, &[]).succeeds();
-    for said in ["is damaged", "set aside", "resuming at step 15 of 20"] {
+    for said in [
+        "is damaged",
+        "set aside",
+        "step-00000020.damaged",
+        "resuming at step 15 of 20",
+    ] {
         assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
     }
     Outcome::read(dir, &dir.join("server"), 20).is(world.undisturbed());
@@ -90,7 +95,8 @@ fn a_damaged_checkpoint_is_named_and_gone_round_and_the_counts_add_up() {
     assert_eq!(wire["up"]["step"]["messages"], 25);
     assert_eq!(wire["connections"], 2);
 
-    merge().succeeds();
+    merge("server").fails_naming(&["server is the directory of a run"]);
+    merge("merged").succeeds();
     let out = dir.join("merged");
     run(flags(&[("verify", &out)])).succeeds();
     fs::write(out.join("config.json"), "{}").unwrap();

@@ -352,6 +352,7 @@ fn a_tokenizer_that_is_not_the_embedding_s_is_refused() {
         assert!(!dir.path().join("run").exists());
     };
     says(1, 114, &["115 tokens", "114 rows", "no row", "vocab_size"]);
+    // Much padding is worth a word before the weights are looked at, a little is not.
     let far = ["114 tokens", "1138 rows", "1024 rows", "of another model"];
     says(0, 1138, &far);
     // Padding is no reason: what stops this is the weights, which have other rows than the configuration.

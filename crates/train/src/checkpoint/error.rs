@@ -28,6 +28,16 @@ pub enum CheckpointError {
     /// A file that is not what was written.
     #[error(transparent)]
     Damaged(#[from] Damaged),
+    /// A checkpoint that was to be gone on from.
+    #[error(
+        "{damaged}; it was renamed {to}. Start again: the run goes on from the newest checkpoint that both sides have whole"
+    )]
+    PutBy {
+        /// What is wrong.
+        damaged: Damaged,
+        /// Where it lies now.
+        to: PathBuf,
+    },
     /// There is no checkpoint of that step.
     #[error("{dir} holds no whole checkpoint of step {step}")]
     Missing {

@@ -1,7 +1,8 @@
 //! The checkpoints of one half of one run: what is added, set aside and removed.
 //!
 //! Beside `step-00000100` there may be `step-00000100.aside`: the run went back behind it, and it stays until a newer
-//! checkpoint is on both sides. `.partial` is one being written and `.gone` one being removed; both are swept at the next start.
+//! checkpoint is on both sides. So does `.damaged`, which is never gone on from. `.partial` is one being written and `.gone` one
+//! being removed; both are swept at the next start.
 
 use std::fs;
 use std::io;
@@ -13,30 +14,30 @@ use super::saved::read_state;
 use super::{CheckpointError, OPTIMIZER, STATE, STATE_DIGEST, Saved, Side, State, WEIGHTS};
 use crate::{digest, files};
 
+/// How the names of those end behind which the run went back.
+const ASIDE: &str = ".aside";
+/// How the names of those end that are not what was written.
+const DAMAGED: &str = ".damaged";
+
 /// The checkpoints of one half of one run.
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
     /// How many are kept; `None`: the store is only looked at.
     keep: Option<usize>,
-    /// Of those set aside: which `open` found not to be whole.
-    damaged: Vec<PathBuf>,
 }
 
 impl Store {
     /// The store under `run_dir`, which keeps the newest `keep`. Leftovers of an interrupted save or removal are removed.
-    /// Every file is read once and checked; what is not whole is set aside, and said.
+    /// Every file is read once and checked; what is not whole is renamed, and said.
     ///
     /// # Errors
     ///
     /// What the file system refuses, or a checkpoint of another release.
     pub fn open(run_dir: &Path, keep: usize) -> Result<Self, CheckpointError> {
         let dir = run_dir.join("checkpoints");
-        let mut store = Self {
-            dir,
-            keep: Some(keep),
-            damaged: Vec::new(),
-        };
+        let keep = Some(keep);
+        let store = Self { dir, keep };
         let path = store.dir.clone();
         let refused = |source: io::Error| CheckpointError::Read {
             path: path.clone(),
@@ -52,22 +53,17 @@ impl Store {
                 fs::remove_dir_all(path).map_err(refused)?;
             }
         }
-        for (step, path) in store.live().into_iter().chain(store.aside()) {
+        for (step, path) in [store.live(), store.aside()].concat() {
             match Saved::open(&path) {
                 Ok(saved) if saved.has_digests() => {}
                 Ok(_) => tracing::warn!(
                     "{} is of an earlier release and has no digests: its files cannot be checked",
                     path.display()
                 ),
-                Err(CheckpointError::Damaged(damaged)) if path == store.path(step) => {
-                    let to = store.put_aside(step, false).map_err(refused)?;
-                    tracing::warn!(
-                        "{damaged}; this checkpoint is not used and set aside as {}",
-                        to.display()
-                    );
-                    store.damaged.push(to);
+                Err(CheckpointError::Damaged(damaged)) => {
+                    let to = store.put(step, &path, DAMAGED).map_err(refused)?;
+                    tracing::warn!("{damaged}; it is not used and was renamed {}", to.display());
                 }
-                Err(CheckpointError::Damaged(_)) => store.damaged.push(path),
                 Err(error) => return Err(error),
             }
         }
@@ -79,7 +75,6 @@ impl Store {
         Self {
             dir: run_dir.join("checkpoints"),
             keep: None,
-            damaged: Vec::new(),
         }
     }
 
@@ -97,7 +92,6 @@ impl Store {
     pub fn whole(&self, run: &str) -> Vec<u64> {
         let mut steps = self.steps();
         let aside = self.aside().into_iter();
-        let aside = aside.filter(|(_, path)| !self.damaged.contains(path));
         let of_run = |path: &Path| read_state(path).is_ok_and(|state| state.run == run);
         steps.extend(aside.filter(|(_, path)| of_run(path)).map(|(step, _)| step));
         steps.sort_unstable();
@@ -105,9 +99,10 @@ impl Store {
         steps
     }
 
-    /// Every directory of a checkpoint with its step, those set aside included.
+    /// Every directory of a checkpoint with its step, also those set aside or known to be damaged.
     pub fn all(&self) -> Vec<(u64, PathBuf)> {
-        [self.live(), self.aside()].concat()
+        let damaged = self.list(|end| end.starts_with(DAMAGED));
+        [self.live(), self.aside(), damaged].concat()
     }
 
     fn live(&self) -> Vec<(u64, PathBuf)> {
@@ -115,7 +110,7 @@ impl Store {
     }
 
     fn aside(&self) -> Vec<(u64, PathBuf)> {
-        self.list(|end| end.starts_with(".aside"))
+        self.list(|end| end.starts_with(ASIDE))
     }
 
     /// The directories `step-N` whose names go on with an `end` that is wanted, ascending.
@@ -218,7 +213,15 @@ impl Store {
             let dir = self.dir.clone();
             return Err(CheckpointError::Missing { dir, step });
         }
-        let saved = Saved::open(&path)?;
+        let saved = match Saved::open(&path) {
+            Err(CheckpointError::Damaged(damaged)) if self.keep.is_some() => {
+                // So that it is not offered again.
+                let to = self.put(step, &path, DAMAGED);
+                let to = to.map_err(|source| CheckpointError::Save { path, source })?;
+                return Err(CheckpointError::PutBy { damaged, to });
+            }
+            opened => opened?,
+        };
         saved.belongs(side, run)?;
         Ok(saved)
     }
@@ -248,7 +251,7 @@ impl Store {
     /// What the file system refuses.
     pub fn set_aside_after(&self, step: u64) -> io::Result<()> {
         for later in self.steps().into_iter().filter(|s| *s > step) {
-            let to = self.put_aside(later, true)?;
+            let to = self.put(later, &self.path(later), ASIDE)?;
             tracing::warn!(
                 "the run goes on from step {step}: the checkpoint of step {later} is set aside as {} until a newer one is on \
                  both sides",
@@ -258,25 +261,24 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what was set aside up to `step`, of which both sides now hold a checkpoint.
+    /// Removes what was set aside or found damaged up to `step`, of which both sides now hold a checkpoint.
     ///
     /// # Errors
     ///
     /// What the file system refuses.
     pub fn settle(&self, step: u64) -> io::Result<()> {
-        let old = self.aside().into_iter().filter(|(s, _)| *s <= step);
-        for (_, path) in old {
+        let old = self.list(|end| end.starts_with(ASIDE) || end.starts_with(DAMAGED));
+        for (_, path) in old.into_iter().filter(|(s, _)| *s <= step) {
             self.remove(&path)?;
         }
         Ok(())
     }
 
-    /// Renames the checkpoint of a step. If it is whole, one with the same content that was set aside before makes room.
-    fn put_aside(&self, step: u64, is_whole: bool) -> io::Result<PathBuf> {
-        let path = self.path(step);
+    /// Gives a checkpoint's directory a name with this end. Nothing that has such a name gives way, unless it is the same.
+    fn put(&self, step: u64, path: &Path, end: &str) -> io::Result<PathBuf> {
         let digests = |path: &Path| read_state(path).ok().filter(|s| !s.files.is_empty());
-        let mine = digests(&path).filter(|_| is_whole);
-        let mut to = path.with_extension("aside");
+        let mine = digests(path).filter(|_| end == ASIDE);
+        let mut to = self.dir.join(format!("step-{step:08}{end}"));
         let mut number = 1;
         while to.exists() {
             if mine.is_some() && digests(&to) == mine {
@@ -284,9 +286,9 @@ impl Store {
                 break;
             }
             number += 1;
-            to = path.with_extension(format!("aside-{number}"));
+            to = self.dir.join(format!("step-{step:08}{end}-{number}"));
         }
-        fs::rename(&path, &to)?;
+        fs::rename(path, &to)?;
         files::sync_dir(&self.dir)?;
         Ok(to)
     }

@@ -155,9 +155,18 @@ fn damage_is_noticed_named_and_gone_round() {
             if ![STATE_DIGEST, STATE].contains(&file) {
                 assert!(error.contains(file), "{error}");
             }
+            // It is not offered again, by this process or the next one.
+            let left = ["step-00000010", "step-00000020.damaged"];
+            assert_eq!(
+                (store.whole("run"), names(dir.path())),
+                (vec![10], left.map(str::to_owned).to_vec())
+            );
+            fs::rename(store.path(20).with_extension("damaged"), store.path(20)).unwrap();
             let store = Store::open(dir.path(), 2).unwrap();
-            assert_eq!(store.whole("run"), [10], "{file}");
-            assert_eq!(names(dir.path()), ["step-00000010", "step-00000020.aside"]);
+            assert_eq!(
+                (store.whole("run"), names(dir.path())),
+                (vec![10], left.map(str::to_owned).to_vec())
+            );
             assert_eq!(store.run().as_deref(), Some("run"));
             // Done again, and only then gone.
             save(&store, 20);
@@ -178,10 +187,8 @@ fn a_damaged_checkpoint_does_not_displace_a_whole_one() {
     save(&store, 20);
     flip(&store.path(20).join(WEIGHTS), |len| len - 1);
     let store = Store::open(dir.path(), 2).unwrap();
-    assert_eq!(
-        names(dir.path()),
-        ["step-00000020.aside", "step-00000020.aside-2"]
-    );
+    let want = ["step-00000020.aside", "step-00000020.damaged"];
+    assert_eq!(names(dir.path()), want);
     assert_eq!(store.whole("run"), [20]);
     assert_eq!(value(&store.load(20, Side::Server, "run").unwrap()), 20.0);
 }
@@ -247,6 +254,7 @@ fn the_format_before_is_read_and_others_are_refused_by_name() {
     let error = store.load(20, Side::Server, "run").unwrap_err();
     assert!(error.to_string().contains(WEIGHTS), "{error}");
 
+    fs::rename(store.path(20).with_extension("damaged"), store.path(20)).unwrap();
     fs::write(saved.weights(), &weights).unwrap();
     let path = store.path(20).join(STATE);
     let text = fs::read_to_string(&path).unwrap();

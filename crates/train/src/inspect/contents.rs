@@ -30,23 +30,34 @@ pub struct FileContents {
     pub problem: Option<String>,
 }
 
+/// What is to be said of the files.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What is wrong with them.
+    pub problems: Vec<String>,
+    /// What is not, though a reader may wonder.
+    pub notes: Vec<String>,
+    /// What an index names and the folder does not hold. Whether anything is missing in it depends on the model.
+    pub missing: Vec<PathBuf>,
+}
+
 impl Contents {
-    /// Looks at the weights in `dir`, and in those of its `folders` that are there. Returns what is wrong besides.
-    pub fn of(dir: &Path, folders: &[&str]) -> (Self, Vec<String>) {
+    /// Looks at the weights in `dir`, and in those of its `folders` that are there.
+    pub fn of(dir: &Path, folders: &[&str]) -> (Self, Findings) {
         let mut contents = Self::default();
-        let mut problems = Vec::new();
+        let mut found = Findings::default();
         let inside: Vec<PathBuf> = folders
             .iter()
             .map(|folder| dir.join(folder))
             .filter(|folder| folder.is_dir())
             .collect();
         if inside.is_empty() || Checkpoint::is_in(dir) {
-            contents.add(dir, dir, &mut problems);
+            contents.add(dir, dir, &mut found);
         }
         for folder in inside {
-            contents.add(dir, &folder, &mut problems);
+            contents.add(dir, &folder, &mut found);
         }
-        (contents, problems)
+        (contents, found)
     }
 
     /// Values in all files.
@@ -70,11 +81,14 @@ impl Contents {
         }
     }
 
-    fn add(&mut self, dir: &Path, folder: &Path, problems: &mut Vec<String>) {
+    fn add(&mut self, dir: &Path, folder: &Path, found: &mut Findings) {
         let checkpoint = match Checkpoint::open(folder) {
             Ok(checkpoint) => checkpoint,
-            Err(error) => return problems.push(error.to_string()),
+            Err(error) => return found.problems.push(error.to_string()),
         };
+        let remarks = checkpoint.remarks().iter();
+        let said = remarks.map(|remark| format!("{}: {remark}", folder.display()));
+        found.notes.extend(said);
         for (path, entries) in checkpoint.by_file() {
             let mut file = FileContents {
                 file: path.strip_prefix(dir).unwrap_or(path).to_owned(),
@@ -91,9 +105,13 @@ impl Contents {
                             .or_default() += entry.count() as u64;
                     }
                 }
+                Err(_) if !path.is_file() => {
+                    found.missing.push(file.file.clone());
+                    file.problem = Some("missing".to_owned());
+                }
                 Err(error) => {
-                    problems.push(error.to_string());
-                    file.problem = Some(error.to_string());
+                    found.problems.push(error.to_string());
+                    file.problem = Some("damaged".to_owned());
                 }
             }
             self.files.push(file);

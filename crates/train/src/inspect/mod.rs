@@ -11,20 +11,23 @@ use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::llm::{self, DecoderSpec, LayerSpec};
 use qtl_model::partition::{ClientPartition, ServerPartition, names};
-use qtl_model::pretrained::Blueprint;
+use qtl_model::pretrained::{Blueprint, PretrainedError, compare_tower};
+use qtl_model::text::TextModel;
 use qtl_model::vision::{self, VisionSpec};
 use qtl_model::weights::Parameter;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use contents::{Contents, FileContents};
+pub use contents::{Contents, FileContents, Findings};
 pub use memory::Memory;
 pub use shapes::Shapes;
 pub use traffic::Traffic;
 
 use crate::adapt::treatment;
+use crate::adapter::Adapter;
 use crate::assumed;
 use crate::error::TrainError;
+use crate::peft;
 use crate::recipe::{Recipe, RecipeError};
 
 /// What `inspect` says about a directory.
@@ -44,6 +47,8 @@ pub struct Inspection {
     pub cost: Option<Cost>,
     /// What is wrong with the directory, if anything.
     pub problems: Vec<String>,
+    /// What was read otherwise than it is written, such as names of tensors.
+    pub notes: Vec<String>,
 }
 
 /// A part of one half.
@@ -87,18 +92,26 @@ pub fn inspect(
     recipe: Option<&Recipe>,
     text_tokens: usize,
 ) -> Result<Inspection, TrainError> {
-    let fields = Fields::read(dir)?;
+    let (fields, device) = (Fields::read(dir)?, Device::default());
     let known = |families: Vec<&'static str>| {
         let name = fields.get("model_type").and_then(Value::as_str);
         families.into_iter().find(|family| Some(*family) == name)
     };
     if let Some(name) = known(llm::FAMILIES.iter().map(|f| f.0).collect()) {
         let spec = DecoderSpec::from_config(&fields)?;
-        return Ok(alone(dir, name, of_text(&spec), Some(spec.tied_head)));
+        let unfit = TextModel::without_values(dir, &device)?.stored(dir).err();
+        return Ok(alone(
+            dir,
+            name,
+            of_text(&spec),
+            Some(spec.tied_head),
+            unfit,
+        ));
     }
     if let Some(name) = known(vision::FAMILIES.iter().map(|f| f.0).collect()) {
         let spec = VisionSpec::from_config(&fields)?;
-        return Ok(alone(dir, name, of_vision(&spec), None));
+        let unfit = compare_tower(dir, &spec, &device).err();
+        return Ok(alone(dir, name, of_vision(&spec), None, unfit));
     }
     if let Some(name) = fields.get("model_type").and_then(Value::as_str)
         && name != "tinyllava"
@@ -118,8 +131,10 @@ fn alone(
     model_type: &str,
     sizes: Vec<(String, String)>,
     tied_head: Option<bool>,
+    unfit: Option<PretrainedError>,
 ) -> Inspection {
-    let (contents, problems) = Contents::of(dir, &[]);
+    let (contents, found) = Contents::of(dir, &[]);
+    let (problems, notes) = judged(dir, found, unfit.into_iter().collect());
     Inspection {
         model_type: model_type.to_owned(),
         sizes,
@@ -128,7 +143,42 @@ fn alone(
         parts: Vec::new(),
         cost: None,
         problems,
+        notes,
     }
+}
+
+/// What is wrong with a directory, every cause once, and what else is to be said of it.
+fn judged(dir: &Path, found: Findings, unfit: Vec<PretrainedError>) -> (Vec<String>, Vec<String>) {
+    let Findings {
+        mut problems,
+        mut notes,
+        missing,
+    } = found;
+    let mut add = |problem: String| {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    };
+    if unfit.is_empty() {
+        let unread = missing.iter().map(|file| {
+            format!(
+                "{} is not there; nothing that the index places in it is read",
+                file.display()
+            )
+        });
+        notes.extend(unread);
+    }
+    unfit.into_iter().for_each(|error| add(error.to_string()));
+    if peft::is_in(dir) {
+        match Adapter::open(dir) {
+            Ok(adapter) => notes.push(format!(
+                "an adapter of {} branches lies beside the weights: wherever the directory is used it is a part of the model",
+                adapter.count()
+            )),
+            Err(error) => add(error.to_string()),
+        }
+    }
+    (problems, notes)
 }
 
 fn whole(
@@ -149,11 +199,8 @@ fn whole(
     let device = Device::default();
     let client = blueprint.client_without_values(&device)?;
     let server = blueprint.server_without_values(&device);
-    let (contents, mut problems) = Contents::of(dir, Blueprint::FOLDERS);
-    if contents.files.iter().all(|file| file.problem.is_none()) {
-        let unfit = blueprint.compare(&device).into_iter();
-        problems.extend(unfit.map(|error| error.to_string()));
-    }
+    let (contents, found) = Contents::of(dir, Blueprint::FOLDERS);
+    let (problems, notes) = judged(dir, found, blueprint.compare(&device));
     let config = &blueprint.config;
     let mut sizes = family(fields, "vision_config", "vision tower");
     sizes.extend(of_vision(&config.vision));
@@ -188,6 +235,7 @@ fn whole(
         parts: parts(&client, &server, recipe),
         cost: Some(cost),
         problems,
+        notes,
     })
 }
 

@@ -11,7 +11,7 @@ use qtl_model::weights::NamedTensor;
 use serde_json::{Value, json};
 
 use crate::error::TrainError;
-use crate::merge::{Format, read_json};
+use crate::merge::read_json;
 
 /// Starts of the connector's names here and there.
 const MAPS: [(&str, &str); 2] = [
@@ -20,7 +20,8 @@ const MAPS: [(&str, &str); 2] = [
 ];
 /// The connector's last map.
 pub(super) const LAST_MAP: &str = "connector._connector.2.";
-const TOWER: &str = "vision_tower.";
+/// Start of the vision tower's names.
+pub(super) const TOWER: &str = "vision_tower.";
 /// After the last block of a tower: in its class, and read by nobody.
 const NORM: &str = "vision_model.post_layernorm.";
 const POOLING: &str = "vision_model.head.";
@@ -188,17 +189,6 @@ pub(super) fn generation(base: &Path, config: &Value) -> Result<Value, TrainErro
     }
     generation[END] = json!(ends);
     Ok(generation)
-}
-
-/// The type of the values, in the whole and in each part.
-pub(super) fn dtype(config: &mut Value, format: Format) {
-    for part in ["", "/text_config", "/vision_config"] {
-        if let Some(Value::Object(fields)) = config.pointer_mut(part) {
-            for key in ["dtype", "torch_dtype"] {
-                fields.insert(key.to_owned(), json!(format.dtype()));
-            }
-        }
-    }
 }
 
 /// The `preprocessor_config.json`.

@@ -5,18 +5,20 @@ mod config;
 mod fold;
 mod tokenizer;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use qtl_data::{Aspect, Template};
 use qtl_model::partition::{ClientPartition, ServerPartition, names};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::weights::{Announced, NamedTensor};
+use qtl_model::weights::{Announced, Dtype, NamedTensor, SaveType, Tensors};
 use qtl_model::{Device, quant::QuantizerSpec};
 use serde_json::{Value, json};
 
+use crate::companions;
 use crate::error::TrainError;
 use crate::files;
-use crate::merge::{Format, Head, OWN, carried_companions, read_json, whole};
+use crate::merge::{Format, Head, OWN, note_types, read_json, whole};
 use crate::start::Start;
 pub use fold::Folded;
 use tokenizer::with_image;
@@ -78,6 +80,7 @@ impl Plain {
             &self.folded.server,
         );
         let tied = head == Head::Tied;
+        let stored = self.blueprint.stored(&device)?;
         let unheld = self.blueprint.unheld(&device)?;
         let norm = config::norm(&self.blueprint, &unheld);
         let wanted = |name: &str| head.is_written(name);
@@ -87,26 +90,31 @@ impl Plain {
             .chosen(&wanted)
             .chain(unheld.as_slice().into())
             .chain(norm.as_slice().into())
-            .chain(self.folded.server.chosen(&wanted))
-            .map(
-                |(name, shape)| {
-                    let mut shape = shape.clone();
-                    if config::by_token(name) {
-                        shape[0] = grown;
-                    }
-                    Some((config::name(name)?, shape))
-                },
-                move |tensor| grow(tensor, grown),
-            );
+            .chain(self.folded.server.chosen(&wanted));
+        let kinds = renamed(&tensors, format, stored, &config::name);
+        let tensors = tensors.map(
+            |(name, shape)| {
+                let mut shape = shape.clone();
+                if config::by_token(name) {
+                    shape[0] = grown;
+                }
+                Some((config::name(name)?, shape))
+            },
+            move |tensor| grow(tensor, grown),
+        );
         let mut fields = config::llava(&self.blueprint, words.id, grown, tied)?;
-        config::dtype(&mut fields, format);
+        let parts = [
+            ("", ""),
+            ("/text_config", names::LANGUAGE_MODEL),
+            ("/vision_config", config::TOWER),
+        ];
+        note_types(&mut fields, &tensors, &kinds, &parts);
         fields[OWN] = record;
         let generation = config::generation(base, &fields)?;
         whole(out, &|beside| {
             tensors
-                .save_folder(beside, format.kind, format.shard)
+                .save_folder(beside, &kinds, format.shard)
                 .map_err(qtl_model::pretrained::PretrainedError::from)?;
-            carried_companions(base, beside)?;
             let put = |name: &str, value: &Value| json_file(&beside.join(name), value);
             put("config.json", &fields)?;
             put("generation_config.json", &generation)?;
@@ -120,7 +128,7 @@ impl Plain {
             if let Some(text) = template.chat_template(alone) {
                 text_file(&beside.join("chat_template.jinja"), &text)?;
             }
-            Ok(())
+            companions::copy(base, beside)
         })
     }
 }
@@ -155,7 +163,9 @@ pub fn write_language_model(start: &Start, out: &Path, format: Format) -> Result
     let head = Head::of(start.blueprint.config.text.tied_head, &client, &server);
     let wanted = |name: &str| head.is_written(name) && name.starts_with(names::LANGUAGE_MODEL);
     let name = |name: &str| name.strip_prefix(names::LANGUAGE_MODEL).map(str::to_owned);
-    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted)).map(
+    let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
+    let kinds = renamed(&tensors, format, start.blueprint.stored(&device)?, &name);
+    let tensors = tensors.map(
         |(old, shape): &Announced| Some((name(old)?, shape.clone())),
         move |tensor| {
             Some(NamedTensor {
@@ -167,16 +177,33 @@ pub fn write_language_model(start: &Start, out: &Path, format: Format) -> Result
     let mut whole_config = read_json(&base.join("config.json"))?;
     head.note(&mut whole_config);
     let mut fields = config::text(&whole_config, head == Head::Tied)?;
-    config::dtype(&mut fields, format);
+    note_types(&mut fields, &tensors, &kinds, &[("", "")]);
     whole(out, &|beside| {
         tensors
-            .save_folder(beside, format.kind, format.shard)
+            .save_folder(beside, &kinds, format.shard)
             .map_err(qtl_model::pretrained::PretrainedError::from)?;
-        carried_companions(base, beside)?;
+        json_file(&beside.join("config.json"), &fields)?;
+        companions::copy(base, beside)?;
         let pictures = beside.join("preprocessor_config.json");
-        std::fs::remove_file(pictures).ok();
-        json_file(&beside.join("config.json"), &fields)
+        match std::fs::remove_file(&pictures) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(&pictures, e)),
+            _ => Ok(()),
+        }
     })
+}
+
+/// The type of each tensor under its new name.
+fn renamed(
+    tensors: &Tensors<'_>,
+    format: Format,
+    stored: BTreeMap<String, Dtype>,
+    name: &dyn Fn(&str) -> Option<String>,
+) -> impl Fn(&str) -> SaveType + use<> {
+    let kinds = format.kinds(stored);
+    let all = tensors.announced().iter();
+    let named = all.filter_map(|(old, _)| Some((name(old)?, kinds(old))));
+    let named: BTreeMap<String, SaveType> = named.collect();
+    move |name| named.get(name).copied().unwrap_or(SaveType::F32)
 }
 
 fn json_file(path: &Path, value: &Value) -> Result<(), TrainError> {

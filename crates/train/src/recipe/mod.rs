@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
-use qtl_data::{Strictness, Turns};
+use qtl_data::{DataError, PictureRules, Strictness, Turns};
 use qtl_model::partition::TextRows;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient::{GradientCodec, GradientError};
@@ -126,6 +126,9 @@ pub struct DataSpec {
     /// Stop at the first bad sample instead of skipping and counting it.
     #[serde(default)]
     pub strict: bool,
+    /// How picture files are read: how large they may be, EXIF, bits of samples, DICOM.
+    #[serde(default, skip_serializing_if = "PictureRules::is_default")]
+    pub pictures: PictureRules,
 }
 
 fn square() -> String {
@@ -255,6 +258,9 @@ pub enum RecipeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file is not UTF-8.
+    #[error(transparent)]
+    Encoding(#[from] DataError),
     /// Not a recipe: syntax, type, missing or unknown field.
     #[error("{path}: {message}")]
     Parse {
@@ -295,11 +301,11 @@ pub enum RecipeError {
 impl Recipe {
     /// Reads a recipe and applies `overrides` of the form `train.lr=1e-4`.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let bytes = std::fs::read(path).map_err(|source| RecipeError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text, overrides, path)
+        Self::parse(qtl_data::text::utf8(path, &bytes)?, overrides, path)
     }
 
     /// Like [`load`](Self::load) for a text; `path` is for the messages.
@@ -397,6 +403,13 @@ impl Recipe {
 
     /// Checks the values that a file may get wrong.
     pub(crate) fn check(&self) -> Result<(), RecipeError> {
+        if let Some((field, value, range)) = self.data.pictures.wrong() {
+            return Err(RecipeError::Range {
+                field,
+                value,
+                range,
+            });
+        }
         let quantizers = [
             ("image", &self.quantizer.image),
             ("text", &self.quantizer.text),

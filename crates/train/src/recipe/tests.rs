@@ -148,3 +148,21 @@ fn what_is_written_is_read_back_and_the_data_section_stays_home() {
     assert_eq!(terms["train.lr"], "0.001");
     assert!(terms.keys().all(|key| !key.starts_with("data.")));
 }
+
+#[test]
+fn a_recipe_may_come_from_windows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.toml");
+    std::fs::write(&path, format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"))).unwrap();
+    let plain = Recipe::parse(MINIMAL, &[], &path).unwrap();
+    assert_eq!(Recipe::load(&path, &[]).unwrap(), plain);
+    let set = ["train.batch=8".to_owned()];
+    assert_eq!(Recipe::load(&path, &set).unwrap(), plain);
+    let wide: Vec<u8> = MINIMAL.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(&path, wide).unwrap();
+    let error = Recipe::load(&path, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("r.toml") && error.contains("UTF-16"),
+        "{error}"
+    );
+}

@@ -8,7 +8,7 @@ use qtl_train::adapt;
 use qtl_train::adapter::Adapter;
 use qtl_train::export::{fold_adapter, write_adapter};
 use qtl_train::merge::{Format, merge, recipe_of};
-use qtl_train::peft;
+use qtl_train::peft::{self, Peft};
 use qtl_train::random::random_model;
 use qtl_train::start::{Base, Start};
 use qtl_train::tune::Part;
@@ -41,8 +41,10 @@ fn an_adapter_folded_into_its_base_is_the_merged_model() {
         write_adapter(&client, &server, &base(), &at("adapter")).unwrap(),
         6
     );
-    let (lora, tensors) = peft::read(&at("adapter/language_model"), Part::Llm).unwrap();
-    assert_eq!(lora.rank, 4);
+    let Peft {
+        branches, tensors, ..
+    } = peft::read(&at("adapter/language_model"), Part::Llm).unwrap();
+    assert!(branches.values().all(|lora| lora.rank == 4));
     // It names a base that peft can load: the demo's has no language model in a folder of its own.
     let config = std::fs::read(at("adapter/language_model/adapter_config.json")).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
@@ -64,7 +66,7 @@ fn an_adapter_folded_into_its_base_is_the_merged_model() {
     assert_eq!(merged.len(), folded.len());
     // In shards, and over what was there: the same values, and nothing of the one file.
     let shards = Format {
-        kind: SaveType::F32,
+        kind: Some(SaveType::F32),
         shard: 1_000_000,
     };
     merge(&client, &server, &base(), &at("merged"), shards).unwrap();
@@ -100,7 +102,9 @@ fn an_adapter_that_does_not_fit_is_named() {
         "{error}"
     );
     let error = fold(text.replace("\"use_dora\": false", "\"use_dora\": true"));
-    assert!(error.contains("use_dora = true"), "{error}");
+    assert!(error.contains("q_proj.lora_magnitude_vector"), "{error}");
+    let error = fold(text.replace("\"bias\": \"none\"", "\"bias\": \"all\""));
+    assert!(error.contains("bias = \"all\" is not supported"), "{error}");
     let error = fold("{}".to_owned());
     assert!(
         error.contains("adapter_config.json") && error.contains("peft_type"),
@@ -282,7 +286,9 @@ fn an_adapter_that_the_recipe_does_not_train_on_is_named() {
     );
     let file = at("adapter/language_model/adapter_model.safetensors");
     let edit = |change: &dyn Fn(&mut Vec<NamedTensor>)| {
-        let (_, mut tensors) = peft::read(&at("adapter/language_model"), Part::Llm).unwrap();
+        let mut tensors = peft::read(&at("adapter/language_model"), Part::Llm)
+            .unwrap()
+            .tensors;
         for tensor in &mut tensors {
             tensor.name = tensor
                 .name

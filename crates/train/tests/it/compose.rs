@@ -106,7 +106,7 @@ fn pretrained_parts_keep_their_values_and_what_belongs_to_them() {
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     assert_eq!(read("chat_template.jinja"), "{{ x }}");
     assert_eq!(read("generation_config.json"), r#"{"eos_token_id": 2}"#);
-    assert_eq!(read("LICENSE-language-model.txt"), "of the text");
+    assert_eq!(read("LICENSE"), "of the text");
     assert_eq!(read("LICENSE-vision-tower.md"), "of the tower");
     assert!(!out.join("optimizer.pt").exists());
     let same = |file: &str, from: &Path| {

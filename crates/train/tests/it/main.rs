@@ -5,6 +5,7 @@ mod communication;
 mod compose;
 mod conformance;
 mod merging;
+mod peft;
 mod plain;
 mod resume;
 mod world;

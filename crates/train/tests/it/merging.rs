@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
+use qtl_model::weights::{Checkpoint, Dtype, NamedTensor, SaveType, Tensors, save};
 use qtl_train::Recipe;
 use qtl_train::inspect::inspect;
 use qtl_train::merge::{Format, merge};
@@ -50,7 +50,7 @@ fn a_tied_head_is_written_once_until_training_has_parted_it() {
         train_on(&base, &recipe, &run, None);
         let out = dir.path().join(format!("merged {parted}"));
         let format = Format {
-            kind: SaveType::Bf16,
+            kind: Some(SaveType::Bf16),
             shard: 100_000,
         };
         let merged = merge(&run, &run.join("server"), &base, &out, format).unwrap();
@@ -214,4 +214,75 @@ fn a_failed_merge_leaves_what_was_there_also_after_a_kill_between_its_renames() 
         2,
         "start and out"
     );
+}
+
+#[test]
+fn types_stay_as_the_base_has_them_and_what_lies_beside_the_weights_comes_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/demo-base");
+    random_model(&small, &at("base"), 1, SaveType::F16).unwrap();
+    // One tensor in another type, as published models have them.
+    let norm = "language_model.model.norm.weight";
+    let file = Checkpoint::open(&at("base")).unwrap();
+    let read = |name: &str| NamedTensor {
+        name: name.to_owned(),
+        shape: file.entry(name).unwrap().shape.clone(),
+        data: file.read(name).unwrap(),
+    };
+    let tensors: Vec<NamedTensor> = file.names().map(read).collect();
+    let kind = |name: &str| match name == norm {
+        true => SaveType::F32,
+        false => SaveType::F16,
+    };
+    Tensors::from(&tensors[..])
+        .save_folder(&at("base"), &kind, 1 << 30)
+        .unwrap();
+    let beside = [
+        "chat_template.jinja",
+        "generation_config.json",
+        "LICENSE",
+        "NOTICE.txt",
+        "merges.txt",
+    ];
+    for name in beside {
+        fs::write(at("base").join(name), name).unwrap();
+    }
+    fs::write(at("base/optimizer.pt"), "not the model's").unwrap();
+    let sets = [
+        "train.steps=2",
+        "quantizer.image.kind='fsq'",
+        "quantizer.image.levels=4",
+    ];
+    let recipe = recipe("", &sets);
+    train_on(&at("base"), &recipe, &at("run"), None);
+    let as_stored = Format {
+        kind: None,
+        shard: Format::SHARD,
+    };
+    merge(
+        &at("run"),
+        &at("run/server"),
+        &at("base"),
+        &at("merged"),
+        as_stored,
+    )
+    .unwrap();
+    let merged = Checkpoint::open(&at("merged")).unwrap();
+    assert!(merged.names().count() > tensors.len(), "quantizers");
+    for name in merged.names() {
+        let want = match name == norm || name.starts_with("VQ.") {
+            true => Dtype::F32,
+            false => Dtype::F16,
+        };
+        assert_eq!(merged.entry(name).unwrap().dtype, want, "{name}");
+    }
+    let config = config(&at("merged"));
+    for part in [&config, &config["text_config"], &config["vision_config"]] {
+        assert_eq!(part["dtype"], "float16");
+    }
+    for name in beside {
+        assert_eq!(fs::read_to_string(at("merged").join(name)).unwrap(), name);
+    }
+    assert!(!at("merged/optimizer.pt").exists());
 }

@@ -17,6 +17,7 @@ use self::map::Map;
 
 use super::CheckpointError;
 use super::decode;
+use super::finite::{Flaw, Flaws, NotFinite};
 
 pub use ::safetensors::Dtype;
 
@@ -107,37 +108,74 @@ impl WeightFile {
             .map_err(|e| CheckpointError::io(&self.path, e))
         };
         match &entry.strides {
-            None => read(entry.count()),
+            None => {
+                let (values, flaw) = read(entry.count())?;
+                self.numbers(name, entry, values, flaw)
+            }
             Some(strides) => {
-                let storage = read(extent(&entry.shape, strides).unwrap_or(0))?;
-                Ok(gather(&storage, &entry.shape, strides))
+                let (storage, _) = read(extent(&entry.shape, strides).unwrap_or(0))?;
+                let values = gather(&storage, &entry.shape, strides);
+                let flaws = Flaws::default();
+                flaws.look(0, &values);
+                self.numbers(name, entry, values, flaws.found())
             }
         }
     }
 
     /// The values of `entry`, row-major, if they lie in the file as bfloat16 in that order.
-    pub(super) fn read_bf16(&self, entry: &Entry) -> Result<Option<Vec<bf16>>, CheckpointError> {
+    pub(super) fn read_bf16(
+        &self,
+        name: &str,
+        entry: &Entry,
+    ) -> Result<Option<Vec<bf16>>, CheckpointError> {
         if !entry.is_plain_bf16() {
             return Ok(None);
         }
-        decode::read_bf16(entry.count(), entry.offset, |bytes, offset| {
+        let (values, flaw) = decode::read_bf16(entry.count(), entry.offset, |bytes, offset| {
             read_exact_at(&self.file, bytes, offset)
         })
-        .map(Some)
-        .map_err(|e| CheckpointError::io(&self.path, e))
+        .map_err(|e| CheckpointError::io(&self.path, e))?;
+        self.numbers(name, entry, values, flaw).map(Some)
     }
 
     /// The bytes of `entry` where they lie, if they are bfloat16 values in row-major order and of this machine's byte
     /// order.
-    pub(super) fn map_bf16(&self, entry: &Entry) -> Result<Option<Bytes>, CheckpointError> {
+    pub(super) fn map_bf16(
+        &self,
+        name: &str,
+        entry: &Entry,
+    ) -> Result<Option<Bytes>, CheckpointError> {
         let aligned = entry.offset.is_multiple_of(align_of::<bf16>() as u64);
         if !entry.is_plain_bf16() || !aligned || cfg!(target_endian = "big") {
             return Ok(None);
         }
-        self.map
+        let bytes = self
+            .map
             .part(&self.path, entry.offset, entry.bytes())
-            .map(Some)
-            .map_err(|e| CheckpointError::io(&self.path, e))
+            .map_err(|e| CheckpointError::io(&self.path, e))?;
+        let flaw = decode::look_bf16(&bytes);
+        self.numbers(name, entry, bytes, flaw).map(Some)
+    }
+
+    /// The values, unless some are none.
+    fn numbers<T>(
+        &self,
+        name: &str,
+        entry: &Entry,
+        values: T,
+        flaw: Option<Flaw>,
+    ) -> Result<T, CheckpointError> {
+        match flaw {
+            None => Ok(values),
+            Some(flaw) => Err(CheckpointError::NotFinite {
+                file: self.path.clone(),
+                tensors: vec![NotFinite {
+                    name: name.to_owned(),
+                    shape: entry.shape.clone(),
+                    flaw,
+                }],
+            }),
+        }
     }
 }
 

@@ -86,6 +86,10 @@ impl Reader<'_> {
             return Err(self.damaged("it was written on a big-endian machine"));
         }
         let program = pickle::run(&pickle).map_err(|error| match error {
+            pickle::PickleError::Global(class) if is_model(&class) => CheckpointError::Object {
+                file: self.path.to_owned(),
+                class,
+            },
             pickle::PickleError::Global(global) => CheckpointError::Code {
                 file: self.path.to_owned(),
                 global,
@@ -156,6 +160,19 @@ impl Reader<'_> {
             shape: tensor.shape.clone(),
         })
     }
+}
+
+/// Whether a global is the class of a model, or of a part of one.
+fn is_model(global: &str) -> bool {
+    [
+        "torch.nn.",
+        "transformers.",
+        "tinyllava.",
+        "__main__.",
+        "peft.",
+    ]
+    .iter()
+    .any(|package| global.starts_with(package))
 }
 
 fn row_major(shape: &[usize], strides: &[usize]) -> bool {

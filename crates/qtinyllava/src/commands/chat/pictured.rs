@@ -28,9 +28,12 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     }
     let adapter = args.from_adapter.as_deref();
     let (recipe, start) = answering(dir, adapter, args.under.recipe(dir, adapter)?)?;
+    let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let blueprint = &start.blueprint;
     let tokenizer = tokenizer(blueprint)?;
-    let end: Vec<u32> = ends(&tokenizer, dir, fields)?.into_iter().collect();
+    let mut end = ends(&tokenizer, dir, fields)?;
+    end.extend(template.end(&tokenizer)?.map(|id| id as u32));
+    let end: Vec<u32> = end.into_iter().collect();
     let device = Device::default();
     let mut client = start.client(&device)?;
     client.text_rows = recipe.quantizer.text_rows;
@@ -38,9 +41,10 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,
-        template: template::named(&recipe.data.template)?,
+        template: &*template,
         processor: &blueprint.processor,
         aspect: aspect(&recipe)?,
+        pictures: &recipe.data.pictures,
         turns: recipe.data.turns(),
         max_length: config.max_length.min(config.text.max_positions),
         longest: args.longest as usize,

@@ -1,6 +1,7 @@
 //! A language model alone, in this process.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use qtl_data::chat::{ChatTemplate, Message, Role};
@@ -19,7 +20,7 @@ enum Layout {
     /// The checkpoint's own template, with a system turn if there is to be one.
     Own(Box<ChatTemplate>, Option<String>),
     /// A template that TinyLLaVA trains with.
-    BuiltIn(&'static dyn Template, Turns),
+    BuiltIn(Arc<dyn Template>, Turns),
 }
 
 /// Talks until the input ends.
@@ -36,6 +37,9 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     if let Layout::Own(template, _) = &layout {
         let marker = tokenizer.leading_special(&template.after_answer()?)?;
         end.extend(marker.map(|id| id as u32));
+    }
+    if let Layout::BuiltIn(template, _) = &layout {
+        end.extend(template.end(&tokenizer)?.map(|id| id as u32));
     }
     let how = Answering {
         end: end.into_iter().collect(),
@@ -64,10 +68,13 @@ impl Layout {
             }
             let name = args.under.template.as_deref();
             return Ok(match (whole, name) {
-                (false, Some(name)) => Self::BuiltIn(template::named(name)?, Turns::default()),
+                (false, Some(name)) => Self::BuiltIn(template::open(name, dir)?, Turns::default()),
                 _ => {
                     let recipe = args.under.recipe(dir, args.from_adapter.as_deref())?;
-                    Self::BuiltIn(template::named(&recipe.data.template)?, recipe.data.turns())
+                    Self::BuiltIn(
+                        template::open(&recipe.data.template, dir)?,
+                        recipe.data.turns(),
+                    )
                 }
             });
         }
@@ -93,7 +100,7 @@ impl Layout {
                 Ok(tokenizer.encode_bare(&prompt)?)
             }
             Self::BuiltIn(template, mode) => {
-                let spans = example::ask(*template, tokenizer, turns, false, mode)?;
+                let spans = example::ask(&**template, tokenizer, turns, false, mode)?;
                 Ok(spans.into_iter().flat_map(|span| span.ids).collect())
             }
         }

@@ -1,18 +1,22 @@
 //! Adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`, as `peft` in Python writes and reads
-//! them.
+//! them. Of a field of the configuration that is not computed, [`fields`] knows.
+
+mod fields;
+mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use qtl_model::partition::names;
 use qtl_model::tuning::LoraSpec;
-use qtl_model::weights::{self, Checkpoint, NamedTensor, SaveType};
-use serde::{Deserialize, Serialize};
+use qtl_model::weights::{self, NamedTensor, SaveType};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::files;
 use crate::tune::{Part, is_branch};
+pub use read::{Peft, read};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -36,11 +40,11 @@ pub enum AdapterError {
         /// The file.
         path: PathBuf,
         /// The field of `adapter_config.json`.
-        field: &'static str,
+        field: String,
         /// Its value.
         value: String,
-        /// What is supported.
-        want: &'static str,
+        /// What is supported, and the cure.
+        want: String,
     },
     /// The factors do not fit the model.
     #[error("{path} does not fit the model: {message}")]
@@ -52,40 +56,24 @@ pub enum AdapterError {
     },
 }
 
-/// The fields of `adapter_config.json` that decide what an adapter computes, and those that PEFT wants to find.
-#[derive(Serialize, Deserialize)]
+/// The fields of `adapter_config.json` that PEFT wants to find.
+#[derive(Serialize)]
 struct Config {
-    peft_type: String,
-    #[serde(default)]
-    task_type: Option<String>,
-    #[serde(default)]
-    base_model_name_or_path: Option<String>,
+    peft_type: &'static str,
+    task_type: Option<&'static str>,
+    base_model_name_or_path: String,
     r: usize,
     lora_alpha: f64,
-    #[serde(default)]
     lora_dropout: f64,
-    /// A list of names, or one regular expression.
-    target_modules: Value,
-    #[serde(default)]
+    target_modules: Vec<String>,
     modules_to_save: Option<Vec<String>>,
-    #[serde(default = "none")]
-    bias: String,
-    #[serde(default)]
+    bias: &'static str,
     use_rslora: bool,
-    #[serde(default)]
     use_dora: bool,
-    #[serde(default)]
     fan_in_fan_out: bool,
-    #[serde(default)]
     rank_pattern: BTreeMap<String, Value>,
-    #[serde(default)]
     alpha_pattern: BTreeMap<String, Value>,
-    #[serde(default)]
     inference_mode: bool,
-}
-
-fn none() -> String {
-    "none".to_owned()
 }
 
 /// The prefix that a part's names have in a whole model and not in an adapter.
@@ -133,15 +121,15 @@ pub fn write(
         });
     }
     let config = Config {
-        peft_type: "LORA".to_owned(),
-        task_type: (part == Part::Llm).then(|| "CAUSAL_LM".to_owned()),
-        base_model_name_or_path: Some(base.to_owned()),
+        peft_type: "LORA",
+        task_type: (part == Part::Llm).then_some("CAUSAL_LM"),
+        base_model_name_or_path: base.to_owned(),
         r: lora.rank,
         lora_alpha: lora.alpha,
         lora_dropout: lora.dropout,
-        target_modules: targets.into_iter().collect::<Vec<_>>().into(),
+        target_modules: targets.into_iter().collect(),
         modules_to_save: (!saved.is_empty()).then(|| saved.into_iter().collect()),
-        bias: none(),
+        bias: "none",
         use_rslora: lora.rslora,
         use_dora: false,
         fan_in_fan_out: false,
@@ -161,95 +149,4 @@ pub fn write(
 /// Whether `dir` holds an adapter in PEFT's format.
 pub fn is_in(dir: &Path) -> bool {
     dir.join(CONFIG).is_file()
-}
-
-/// Reads the adapter of `part` from `dir`: rank, scale and dropout, the same for all branches; factors, and whole tensors that
-/// stand in place of the model's, under the names of a whole model.
-///
-/// # Errors
-///
-/// [`TrainError`] naming the file and the field.
-pub fn read(dir: &Path, part: Part) -> Result<(LoraSpec, Vec<NamedTensor>), TrainError> {
-    let path = dir.join(CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(|e| TrainError::io(&path, e))?;
-    let config: Config = serde_json::from_str(&text).map_err(|e| AdapterError::Config {
-        path: path.clone(),
-        message: e.to_string(),
-    })?;
-    let rules = [
-        (
-            "peft_type",
-            config.peft_type.clone(),
-            "LORA",
-            config.peft_type == "LORA",
-        ),
-        ("r", config.r.to_string(), "1 or more", config.r >= 1),
-        ("bias", config.bias.clone(), "none", config.bias == "none"),
-        (
-            "use_dora",
-            config.use_dora.to_string(),
-            "false",
-            !config.use_dora,
-        ),
-        (
-            "fan_in_fan_out",
-            config.fan_in_fan_out.to_string(),
-            "false",
-            !config.fan_in_fan_out,
-        ),
-        (
-            "rank_pattern",
-            format!("{:?}", config.rank_pattern),
-            "one rank for all",
-            config.rank_pattern.is_empty(),
-        ),
-        (
-            "alpha_pattern",
-            format!("{:?}", config.alpha_pattern),
-            "one alpha for all",
-            config.alpha_pattern.is_empty(),
-        ),
-    ];
-    if let Some((field, value, want, _)) = rules.into_iter().find(|rule| !rule.3) {
-        let unsupported = AdapterError::Unsupported {
-            path,
-            field,
-            value,
-            want,
-        };
-        return Err(unsupported.into());
-    }
-    let file = dir.join(WEIGHTS);
-    let weights = Checkpoint::open(&file).map_err(qtl_model::pretrained::PretrainedError::from)?;
-    let mut tensors = Vec::new();
-    for name in weights.names() {
-        let Some(own) = name.strip_prefix(WRAPPER) else {
-            let message = format!("{name} does not start with {WRAPPER}");
-            return Err(AdapterError::Config {
-                path: file,
-                message,
-            }
-            .into());
-        };
-        let data = weights
-            .read(name)
-            .map_err(qtl_model::pretrained::PretrainedError::from)?;
-        let shape = weights
-            .entry(name)
-            .map_err(qtl_model::pretrained::PretrainedError::from)?
-            .shape
-            .clone();
-        tensors.push(NamedTensor {
-            name: format!("{}{own}", prefix(part)),
-            shape,
-            data,
-        });
-    }
-    let lora = LoraSpec {
-        rank: config.r,
-        alpha: config.lora_alpha,
-        dropout: config.lora_dropout,
-        rslora: config.use_rslora,
-    };
-    Ok((lora, tensors))
 }

@@ -1,19 +1,22 @@
 //! An adapter directory: of the language model alone, as PEFT writes it, or a folder per part, as
 //! [`write_adapter`](crate::export::write_adapter) does. Its tensors go onto a half of a model, or all are named that do not.
 
+mod fold;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use qtl_model::pretrained::{Blueprint, Half, PretrainedError};
-use qtl_model::tuning::{LoraSpec, Matrix, Storage, Treatment};
+use qtl_model::tuning::LoraSpec;
 use qtl_model::weights::{Checkpoint, NamedTensor, Parameter};
 use serde_json::Value;
 
+use self::fold::Role;
 use crate::adapt::Fingerprint;
 use crate::error::TrainError;
 use crate::merge::{OWN, read_json};
-use crate::peft::{self, AdapterError};
+use crate::peft::{self, AdapterError, Peft};
 use crate::tune::{Method, Part, TuneError, TuneSpec, is_branch};
 
 /// The parts of the client's half; of the quantizers either half has something.
@@ -27,8 +30,12 @@ pub(crate) const TEXT: &[Part] = &[Part::Llm, Part::EmbedTokens];
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
     dir: PathBuf,
-    /// Rank, scale and dropout of the parts that have branches.
-    branches: BTreeMap<Part, LoraSpec>,
+    /// Rank, scale and dropout of the modules that have branches.
+    branches: BTreeMap<String, LoraSpec>,
+    /// Rows of a table that are replaced, by module.
+    rows: BTreeMap<String, Vec<usize>>,
+    /// Whether branches tune directions and lengths apart.
+    dora: bool,
     /// Factors, and whole tensors that stand in place of the model's, under the names of a whole model.
     tensors: Vec<NamedTensor>,
     /// The configuration beside the parts, if it is one of ours.
@@ -45,6 +52,8 @@ impl Adapter {
         let mut adapter = Self {
             dir: dir.to_owned(),
             branches: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            dora: false,
             tensors: Vec::new(),
             config: None,
         };
@@ -78,9 +87,16 @@ impl Adapter {
 
     fn add(&mut self, dir: &Path, part: Part) -> Result<(), TrainError> {
         if peft::is_in(dir) {
-            let (lora, tensors) = peft::read(dir, part)?;
-            self.branches.insert(part, lora);
+            let Peft {
+                branches,
+                rows,
+                tensors,
+                dora,
+            } = peft::read(dir, part)?;
+            self.branches.extend(branches);
+            self.rows.extend(rows);
             self.tensors.extend(tensors);
+            self.dora |= dora;
             return Ok(());
         }
         let file = Checkpoint::open(dir).map_err(PretrainedError::from)?;
@@ -126,35 +142,38 @@ impl Adapter {
         )))
     }
 
-    /// Puts the adapter's whole tensors of some parts in their places.
-    pub(crate) fn put_whole<H: Half>(&self, half: H, parts: &[Part]) -> Result<H, AdapterError> {
-        self.put(half, parts, false)
+    /// Puts the adapter's tensors of some parts in their places, but for the branches that training keeps apart. `tied` says
+    /// whether the model's head is its token embedding.
+    pub(crate) fn put_whole<H: Half>(
+        &self,
+        half: H,
+        parts: &[Part],
+        tied: bool,
+    ) -> Result<H, AdapterError> {
+        self.apply(half, parts, false, tied)
+    }
+
+    /// Makes the adapter a part of the weights; see [`put_whole`](Self::put_whole).
+    pub(crate) fn fold<H: Half>(
+        &self,
+        half: H,
+        parts: &[Part],
+        tied: bool,
+    ) -> Result<H, AdapterError> {
+        self.apply(half, parts, true, tied)
     }
 
     /// Puts the adapter's factors of some parts in their places; the half has its branches.
     pub(crate) fn put_branches<H: Half>(&self, half: H, parts: &[Part]) -> Result<H, AdapterError> {
-        self.put(half, parts, true)
-    }
-
-    fn put<H: Half>(&self, half: H, parts: &[Part], branches: bool) -> Result<H, AdapterError> {
         let parameters = half.parameters();
         let shapes: HashMap<&str, &Parameter> =
             parameters.iter().map(|p| (p.name.as_str(), p)).collect();
-        let mine = |tensor: &&NamedTensor| {
-            let name = tensor.name.as_str();
-            let held = match Part::of(name) {
-                // Either half has a part of each.
-                Part::Quantizer => shapes.contains_key(name),
-                part => parts.contains(&part),
-            };
-            held && is_branch(name) == branches
-        };
-        let own: HashMap<&str, &NamedTensor> = self
+        let mine = self
             .tensors
             .iter()
-            .filter(mine)
-            .map(|tensor| (tensor.name.as_str(), tensor))
-            .collect();
+            .filter(|tensor| is_branch(&tensor.name) && parts.contains(&Part::of(&tensor.name)));
+        let own: HashMap<&str, &NamedTensor> =
+            mine.map(|tensor| (tensor.name.as_str(), tensor)).collect();
         let (mut surplus, mut misshaped) = (Vec::new(), Vec::new());
         for (name, tensor) in &own {
             match shapes.get(name) {
@@ -166,14 +185,9 @@ impl Adapter {
                 Some(_) => {}
             }
         }
-        let needed = |name: &str| {
-            let part = Part::of(name);
-            let adapted = part == Part::Quantizer && self.has_part(part);
-            let branched = is_branch(name) && self.branches.contains_key(&part);
-            is_branch(name) == branches && (adapted || branched)
-        };
+        let branched = |name: &str| is_branch(name) && self.parts().contains(&Part::of(name));
         let missing = parameters.iter().map(|p| &p.name);
-        let missing = missing.filter(|name| needed(name) && !own.contains_key(name.as_str()));
+        let missing = missing.filter(|name| branched(name) && !own.contains_key(name.as_str()));
         self.listed([
             ("missing in the adapter", missing.cloned().collect()),
             ("in the adapter, but not in the model", surplus),
@@ -186,33 +200,36 @@ impl Adapter {
         }))
     }
 
+    /// The parts that have branches.
+    fn parts(&self) -> BTreeSet<Part> {
+        self.branches
+            .keys()
+            .map(|module| Part::of(module))
+            .collect()
+    }
+
     /// Whether the adapter has tensors of this part.
     pub(crate) fn has_part(&self, part: Part) -> bool {
         self.tensors.iter().any(|t| Part::of(&t.name) == part)
     }
 
-    /// Names of its whole tensors.
-    pub(crate) fn is_whole(&self, name: &str) -> bool {
-        !is_branch(name) && self.tensors.iter().any(|tensor| tensor.name == name)
+    /// Whether it changes the parameter of this name other than by a branch that training keeps apart. `tied` says whether
+    /// the model's head is its token embedding.
+    pub(crate) fn is_whole(&self, name: &str, tied: bool) -> bool {
+        let mut touched = self.tensors.iter().map(|tensor| Role::of(&tensor.name));
+        touched.any(|(module, role)| match role {
+            Role::Whole => module == name,
+            Role::A | Role::B | Role::Lengths => false,
+            Role::TableA | Role::TableB | Role::Rows => {
+                name.strip_suffix(".weight") == Some(module)
+                    || (tied && role == Role::Rows && name == fold::HEAD)
+            }
+        })
     }
 
     /// How many branches it has.
     pub(crate) fn count(&self) -> usize {
-        self.tensors
-            .iter()
-            .filter(|t| t.name.ends_with(".lora_A.weight"))
-            .count()
-    }
-
-    /// The branches of the adapter, on weights that keep their 32 bits.
-    pub(crate) fn treatment(&self, weight: &str, kind: Matrix) -> Treatment {
-        let factor = weight.replace(".weight", ".lora_A.weight");
-        let has = kind == Matrix::Linear && self.tensors.iter().any(|t| t.name == factor);
-        let lora = self.branches.get(&Part::of(weight)).filter(|_| has);
-        Treatment {
-            storage: Storage::F32,
-            lora: lora.cloned(),
-        }
+        self.branches.len()
     }
 
     /// Checks that the recipe trains the branches of these parts on as they are; `parameters` are those of the half as it tunes
@@ -223,10 +240,14 @@ impl Adapter {
         parts: &[Part],
         parameters: &[Parameter],
     ) -> Result<(), TrainError> {
-        for (part, lora) in &self.branches {
-            if !parts.contains(part) {
+        for part in self.parts().iter().filter(|part| parts.contains(part)) {
+            let mut specs = self.branches.iter().filter(|(module, _)| {
+                Part::of(module) == *part && self.has(&format!("{module}.lora_A.weight"))
+            });
+            // What is left are tables, whose branches are a part of them by now.
+            let Some((_, lora)) = specs.next() else {
                 continue;
-            }
+            };
             let wrong = |message: String| {
                 let part = part.field();
                 Err(TrainError::Tune(TuneError { part, message }))
@@ -238,6 +259,20 @@ impl Adapter {
                 rslora,
                 ..
             } = *lora;
+            let other = specs.find(|(_, other)| *other != lora);
+            if self.dora || other.is_some() {
+                let what = match other {
+                    Some((module, other)) => format!(
+                        "branches of rank {rank} and alpha {alpha} and, at {module}, of rank {} and alpha {}",
+                        other.rank, other.alpha
+                    ),
+                    None => "branches that tune directions and lengths apart (DoRA)".to_owned(),
+                };
+                return wrong(format!(
+                    "{dir} has {what}, which are not trained on; fold them into the base with `qtinyllava merge --from-adapter` \
+                     and begin from that"
+                ));
+            }
             let Method::Lora(branches) = &tune.part(*part).method else {
                 return wrong(format!(
                     "{dir} has low-rank branches here and the recipe trains none; set kind = \"lora\", rank = {rank}, alpha = \
@@ -263,7 +298,8 @@ impl Adapter {
                     .collect()
             };
             let ours = modules(&mut parameters.iter().map(|p| p.name.as_str()));
-            let theirs = modules(&mut self.tensors.iter().map(|t| t.name.as_str()));
+            let factors = self.tensors.iter().map(|t| t.name.as_str());
+            let theirs = modules(&mut factors.filter(|name| is_branch(name)));
             if ours != theirs {
                 let last = |names: &BTreeSet<String>| -> String {
                     let last = names.iter().filter_map(|n| n.rsplit('.').next());
@@ -292,6 +328,10 @@ impl Adapter {
             }
         }
         Ok(())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.tensors.iter().any(|tensor| tensor.name == name)
     }
 
     /// An error with everything in it, if there is anything.

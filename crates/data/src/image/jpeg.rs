@@ -1,0 +1,51 @@
+//! Whether a JPEG file is whole. The decoder fills what is missing with grey.
+
+/// Walks from marker to marker to the one that ends the picture.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    const END: u8 = 0xd9;
+    let mut at = 2;
+    loop {
+        let Some(skipped) = bytes
+            .get(at..)
+            .and_then(|rest| rest.iter().position(|&byte| byte == 0xff))
+        else {
+            return false;
+        };
+        at += skipped + 1;
+        match bytes.get(at) {
+            None => return false,
+            Some(&END) => return true,
+            // Fill bytes; a literal 255 among the coefficients; restart marks and others that have no length.
+            Some(0xff) => {}
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
+            Some(_) => {
+                let Some(length) = bytes.get(at + 1..at + 3) else {
+                    return false;
+                };
+                at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_whole;
+
+    #[test]
+    fn the_end_counts_and_only_the_pictures_own() {
+        // A segment that holds a whole small picture (a preview), coefficients with a literal 255, what comes behind.
+        let preview = [0xff, 0xe1, 0x00, 0x06, 0xff, 0xd8, 0xff, 0xd9];
+        let scan = [
+            0xff, 0xda, 0x00, 0x03, 0x00, 1, 2, 0xff, 0x00, 3, 0xff, 0xd0, 4, 0xff, 0xff,
+        ];
+        let whole = [&[0xff, 0xd8][..], &preview, &scan, &[0xff, 0xd9]].concat();
+        assert!(is_whole(&whole));
+        assert!(is_whole(
+            &[&whole[..], b"\xff\xd8 a second picture"].concat()
+        ));
+        for end in 0..whole.len() {
+            assert!(!is_whole(&whole[..end]), "{end}");
+        }
+    }
+}

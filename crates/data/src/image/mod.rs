@@ -1,0 +1,137 @@
+//! Decoding pictures to 8-bit RGB.
+
+mod depth;
+#[cfg(feature = "dicom")]
+mod dicom;
+mod jpeg;
+mod named;
+mod rules;
+
+pub use rules::{BurnedIn, Exif, PictureRules};
+
+use std::io::Cursor;
+use std::path::Path;
+
+use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+
+use crate::error::Fault;
+
+/// Why a picture could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageFault {
+    /// The sample is at fault: what kind of fault, and what exactly is wrong.
+    #[error("{1}")]
+    Sample(Fault, String),
+    /// The file is there but the system could not read it: not the sample's fault.
+    #[error(transparent)]
+    System(std::io::Error),
+}
+
+impl ImageFault {
+    fn corrupt(problem: impl std::fmt::Display) -> Self {
+        Self::Sample(Fault::CorruptImage, problem.to_string())
+    }
+}
+
+/// Reads a picture. The format is told from the bytes, not from the name.
+///
+/// # Errors
+/// See [`ImageFault`].
+pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
+    use std::io::ErrorKind;
+    let missing = |problem| ImageFault::Sample(Fault::MissingImage, problem);
+    let about = std::fs::metadata(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            missing(format!("no file {}", path.display()))
+        }
+        _ => ImageFault::System(e),
+    })?;
+    if !about.is_file() {
+        // Reading a pipe or a device might never end.
+        let kind = if about.is_dir() {
+            "a folder"
+        } else {
+            "no ordinary file"
+        };
+        return Err(missing(format!("{} is {kind}", path.display())));
+    }
+    let most = bytes_for(rules);
+    if about.len() > most {
+        let problem = format!(
+            "{}: the file has {} bytes, and {most} are enough for the most pixels allowed ({})",
+            path.display(),
+            about.len(),
+            rules.max_pixels
+        );
+        return Err(ImageFault::Sample(Fault::LargeImage, problem));
+    }
+    let bytes = std::fs::read(path).map_err(ImageFault::System)?;
+    decode(&bytes, rules).map_err(|fault| match fault {
+        ImageFault::Sample(fault, problem) => {
+            ImageFault::Sample(fault, format!("{}: {problem}", path.display()))
+        }
+        system @ ImageFault::System(_) => system,
+    })
+}
+
+/// Decodes a picture from memory, as Pillow's `convert("RGB")` would: alpha is dropped without blending, palettes are
+/// looked up. 16-bit samples are scaled to 8 bits (Pillow clips them, which loses them).
+///
+/// # Errors
+/// What the decoder says, a file that is cut off, and what `rules` leave no place for.
+pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault> {
+    #[cfg(feature = "dicom")]
+    if dicom::is_one(bytes) {
+        return dicom::decode(bytes, rules);
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(ImageFault::System)?;
+    let format = reader.format();
+    let failed = |error: ImageError| match named::unreadable(bytes) {
+        Some(what) => ImageFault::corrupt(what),
+        None => ImageFault::corrupt(error),
+    };
+    if format == Some(ImageFormat::Jpeg) && !jpeg::is_whole(bytes) {
+        return Err(ImageFault::corrupt(
+            "the JPEG is cut off: its end is missing",
+        ));
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(bytes_for(rules));
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    admit(decoder.dimensions(), rules)?;
+    limits.reserve(decoder.total_bytes()).map_err(failed)?;
+    decoder.set_limits(limits).map_err(failed)?;
+    let orientation = match rules.exif {
+        Exif::Ignore => None,
+        Exif::Apply => Some(decoder.orientation().map_err(failed)?),
+    };
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    if let Some(orientation) = orientation {
+        picture.apply_orientation(orientation);
+    }
+    depth::stretch(&mut picture, bytes, format, rules)?;
+    Ok(match picture {
+        DynamicImage::ImageRgb8(rgb) => rgb,
+        other => other.to_rgb8(),
+    })
+}
+
+/// Refuses what has more pixels than it may.
+fn admit((width, height): (u32, u32), rules: &PictureRules) -> Result<(), ImageFault> {
+    if u64::from(width) * u64::from(height) <= rules.max_pixels {
+        return Ok(());
+    }
+    let problem = format!(
+        "{width} x {height} are more than {} pixels",
+        rules.max_pixels
+    );
+    Err(ImageFault::Sample(Fault::LargeImage, problem))
+}
+
+/// Four 32-bit channels and some: more than this neither a file nor its decoder needs.
+fn bytes_for(rules: &PictureRules) -> u64 {
+    rules.max_pixels.saturating_mul(16).saturating_add(64 << 20)
+}

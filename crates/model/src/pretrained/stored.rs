@@ -1,0 +1,111 @@
+//! Where the weights of a model directory lie and in which types, without reading them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::{Blueprint, PretrainedError, names};
+use crate::vision::{FeatureSelect, Strategy, VisionSpec, VisionTower};
+use crate::weights::{
+    Checkpoint, Dtype, KeyMap, LoadError, Parameter, parameters, sources, unheld_names,
+};
+
+/// Parameters by the names of a whole model, and the types that their files have them in.
+pub(crate) type Types = Vec<(String, Dtype)>;
+
+/// Of one module, whose names start with `prefix` in a whole model.
+///
+/// # Errors
+///
+/// As [`sources`].
+pub(crate) fn types<M: Module>(
+    module: &M,
+    prefix: &str,
+    file: &Checkpoint,
+    keys: &KeyMap,
+) -> Result<Types, LoadError> {
+    let typed = |(parameter, source): (Parameter, String)| {
+        let dtype = file.entry(&source)?.dtype;
+        Ok((format!("{prefix}{}", parameter.name), dtype))
+    };
+    sources(module, file, keys)?
+        .into_iter()
+        .map(typed)
+        .collect()
+}
+
+/// Compares names and shapes of the weights in `dir` with a vision tower that stands alone; no value is read.
+///
+/// # Errors
+///
+/// [`PretrainedError`] naming the file and the tensors that do not fit.
+pub fn compare_tower(
+    dir: &Path,
+    spec: &VisionSpec,
+    device: &Device,
+) -> Result<(), PretrainedError> {
+    let whole = FeatureSelect {
+        layer: -1,
+        strategy: Strategy::Patch,
+    };
+    let tower = VisionTower::new(spec.clone(), whole, device);
+    types(&tower, "", &Checkpoint::open(dir)?, &tower.keys())?;
+    Ok(())
+}
+
+impl Blueprint {
+    /// The types that the directory's files have parameters in, by the names of a whole model. Of quantizers nothing is
+    /// said.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainedError`] naming the file and the tensors that do not fit.
+    pub fn stored(&self, device: &Device) -> Result<BTreeMap<String, Dtype>, PretrainedError> {
+        let mut stored = BTreeMap::new();
+        for part in self.places(device) {
+            stored.extend(part?);
+        }
+        let file = self.open("vision_tower")?;
+        let tower = VisionTower::new(self.config.vision.clone(), self.config.select, device);
+        for (name, source) in unheld_names(&tower, &file, &tower.keys()) {
+            let dtype = file.entry(&source)?.dtype;
+            stored.insert(format!("{}{name}", names::VISION_TOWER), dtype);
+        }
+        Ok(stored)
+    }
+
+    /// The same, for each part or why it does not fit.
+    pub(super) fn places(&self, device: &Device) -> Vec<Result<Types, PretrainedError>> {
+        let text = &self.config.text;
+        let server = self.server_without_values(device);
+        let head = || {
+            let file = self.open("language_model")?;
+            let (module, keys) = (&server.language_model, text.decoder_keys());
+            Ok(types(module, names::LANGUAGE_MODEL, &file, &keys)?)
+        };
+        let client = match self.client_without_values(device) {
+            Ok(client) => client,
+            Err(error) => return vec![Err(error), head()],
+        };
+        let tower = || {
+            let (tower, file) = (&client.vision_tower, self.open("vision_tower")?);
+            Ok(types(tower, names::VISION_TOWER, &file, &tower.keys())?)
+        };
+        let connector = || {
+            if parameters(&client.connector, "").is_empty() {
+                return Ok(Vec::new());
+            }
+            let file = self.open("connector")?;
+            let keys = KeyMap::connector();
+            Ok(types(&client.connector, names::CONNECTOR, &file, &keys)?)
+        };
+        let embedding = || {
+            let file = self.open("language_model")?;
+            let (module, keys) = (&client.embed_tokens, text.embedding_keys());
+            Ok(types(module, names::LANGUAGE_MODEL, &file, &keys)?)
+        };
+        vec![tower(), connector(), embedding(), head()]
+    }
+}
