@@ -66,7 +66,7 @@ pub fn open(name: &str, folder: &Path) -> Result<Arc<dyn Template>, DataError> {
 pub fn suited(tokenizer: &Tokenizer) -> String {
     let suited = ALL
         .iter()
-        .filter(|template| template.check(tokenizer).is_ok());
+        .filter(|template| matches!(template.misfit(tokenizer), Ok(None)));
     let names: Vec<&str> = suited.map(|template| template.name()).collect();
     names.join(", ")
 }
