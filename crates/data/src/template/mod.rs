@@ -201,6 +201,10 @@ impl<T: Template + ?Sized> Template for &T {
         (**self).misfit(tokenizer)
     }
 
+    fn chat_template(&self, alone: bool) -> Option<String> {
+        (**self).chat_template(alone)
+    }
+
     fn has_system(&self) -> bool {
         (**self).has_system()
     }
