@@ -91,6 +91,7 @@ impl Template for Qa {
             "{CONTENT}\
             {{%- for message in messages -%}}{{{{- tag(message['content']) -}}}}{{%- endfor -%}}\n\
             {{%- for message in {said} -%}}\n\
+            {{%- if message['role'] == 'system' -%}}{{{{- raise_exception('there is no place for a system turn') -}}}}{{%- endif -%}}\n\
             {{%- if message['role'] == 'assistant' -%}}{{{{- ' ' + words(message['content']) + eos_token -}}}}\n\
             {{%- else -%}}{{{{- words(message['content']) -}}}}{{%- endif -%}}\n\
             {{%- endfor -%}}\n"

@@ -204,6 +204,7 @@ impl Template for Rounds {
             "{CONTENT}\
             {{{{- \"{SYSTEM} \" -}}}}\n\
             {{%- for message in messages -%}}\n\
+            {{%- if message['role'] == 'system' -%}}{{{{- raise_exception('there is a system sentence already') -}}}}{{%- endif -%}}\n\
             {{%- if message['role'] == 'assistant' -%}}{{{{- '{SEPARATOR}' + words(message['content']) + '{end}' -}}}}\n\
             {{%- else -%}}{{{{- 'USER: ' + tag(message['content']) -}}}}\n\
             {{%- if tag(message['content']) and words(message['content']) -%}}{{{{- '\\n' -}}}}{{%- endif -%}}\n\
