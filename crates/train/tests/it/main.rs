@@ -13,6 +13,7 @@ mod hostile;
 mod merging;
 mod numbers;
 mod peft;
+mod plain;
 mod reference;
 mod resume;
 mod world;
