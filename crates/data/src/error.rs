@@ -329,6 +329,16 @@ impl Skipped {
         }
     }
 
+    /// Why nothing is left, for a message in brackets: the counts, and an entry that stands for them.
+    #[must_use]
+    pub fn why(&self) -> String {
+        let most = self.counts.iter().max_by_key(|(_, count)| **count);
+        match most.and_then(|(fault, _)| self.first.get(fault)) {
+            Some(message) => format!(" ({self}; the first: {message})"),
+            None => String::new(),
+        }
+    }
+
     /// All kinds together.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -336,6 +346,7 @@ impl Skipped {
     }
 }
 
+/// The counts; with `{:#}` also the first entry of each kind, on a line each.
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.counts.is_empty() {
@@ -344,6 +355,11 @@ impl fmt::Display for Skipped {
         for (i, (fault, count)) in self.counts.iter().enumerate() {
             let comma = if i == 0 { "skipped: " } else { ", " };
             write!(f, "{comma}{count} x {fault}")?;
+        }
+        if f.alternate() {
+            for message in self.first.values() {
+                write!(f, "\n  first {message}")?;
+            }
         }
         Ok(())
     }

@@ -56,6 +56,7 @@ pub struct Reader {
     /// Places of the usable entries in `dataset`.
     usable: Vec<usize>,
     refused: Vec<EntryError>,
+    notes: Vec<String>,
 }
 
 impl Reader {
@@ -70,7 +71,7 @@ impl Reader {
         processor: Processor,
         options: ReaderOptions,
     ) -> Result<Self, DataError> {
-        template.check(&tokenizer)?;
+        let mut notes: Vec<String> = template.check(&tokenizer)?.into_iter().collect();
         let mut refused = dataset.refused().to_vec();
         let mut usable = Vec::with_capacity(dataset.entries().len());
         for (i, entry) in dataset.entries().iter().enumerate() {
@@ -86,17 +87,23 @@ impl Reader {
             }
         }
         if usable.is_empty() {
-            let (path, why) = (
-                dataset.file().to_path_buf(),
-                format!(" ({})", Skipped::of(&refused)),
-            );
+            let (path, why) = (dataset.file().to_path_buf(), Skipped::of(&refused).why());
             return Err(DataError::NothingUsable {
                 path,
                 entries: dataset.entries().len(),
                 why,
             });
         }
+        let entries = usable.iter().map(|&i: &usize| &dataset.entries()[i]);
+        let unread = entries.filter(|entry| entry.talk.system.is_some()).count();
+        if unread > 0 && !template.has_system() {
+            notes.push(format!(
+                "{unread} entries have a system message, for which the template `{}` has no place (`chat` has one)",
+                template.name()
+            ));
+        }
         Ok(Self {
+            notes,
             dataset,
             template,
             tokenizer,
@@ -119,14 +126,10 @@ impl Reader {
         Skipped::of(&self.refused)
     }
 
-    /// How many usable entries have a system message that the template has no place for.
+    /// What to be warned of besides entries that are left out.
     #[must_use]
-    pub fn unread_system(&self) -> usize {
-        if self.template.has_system() {
-            return 0;
-        }
-        let unread = self.entries().filter(|entry| entry.talk.system.is_some());
-        unread.count()
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The tokenizer.

@@ -5,6 +5,7 @@ mod depth;
 mod dicom;
 mod jpeg;
 mod named;
+mod palette;
 mod rules;
 
 pub use rules::{BurnedIn, Exif, PictureRules};
@@ -15,6 +16,7 @@ use std::path::Path;
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::Fault;
+use palette::Palette;
 
 /// Why a picture could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -84,10 +86,15 @@ pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault
     if dicom::is_one(bytes) {
         return dicom::decode(bytes, rules);
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes))
+    let format = ::image::guess_format(bytes).ok();
+    let palette = match format {
+        Some(ImageFormat::Tiff) => Palette::of(bytes),
+        _ => None,
+    };
+    let shown = palette.as_ref().map_or(bytes, |palette| &palette.greys);
+    let mut reader = ImageReader::new(Cursor::new(shown))
         .with_guessed_format()
         .map_err(ImageFault::System)?;
-    let format = reader.format();
     let failed = |error: ImageError| match named::unreadable(bytes) {
         Some(what) => ImageFault::corrupt(what),
         None => ImageFault::corrupt(error),
@@ -111,6 +118,12 @@ pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
     if let Some(orientation) = orientation {
         picture.apply_orientation(orientation);
+    }
+    if let Some(palette) = palette {
+        let coloured = palette.colours(&picture);
+        let coloured =
+            coloured.ok_or_else(|| ImageFault::corrupt("its table of colours does not fit"))?;
+        return Ok(coloured);
     }
     depth::stretch(&mut picture, bytes, format, rules)?;
     Ok(match picture {

@@ -208,6 +208,18 @@ pub fn reader(
     )?))
 }
 
+/// Makes room for another run in `dir`, and says where the one before is.
+pub fn start_over(dir: &Path) -> Result<()> {
+    if let Some(to) = qtl_train::record::start_over(dir)? {
+        eprintln!(
+            "starting over: the run that was in {} is in {}",
+            dir.display(),
+            to.display()
+        );
+    }
+    Ok(())
+}
+
 /// A name that no other run has: seconds since 1970 and the process.
 pub fn run_name(recipe: &Recipe) -> String {
     let seconds = std::time::SystemTime::now()

@@ -9,6 +9,7 @@ mod help;
 mod hub;
 mod imports;
 mod inspect;
+mod owner;
 mod program;
 mod records;
 mod resume;
