@@ -276,6 +276,7 @@ impl Server {
             reason,
             sentence,
             field: String::new(),
+            sequence: None,
         });
         self.end(peer, frame)
     }
@@ -286,6 +287,7 @@ impl Server {
             reason,
             sentence,
             field: String::new(),
+            sequence: None,
         };
         self.turn_away_with(peer, refusal, here)
     }
