@@ -67,7 +67,7 @@ class Proxy:
     """Forwards bytes to the server; `fates` say what each connection meets with, in order, and None is nothing."""
 
     def __init__(self, to, fates):
-        self.to, self.fates = to, list(fates)
+        self.to, self.fates, self.cut_now = to, list(fates), False
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -94,7 +94,7 @@ class Proxy:
             near.close()
             return
         up = fate if fate in ("flip up", "cut up", "stall", "throttle", "duplicate") else None
-        down = fate if fate in ("flip down", "truncate", "throttle") else None
+        down = fate if fate in ("flip down", "truncate", "throttle", "late") else None
         threading.Thread(target=self.pump, args=(near, far, up, at), daemon=True).start()
         self.pump(far, near, down, at)
 
@@ -116,6 +116,10 @@ class Proxy:
                     data = data + data
                 elif fate == "throttle":
                     time.sleep(len(data) / 400_000)
+                elif fate == "late":  # answers take a while, so that one of them can be lost on its way
+                    time.sleep(0.15)
+                    if self.cut_now:
+                        break
                 b.sendall(data)
                 passed += len(data)
         except OSError:
@@ -341,12 +345,27 @@ for fate in ("reset", "page", "elsewhere", "flip down", "truncate"):
 @row("the last answer lost", "connection", "finishing, server with --once")
 def _(run):
     server = run.serve("--once")
-    proxy = Proxy(server.port, [])
+    proxy = Proxy(server.port, [("late", 0)])
     client = run.train(proxy.address)
-    server.await_line(step(STEPS - 1))
+    server.await_line(f"finished after {STEPS} steps")
+    proxy.cut_now = True
     if client.wait() != 0 or server.wait() != 0:
         raise Failed(client.last())
+    if "connecting again" not in client.said():
+        raise Failed("the fault did not happen")
     return run.same()
+
+
+@row("the last answer lost, and the server with it", "connection", "finishing, server with --once")
+def _(run):
+    server = run.serve("--once")
+    proxy = Proxy(server.port, [("late", 0)])
+    client = run.train(proxy.address, "--patience", 2)
+    server.await_line(f"finished after {STEPS} steps")
+    server.end()
+    proxy.cut_now = True
+    said = run.refused(client, "all 20 steps are done and saved here")
+    return f"{said}; then {run.finish()}"
 
 
 @row("nobody listens", "server", "before the first welcome")
@@ -448,6 +467,47 @@ for side in ("client", "server"):
         if client.wait() != 0:
             raise Failed(client.last())
         return f"{said}; the run: {run.same()}"
+
+
+for side in ("client", "server"):
+    @row("the directory removed under a running process", side, "between saves")
+    def _(run, side=side):
+        server = run.serve()
+        client = run.train(server.address)
+        server.await_line(step(7))
+        gone = {"client": run.client_dir, "server": run.server_dir}[side]
+        shutil.rmtree(gone)
+        if client.wait() == 0:
+            return run.same()
+        said = run.refused(client)
+        if "No such file" not in said + server.said() and str(gone) not in said + server.said():
+            raise Failed(f"the directory is not named: {client.last()}")
+        return said
+
+
+def nobody(directory):
+    """A user who may read everything that the program needs and write nothing in the run's directory."""
+    kit = directory / "kit"
+    shutil.copytree(ROOT / "certs", kit)
+    for path in [kit, *kit.rglob("*")]:
+        os.chown(path, 65534, 65534)
+    return kit, lambda: os.setuid(65534)
+
+
+for side in ("client", "server") if os.geteuid() == 0 else ():
+    @row("a directory that may not be written", side, "starting")
+    def _(run, side=side):
+        kit, drop = nobody(run.dir)
+        for directory in (run.client_dir, run.server_dir):
+            directory.mkdir()
+        if side == "client":
+            said = run.refused(run.train(run.serve().address, kit=kit / "client", limits=drop), "ermission denied", str(run.client_dir))
+            return f"{said}; then {run.finish(run.processes[0])}"
+        server = Process(run.dir / "denied.log", "serve", *model(), "--run", run.server_dir, "--tls", kit / "server", "--listen",
+                         "127.0.0.1:0", limits=drop)
+        run.processes.append(server)
+        said = run.refused(server, "ermission denied", str(run.server_dir))
+        return f"{said}; then {run.finish()}"
 
 
 def small_files():

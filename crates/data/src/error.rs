@@ -201,6 +201,16 @@ pub enum Fault {
     Layout,
     /// No token would be supervised.
     NoLabels,
+    /// No token would be supervised after cutting at the longest length.
+    CutAway,
+}
+
+impl Fault {
+    /// Whether an entry is fine but for the tokens: it would be read, and teach nothing.
+    #[must_use]
+    pub fn teaches_nothing(self) -> bool {
+        matches!(self, Self::NoLabels | Self::CutAway)
+    }
 }
 
 impl Fault {
@@ -250,8 +260,10 @@ impl Fault {
                 "change the entry (many chat templates have no system message), or use another template"
             }
             Self::NoLabels => {
-                "keep the template's separator, end-of-turn and unknown-token texts out of the messages, and answers \
-                 within the length limit"
+                "keep the template's separator, end-of-turn and unknown-token texts out of the messages"
+            }
+            Self::CutAway => {
+                "raise data.max_length in the recipe, shorten the texts, or take a tower with fewer tokens"
             }
         }
     }
@@ -278,6 +290,7 @@ impl fmt::Display for Fault {
             Self::ImageWithoutTag => "picture without an <image> tag",
             Self::UnknownWord => "word outside the vocabulary",
             Self::NoLabels => "nothing to learn",
+            Self::CutAway => "answers cut away",
         })
     }
 }
@@ -329,6 +342,16 @@ impl Skipped {
         }
     }
 
+    /// Why nothing is left, for a message in brackets: the counts, and an entry that stands for them.
+    #[must_use]
+    pub fn why(&self) -> String {
+        let most = self.counts.iter().max_by_key(|(_, count)| **count);
+        match most.and_then(|(fault, _)| self.first.get(fault)) {
+            Some(message) => format!(" ({self}; the first: {message})"),
+            None => String::new(),
+        }
+    }
+
     /// All kinds together.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -336,6 +359,7 @@ impl Skipped {
     }
 }
 
+/// The counts; with `{:#}` also the first entry of each kind, on a line each.
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.counts.is_empty() {
@@ -344,6 +368,11 @@ impl fmt::Display for Skipped {
         for (i, (fault, count)) in self.counts.iter().enumerate() {
             let comma = if i == 0 { "skipped: " } else { ", " };
             write!(f, "{comma}{count} x {fault}")?;
+        }
+        if f.alternate() {
+            for message in self.first.values() {
+                write!(f, "\n  first {message}")?;
+            }
         }
         Ok(())
     }

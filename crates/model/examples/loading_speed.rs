@@ -1,6 +1,6 @@
 //! How long the server's half of a language model takes to load, against `cat` of the same files to nowhere: widened to 32
 //! bits; and with its matrices in the file's own bfloat16, as a recipe with `base = "bf16"` keeps them, which is a view of the
-//! file, so that reading it all once is timed too.
+//! file that is looked at once for values that are none. Reading it all once more is timed too.
 //!
 //!     cargo run --release -p qtl-model --example loading_speed -- DIR
 //!
@@ -20,7 +20,7 @@ const ROUNDS: usize = 9;
 const WAYS: [(&str, &str); 3] = [
     ("f32", "as 32-bit floats"),
     ("own", "as the file has them"),
-    ("own-used", "as the file has them, and read once"),
+    ("own-used", "as the file has them, and read once more"),
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -9,7 +9,7 @@ use qtl_model::partition::StepError;
 use qtl_model::pretrained::PretrainedError;
 use qtl_model::quant::QuantError;
 use qtl_model::splice::SpliceError;
-use qtl_wire::WireError;
+use qtl_wire::{Key, WireError};
 
 use crate::changes::ChangeError;
 use crate::checkpoint::CheckpointError;
@@ -56,6 +56,41 @@ pub enum TrainError {
     /// The peer or the way to it.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// `run.json`.
+    #[error(
+        "{path}: {what}; it says which run the directory is of, so put back the one that belongs there"
+    )]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The server's directory is of another run than this side's.
+    #[error(
+        "the server refused: {sentence}. The client's run is in {dir}: give the directory of the run that the server holds, \
+         have the server started on the one that belongs to this run, or begin from step 0 on purpose with --start-over, \
+         which keeps what is there under another name"
+    )]
+    OtherRun {
+        /// This side's directory.
+        dir: PathBuf,
+        /// What the server said.
+        sentence: String,
+    },
+    /// What the server holds belongs to another key.
+    #[error(
+        "the server refused: {sentence}. This client's key is {key}{}",
+        made_with(began)
+    )]
+    NotOurs {
+        /// What the server said.
+        sentence: String,
+        /// The key that the server has seen.
+        key: Key,
+        /// The key that the run in this side's directory was begun with, if that is another one.
+        began: Option<Key>,
+    },
     /// The server's answer cannot be read.
     #[error("the server's answer to step {step}: {source}")]
     Answer {
@@ -88,6 +123,13 @@ pub enum TrainError {
         /// Why.
         source: io::Error,
     },
+}
+
+fn made_with(began: &Option<Key>) -> String {
+    match began {
+        Some(key) => format!(", and its run was begun with key {key}: use that kit"),
+        None => String::new(),
+    }
 }
 
 /// What can be wrong with a returned gradient.

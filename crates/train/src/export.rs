@@ -156,7 +156,7 @@ pub fn fold_adapter(
     let start = Start {
         blueprint: {
             let none = QuantizerSpec::NONE;
-            let model = base.resolved().model;
+            let model = base.resolved()?.model;
             match recipe {
                 Some(recipe) => recipe.blueprint(model)?,
                 None => Blueprint::read(model, none.clone(), none, 0)?,

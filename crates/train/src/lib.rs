@@ -8,6 +8,7 @@
 //!   carries none
 //! - [`message`]: the model's types as the wire's
 //! - [`server`]: the server's side of a run; [`client`]: the client's
+//! - [`record`]: which run a directory is of, and whose
 //! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
 //!   at a time; [`changes`]: what a run may go on with, [`stamp`]: on which data
 //! - [`merge`]: two halves into one model; [`export`], [`peft`]: adapters; [`plain`]: a model for programs
@@ -50,6 +51,7 @@ pub mod peft;
 pub mod plain;
 pub mod random;
 pub mod recipe;
+pub mod record;
 pub mod schedule;
 pub mod server;
 pub mod stamp;

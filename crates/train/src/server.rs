@@ -14,7 +14,8 @@ use qtl_model::quant::Moments;
 use qtl_model::quant::gradient;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{
-    Backward, Calibration, Forward, Prompt, Rows, Standing, Terms, Tokens, Work, WorkError,
+    Access, Askers, Backward, Calibration, Forward, Key, Prompt, Refusal, Rows, Standing, Terms,
+    Tokens, Work, WorkError,
 };
 
 use crate::adapt::Fingerprint;
@@ -26,6 +27,7 @@ use crate::lock::Lock;
 use crate::message::{ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
+use crate::record::Record;
 use crate::schedule;
 use crate::start::Start;
 
@@ -45,7 +47,8 @@ pub struct ServerWork {
     run_dir: Option<PathBuf>,
     _lock: Option<Lock>,
     store: Option<Store>,
-    run: String,
+    record: Record,
+    generate: Askers,
     applied: Option<u64>,
     cache: Option<Cache>,
     observer: Box<dyn FnMut(&Event) + Send>,
@@ -76,6 +79,15 @@ pub enum Event {
         /// Its last step.
         step: u64,
     },
+    /// A client was not welcomed.
+    TurnedAway {
+        /// Its key.
+        key: Key,
+        /// What it was told.
+        refusal: Refusal,
+        /// What it was not told.
+        here: String,
+    },
 }
 
 impl ServerWork {
@@ -103,7 +115,13 @@ impl ServerWork {
             Some(dir) => Some(Store::open(dir, recipe.train.keep)?),
             None => None,
         };
-        let run = store.as_ref().and_then(Store::run).unwrap_or_default();
+        let mut record = match run_dir {
+            Some(dir) => Record::read(dir)?.unwrap_or_default(),
+            None => Record::default(),
+        };
+        if let (Some(store), true) = (&store, record.run.is_empty()) {
+            record.run = store.run().unwrap_or_default();
+        }
         Ok(Self {
             facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
@@ -113,14 +131,41 @@ impl ServerWork {
             base,
             device,
             recipe,
+            generate: match run_dir {
+                Some(_) => Askers::Owner,
+                None => Askers::Any,
+            },
             run_dir: run_dir.map(Path::to_owned),
             _lock: lock,
             store,
-            run,
+            record,
             applied: None,
             cache: None,
             observer: Box::new(|_| {}),
         })
+    }
+
+    /// Whose the run is; `None` if nobody has claimed it.
+    pub fn owner(&self) -> Option<Key> {
+        self.record.owner
+    }
+
+    /// Gives the run to this key, whoever had it before.
+    ///
+    /// # Errors
+    ///
+    /// What the file system refuses.
+    pub fn belongs_to(&mut self, owner: Key) -> Result<(), TrainError> {
+        self.record.owner = Some(owner);
+        match &self.run_dir {
+            Some(dir) => self.record.write(dir),
+            None => Ok(()),
+        }
+    }
+
+    /// Who may have answers generated. By itself: the owner where there is a run directory, and anyone where there is none.
+    pub fn answers(&mut self, generate: Askers) {
+        self.generate = generate;
     }
 
     /// What differs from what the newest checkpoint was trained with.
@@ -155,7 +200,13 @@ impl ServerWork {
 
     fn write(&self, step: u64) -> Result<(), WorkError> {
         let store = self.store()?;
-        let state = State::new(Side::Server, &self.run, step, None, self.recipe.to_toml());
+        let state = State::new(
+            Side::Server,
+            &self.record.run,
+            step,
+            None,
+            self.recipe.to_toml(),
+        );
         let stored = |name: &str| self.recipe.tune.stores(name);
         let weights = self.partition.chosen(&stored);
         store
@@ -229,17 +280,41 @@ impl Work for ServerWork {
 
     fn standing(&self) -> Standing {
         let store = self.store.as_ref();
-        let saved = store.map(|store| store.whole(&self.run));
+        let saved = store.map(|store| store.whole(&self.record.run));
         Standing {
-            run: self.run.clone(),
+            run: self.record.run.clone(),
             saved: saved.unwrap_or_default(),
             live: self.applied,
         }
     }
 
-    fn begin(&mut self, run: &str) -> Result<(), WorkError> {
-        self.run = run.to_owned();
+    fn access(&self) -> Access {
+        Access {
+            owner: self.record.owner,
+            trains: self.store.is_some(),
+            generate: self.generate,
+        }
+    }
+
+    fn begin(&mut self, run: &str, owner: Key) -> Result<(), WorkError> {
+        let claimed = Some(owner).filter(|key| *key != Key::LOCAL);
+        let record = Record {
+            run: run.to_owned(),
+            owner: self.record.owner.or(claimed),
+        };
+        if let Some(dir) = &self.run_dir {
+            record.write(dir).map_err(failed)?;
+        }
+        self.record = record;
         Ok(())
+    }
+
+    fn turned_away(&mut self, key: Key, refusal: &Refusal, here: &str) {
+        (self.observer)(&Event::TurnedAway {
+            key,
+            refusal: refusal.clone(),
+            here: here.to_owned(),
+        });
     }
 
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
@@ -319,7 +394,9 @@ impl Work for ServerWork {
         }
         if step > 0 {
             let store = self.store()?;
-            let saved = store.load(step, Side::Server, &self.run).map_err(failed)?;
+            let saved = store
+                .load(step, Side::Server, &self.record.run)
+                .map_err(failed)?;
             saved.stands_on(&self.base).map_err(failed)?;
             let entries = saved.optimizer().map_err(failed)?;
             let tune = &self.recipe.tune;
@@ -376,6 +453,12 @@ impl Work for ServerWork {
     }
 
     fn finish(&mut self, step: u64) -> Result<(), WorkError> {
+        let steps = self.recipe.train.steps * self.recipe.train.accumulate;
+        if step != steps {
+            return Err(WorkError::Invalid(format!(
+                "the run has {steps} steps and is not over after {step}"
+            )));
+        }
         self.write(step)?;
         (self.observer)(&Event::Finished { step });
         Ok(())

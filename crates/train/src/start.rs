@@ -7,6 +7,7 @@ use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::pretrained::{Blueprint, Loaded};
 use qtl_model::text::TextModel;
+use qtl_model::weights::Checkpoint;
 
 use crate::adapt::{self, Fingerprint};
 use crate::adapter::{Adapter, CLIENT, SERVER, TEXT};
@@ -36,19 +37,29 @@ impl<'a, P: AsRef<Path>> From<&'a P> for Base<'a> {
 impl Base<'_> {
     /// TinyLLaVA's own training writes an adapter and the model that it belongs to into one directory: whichever of the two
     /// it is given as, both are taken from there.
-    #[must_use]
-    pub fn resolved(self) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Halves`] if an adapter lies beside another kind of model and nothing says whether it counts.
+    pub fn resolved(self) -> Result<Self, TrainError> {
         let both = |dir: &Path| peft::is_in(dir) && dir.join("language_model").is_dir();
         match self.adapter {
-            None if both(self.model) => Self {
+            None if both(self.model) => Ok(Self {
                 adapter: Some(self.model),
                 ..self
-            },
-            Some(adapter) if both(adapter) => Self {
+            }),
+            None if peft::is_in(self.model) && Checkpoint::is_in(self.model) => {
+                let dir = self.model.display();
+                Err(TrainError::Halves(format!(
+                    "{dir} holds a model and an adapter beside it: give the directory as --from-adapter as well, or move \
+                     adapter_config.json away if the adapter is part of the weights already"
+                )))
+            }
+            Some(adapter) if both(adapter) => Ok(Self {
                 model: adapter,
                 ..self
-            },
-            _ => self,
+            }),
+            _ => Ok(self),
         }
     }
 }
@@ -96,7 +107,7 @@ impl Start {
         base: Base<'_>,
         blueprint: &dyn Fn(&Path) -> Result<Blueprint, TrainError>,
     ) -> Result<Self, TrainError> {
-        let base = base.resolved();
+        let base = base.resolved()?;
         Ok(Self {
             blueprint: blueprint(base.model)?,
             adapter: base.adapter.map(Adapter::open).transpose()?.map(Arc::new),
@@ -240,7 +251,7 @@ pub(crate) fn folded_text(
     base: Base<'_>,
     device: &Device,
 ) -> Result<(TextModel, usize), TrainError> {
-    let base = base.resolved();
+    let base = base.resolved()?;
     let model = TextModel::open(base.model, device)?;
     let Some(dir) = base.adapter else {
         return Ok((model, 0));

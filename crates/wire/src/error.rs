@@ -161,19 +161,19 @@ pub struct Refusal {
     pub reason: Reason,
     /// For people: one sentence.
     pub sentence: String,
-    /// The recipe field that differs, if the reason is [`Reason::Terms`]; empty otherwise.
+    /// The recipe field that differs, if the reason is [`Reason::Terms`] and the client may know it; empty otherwise.
     pub field: String,
 }
 
 /// Why a server refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// The peers speak different versions of the protocol.
     Protocol,
     /// A recipe field differs.
     Terms,
-    /// The server holds checkpoints of another run.
+    /// The server's directory holds another run, or has never seen this one.
     OtherRun,
     /// The server is in a session with another client.
     Busy,
@@ -185,6 +185,10 @@ pub enum Reason {
     Failed,
     /// The server does not hold the generation.
     Generation,
+    /// What was asked for belongs to another key.
+    Owner,
+    /// The server holds no sessions of this purpose.
+    Purpose,
 }
 
 /// Why there is no secure connection: the likely cause, and its cure.

@@ -6,6 +6,7 @@
 //! # Layout
 //!
 //! - [`vocabulary`]: what the two peers say to each other, as plain types.
+//! - [`key`]: whose certificate it is.
 //! - [`layout`]: how rows of features form sequences.
 //! - [`work`]: what a server does ([`Work`]) and what a client asks for ([`Exchange`]).
 //! - [`error`]: everything that can go wrong, each with its cure.
@@ -24,6 +25,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod vocabulary;
+
+pub mod key;
 
 pub mod layout;
 
@@ -55,6 +58,7 @@ pub use grpc::{
     ClientOptions, ClientTls, GrpcClient, RetryPolicy, ServeOptions, ServerTls, ShutdownHandle,
     bind, over_loopback, serve,
 };
+pub use key::Key;
 pub use layout::{Layout, Sequence, Span, SpanKind};
 pub use limits::Limits;
 pub use link::{LocalLink, Simulation};
@@ -62,4 +66,4 @@ pub use meter::Meter;
 pub use vocabulary::{
     Backward, Calibration, Forward, Prompt, Purpose, Resume, Rows, Standing, Terms, Tokens,
 };
-pub use work::{Exchange, Reply, Work, WorkError};
+pub use work::{Access, Askers, Exchange, Reply, Work, WorkError};

@@ -10,8 +10,8 @@ use crate::caller::{Caller, Transport};
 use crate::limits::Limits;
 use crate::message::Frame;
 use crate::session::drive::{Output, drive};
-use crate::session::server::Server;
-use crate::{WireError, Work};
+use crate::session::server::{Peer, Server};
+use crate::{Key, WireError, Work};
 
 /// A client whose server lives in the same process.
 pub type LocalLink<W> = Caller<Local<W>>;
@@ -88,7 +88,14 @@ impl<W: Work> Local<W> {
     fn lose(&mut self) {
         self.open = false;
         self.inbox.clear();
-        self.server.gone(self.stream);
+        self.server.gone(self.peer());
+    }
+
+    fn peer(&self) -> Peer {
+        Peer {
+            stream: self.stream,
+            key: Key::LOCAL,
+        }
     }
 
     /// Whether the connection is lost now.
@@ -129,18 +136,17 @@ impl<W: Work> Transport for Local<W> {
             self.lose();
             return Ok(());
         }
+        let mine = self.peer();
         for output in drive(
             &mut self.server,
             &mut self.work,
             &self.limits,
-            self.stream,
+            mine,
             &frame.bytes,
         ) {
             match output {
-                Output::Send { peer, frame } if peer == self.stream => {
-                    self.inbox.push_back(frame.bytes)
-                }
-                Output::Hangup { peer } if peer == self.stream => self.open = false,
+                Output::Send { peer, frame } if peer == mine => self.inbox.push_back(frame.bytes),
+                Output::Hangup { peer } if peer == mine => self.open = false,
                 // An older stream, which is already gone.
                 Output::Send { .. } | Output::Hangup { .. } => {}
             }

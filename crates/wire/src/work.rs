@@ -2,9 +2,47 @@
 
 use crate::meter::Meter;
 use crate::{
-    Backward, Calibration, Forward, Prompt, Purpose, Resume, Rows, Standing, Terms, Tokens,
-    WireError,
+    Backward, Calibration, Forward, Key, Prompt, Purpose, Refusal, Resume, Rows, Standing, Terms,
+    Tokens, WireError,
 };
+
+/// Who may do what on a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Whose the run is. `None`: nobody's yet; the first client that greets for training with the same terms gets it.
+    pub owner: Option<Key>,
+    /// Whether there is any training here.
+    pub trains: bool,
+    /// Who may have answers generated.
+    pub generate: Askers,
+}
+
+/// Who may have answers generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Askers {
+    /// The run's owner.
+    Owner,
+    /// Every client that is let in.
+    Any,
+}
+
+impl Default for Access {
+    /// A run that waits for its owner, who alone may do anything.
+    fn default() -> Access {
+        Access {
+            owner: None,
+            trains: true,
+            generate: Askers::Owner,
+        }
+    }
+}
+
+impl Access {
+    /// Whether the run belongs to `key`. What runs in the same process may do anything.
+    pub fn owned_by(&self, key: Key) -> bool {
+        key == Key::LOCAL || self.owner == Some(key)
+    }
+}
 
 /// The server's half of the model, driven by a session.
 ///
@@ -18,12 +56,23 @@ pub trait Work: Send + 'static {
     /// first [`Work::restore`] and the number of applied steps from then on.
     fn standing(&self) -> Standing;
 
-    /// A client begins or resumes the run `run`; always followed by [`Work::restore`]. A checkpoint
-    /// written from now on belongs to this run, and [`Work::standing`] names it. The default forgets
-    /// the name, which is right only for work that keeps no checkpoints.
-    fn begin(&mut self, run: &str) -> Result<(), WorkError> {
-        let _ = run;
+    /// Who may do what here. The default waits for an owner and forgets it, as [`Work::begin`] does.
+    fn access(&self) -> Access {
+        Access::default()
+    }
+
+    /// `owner` begins or resumes the run `run`; always followed by [`Work::restore`]. When this returns, both are
+    /// safely on disk: [`Work::standing`] and [`Work::access`] tell them from now on, also after a restart, and a
+    /// checkpoint belongs to this run. The default forgets both, which is right only for work that keeps no checkpoints.
+    fn begin(&mut self, run: &str, owner: Key) -> Result<(), WorkError> {
+        let _ = (run, owner);
         Ok(())
+    }
+
+    /// A client with this key was not welcomed: for whoever watches this side. `here` says more than the client was
+    /// told, and is not for the wire.
+    fn turned_away(&mut self, key: Key, refusal: &Refusal, here: &str) {
+        let _ = (key, refusal, here);
     }
 
     /// Takes the ranges that the client measured. Before step 0 only.
@@ -33,12 +82,12 @@ pub trait Work: Send + 'static {
     /// after [`WorkError::Failed`] it is considered lost, and the next session goes back to a checkpoint.
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError>;
 
-    /// Writes a checkpoint of the state after `step` steps. When this returns it is safely on disk.
-    /// Keep the one before: the client may have been killed before it wrote its own.
+    /// Writes a checkpoint of the state after `step` steps. When this returns it is safely on disk. The client's own is
+    /// on disk already, so this one is common, and what [`Work::restore`] has set aside below it may go.
     fn save(&mut self, step: u64) -> Result<(), WorkError>;
 
-    /// Goes back to the checkpoint of `step`, or to the beginning if `step` is 0, and forgets the
-    /// checkpoints above it.
+    /// Goes back to the checkpoint of `step`, or to the beginning if `step` is 0, and sets the checkpoints above it
+    /// aside: nothing is deleted before something newer is common.
     fn restore(&mut self, step: u64) -> Result<(), WorkError>;
 
     /// Prefills a new cache with prompts, replacing any earlier cache, and chooses the first tokens.

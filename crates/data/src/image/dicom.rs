@@ -8,7 +8,7 @@ use dicom_pixeldata::{
     PlanarConfiguration, Rescale, VoiLutFunction, WindowLevelTransform,
 };
 
-use super::{BurnedIn, ImageFault, PictureRules, admit};
+use super::{BurnedIn, ImageFault, PictureRules, admit, jpeg};
 use crate::error::Fault;
 
 const BURNED_IN_ANNOTATION: Tag = Tag(0x0028, 0x0301);
@@ -17,16 +17,22 @@ const NUMBER_OF_FRAMES: Tag = Tag(0x0028, 0x0008);
 const ROWS: Tag = Tag(0x0028, 0x0010);
 const COLUMNS: Tag = Tag(0x0028, 0x0011);
 const PHOTOMETRIC_INTERPRETATION: Tag = Tag(0x0028, 0x0004);
+const PIXEL_DATA: Tag = Tag(0x7fe0, 0x0010);
 const PIXEL_PADDING_VALUE: Tag = Tag(0x0028, 0x0120);
 
-/// Transfer syntaxes that leave colours as they are stored: implicit, explicit, deflated, big-endian, run lengths.
-const AS_STORED: [&str; 5] = [
+/// Transfer syntaxes that leave colours as they are stored: implicit, explicit, deflated, big-endian, run
+/// lengths, lossless JPEG.
+const AS_STORED: [&str; 7] = [
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.1.99",
     "1.2.840.10008.1.2.2",
     "1.2.840.10008.1.2.5",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
 ];
+/// JPEG that loses something; its decoder tells colours by JPEG's own signs.
+const LOSSY: [&str; 2] = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"];
 /// Ways of packing pixels that are not read, and what turns them into one that is.
 const UNREAD: [(&str, &str); 4] = [
     (
@@ -96,6 +102,18 @@ pub(super) fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, Ima
             "it has a Modality LUT Sequence, which is not read",
         ));
     }
+    let interpretation = text(&file, PHOTOMETRIC_INTERPRETATION);
+    let fragments = file
+        .get(PIXEL_DATA)
+        .and_then(|element| element.value().fragments());
+    let first = fragments.and_then(|all| all.first());
+    if LOSSY.contains(&syntax)
+        && interpretation.as_deref() == Some("RGB")
+        && first.is_some_and(|jpeg| jpeg::seems_luminance(jpeg))
+    {
+        let problem = "it says RGB and its JPEG data say otherwise: unpack it with a program that knows the device (gdcmconv --raw in.dcm out.dcm)";
+        return Err(ImageFault::corrupt(problem));
+    }
     let decoded = file.decode_pixel_data_frame(frame).map_err(|_| {
         let problem = format!("its pixels cannot be unpacked (transfer syntax {syntax}); if it is whole, gdcmconv --raw in.dcm out.dcm unpacks it");
         ImageFault::corrupt(problem)
@@ -114,9 +132,7 @@ pub(super) fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, Ima
         {
             let mut values = colours(&decoded, pixels)?;
             // Unpacking JPEG gives R G B and says so; unpacking run lengths says so and leaves what was there.
-            let luminance =
-                text(&file, PHOTOMETRIC_INTERPRETATION).is_some_and(|text| text == "YBR_FULL");
-            if luminance && AS_STORED.contains(&syntax) {
+            if interpretation.as_deref() == Some("YBR_FULL") && AS_STORED.contains(&syntax) {
                 values.as_chunks_mut::<3>().0.iter_mut().for_each(from_ybr);
             }
             values

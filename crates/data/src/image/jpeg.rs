@@ -28,6 +28,35 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
     }
 }
 
+/// Whether a decoder that knows the JPEG data alone takes three components for luminance and colour: by their numbers, or for
+/// want of Adobe's note. Otherwise they are red, green and blue.
+#[cfg(feature = "dicom")]
+pub(super) fn seems_luminance(bytes: &[u8]) -> bool {
+    let (mut at, mut noted) = (2, false);
+    loop {
+        let Some([0xff, marker, high, low]) =
+            bytes.get(at..at + 4).and_then(|head| head.first_chunk())
+        else {
+            return false;
+        };
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let body = bytes.get(at + 4..at + 2 + length).unwrap_or_default();
+        match (*marker, body) {
+            // Adobe, and no transform of colours.
+            (0xee, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, 0, ..]) => noted = true,
+            (0xc0..=0xc2, [_, _, _, _, _, 3, a, _, _, b, _, _, c, ..]) => {
+                return match [*a, *b, *c] {
+                    [1, 2, 3] | [1, 34, 35] => true,
+                    [b'R', b'G', b'B'] | [b'r', b'g', b'b'] => false,
+                    _ => !noted,
+                };
+            }
+            _ => {}
+        }
+        at += 2 + length;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::is_whole;

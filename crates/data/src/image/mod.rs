@@ -3,10 +3,13 @@
 mod depth;
 #[cfg(feature = "dicom")]
 mod dicom;
+mod header;
 mod jpeg;
 mod named;
+mod palette;
 mod rules;
 
+pub use header::{Header, header};
 pub use rules::{BurnedIn, Exif, PictureRules};
 
 use std::io::Cursor;
@@ -15,6 +18,7 @@ use std::path::Path;
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::Fault;
+use palette::Palette;
 
 /// Why a picture could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,16 @@ impl ImageFault {
     fn corrupt(problem: impl std::fmt::Display) -> Self {
         Self::Sample(Fault::CorruptImage, problem.to_string())
     }
+
+    /// The same with the file's name in front.
+    fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Sample(fault, problem) => {
+                Self::Sample(fault, format!("{}: {problem}", path.display()))
+            }
+            system @ Self::System(_) => system,
+        }
+    }
 }
 
 /// Reads a picture. The format is told from the bytes, not from the name.
@@ -38,6 +52,69 @@ impl ImageFault {
 /// # Errors
 /// See [`ImageFault`].
 pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
+    admit_file(path, rules)?;
+    let bytes = std::fs::read(path).map_err(ImageFault::System)?;
+    decode(&bytes, rules).map_err(|fault| fault.at(path))
+}
+
+/// Decodes a picture from memory, as Pillow's `convert("RGB")` would: alpha is dropped without blending, palettes are
+/// looked up. 16-bit samples are scaled to 8 bits (Pillow clips them, which loses them).
+///
+/// # Errors
+/// What the decoder says, a file that is cut off, and what `rules` leave no place for.
+pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault> {
+    #[cfg(feature = "dicom")]
+    if dicom::is_one(bytes) {
+        return dicom::decode(bytes, rules);
+    }
+    let format = ::image::guess_format(bytes).ok();
+    let palette = match format {
+        Some(ImageFormat::Tiff) => Palette::of(bytes),
+        _ => None,
+    };
+    let shown = palette.as_ref().map_or(bytes, |palette| &palette.greys);
+    let mut reader = ImageReader::new(Cursor::new(shown))
+        .with_guessed_format()
+        .map_err(ImageFault::System)?;
+    let failed = |error: ImageError| match named::unreadable(bytes) {
+        Some(what) => ImageFault::corrupt(what),
+        None => ImageFault::corrupt(error),
+    };
+    if format == Some(ImageFormat::Jpeg) && !jpeg::is_whole(bytes) {
+        return Err(ImageFault::corrupt(
+            "the JPEG is cut off: its end is missing",
+        ));
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(bytes_for(rules));
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    admit(decoder.dimensions(), rules)?;
+    limits.reserve(decoder.total_bytes()).map_err(failed)?;
+    decoder.set_limits(limits).map_err(failed)?;
+    let orientation = match rules.exif {
+        Exif::Ignore => None,
+        Exif::Apply => Some(decoder.orientation().map_err(failed)?),
+    };
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    if let Some(orientation) = orientation {
+        picture.apply_orientation(orientation);
+    }
+    if let Some(palette) = palette {
+        let coloured = palette.colours(&picture);
+        let coloured =
+            coloured.ok_or_else(|| ImageFault::corrupt("its table of colours does not fit"))?;
+        return Ok(coloured);
+    }
+    depth::stretch(&mut picture, bytes, format, rules)?;
+    Ok(match picture {
+        DynamicImage::ImageRgb8(rgb) => rgb,
+        other => other.to_rgb8(),
+    })
+}
+
+/// Refuses what is no file, or larger than a picture of the most pixels.
+fn admit_file(path: &Path, rules: &PictureRules) -> Result<(), ImageFault> {
     use std::io::ErrorKind;
     let missing = |problem| ImageFault::Sample(Fault::MissingImage, problem);
     let about = std::fs::metadata(path).map_err(|e| match e.kind() {
@@ -65,58 +142,7 @@ pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
         );
         return Err(ImageFault::Sample(Fault::LargeImage, problem));
     }
-    let bytes = std::fs::read(path).map_err(ImageFault::System)?;
-    decode(&bytes, rules).map_err(|fault| match fault {
-        ImageFault::Sample(fault, problem) => {
-            ImageFault::Sample(fault, format!("{}: {problem}", path.display()))
-        }
-        system @ ImageFault::System(_) => system,
-    })
-}
-
-/// Decodes a picture from memory, as Pillow's `convert("RGB")` would: alpha is dropped without blending, palettes are
-/// looked up. 16-bit samples are scaled to 8 bits (Pillow clips them, which loses them).
-///
-/// # Errors
-/// What the decoder says, a file that is cut off, and what `rules` leave no place for.
-pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault> {
-    #[cfg(feature = "dicom")]
-    if dicom::is_one(bytes) {
-        return dicom::decode(bytes, rules);
-    }
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(ImageFault::System)?;
-    let format = reader.format();
-    let failed = |error: ImageError| match named::unreadable(bytes) {
-        Some(what) => ImageFault::corrupt(what),
-        None => ImageFault::corrupt(error),
-    };
-    if format == Some(ImageFormat::Jpeg) && !jpeg::is_whole(bytes) {
-        return Err(ImageFault::corrupt(
-            "the JPEG is cut off: its end is missing",
-        ));
-    }
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(bytes_for(rules));
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    admit(decoder.dimensions(), rules)?;
-    limits.reserve(decoder.total_bytes()).map_err(failed)?;
-    decoder.set_limits(limits).map_err(failed)?;
-    let orientation = match rules.exif {
-        Exif::Ignore => None,
-        Exif::Apply => Some(decoder.orientation().map_err(failed)?),
-    };
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    if let Some(orientation) = orientation {
-        picture.apply_orientation(orientation);
-    }
-    depth::stretch(&mut picture, bytes, format, rules)?;
-    Ok(match picture {
-        DynamicImage::ImageRgb8(rgb) => rgb,
-        other => other.to_rgb8(),
-    })
+    Ok(())
 }
 
 /// Refuses what has more pixels than it may.

@@ -119,11 +119,7 @@ impl Dataset {
             }
         }
         if entries.is_empty() {
-            let why = if count == 0 {
-                String::new()
-            } else {
-                format!(" ({})", Skipped::of(&refused))
-            };
+            let why = Skipped::of(&refused).why();
             return Err(DataError::NothingUsable {
                 path: path(),
                 entries: count,

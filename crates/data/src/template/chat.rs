@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::{IMAGE_TAG, Template, Tokenized, untagged, without_first};
+use super::{IMAGE_TAG, Misfit, Template, Tokenized, untagged, without_first};
 use crate::chat::{ChatTemplate, Message, Role};
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
@@ -144,7 +144,7 @@ impl Template for Chat {
         NAME
     }
 
-    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<Misfit>, DataError> {
         let turn = |question: &str, answer: &str| Turn {
             question: question.to_owned(),
             answer: Some(answer.to_owned()),
@@ -153,23 +153,29 @@ impl Template for Chat {
         let file = self.template.path().display();
         let (text, answers) = match self.laid_out(&probe) {
             Ok(done) => done,
-            Err(DataError::Layout { problem }) => return Ok(Some(format!("{file}: {problem}"))),
+            Err(DataError::Layout { problem }) => {
+                return Ok(Some(Misfit::labels(format!("{file}: {problem}"))));
+            }
             Err(other) => return Err(other),
         };
         let mut shown = answers.iter().zip(["two", "four"]);
         if !shown.all(|(range, answer)| text[range.clone()].contains(answer)) {
-            return Ok(Some(format!(
+            return Ok(Some(Misfit::labels(format!(
                 "{file} does not write an answer where it is given"
-            )));
+            ))));
         }
         if self.end(tokenizer)?.is_none() {
             let after = self.template.after_answer()?;
             let problem = format!(
                 "{file} writes {after:?} after an answer, which begins with no special token: its end could not be told"
             );
-            return Ok(Some(problem));
+            return Ok(Some(Misfit::labels(problem)));
         }
         Ok(None)
+    }
+
+    fn has_roles(&self) -> bool {
+        true
     }
 
     fn has_system(&self) -> bool {

@@ -64,9 +64,7 @@ pub fn open(name: &str, folder: &Path) -> Result<Arc<dyn Template>, DataError> {
 /// The names of the built-in templates that a tokenizer suits.
 #[must_use]
 pub fn suited(tokenizer: &Tokenizer) -> String {
-    let suited = ALL
-        .iter()
-        .filter(|template| matches!(template.misfit(tokenizer), Ok(None)));
+    let suited = ALL.iter().filter(|template| template.suits(tokenizer));
     let names: Vec<&str> = suited.map(|template| template.name()).collect();
     names.join(", ")
 }
@@ -108,6 +106,24 @@ impl Tokenized {
     }
 }
 
+/// What stands against training a template with a tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// What it is.
+    pub problem: String,
+    /// Whether labels come out right all the same: all that is amiss is how answers end.
+    pub labels_right: bool,
+}
+
+impl Misfit {
+    fn labels(problem: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+            labels_right: false,
+        }
+    }
+}
+
 /// A conversation's layout.
 pub trait Template: std::fmt::Debug + Send + Sync {
     /// Its name, as in LLaVA's `conv_version`.
@@ -117,25 +133,43 @@ pub trait Template: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// The tokenizer cannot encode the layout's own texts.
-    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError>;
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<Misfit>, DataError>;
 
-    /// Whether the template can be trained with this tokenizer.
+    /// Whether the template can be trained with this tokenizer; what to be warned of, if anything.
     ///
     /// # Errors
-    /// It cannot; the message says why and names the templates that can.
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
-        match self.misfit(tokenizer)? {
-            None => Ok(()),
-            Some(problem) => Err(DataError::Template {
-                template: self.name().to_owned(),
-                problem: format!("{problem}, with tokenizer {}", tokenizer.name()),
-                cure: format!(
-                    "use one of {}, or {} if the model has another chat template",
-                    suited(tokenizer),
-                    chat::NAME
-                ),
-            }),
+    /// Labels would be wrong, or answers would not end with the end token and another layout of conversations is made for this
+    /// tokenizer; the message says why and names the templates that suit.
+    fn check(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+        let Some(misfit) = self.misfit(tokenizer)? else {
+            return Ok(None);
+        };
+        let problem = format!("{}, with tokenizer {}", misfit.problem, tokenizer.name());
+        if misfit.labels_right && !ALL.iter().any(|t| t.has_roles() && t.suits(tokenizer)) {
+            return Ok(Some(format!(
+                "template `{}`: {problem}; answers will end with that text, and generation with its longest length",
+                self.name()
+            )));
         }
+        Err(DataError::Template {
+            template: self.name().to_owned(),
+            problem,
+            cure: format!(
+                "use one of {}, or {} if the model has another chat template",
+                suited(tokenizer),
+                chat::NAME
+            ),
+        })
+    }
+
+    /// Whether nothing stands against training with this tokenizer.
+    fn suits(&self, tokenizer: &Tokenizer) -> bool {
+        matches!(self.misfit(tokenizer), Ok(None))
+    }
+
+    /// Whether the layout says who speaks.
+    fn has_roles(&self) -> bool {
+        false
     }
 
     /// Whether the layout has a place for a system message.
@@ -197,12 +231,16 @@ impl<T: Template + ?Sized> Template for &T {
         (**self).name()
     }
 
-    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<Misfit>, DataError> {
         (**self).misfit(tokenizer)
     }
 
     fn chat_template(&self, alone: bool) -> Option<String> {
         (**self).chat_template(alone)
+    }
+
+    fn has_roles(&self) -> bool {
+        (**self).has_roles()
     }
 
     fn has_system(&self) -> bool {

@@ -1,6 +1,6 @@
 //! LLaVA's captioning layout for training the connector: questions are ignored, a turn is the picture and its caption.
 
-use super::{IMAGE_TAG, Template, Tokenized, without_first};
+use super::{IMAGE_TAG, Misfit, Template, Tokenized, without_first};
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
 use crate::llava::{Conversation, Turn};
@@ -14,7 +14,7 @@ impl Template for Pretrain {
         "pretrain"
     }
 
-    fn misfit(&self, _: &Tokenizer) -> Result<Option<String>, DataError> {
+    fn misfit(&self, _: &Tokenizer) -> Result<Option<Misfit>, DataError> {
         Ok(None)
     }
 

@@ -1,7 +1,7 @@
 //! Plain questions and answers for small word-level models: no roles, no system sentence. A picture comes first, then
 //! each turn is `{question} {answer}{end token}`.
 
-use super::{CONTENT, IMAGE_TAG, Template, Tokenized, untagged};
+use super::{CONTENT, IMAGE_TAG, Misfit, Template, Tokenized, untagged};
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
 use crate::llava::{Conversation, Turn};
@@ -15,9 +15,9 @@ impl Template for Qa {
         "qa"
     }
 
-    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<Misfit>, DataError> {
         let problem = "answers need an end token (`eos_token` in tokenizer_config.json)";
-        Ok(tokenizer.eos().is_none().then(|| problem.to_owned()))
+        Ok(tokenizer.eos().is_none().then(|| Misfit::labels(problem)))
     }
 
     /// The end token has no text of its own here: it shows as a line break.

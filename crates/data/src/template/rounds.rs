@@ -1,7 +1,7 @@
 //! The layout that LLaVA's instruction templates share: a system sentence, then `USER: .. ASSISTANT: ..` rounds, and
 //! labels found by counting the ids of each round.
 
-use super::{CONTENT, IMAGE_TAG, Mismatch, Template, Tokenized, untagged, without_first};
+use super::{CONTENT, IMAGE_TAG, Misfit, Mismatch, Template, Tokenized, untagged, without_first};
 use crate::error::DataError;
 use crate::example::IGNORED;
 use crate::llava::{Conversation, Turn};
@@ -121,43 +121,50 @@ impl Template for Rounds {
 
     /// Labels are found by counting, so a token more or less in a separator shifts them; and a model that does not learn to
     /// end an answer with its end token does not end.
-    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<String>, DataError> {
+    fn misfit(&self, tokenizer: &Tokenizer) -> Result<Option<Misfit>, DataError> {
         let Self { end, counting, .. } = self;
-        let ids = tokenizer.encode_bare(end)?;
-        let [id] = ids[..] else {
-            return Ok(Some(format!(
+        let (ids, plain) = (tokenizer.encode_bare(end)?, *counting == Counting::Plain);
+        let mut problems = Vec::new();
+        match ids[..] {
+            [id] if Some(id) == tokenizer.eos() => {}
+            [_] => problems.push(format!(
+                "its end mark `{end}` is not the end token (`eos_token`)"
+            )),
+            _ => problems.push(format!(
                 "its end mark `{end}` is {} tokens, not one",
                 ids.len()
-            )));
-        };
-        if Some(id) != tokenizer.eos() {
-            return Ok(Some(format!(
-                "its end mark `{end}` is not the end token (`eos_token`)"
-            )));
+            )),
         }
-        match (counting, tokenizer.leading_bos()) {
-            (Counting::Plain, Some(_)) => {
-                return Ok(Some("no text may begin with a BOS".to_owned()));
-            }
-            (Counting::Bos | Counting::Llama, None) => {
-                return Ok(Some("every text must begin with a BOS".to_owned()));
-            }
+        let mut labels_right = plain || ids.len() == 1;
+        let mut wrong = |problem: &str| {
+            problems.push(problem.to_owned());
+            labels_right = false;
+        };
+        match (plain, tokenizer.leading_bos()) {
+            (true, Some(_)) => wrong("no text may begin with a BOS"),
+            (false, None) => wrong("every text must begin with a BOS"),
             _ => {}
         }
         if *counting == Counting::Llama && tokenizer.legacy().is_none() {
-            return Ok(Some(
-                "blanks must be joined as the Llama family does".to_owned(),
-            ));
+            wrong("blanks must be joined as the Llama family does");
         }
         let ids =
             |answer: &str| tokenizer.encode_bare(&format!("A{}{answer}", SEPARATOR.trim_end()));
         let (bare, blank, answered) = (ids("")?, ids(" ")?, ids(" A")?);
         let joined = blank.len() == bare.len() + 1 && blank.starts_with(&bare);
         if !joined || !answered.starts_with(&bare) || answered.len() == bare.len() {
-            let problem = "the blank behind `ASSISTANT:` must be a token alone and join the word that follows";
-            return Ok(Some(problem.to_owned()));
+            wrong(
+                "the blank behind `ASSISTANT:` must be a token alone and join the word that follows",
+            );
         }
-        Ok(None)
+        Ok((!problems.is_empty()).then(|| Misfit {
+            problem: problems.join("; "),
+            labels_right,
+        }))
+    }
+
+    fn has_roles(&self) -> bool {
+        true
     }
 
     fn prompt(&self, talk: &Conversation) -> Result<String, DataError> {

@@ -208,9 +208,17 @@ fn templates_are_checked_against_tokenizers() {
             continue;
         };
         let tokenizer = tokenizer(meta["tokenizer"].as_str().unwrap());
-        template
-            .check(&tokenizer)
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        match template.check(&tokenizer) {
+            Ok(note) => assert_eq!(note, None, "{name}"),
+            Err(error) => {
+                // The reference tries one that does not suit, and loses count of its ids.
+                let cases = golden::json_lines(&folder.join("train.jsonl"));
+                let lost =
+                    |case: &Value| !case["mismatch"].is_null() || case.get("error").is_some();
+                assert!(cases.iter().any(lost), "{name}: {error}");
+                continue;
+            }
+        }
         ran += 1;
     }
     assert!(ran > 0);
@@ -236,4 +244,22 @@ fn templates_are_checked_against_tokenizers() {
             "{error}"
         );
     }
+    // Bytes, and an end token of its own: no layout is made for it, and labels are right.
+    let folder = golden::folder("tokenizers").join("bpe_qwen2_instruct");
+    let definition = std::fs::read_to_string(folder.join("tokenizer.json")).unwrap();
+    let definition = definition
+        .replace("<|im_end|>", "</s>")
+        .replace("<|endoftext|>", "<pad>");
+    let config = json!({"eos_token": "</s>", "pad_token": "<pad>"}).to_string();
+    let own =
+        Tokenizer::from_json("own", definition.as_bytes(), Some(config.as_bytes()), None).unwrap();
+    let note = template::named("qwen2_base")
+        .unwrap()
+        .check(&own)
+        .unwrap()
+        .unwrap();
+    assert!(
+        note.contains("`<|endoftext|>` is") && note.contains("own"),
+        "{note}"
+    );
 }

@@ -272,3 +272,68 @@ fn rules_have_ranges() {
         "data.pictures.frame"
     );
 }
+
+/// A TIFF file of two by two places in a table of colours, in either order of bytes.
+fn palette_tiff(little: bool, places: [u8; 4]) -> Vec<u8> {
+    let short = |value: u16| {
+        if little {
+            value.to_le_bytes()
+        } else {
+            value.to_be_bytes()
+        }
+    };
+    let long = |value: u32| {
+        if little {
+            value.to_le_bytes()
+        } else {
+            value.to_be_bytes()
+        }
+    };
+    let fields = [
+        (256, 2),
+        (257, 2),
+        (258, 8),
+        (259, 1),
+        (262, 3),
+        (273, 8),
+        (277, 1),
+        (278, 2),
+        (279, 4),
+    ];
+    let mut bytes = if little {
+        b"II".to_vec()
+    } else {
+        b"MM".to_vec()
+    };
+    bytes.extend(short(42));
+    bytes.extend(long(12));
+    bytes.extend(places);
+    bytes.extend(short(10));
+    for (tag, value) in fields {
+        bytes.extend([short(tag), short(3)].concat());
+        bytes.extend(long(1));
+        bytes.extend([short(value), short(0)].concat());
+    }
+    bytes.extend([short(320), short(3)].concat());
+    bytes.extend(long(768));
+    bytes.extend(long(bytes.len() as u32 + 8));
+    bytes.extend(long(0));
+    // Red rises, green falls, blue is 7.
+    let table = (0..768_u16).map(|i| [i, 255 - i % 256, 7][usize::from(i / 256)] << 8);
+    bytes.extend(table.flat_map(short));
+    bytes
+}
+
+#[test]
+fn tables_of_colours_are_looked_up() {
+    for little in [true, false] {
+        let bytes = palette_tiff(little, [0, 1, 100, 255]);
+        let picture = decode(&bytes, &PictureRules::default()).unwrap();
+        assert_eq!(
+            picture.into_raw(),
+            [0, 255, 7, 1, 254, 7, 100, 155, 7, 255, 0, 7]
+        );
+        let cut = &bytes[..bytes.len() - 1];
+        assert_eq!(fault(cut, &PictureRules::default()).0, Fault::CorruptImage);
+    }
+}

@@ -1,9 +1,11 @@
 //! `certs`: a private certificate authority and a kit for each side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use qtl_wire::certs::{Ca, Issue, LOOPBACK, make_ca, make_client_kit, make_server_kit};
+use anyhow::{Context, Result};
+use qtl_wire::certs::{
+    Ca, Issue, LOOPBACK, leaf_key, make_ca, make_client_kit, make_server_kit, renew,
+};
 
 use crate::numbers::whole;
 
@@ -13,11 +15,17 @@ use crate::numbers::whole;
 Example:
   qtinyllava certs --out certs --server-name gpu.example.org --server-name 10.0.0.5
 makes certs/ca (keep ca.key offline), certs/server (for the server), certs/client (for the client). Run it again with
---client NAME to make a kit for one more client under the same CA.")]
+--client NAME to make a kit for one more client under the same CA.
+  qtinyllava certs renew certs/client
+issues a new certificate for the same key, by the CA in certs/ca: a run that belongs to the key still does. Programs that
+run read it at their next connection.")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Directory to write into
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
     /// Host name or IP address under which clients reach the server; may be given more than once
     #[arg(long = "server-name", value_name = "NAME", default_values_t = LOOPBACK.map(str::to_owned))]
     server_names: Vec<String>,
@@ -32,12 +40,44 @@ pub struct Args {
     overwrite: bool,
 }
 
-/// Makes what is missing.
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Issue a new certificate for the same key
+    Renew(Renew),
+}
+
+#[derive(clap::Args)]
+struct Renew {
+    /// The kit, or the CA's own folder
+    dir: PathBuf,
+    /// Folder of the CA [default: ca beside the kit]
+    #[arg(long, value_name = "DIR")]
+    ca: Option<PathBuf>,
+    /// Days until the certificate expires
+    #[arg(long, default_value_t = 365)]
+    days: u32,
+}
+
+/// Makes what is missing, or renews what is there.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(Command::Renew(args)) = &args.command {
+        let beside = || args.dir.parent().unwrap_or(Path::new("")).join("ca");
+        let ca = args.ca.clone().unwrap_or_else(beside);
+        let renewed = renew(&args.dir, &ca, &Issue::days(args.days))?;
+        println!(
+            "renewed {} for '{}' and {} days; its key is {} as before",
+            args.dir.display(),
+            renewed.name,
+            args.days,
+            renewed.key
+        );
+        return Ok(());
+    }
+    let out = args.out.as_deref().context("--out is missing")?;
     let mut issue = Issue::days(args.days);
     issue.overwrite = args.overwrite;
-    let ca_dir = args.out.join("ca");
-    let server = args.out.join("server");
+    let ca_dir = out.join("ca");
+    let server = out.join("server");
     let ca = if ca_dir.join("ca.pem").exists() && !args.overwrite {
         Ca::load(&ca_dir)?
     } else {
@@ -56,8 +96,9 @@ pub fn run(args: &Args) -> Result<()> {
             args.server_names.join(", ")
         );
     }
-    let client = args.out.join(&args.client);
+    let client = out.join(&args.client);
     make_client_kit(&ca, &client, &args.client, &issue)?;
-    println!("wrote {}", client.display());
+    let key = leaf_key(&client.join("client.pem"))?;
+    println!("wrote {}; its key is {key}", client.display());
     Ok(())
 }

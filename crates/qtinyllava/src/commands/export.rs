@@ -126,7 +126,7 @@ fn measure(
         return Ok(Value::Null);
     };
     let same = with.iter().zip(without).filter(|(a, b)| a == b).count();
-    let scores = |answers: &[String]| -> Result<Value> {
+    let scores = |answers: &[Option<String>]| -> Result<Value> {
         let scores: Scores = suite.score(answers)?;
         Ok(serde_json::to_value(&scores)?)
     };

@@ -4,6 +4,7 @@ pub mod align;
 pub mod bench;
 pub mod certs;
 pub mod chat;
+pub mod check;
 pub mod compare;
 pub mod compose;
 pub mod data;
@@ -291,6 +292,9 @@ pub fn reader(
         pictures: recipe.data.pictures.clone(),
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
+        picture_rows: blueprint
+            .client_without_values(&Device::default())?
+            .tokens_per_picture(),
         seed: recipe.seed,
         strictness: recipe.data.strictness(),
     };
@@ -301,6 +305,18 @@ pub fn reader(
         blueprint.processor.clone(),
         options,
     )?))
+}
+
+/// Makes room for another run in `dir`, and says where the one before is.
+pub fn start_over(dir: &Path) -> Result<()> {
+    if let Some(to) = qtl_train::record::start_over(dir)? {
+        eprintln!(
+            "starting over: the run that was in {} is in {}",
+            dir.display(),
+            to.display()
+        );
+    }
+    Ok(())
 }
 
 /// A name that no other run has: seconds since 1970 and the process.

@@ -47,6 +47,7 @@ pub struct Stops {
 pub fn connect(address: &str, tls: &Path, waiting: Waiting, stops: &Stops) -> Result<GrpcClient> {
     warn(&check_kit(tls, Role::Client, std::time::SystemTime::now())?);
     let mut options = ClientOptions::new(address, ClientTls::from_kit(tls)?);
+    options.kit = Some(tls.to_owned());
     options.cancel = Arc::clone(&stops.cancel);
     options.hurry = Arc::clone(&stops.hurry);
     options.retry.connect_for = waiting.connect_timeout;

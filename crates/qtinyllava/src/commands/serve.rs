@@ -1,22 +1,27 @@
 //! `serve`: the server's half, waiting for its client.
 
+use std::collections::HashMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qtl_model::Device;
 use qtl_train::ServerWork;
 use qtl_train::server::Event;
-use qtl_wire::certs::{Role, check_kit};
+use qtl_wire::certs::{Role, check_kit, leaf_key};
 use qtl_wire::grpc::{Handshakes, ServeOptions, ServerTls, ShutdownHandle, bind, serve};
+use qtl_wire::{Askers, Key, Reason, Refusal};
 
 use super::StartArgs;
 use super::network::{interval, warn};
 use crate::progress::Progress;
 use crate::signal::Stopped;
+
+/// So long nothing is said about a client that is turned away for the same reason again.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Hold the language model and serve one client
 #[derive(clap::Args)]
@@ -24,6 +29,8 @@ use crate::signal::Stopped;
 Examples:
   qtinyllava serve --model base --recipe r.toml --run runs/server --listen 0.0.0.0:7443 --tls certs/server
   qtinyllava serve --model runs/demo/checkpoint --listen 127.0.0.1:7443 --tls certs/server      # answers questions only
+A run belongs to a key. --owner fixes it; without, the first client that trains with the same recipe gets it, and nobody
+else is told anything. run.json in --run says whose the run is, and `certs renew` keeps the key.
 Ctrl-C ends it after the step under way; started again with the same flags it resumes with its client.
 Exit codes: 0 the run has finished, or there was none; 3 stopped, and the same command resumes; others an error.")]
 pub struct Args {
@@ -41,6 +48,15 @@ pub struct Args {
     /// The server's kit from `qtinyllava certs`
     #[arg(long, value_name = "DIR")]
     tls: PathBuf,
+    /// Whose the run is: a key as `certs` prints it, or a client's certificate [default: the first client whose recipe matches]
+    #[arg(long, value_name = "KEY|FILE", value_parser = owner)]
+    owner: Option<Key>,
+    /// Who may ask for answers [default: the owner of --run; without --run any client that is let in]
+    #[arg(long, value_enum, value_name = "WHO")]
+    generate: Option<Generate>,
+    /// Begin another run in --run from step 0; what is there moves into before-1 and is kept
+    #[arg(long, requires = "run")]
+    start_over: bool,
     /// Exit when the client's training has finished
     #[arg(long)]
     once: bool,
@@ -56,6 +72,26 @@ pub struct Args {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+}
+
+/// Who may ask for answers.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Generate {
+    /// The run's owner
+    Owner,
+    /// Any client with a certificate of the authority
+    Any,
+}
+
+/// A key, or that of the certificate in a file.
+fn owner(text: &str) -> Result<Key, String> {
+    match text.parse::<Key>() {
+        Ok(key) => Ok(key),
+        Err(_) if Path::new(text).exists() => {
+            leaf_key(Path::new(text)).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(format!("{error}, and there is no such file")),
+    }
 }
 
 /// Serves until interrupted, or until the run is over with `--once`.
@@ -77,8 +113,12 @@ pub fn run(args: &Args) -> Result<()> {
         None => args.start.answering(args.template.clone())?,
     };
     let steps = recipe.train.steps * recipe.train.accumulate;
+    if let (Some(run), true) = (&args.run, args.start_over) {
+        super::start_over(run)?;
+    }
     let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
     super::say_changes(&work.goes_on(args.start.allow_changes)?);
+    settle_access(args, &mut work)?;
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();
     let interrupted =
@@ -89,12 +129,21 @@ pub fn run(args: &Args) -> Result<()> {
     let finished = Arc::new(AtomicBool::new(false));
     let finishing = Arc::clone(&finished);
     let mut bar: Option<Progress> = None;
-    let quiet = args.quiet;
+    let (quiet, run) = (args.quiet, args.run.clone());
+    let mut told: HashMap<(Key, Reason), Instant> = HashMap::new();
     work.watch(move |event| {
         if let Event::Step { step, loss } = event {
             tracing::debug!("step {step}: loss {}", text(*loss, 4));
         }
-        if !quiet {
+        if let Event::TurnedAway { key, refusal, here } = event {
+            // A client that asks again and again must not fill the log.
+            let now = Instant::now();
+            let before = told.get(&(*key, refusal.reason));
+            if before.is_none_or(|before| now.duration_since(*before) >= SILENCE) {
+                eprintln!("{}", turned_away(*key, refusal, here, run.as_deref()));
+                told.insert((*key, refusal.reason), now);
+            }
+        } else if !quiet {
             show(event, steps, &mut bar);
         }
         if matches!(event, Event::Finished { .. }) {
@@ -108,6 +157,7 @@ pub fn run(args: &Args) -> Result<()> {
     println!("listening on {address}");
     std::io::stdout().flush().ok();
     let mut options = ServeOptions::new(listener, tls);
+    options.kit = Some(args.tls.clone());
     options.keep_alive = args.keep_alive;
     options.handshakes = Handshakes {
         total: args.handshakes,
@@ -120,6 +170,46 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Stopped(how.to_owned()).into());
     }
     Ok(())
+}
+
+/// Whose the run is and who may ask, as the flags say.
+fn settle_access(args: &Args, work: &mut ServerWork) -> Result<()> {
+    match (args.owner, work.owner()) {
+        (Some(owner), Some(former)) if owner != former => {
+            eprintln!("the run belonged to key {former} and belongs to key {owner} from now on");
+            work.belongs_to(owner)?;
+        }
+        (Some(owner), _) => work.belongs_to(owner)?,
+        (None, Some(owner)) => tracing::info!("the run belongs to key {owner}"),
+        (None, None) => {}
+    }
+    match args.generate {
+        Some(Generate::Owner) if args.run.is_none() && args.owner.is_none() => {
+            bail!(
+                "--generate owner without --run needs --owner KEY: there is no run whose owner could be meant"
+            )
+        }
+        Some(Generate::Owner) => work.answers(Askers::Owner),
+        Some(Generate::Any) => work.answers(Askers::Any),
+        None => {}
+    }
+    Ok(())
+}
+
+/// What there is to say about a client that was not welcomed, for the one who can do something about it.
+fn turned_away(key: Key, refusal: &Refusal, here: &str, run: Option<&Path>) -> String {
+    let mut line = format!("turned away the client with key {key}: {refusal}");
+    if !here.is_empty() {
+        line = format!("{line} ({here})");
+    }
+    if let (Reason::OtherRun, Some(run)) = (refusal.reason, run) {
+        line = format!(
+            "{line}. This side's run directory is {}: give --run the one of the client's run, or let another run begin there \
+             with --start-over, which keeps what is there",
+            run.display()
+        );
+    }
+    line
 }
 
 fn places(text: &str) -> Result<usize, String> {
@@ -141,6 +231,7 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
             bar.at(step + 1, &format!("loss {}", text(*loss, 3)));
         }
         Event::Saved { step } => tracing::info!("saved step {step}"),
+        Event::TurnedAway { .. } => {}
         Event::Finished { step } => {
             *bar = None;
             eprintln!("finished after {step} steps");

@@ -11,6 +11,7 @@ use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
 use qtl_train::stamp::Stamp;
 use qtl_train::{Recipe, ServerWork, TrainError, files};
+use qtl_wire::certs::{Role, leaf_key};
 use qtl_wire::{Exchange, LocalLink, WireError};
 
 use super::StartArgs;
@@ -56,6 +57,9 @@ pub struct Args {
     /// The client's kit from `qtinyllava certs`
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
+    /// Begin another run in --run from step 0; what is there moves into before-1 and is kept
+    #[arg(long)]
+    start_over: bool,
     #[command(flatten)]
     waiting: Waiting,
     /// Both halves in this process, through the same step code, without a network
@@ -80,19 +84,16 @@ pub fn run(args: &Args) -> Result<()> {
     let start = args.start.start(&recipe)?;
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
-    if source.skipped().total() > 0 {
-        eprintln!("warning: {}", source.skipped());
-    }
-    if source.unread_system() > 0 {
-        eprintln!(
-            "warning: {} entries have a system message, for which the template {} has no place (`chat` has one)",
-            source.unread_system(),
-            source.template().name()
-        );
-    }
+    super::check::before(&recipe, &source)?;
     let samples = source.entries();
     let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
     let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;
+    if args.start_over {
+        super::start_over(&args.run)?;
+        if args.local {
+            super::start_over(&args.run.join("server"))?;
+        }
+    }
     let mut client = Client::open(
         recipe.clone(),
         &start,
@@ -101,6 +102,9 @@ pub fn run(args: &Args) -> Result<()> {
         &super::run_name(&recipe),
         Device::default(),
     )?;
+    if let Some(tls) = &args.tls {
+        client.shows(leaf_key(&tls.join(Role::Client.certificate()))?);
+    }
     super::say_changes(&client.goes_on(data, args.start.allow_changes)?);
     let copy = args.run.join("recipe.toml");
     files::replace(&copy, recipe.to_toml().as_bytes())
@@ -207,7 +211,7 @@ impl View {
             Event::Rewound { to } => self.bar.say(&format!(
                 "the server was restarted: both sides go on from step {to}"
             )),
-            Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped}")),
+            Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped:#}")),
             Event::Step(record) => self.step(record),
         }
     }

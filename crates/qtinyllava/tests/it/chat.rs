@@ -266,7 +266,7 @@ fn questions_about_a_picture_are_answered_whole_and_split() {
     assert_eq!(chat(&merged, &split, input).succeeds().stdout, whole.stdout);
 
     let absent = dir.path().join("absent.png").display().to_string();
-    chat(&merged, &["--image", &absent], "").fails_naming(&["absent.png", "PNG"]);
+    chat(&merged, &["--image", &absent], "").fails_naming(&["absent.png", "no file"]);
     let torn = dir.path().join("torn.png");
     let bytes = fs::read(&pictures[0]).unwrap();
     fs::write(&torn, &bytes[..bytes.len() / 2]).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod chat;
+mod check;
 mod choose;
 mod eval;
 mod help;
@@ -10,6 +11,7 @@ mod hub;
 mod imports;
 mod inspect;
 mod output;
+mod owner;
 mod program;
 mod records;
 mod resume;

@@ -165,7 +165,7 @@ pub fn flags(pairs: &[(&str, &Path)]) -> Vec<String> {
         .collect()
 }
 
-fn model(sets: &[&str]) -> Vec<String> {
+pub fn model(sets: &[&str]) -> Vec<String> {
     let mut args = flags(&[("--model", &base()), ("--recipe", &recipe())]);
     args.extend(
         sets.iter()

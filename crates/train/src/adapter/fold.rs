@@ -102,11 +102,9 @@ impl Adapter {
                 _ => format!("{module}.weight"),
             };
             let again = role == Rows && tied && Part::of(module) == Part::EmbedTokens;
-            for name in [Some(name).filter(|_| held), again.then(|| HEAD.to_owned())] {
-                let Some(name) = name.filter(|name| held || known.contains_key(name.as_str()))
-                else {
-                    continue;
-                };
+            let again = again.then(|| HEAD.to_owned());
+            let again = again.filter(|head| known.contains_key(head.as_str()));
+            for name in [Some(name).filter(|_| held), again].into_iter().flatten() {
                 if !role.is_kept_apart() || all {
                     let fits =
                         self.fits(tensor, module, role, known.get(name.as_str()), &mut unfit);
@@ -175,7 +173,7 @@ impl Adapter {
             (Some(p), _) => match (p.matrix, role, p.shape.as_slice()) {
                 (Some(Matrix::Linear), A, [_, input]) => Some(vec![rank, *input]),
                 (Some(Matrix::Linear), B, [out, _]) => Some(vec![*out, rank]),
-                (Some(Matrix::Linear), Lengths, [out, _]) => Some(vec![*out]),
+                (Some(Matrix::Linear), Lengths, [out, _]) if self.dora => Some(vec![*out]),
                 (Some(Matrix::Table), TableA, [rows, _]) => Some(vec![rank, *rows]),
                 (Some(Matrix::Table), TableB, [_, columns]) => Some(vec![*columns, rank]),
                 (Some(_), Rows, [rows, columns]) => {

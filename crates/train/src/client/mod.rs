@@ -18,7 +18,7 @@ use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::{Backward, Exchange, Purpose, Reply, Standing};
+use qtl_wire::{Backward, Exchange, Key, Purpose, Reason, Reply, Standing, WireError};
 
 use crate::adapt::Fingerprint;
 use crate::changes::{self, Change};
@@ -31,6 +31,7 @@ use crate::message;
 use crate::metrics::{StepRecord, Writer};
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
+use crate::record::Record;
 use crate::schedule;
 use crate::server::{facts, terms};
 use crate::stamp::Stamp;
@@ -98,7 +99,9 @@ pub struct Client {
     calibrate: bool,
     optimizer: Optimizer,
     source: Arc<dyn Source>,
-    run: String,
+    record: Record,
+    /// The key of this side's kit, if there is one.
+    key: Option<Key>,
     run_dir: PathBuf,
     _lock: Lock,
     store: Store,
@@ -135,7 +138,10 @@ impl Client {
         let base = Fingerprint::of_client(&loaded.partition, &recipe.tune);
         let partition = tuned(&start, loaded.partition, &recipe)?;
         let store = Store::open(run_dir, recipe.train.keep)?;
-        let run = store.run().unwrap_or_else(|| fresh_run.to_owned());
+        let mut record = Record::read(run_dir)?.unwrap_or_default();
+        if record.run.is_empty() {
+            record.run = store.run().unwrap_or_else(|| fresh_run.to_owned());
+        }
         Ok(Self {
             facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
@@ -147,7 +153,8 @@ impl Client {
             device,
             recipe,
             source,
-            run,
+            record,
+            key: None,
             run_dir: run_dir.to_owned(),
             _lock: lock,
             store,
@@ -156,6 +163,11 @@ impl Client {
             position: Position::default(),
             step: 0,
         })
+    }
+
+    /// The server knows this side by this key.
+    pub fn shows(&mut self, key: Key) {
+        self.key = Some(key);
     }
 
     /// Says on which data the run goes on. What differs from what the newest checkpoint was trained with is returned.
@@ -199,7 +211,28 @@ impl Client {
         let ended = self.all(link, stop, watch);
         // Whatever ended it: what crossed has crossed.
         let counted = self.tally.close(link.meter());
+        let ended = ended.map_err(|error| self.turned_away(error));
         ended.and_then(|ended| counted.map(|()| ended))
+    }
+
+    /// A refusal of the run or of this side's key, with what this side knows about it.
+    fn turned_away(&self, error: TrainError) -> TrainError {
+        let TrainError::Wire(WireError::Refused(refusal)) = &error else {
+            return error;
+        };
+        let sentence = refusal.sentence.clone();
+        match (refusal.reason, self.key) {
+            (Reason::OtherRun, _) => TrainError::OtherRun {
+                dir: self.run_dir.clone(),
+                sentence,
+            },
+            (Reason::Owner, Some(key)) => TrainError::NotOurs {
+                sentence,
+                key,
+                began: self.record.owner.filter(|owner| *owner != key),
+            },
+            _ => error,
+        }
     }
 
     fn all(
@@ -208,12 +241,20 @@ impl Client {
         stop: &AtomicBool,
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Ended, TrainError> {
+        // On disk before the server hears of the run: whatever happens from now on, this side knows where it belongs.
+        self.record.owner = self.record.owner.or(self.key);
+        self.record.write(&self.run_dir)?;
         let standing = Standing {
-            run: self.run.clone(),
-            saved: self.store.whole(&self.run),
+            run: self.record.run.clone(),
+            saved: self.store.whole(&self.record.run),
             live: None,
         };
         let resume = link.greet(&terms(&self.recipe, &self.facts), &standing, Purpose::Train)?;
+        if let Some(key) = self.key.filter(|key| self.record.owner != Some(*key)) {
+            // The server's operator has given the run to another key.
+            self.record.owner = Some(key);
+            self.record.write(&self.run_dir)?;
+        }
         let mut stream = self.restore(resume.at)?;
         let of = self.steps();
         watch(&Event::Started {

@@ -68,7 +68,7 @@ impl Client {
         let recipe = self.recipe.to_toml();
         let mut state = State::new(
             Side::Client,
-            &self.run,
+            &self.record.run,
             self.step,
             Some(self.position),
             recipe,
@@ -97,7 +97,7 @@ impl Client {
         }
         self.position = Position::default();
         if step > 0 {
-            let saved = self.store.load(step, Side::Client, &self.run)?;
+            let saved = self.store.load(step, Side::Client, &self.record.run)?;
             saved.stands_on(&self.base)?;
             self.position = saved.state.position.unwrap_or_default();
             let tune = &self.recipe.tune;

@@ -29,6 +29,7 @@ use crate::assumed;
 use crate::error::TrainError;
 use crate::peft;
 use crate::recipe::{Recipe, RecipeError};
+use crate::start::Base;
 
 /// What `inspect` says about a directory.
 #[derive(Debug, Serialize)]
@@ -170,7 +171,11 @@ fn judged(dir: &Path, found: Findings, unfit: Vec<PretrainedError>) -> (Vec<Stri
     }
     unfit.into_iter().for_each(|error| add(error.to_string()));
     if peft::is_in(dir) {
-        match Adapter::open(dir) {
+        let base = Base {
+            model: dir,
+            adapter: None,
+        };
+        match base.resolved().and_then(|_| Adapter::open(dir)) {
             Ok(adapter) => notes.push(format!(
                 "an adapter of {} branches lies beside the weights: wherever the directory is used it is a part of the model",
                 adapter.count()

@@ -10,6 +10,7 @@ use qtl_train::adapter::Adapter;
 use qtl_train::export::fold_adapter;
 use qtl_train::inspect::inspect;
 use qtl_train::merge::Format;
+use qtl_train::random::random_model;
 use qtl_train::start::{Base, Start, text_model};
 use serde_json::{Value, json};
 
@@ -313,6 +314,82 @@ fn a_language_model_that_stands_alone_is_folded_in_its_type() {
         assert!(at("folded").join(name).is_file(), "{name}");
     }
     assert!(inspect(&at("folded"), None, 8).unwrap().problems.is_empty());
+
+    // Both in one place: nothing says whether the weights have the adapter in them.
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        fs::copy(at("adapter").join(name), at("folded").join(name)).unwrap();
+    }
+    let (folded, twice) = (at("folded"), at("folded"));
+    let mut on = Base {
+        model: &folded,
+        adapter: None,
+    };
+    let error = text_model(on, &Device::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("a model and an adapter beside it"),
+        "{error}"
+    );
+    assert_eq!(inspect(&folded, None, 8).unwrap().problems, [error]);
+    on.adapter = Some(&twice);
+    text_model(on, &Device::default()).unwrap();
+}
+
+#[test]
+fn rows_of_a_tied_table_are_rows_of_the_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/demo-base");
+    let text = fs::read_to_string(small.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["text_config"]["tie_word_embeddings"] = json!(true);
+    fs::create_dir(at("start")).unwrap();
+    fs::write(at("start/config.json"), config.to_string()).unwrap();
+    random_model(&at("start"), &at("base"), 1, SaveType::F32).unwrap();
+    let rows = drawn(
+        &format!("{TABLE}.token_adapter.trainable_tokens_delta"),
+        &[1, 128],
+    );
+    let tokens = json!({ "trainable_token_indices": [5] });
+    adapter(
+        &at("rows"),
+        "adapter_model.safetensors",
+        &tokens,
+        std::slice::from_ref(&rows),
+    );
+    let after = answering(&at("base"), Some(&at("rows")));
+    for name in [TABLE, HEAD] {
+        let table = &after[&format!("{name}.weight")];
+        assert_eq!(table.data[5 * 128..][..128], rows.data, "{name}");
+    }
+    // In two halves, each has its own.
+    let (recipe, device) = (recipe("", &[]), Device::default());
+    let (model, adapted) = (at("base"), at("rows"));
+    let on = Base {
+        model: &model,
+        adapter: Some(&adapted),
+    };
+    let start = Start::open(on, &recipe).unwrap();
+    let mut tensors = start.client(&device).unwrap().tensors();
+    tensors.extend(start.server(&device).unwrap().tensors());
+    for name in [TABLE, HEAD] {
+        let name = format!("language_model.{name}.weight");
+        let table = tensors.iter().find(|tensor| tensor.name == name).unwrap();
+        assert_eq!(table.data[5 * 128..][..128], rows.data, "{name}");
+    }
+    fold_adapter(&model, &adapted, &at("folded"), AS_STORED).unwrap();
+    let file = Checkpoint::open(&at("folded")).unwrap();
+    assert!(
+        !file.contains("language_model.lm_head.weight"),
+        "still one matrix"
+    );
+    // A branch there would change one of the two, or both.
+    let branch = [
+        drawn(&format!("{TABLE}.lora_embedding_A"), &[4, 114]),
+        drawn(&format!("{TABLE}.lora_embedding_B"), &[128, 4]),
+    ];
+    adapter(&adapted, "adapter_model.safetensors", &json!({}), &branch);
+    let error = text_model(on, &device).unwrap_err().to_string();
+    assert!(error.contains("the head as well"), "{error}");
 }
 
 /// Rounded to a 16-bit float, for numbers of ordinary size.

@@ -13,6 +13,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::{exposed, read};
 use super::{KitError, Role, fault};
+use crate::Key;
 use crate::foreign::{NAME, printable};
 
 /// What a kit's certificate says.
@@ -22,6 +23,8 @@ pub struct KitFacts {
     pub name: String,
     /// Its last moment.
     pub until: SystemTime,
+    /// The fingerprint of its public key.
+    pub key: Key,
     /// What does not keep the kit from being used, and should be known.
     pub warnings: Vec<String>,
 }
@@ -118,6 +121,13 @@ pub(crate) fn certificates(
     Ok(certificates)
 }
 
+/// The key that the first certificate in a file is for.
+pub fn leaf_key(path: &Path) -> Result<Key, KitError> {
+    let chain = certificates(path, &read(path)?)?;
+    let key = chain.first().and_then(|leaf| Key::of_certificate(leaf));
+    key.ok_or_else(|| malformed(path, "certificate", "it cannot be read".to_owned()))
+}
+
 /// The private key in PEM text. `path` is for the error.
 pub(crate) fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, KitError> {
     // PKCS#8 names it in the label, the older forms in a header.
@@ -190,6 +200,7 @@ fn validity(path: &Path, der: &CertificateDer<'_>, now: SystemTime) -> Result<Ki
     Ok(KitFacts {
         name: common_name(&certificate),
         until: end.into(),
+        key: Key::of_public_key(certificate.public_key().raw),
         warnings: Vec::new(),
     })
 }

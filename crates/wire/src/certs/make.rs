@@ -45,28 +45,39 @@ impl Ca {
     /// Reads `ca.pem` and `ca.key` from the authority's folder.
     pub fn load(dir: &Path) -> Result<Ca, KitError> {
         let (certificate, key) = (dir.join("ca.pem"), dir.join("ca.key"));
-        let text = |path: &Path| {
-            String::from_utf8(read(path)?).map_err(|error| KitError::Malformed {
-                path: path.to_owned(),
-                expected: "PEM text",
-                cause: error.to_string(),
-            })
-        };
-        let pem = text(&certificate)?;
+        let text = pem(&certificate)?;
         // Names an encrypted key for what it is.
         super::key(&key, &read(&key)?)?;
-        let pair = KeyPair::from_pem(&text(&key)?).map_err(|error| KitError::Malformed {
+        let pair = KeyPair::from_pem(&pem(&key)?).map_err(|error| KitError::Malformed {
             path: key.clone(),
             expected: "private key",
             cause: error.to_string(),
         })?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, pair).map_err(|error| KitError::Malformed {
-            path: certificate,
-            expected: "certificate",
-            cause: error.to_string(),
-        })?;
-        Ok(Ca { pem, issuer })
+        let issuer =
+            Issuer::from_ca_cert_pem(&text, pair).map_err(|error| KitError::Malformed {
+                path: certificate,
+                expected: "certificate",
+                cause: error.to_string(),
+            })?;
+        Ok(Ca { pem: text, issuer })
     }
+
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    pub(super) fn pem(&self) -> &str {
+        &self.pem
+    }
+}
+
+/// Reads a file of PEM text.
+pub(super) fn pem(path: &Path) -> Result<String, KitError> {
+    String::from_utf8(read(path)?).map_err(|error| KitError::Malformed {
+        path: path.to_owned(),
+        expected: "PEM text",
+        cause: error.to_string(),
+    })
 }
 
 /// Makes an authority: `ca.pem` and `ca.key` in `dir`. `name` is shown in certificate viewers.
@@ -81,9 +92,7 @@ pub fn make_ca(dir: &Path, name: &str, issue: &Issue) -> Result<Ca, KitError> {
         .take(4)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let mut params = params(&[], &format!("{name} {mark}"), issue)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let params = authority(&format!("{name} {mark}"), issue)?;
     let pem = params.self_signed(&key).map_err(make)?.pem();
     let files = [
         File {
@@ -118,27 +127,53 @@ pub fn make_server_kit(
             cause: "a server needs at least one host name or IP address".to_owned(),
         });
     };
-    let mut params = params(names, first, issue)?;
-    params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
-    make_kit(ca, dir, params, Role::Server, issue)
+    make_kit(ca, dir, server(names, first, issue)?, Role::Server, issue)
 }
 
 /// Makes a client kit in `dir`; the server's log calls the client `name`.
 pub fn make_client_kit(ca: &Ca, dir: &Path, name: &str, issue: &Issue) -> Result<(), KitError> {
+    make_kit(ca, dir, client(name, issue)?, Role::Client, issue)
+}
+
+/// What is in the certificate of an authority.
+pub(super) fn authority(name: &str, issue: &Issue) -> Result<CertificateParams, KitError> {
+    let mut params = params(&[], name, issue)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+/// What is in the certificate of a server.
+pub(super) fn server(
+    names: &[String],
+    subject: &str,
+    issue: &Issue,
+) -> Result<CertificateParams, KitError> {
+    let mut params = params(names, subject, issue)?;
+    params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
+    Ok(of_a_kit(params))
+}
+
+/// What is in the certificate of a client.
+pub(super) fn client(name: &str, issue: &Issue) -> Result<CertificateParams, KitError> {
     let mut params = params(&[], name, issue)?;
     params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ClientAuth);
-    make_kit(ca, dir, params, Role::Client, issue)
+    Ok(of_a_kit(params))
+}
+
+fn of_a_kit(mut params: CertificateParams) -> CertificateParams {
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params
 }
 
 fn make_kit(
     ca: &Ca,
     dir: &Path,
-    mut params: CertificateParams,
+    params: CertificateParams,
     role: Role,
     issue: &Issue,
 ) -> Result<(), KitError> {
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     let key = KeyPair::generate().map_err(make)?;
     let certificate = params.signed_by(&key, &ca.issuer).map_err(make)?;
     let files = [
@@ -179,6 +214,6 @@ fn params(names: &[String], subject: &str, issue: &Issue) -> Result<CertificateP
     Ok(params)
 }
 
-fn make(error: rcgen::Error) -> KitError {
+pub(super) fn make(error: rcgen::Error) -> KitError {
     KitError::Make(error.to_string())
 }

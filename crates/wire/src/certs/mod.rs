@@ -15,11 +15,13 @@ mod fault;
 mod files;
 mod loopback;
 mod make;
+mod renew;
 
-pub use check::{KitFacts, check_kit};
+pub use check::{KitFacts, check_kit, leaf_key};
 pub use fault::Fault;
 pub use loopback::{LOOPBACK, throw_away};
 pub use make::{Ca, Issue, make_ca, make_client_kit, make_server_kit};
+pub use renew::{Renewed, renew};
 
 pub(crate) use check::{certificates, key, peer_name};
 pub(crate) use fault::{of_chain, of_leaf};
@@ -155,6 +157,22 @@ pub enum KitError {
         name: String,
         /// What is wrong with it.
         cause: String,
+    },
+    /// An authority that this program did not make.
+    #[error("the subject of {path} is more than a name: renew it with the program that made it")]
+    Foreign {
+        /// Its certificate.
+        path: PathBuf,
+    },
+    /// A kit of another authority than the one that is to renew it.
+    #[error(
+        "{known} does not know the authority in {authority}: name the one that issued the kit with --ca"
+    )]
+    OtherAuthority {
+        /// The authority's folder.
+        authority: PathBuf,
+        /// What the kit trusts.
+        known: PathBuf,
     },
     /// The library refused to make the certificate.
     #[error("cannot make the certificate: {0}")]

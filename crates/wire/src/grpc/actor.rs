@@ -1,6 +1,7 @@
 //! The thread that owns the work: one message at a time, whatever stream it comes from.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -39,7 +40,12 @@ pub(super) fn run<W: Work>(
 ) {
     let mut server = Server::new(limits).discreet();
     let mut outboxes: HashMap<Peer, mpsc::Sender<Result<Bytes, Status>>> = HashMap::new();
-    while let Some(event) = events.blocking_recv() {
+    loop {
+        let since = Instant::now();
+        let Some(event) = events.blocking_recv() else {
+            return;
+        };
+        server.waited(since.elapsed());
         let outputs = match event {
             Event::Opened { peer, outbox } => {
                 outboxes.insert(peer, outbox);

@@ -5,7 +5,6 @@ use std::time::Duration;
 use std::{error, io};
 
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -19,6 +18,7 @@ use tonic::{Code, Status};
 use super::ClientTls;
 use super::counting::{Counters, Counting};
 use super::explain::explained;
+use super::kit::Latest;
 use super::server::WINDOW;
 use super::service::split_client::SplitClient;
 use super::stream::Stream;
@@ -37,8 +37,7 @@ pub(super) struct Target {
     pub address: String,
     /// The name in the server's certificate.
     pub name: ServerName<'static>,
-    pub tls: ClientTls,
-    pub config: Arc<ClientConfig>,
+    pub kit: Latest<ClientTls>,
     pub limits: Limits,
     pub keep_alive: Duration,
     pub counters: Arc<Counters>,
@@ -101,7 +100,7 @@ impl Target {
         };
         let _ = socket.set_nodelay(true);
         let counting = Counting::new(socket, self.counters.clone());
-        let connector = TlsConnector::from(self.config.clone());
+        let connector = TlsConnector::from(self.kit.config());
         let (outcome, found) = explained(connector.connect(self.name.clone(), counting)).await;
         let stream = outcome.map_err(|error| match (found, problem(&error)) {
             (Some(fault), _) => self.insecure(TlsProblem::Server(fault)),
@@ -169,7 +168,7 @@ impl Target {
     fn insecure(&self, problem: TlsProblem) -> WireError {
         // An alert is one word; this side's own certificate says the rest.
         let own = match &problem {
-            TlsProblem::ClientNotAccepted | TlsProblem::ClientPurpose => self.tls.fault(),
+            TlsProblem::ClientNotAccepted | TlsProblem::ClientPurpose => self.kit.current().fault(),
             _ => None,
         };
         let problem = own.map_or(problem, TlsProblem::Client);

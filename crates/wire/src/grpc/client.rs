@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::attempt::Target;
 use super::counting::Counters;
+use super::kit::Latest;
 use super::outage::{Outage, worth_another_try};
 use super::stream::{Stream, Waits};
 use super::{ClientOptions, RetryPolicy};
@@ -96,8 +97,7 @@ impl Connection {
             target: Target {
                 address: options.address.clone(),
                 name,
-                config: Arc::new(options.tls.config()?),
-                tls: options.tls.clone(),
+                kit: Latest::new(options.tls.clone(), options.kit.clone())?,
                 limits: connection_limits(options),
                 keep_alive: options.keep_alive,
                 counters: Arc::new(Counters::default()),

@@ -9,11 +9,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::ServerTls;
 use super::explain::explained;
 use super::gate::{Gate, Handshakes, Place};
+use super::kit::Latest;
 use super::strangers::{PERIOD, Strangers};
 
 /// How long a newcomer may take to say its first word, which clients send with the end of TCP's handshake.
@@ -25,7 +26,7 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Hands authenticated connections over until the other end of `ready` is dropped.
 pub(super) async fn accept(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    kit: Arc<Latest<ServerTls>>,
     bounds: Handshakes,
     ready: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
 ) {
@@ -57,10 +58,10 @@ pub(super) async fn accept(
             ));
             continue;
         };
-        let (acceptor, ready, strangers) = (acceptor.clone(), ready.clone(), strangers.clone());
+        let (kit, ready, strangers) = (kit.clone(), ready.clone(), strangers.clone());
         tokio::spawn(async move {
             let outcome = tokio::select! {
-                outcome = shake_hands(acceptor, socket, &place) => outcome,
+                outcome = shake_hands(kit, socket, &place) => outcome,
                 _ = pushed => Err("others came while it held its place".to_owned()),
             };
             // Given back before the connection waits to be taken over.
@@ -78,7 +79,7 @@ fn not_let_in(address: SocketAddr, why: &str) -> String {
 }
 
 async fn shake_hands(
-    acceptor: TlsAcceptor,
+    kit: Arc<Latest<ServerTls>>,
     socket: TcpStream,
     place: &Place,
 ) -> Result<TlsStream<TcpStream>, String> {
@@ -92,6 +93,8 @@ async fn shake_hands(
             return Err(format!("it said nothing for {time} s"));
         }
     }
+    let acceptor = kit.acceptor().await;
+    let acceptor = acceptor.ok_or_else(|| "this side is ending".to_owned())?;
     let handshake = explained(acceptor.accept(socket).into_fallible());
     match timeout(HANDSHAKE_TIME, handshake).await {
         Ok((Ok(stream), _)) => {

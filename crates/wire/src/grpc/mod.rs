@@ -21,6 +21,7 @@ mod counting;
 mod explain;
 mod gate;
 mod incoming;
+mod kit;
 mod loopback;
 mod outage;
 mod shutdown;

@@ -1,5 +1,6 @@
 //! How a client connects: [`ClientOptions`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct ClientOptions {
     pub server_name: String,
     /// Whom to trust, and who we are.
     pub tls: ClientTls,
+    /// The folder that `tls` comes from, to be read again at each connection; `None`: `tls` stays as it is.
+    pub kit: Option<PathBuf>,
     /// What to do when there is no connection.
     pub retry: RetryPolicy,
     /// Raised from another thread, it ends whatever call is waiting with [`WireError::Cancelled`].
@@ -78,6 +81,7 @@ impl ClientOptions {
             address: address.to_owned(),
             server_name: host.trim_matches(['[', ']']).to_owned(),
             tls,
+            kit: None,
             retry: RetryPolicy::default(),
             cancel: Arc::default(),
             hurry: Arc::default(),

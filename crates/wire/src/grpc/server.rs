@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -11,7 +12,6 @@ use bytes::Bytes;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -19,13 +19,15 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::actor::{self, Event};
 use super::incoming::accept;
+use super::kit::Latest;
 use super::service::split_server::{Split, SplitServer};
 use super::{Handshakes, KEEP_ALIVE, ServerTls, ShutdownHandle};
 use crate::certs::peer_name;
 use crate::foreign::{SENTENCE, printable};
 use crate::limits::Limits;
 use crate::message::MessageError;
-use crate::{WireError, Work};
+use crate::session::server::Peer;
+use crate::{Key, WireError, Work};
 
 /// Bytes in flight per stream: enough to fill 1 Gbit/s over 60 ms.
 pub(super) const WINDOW: u32 = 8 << 20;
@@ -40,6 +42,8 @@ pub struct ServeOptions {
     pub listener: TcpListener,
     /// Whom to let in.
     pub tls: ServerTls,
+    /// The folder that `tls` comes from, to be read again at each connection; `None`: `tls` stays as it is.
+    pub kit: Option<PathBuf>,
     /// Bytes of the largest message in either direction.
     pub max_message_bytes: usize,
     /// See [`KEEP_ALIVE`].
@@ -54,6 +58,7 @@ impl ServeOptions {
         ServeOptions {
             listener,
             tls,
+            kit: None,
             max_message_bytes: Limits::default().message_bytes,
             keep_alive: KEEP_ALIVE,
             handshakes: Handshakes::default(),
@@ -81,7 +86,7 @@ pub fn serve(
     work: impl Work,
     shutdown: ShutdownHandle,
 ) -> Result<(), WireError> {
-    let acceptor = TlsAcceptor::from(Arc::new(options.tls.config()?));
+    let kit = Arc::new(Latest::new(options.tls.clone(), options.kit.clone())?);
     let limits = Limits::with_message_bytes(options.max_message_bytes);
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -103,9 +108,7 @@ pub fn serve(
         })
         .map_err(io_error("cannot start the worker thread"))?;
 
-    let served = runtime.block_on(listen(
-        options, acceptor, limits, events, work_over, shutdown,
-    ));
+    let served = runtime.block_on(listen(options, kit, limits, events, work_over, shutdown));
     let worked = worker.join();
     runtime.shutdown_timeout(Duration::from_millis(200));
     served?;
@@ -114,7 +117,7 @@ pub fn serve(
 
 async fn listen(
     options: ServeOptions,
-    acceptor: TlsAcceptor,
+    kit: Arc<Latest<ServerTls>>,
     limits: Limits,
     events: mpsc::Sender<Event>,
     mut work_over: oneshot::Receiver<()>,
@@ -136,7 +139,7 @@ async fn listen(
     health.set_serving::<SplitServer<Sessions>>().await;
 
     let (ready, connections) = mpsc::channel(1);
-    let accepting = tokio::spawn(accept(listener, acceptor, options.handshakes, ready));
+    let accepting = tokio::spawn(accept(listener, kit, options.handshakes, ready));
     let (drain, draining) = oneshot::channel::<()>();
     let mut serving = tokio::spawn(
         Server::builder()
@@ -184,9 +187,13 @@ impl Split for Sessions {
         &self,
         request: Request<Streaming<Bytes>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = self.next.fetch_add(1, Ordering::Relaxed);
+        // The handshake has asked for a certificate; this only keeps a change there from opening a door here.
+        let key = key(&request)
+            .ok_or_else(|| Status::unauthenticated("a certificate with a public key is needed"))?;
+        let stream = self.next.fetch_add(1, Ordering::Relaxed);
+        let peer = Peer { stream, key };
         let who = describe(&request);
-        tracing::info!("stream {peer}: {who} has come");
+        tracing::info!("stream {stream}: {who} has come");
         let (outbox, replies) = mpsc::channel(4);
         let events = self.events.clone();
         // The headers do not wait for the work: they tell the client that its greeting is on the way.
@@ -195,7 +202,7 @@ impl Split for Sessions {
                 return;
             }
             let clean = listen_to(peer, request.into_inner(), &events).await;
-            tracing::info!("stream {peer}: {who} has gone");
+            tracing::info!("stream {stream}: {who} has gone");
             let _ = events.send(Event::Gone { peer, clean }).await;
         });
         Ok(Response::new(ReceiverStream::new(replies)))
@@ -204,7 +211,7 @@ impl Split for Sessions {
 
 /// Reports messages until the stream is over, and returns whether the client has ended it.
 async fn listen_to(
-    peer: u64,
+    peer: Peer,
     mut incoming: Streaming<Bytes>,
     events: &mpsc::Sender<Event>,
 ) -> bool {
@@ -219,7 +226,7 @@ async fn listen_to(
             }
             Err(status) => {
                 let why = printable(status.message(), SENTENCE);
-                tracing::info!("stream {peer}: {why}");
+                tracing::info!("stream {}: {why}", peer.stream);
                 return false;
             }
         };
@@ -227,6 +234,14 @@ async fn listen_to(
             return false;
         }
     }
+}
+
+/// The key of the certificate that the peer has shown.
+fn key<T>(request: &Request<T>) -> Option<Key> {
+    let info = request
+        .extensions()
+        .get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    Key::of_certificate(info.peer_certs()?.first()?)
 }
 
 fn describe<T>(request: &Request<T>) -> String {

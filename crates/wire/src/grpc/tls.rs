@@ -21,7 +21,7 @@ use crate::foreign::{SENTENCE, printable};
 use crate::{TlsProblem, WireError};
 
 /// A certificate chain and its key, as PEM text.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Leaf first.
     pub certificate: Vec<u8>,
@@ -32,7 +32,7 @@ pub struct Identity {
 }
 
 /// What a server needs for mutual TLS.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerTls {
     /// Certificate of the authority whose clients are let in, as PEM text.
     pub ca: Vec<u8>,
@@ -41,7 +41,7 @@ pub struct ServerTls {
 }
 
 /// What a client needs for mutual TLS.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientTls {
     /// Certificate of the authority that issued the server's, as PEM text.
     pub ca: Vec<u8>,

@@ -138,6 +138,8 @@ fn reason(reason: i32) -> Reason {
         Ok(proto::Reason::Order) => Reason::Order,
         Ok(proto::Reason::Invalid) => Reason::Invalid,
         Ok(proto::Reason::Generation) => Reason::Generation,
+        Ok(proto::Reason::Owner) => Reason::Owner,
+        Ok(proto::Reason::Purpose) => Reason::Purpose,
         Ok(proto::Reason::Failed | proto::Reason::Unspecified) | Err(_) => Reason::Failed,
     }
 }

@@ -147,5 +147,7 @@ fn reason(reason: Reason) -> proto::Reason {
         Reason::Invalid => proto::Reason::Invalid,
         Reason::Failed => proto::Reason::Failed,
         Reason::Generation => proto::Reason::Generation,
+        Reason::Owner => proto::Reason::Owner,
+        Reason::Purpose => proto::Reason::Purpose,
     }
 }

@@ -47,7 +47,7 @@ pub fn refuse(server: &mut Server, peer: Peer, error: &MessageError) -> Vec<Outp
             Action::Send { peer, frame } => Some(Output::Send { peer, frame }),
             Action::Hangup { peer } => Some(Output::Hangup { peer }),
             // Nothing is asked of the work for bytes that say nothing.
-            Action::DropCache | Action::Call(_) => None,
+            Action::DropCache | Action::TurnedAway { .. } | Action::Call(_) => None,
         })
         .collect()
 }
@@ -61,6 +61,7 @@ fn run<W: Work>(server: &mut Server, work: &mut W, mut actions: Vec<Action>) -> 
                 Action::Send { peer, frame } => outputs.push(Output::Send { peer, frame }),
                 Action::Hangup { peer } => outputs.push(Output::Hangup { peer }),
                 Action::DropCache => work.close(),
+                Action::TurnedAway { key, refusal, here } => work.turned_away(key, &refusal, &here),
                 Action::Call(asked) => call = Some(asked),
             }
         }
@@ -73,10 +74,16 @@ fn run<W: Work>(server: &mut Server, work: &mut W, mut actions: Vec<Action>) -> 
 
 fn ask<W: Work>(work: &mut W, call: Call) -> Result<Returned, WorkError> {
     match call {
-        Call::Stand => return Ok(Returned::Stand(work.terms(), work.standing())),
+        Call::Stand => {
+            return Ok(Returned::Stand(
+                work.terms(),
+                work.standing(),
+                work.access(),
+            ));
+        }
         Call::Restore { run, to } => {
-            if let Some(run) = run {
-                work.begin(&run)?;
+            if let Some((run, owner)) = run {
+                work.begin(&run, owner)?;
             }
             work.restore(to)?;
         }

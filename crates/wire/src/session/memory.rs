@@ -1,13 +1,14 @@
 //! What a server remembers of a run between streams.
 
+use super::server::Who;
 use crate::message::Frame;
 use crate::{Calibration, Standing};
 
 /// State that outlives a lost connection, but not the process.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The client instance whose run is in memory: only that one may go on live.
-    pub owner: Option<u64>,
+    /// The client process whose run is in memory: only that one may go on live.
+    pub builder: Option<Who>,
     /// Number of steps applied.
     pub live: Option<u64>,
     /// Whether the client has built on this memory since it was restored. Until then it may not even
@@ -28,8 +29,8 @@ pub(super) struct Memory {
 /// A generation whose cache is in memory.
 #[derive(Debug)]
 pub(super) struct Generation {
-    /// The client instance it belongs to.
-    pub instance: u64,
+    /// The client process it belongs to.
+    pub who: Who,
     /// Its number.
     pub number: u64,
     /// Index of the last answer: 0 after open.
@@ -40,21 +41,21 @@ pub(super) struct Generation {
 
 impl Memory {
     /// Memory right after going back to a checkpoint.
-    pub fn restored(owner: u64, to: u64) -> Memory {
+    pub fn restored(builder: Who, to: u64) -> Memory {
         Memory {
-            owner: Some(owner),
+            builder: Some(builder),
             live: Some(to),
             saved: (to > 0).then_some(to),
             ..Memory::default()
         }
     }
 
-    /// The server's standing as far as it is good for `instance`, whose client stands at `client`.
+    /// The server's standing as far as it is good for `who`, which stands at `client`.
     /// Memory of another client process, memory that a failure has damaged, and a step whose answer
     /// is not kept, are all no better than a restart.
-    pub fn standing(&self, server: Standing, instance: u64, client: &Standing) -> Standing {
+    pub fn standing(&self, server: Standing, who: Who, client: &Standing) -> Standing {
         let kept = self.answer.as_ref().map(|(step, _)| *step);
-        let usable = self.owner == Some(instance)
+        let usable = self.builder == Some(who)
             && self.confirmed
             && self.live.is_some()
             && self.live == server.live
@@ -81,10 +82,10 @@ impl Memory {
             .map(|(_, frame)| frame)
     }
 
-    /// The generation of `instance` with this number.
-    pub fn generation(&mut self, instance: u64, number: u64) -> Option<&mut Generation> {
+    /// The generation of `who` with this number.
+    pub fn generation(&mut self, who: Who, number: u64) -> Option<&mut Generation> {
         self.generation
             .as_mut()
-            .filter(|generation| generation.instance == instance && generation.number == number)
+            .filter(|generation| generation.who == who && generation.number == number)
     }
 }

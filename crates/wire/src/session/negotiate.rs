@@ -1,5 +1,6 @@
 //! Where two peers go on after a greeting.
 
+use crate::foreign::{NAME, printable};
 use crate::{Resume, Standing, Terms};
 
 /// The step both peers go on from.
@@ -58,22 +59,36 @@ pub fn compare(client: &Terms, server: &Terms) -> Option<Difference> {
 }
 
 impl Difference {
-    /// One sentence that names the field and both values.
+    /// One sentence that names the field and both values: for the server's own side.
     pub fn sentence(&self) -> String {
-        let value = |value: &Option<String>| match value {
-            Some(value) => format!("'{value}'"),
-            None => "no value".to_owned(),
-        };
+        self.with(&value(&self.server))
+    }
+
+    /// The same for the client, without the server's value: who can ask for values one by one must not be told them.
+    pub fn told(&self) -> String {
+        self.with(match &self.server {
+            Some(_) => "another value",
+            None => "no value",
+        })
+    }
+
+    fn with(&self, server: &str) -> String {
         let others = match self.others {
             0 => String::new(),
             1 => " (and 1 more field differs)".to_owned(),
             n => format!(" (and {n} more fields differ)"),
         };
         format!(
-            "the recipes differ in {}: the client has {}, the server has {}{others}; give both sides the same recipe",
-            self.field,
+            "the recipes differ in {}: the client has {}, the server has {server}{others}; give both sides the same recipe",
+            printable(&self.field, NAME),
             value(&self.client),
-            value(&self.server),
         )
+    }
+}
+
+fn value(value: &Option<String>) -> String {
+    match value {
+        Some(value) => format!("'{}'", printable(value, NAME)),
+        None => "no value".to_owned(),
     }
 }

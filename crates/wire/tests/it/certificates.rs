@@ -163,3 +163,55 @@ fn keys_are_for_their_owner_only() {
     }
     assert_eq!(mode("client/client.pem"), 0o644);
 }
+
+#[test]
+fn a_renewed_kit_keeps_its_key_and_names() {
+    let kits = Kits::new("renewed");
+    let issue = Issue::days(30);
+    for (kit, role) in [("client", Role::Client), ("server", Role::Server)] {
+        let dir = kits.path(kit);
+        let before = check_kit(&dir, role, SystemTime::now()).unwrap();
+        let key = fs::read(dir.join(role.key())).unwrap();
+        let renewed = renew(&dir, &kits.path("ca"), &issue).unwrap();
+        let after = check_kit(&dir, role, SystemTime::now()).unwrap();
+        assert_eq!((renewed.key, &renewed.name), (before.key, &before.name));
+        assert_eq!((after.key, &after.name), (before.key, &before.name));
+        assert!(after.until > before.until);
+        assert_eq!(fs::read(dir.join(role.key())).unwrap(), key);
+    }
+    let other = kits.path("second");
+    make_client_kit(&kits.ca, &other, "hospital", &issue).unwrap();
+    let key = |dir| check_kit(dir, Role::Client, SystemTime::now()).unwrap().key;
+    assert_ne!(key(&other), key(&kits.path("client")));
+}
+
+#[test]
+fn a_renewed_authority_still_knows_its_kits_and_they_get_its_new_certificate() {
+    let kits = Kits::new("long-lived");
+    let ca = kits.path("ca");
+    let before = leaf_key(&ca.join("ca.pem")).unwrap();
+    renew(&ca, &ca, &Issue::days(900)).unwrap();
+    assert_eq!(leaf_key(&ca.join("ca.pem")).unwrap(), before);
+    let same = |kit: &str| fs::read(kits.path(kit).join("ca.pem")).unwrap();
+    assert_ne!(same("ca"), same("client"));
+    renew(&kits.path("client"), &ca, &Issue::days(800)).unwrap();
+    assert_eq!(same("ca"), same("client"));
+    let facts = check_kit(&kits.path("client"), Role::Client, SystemTime::now()).unwrap();
+    assert!(facts.until > SystemTime::now() + Duration::from_secs(700 * 86_400));
+}
+
+#[test]
+fn what_cannot_be_renewed_is_named_and_stays() {
+    let (mine, other) = (Kits::new("mine"), Kits::new("other"));
+    let dir = mine.path("client");
+    let before = fs::read(dir.join("client.pem")).unwrap();
+    let error = renew(&dir, &other.path("ca"), &Issue::days(1)).unwrap_err();
+    assert!(matches!(error, KitError::OtherAuthority { .. }), "{error}");
+    assert_eq!(fs::read(dir.join("client.pem")).unwrap(), before);
+    fs::copy(other.path("client/client.key"), dir.join("client.key")).unwrap();
+    let error = renew(&dir, &mine.path("ca"), &Issue::days(1)).unwrap_err();
+    assert!(matches!(error, KitError::KeyMismatch { .. }), "{error}");
+    let error = renew(&mine.path("nothing"), &mine.path("ca"), &Issue::days(1)).unwrap_err();
+    assert!(matches!(error, KitError::Missing { .. }), "{error}");
+    assert_eq!(fs::read(dir.join("client.pem")).unwrap(), before);
+}

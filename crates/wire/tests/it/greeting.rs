@@ -5,7 +5,7 @@ use qtl_wire::message::{
     ClientMessage, Greeting, PROTOCOL_VERSION, ServerMessage, decode_server, encode_client,
 };
 use qtl_wire::session::drive::{Output, drive};
-use qtl_wire::session::server::Server;
+use qtl_wire::session::server::{Peer, Server};
 use qtl_wire::*;
 
 use crate::toy::{RUN, ToyClient, ToyServer, terms};
@@ -27,13 +27,17 @@ impl Desk {
         }
     }
 
-    /// What the peer hears, and whether the server hangs up on anybody.
-    pub fn say(&mut self, peer: u64, message: ClientMessage) -> (Vec<ServerMessage>, Vec<u64>) {
+    /// What the owner hears on its stream, and on which streams the server hangs up.
+    pub fn say(&mut self, stream: u64, message: ClientMessage) -> (Vec<ServerMessage>, Vec<u64>) {
+        self.say_as(owner(stream), message)
+    }
+
+    pub fn say_as(&mut self, peer: Peer, message: ClientMessage) -> (Vec<ServerMessage>, Vec<u64>) {
         let frame = encode_client(message, &self.limits).unwrap();
         self.say_bytes(peer, &frame.bytes)
     }
 
-    pub fn say_bytes(&mut self, peer: u64, bytes: &[u8]) -> (Vec<ServerMessage>, Vec<u64>) {
+    pub fn say_bytes(&mut self, peer: Peer, bytes: &[u8]) -> (Vec<ServerMessage>, Vec<u64>) {
         let (mut heard, mut hung_up) = (Vec::new(), Vec::new());
         for output in drive(&mut self.server, &mut self.work, &self.limits, peer, bytes) {
             match output {
@@ -41,19 +45,39 @@ impl Desk {
                     assert_eq!(to, peer);
                     heard.push(decode_server(&frame.bytes, &self.limits).unwrap());
                 }
-                Output::Hangup { peer } => hung_up.push(peer),
+                Output::Hangup { peer } => hung_up.push(peer.stream),
             }
         }
         (heard, hung_up)
     }
 
-    pub fn refused(&mut self, peer: u64, message: ClientMessage) -> Refusal {
-        let (heard, hung_up) = self.say(peer, message);
-        assert_eq!(hung_up, [peer], "a refusal ends the stream");
+    pub fn refused(&mut self, stream: u64, message: ClientMessage) -> Refusal {
+        self.refused_as(owner(stream), message)
+    }
+
+    pub fn refused_as(&mut self, peer: Peer, message: ClientMessage) -> Refusal {
+        let (heard, hung_up) = self.say_as(peer, message);
+        assert_eq!(hung_up, [peer.stream], "a refusal ends the stream");
         match heard.as_slice() {
             [ServerMessage::Refusal(refusal)] => refusal.clone(),
             other => panic!("not refused: {other:?}"),
         }
+    }
+}
+
+/// A stream of the owner.
+pub fn owner(stream: u64) -> Peer {
+    Peer {
+        stream,
+        key: Key::of_public_key(b"the owner's"),
+    }
+}
+
+/// A stream of somebody else with a certificate of the same authority.
+pub fn stranger(stream: u64) -> Peer {
+    Peer {
+        stream,
+        key: Key::of_public_key(b"a stranger's"),
     }
 }
 
@@ -76,7 +100,7 @@ fn welcome(at: u64, live: bool) -> Vec<ServerMessage> {
 }
 
 #[test]
-fn a_different_recipe_is_refused_by_field_and_values() {
+fn a_different_recipe_is_refused_by_field_and_the_servers_value_stays_home() {
     let mut link = LocalLink::local(ToyServer::fresh());
     let mut other = terms();
     other
@@ -94,7 +118,7 @@ fn a_different_recipe_is_refused_by_field_and_values() {
     );
     assert_eq!(
         refusal.sentence,
-        "the recipes differ in quantizer.bits: the client has '4', the server has '2'; give both sides the same recipe"
+        "the recipes differ in quantizer.bits: the client has '4', the server has another value; give both sides the same recipe"
     );
 
     // A field that one side lacks, and more than one difference.
@@ -104,9 +128,9 @@ fn a_different_recipe_is_refused_by_field_and_values() {
         .greet(&other, &ToyClient::default().standing(), Purpose::Train)
         .unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("the client has no value, the server has '2' (and 1 more field differs)"),
+        error.to_string().contains(
+            "the client has no value, the server has another value (and 1 more field differs)"
+        ),
         "{error}"
     );
 
@@ -166,7 +190,13 @@ fn another_run_is_refused_where_checkpoints_would_be_lost() {
             panic!("{error:?}")
         };
         assert_eq!(refusal.reason, Reason::OtherRun);
-        assert!(refusal.sentence.contains("'run-1'") && refusal.sentence.contains("'run-2'"));
+        assert!(!refusal.sentence.contains("run-1"), "{refusal}");
+        let log = link.work().log.lock().unwrap();
+        let (_, _, here) = log.turned_away.last().unwrap();
+        assert!(
+            here.contains("'run-1'") && here.contains("'run-2'"),
+            "{here}"
+        );
     }
 }
 
@@ -181,10 +211,10 @@ fn one_client_at_a_time_and_the_next_when_it_has_left() {
     assert_eq!(refusal.reason, Reason::Busy);
     assert_eq!(
         desk.server.in_session(),
-        Some(1),
+        Some(owner(1)),
         "the first client keeps the session"
     );
-    desk.server.gone(1);
+    desk.server.gone(owner(1));
     assert_eq!(
         desk.say(3, ClientMessage::Greeting(hello(2, 2))).0,
         welcome(0, false)
@@ -201,13 +231,13 @@ fn a_client_takes_over_from_its_own_dead_stream() {
     again.standing.live = Some(0);
     let (heard, hung_up) = desk.say(2, ClientMessage::Greeting(again));
     assert_eq!((heard, hung_up), (welcome(0, true), vec![1]));
-    assert_eq!(desk.server.in_session(), Some(2));
+    assert_eq!(desk.server.in_session(), Some(owner(2)));
     // Late messages of the dead stream have no effect any more.
     let refusal = desk.refused(1, ClientMessage::Forward(ToyClient::default().forward(1)));
     assert_eq!(refusal.reason, Reason::Order);
     let refusal = desk.refused(3, ClientMessage::Greeting(hello(1, 1)));
     assert_eq!(refusal.reason, Reason::Order);
-    desk.server.gone(2);
+    desk.server.gone(owner(2));
     let refusal = desk.refused(4, ClientMessage::Greeting(hello(1, 2)));
     assert_eq!(
         refusal.reason,
@@ -221,7 +251,7 @@ fn only_the_process_that_holds_the_run_goes_on_live() {
     let mut desk = Desk::new();
     desk.say(1, ClientMessage::Greeting(hello(1, 1)));
     desk.say(1, ClientMessage::Forward(ToyClient::default().forward(0)));
-    desk.server.gone(1);
+    desk.server.gone(owner(1));
     // Another process with the same count of steps has not necessarily the same weights.
     let mut greeting = hello(2, 1);
     greeting.standing.live = Some(1);

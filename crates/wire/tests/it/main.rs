@@ -17,6 +17,7 @@ mod peers;
 mod proxy;
 mod replay;
 mod soak;
+mod strangers;
 mod toy;
 mod trouble;
 mod world;

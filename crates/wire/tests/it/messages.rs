@@ -5,7 +5,7 @@ use qtl_wire::limits::Limits;
 use qtl_wire::message::*;
 use qtl_wire::*;
 
-use crate::greeting::{Desk, hello};
+use crate::greeting::{Desk, hello, owner};
 use crate::toy::layout;
 
 fn span() -> impl Strategy<Value = Span> {
@@ -124,7 +124,7 @@ proptest! {
         let _ = decode_server(&bytes, &limits);
         let mut desk = Desk::new();
         // Whatever it is, the server answers, and nothing is applied without a greeting.
-        let (heard, _) = desk.say_bytes(1, &bytes);
+        let (heard, _) = desk.say_bytes(owner(1), &bytes);
         prop_assert_eq!(heard.len(), 1);
         prop_assert!(desk.work.log.lock().unwrap().applied.is_empty());
     }

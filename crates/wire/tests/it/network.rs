@@ -11,7 +11,7 @@ use qtl_wire::*;
 
 use crate::pair::Dice;
 use crate::toy::{ToyClient, ToyServer, layout, terms, undisturbed};
-use crate::world::{Running, kits, listen, options};
+use crate::world::{Kits, Running, kits, listen, options};
 
 #[test]
 fn a_run_over_the_network_is_the_run_in_one_process() {
@@ -408,4 +408,67 @@ fn a_server_listens_again_on_the_same_port_at_once() {
     }
     server.stop().unwrap();
     drop(listen(port));
+}
+
+#[test]
+fn a_second_kit_of_the_same_authority_has_no_part_in_a_run() {
+    let server = Running::fresh();
+    let mut client = server.connect();
+    let mut toy = ToyClient::default();
+    toy.train(&mut client, 3, 2).unwrap();
+    drop(client);
+    let second = tempfile::tempdir().unwrap();
+    let issue = certs::Issue::days(1);
+    certs::make_client_kit(&kits().ca, second.path(), "hospital", &issue).unwrap();
+    let mut options = server.client_options();
+    options.tls = ClientTls::from_kit(second.path()).unwrap();
+    let mut stranger = GrpcClient::connect(options).unwrap();
+    let error = stranger
+        .greet(&terms(), &ToyClient::default().standing(), Purpose::Train)
+        .unwrap_err();
+    let WireError::Refused(refusal) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(refusal.reason, Reason::Owner);
+    assert_eq!(server.disk.lock().unwrap().checkpoints.len(), 1);
+    assert_eq!(server.log.lock().unwrap().finishes, 1);
+}
+
+/// Both ends' kits are renewed while they run: the next connection uses the new certificates, and the run is still the
+/// same key's.
+#[test]
+fn renewed_kits_are_used_at_the_next_connection() {
+    let kits = Kits::new("renewed while running");
+    let mut serving = ServeOptions::new(listen(0), kits.server());
+    serving.kit = Some(kits.path("server"));
+    let server = Running::start(serving, ToyServer::fresh());
+    let mut options = server.client_options();
+    options.tls = kits.client();
+    options.kit = Some(kits.path("client"));
+    let mut client = GrpcClient::connect(options).unwrap();
+    let mut toy = ToyClient::default();
+    toy.train(&mut client, 3, 2).unwrap();
+    // A new authority certificate for the same key, and kits that know only that one.
+    for kit in ["ca", "server", "client"] {
+        certs::renew(&kits.path(kit), &kits.path("ca"), &certs::Issue::days(50)).unwrap();
+    }
+    let resume = client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap();
+    assert_eq!(resume.at, 2);
+    // Which certificates were used does not show from that. Kits of another authority in the same folders do show: either
+    // end trusts the other only if both have read them.
+    let other = Kits::new("another authority");
+    for kit in ["server", "client"] {
+        for file in ["ca.pem", &format!("{kit}.pem"), &format!("{kit}.key")] {
+            std::fs::copy(other.path(kit).join(file), kits.path(kit).join(file)).unwrap();
+        }
+    }
+    let error = client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap_err();
+    let WireError::Refused(refusal) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(refusal.reason, Reason::Owner, "another key, another owner");
 }

@@ -5,13 +5,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use qtl_wire::limits::Limits;
-use qtl_wire::message::{Frame, decode_server};
+use qtl_wire::message::{
+    ClientMessage, Frame, Greeting, ServerMessage, decode_server, encode_client,
+};
 use qtl_wire::session::client::{Call, Client, Event};
 use qtl_wire::session::drive::{Output, drive};
-use qtl_wire::session::server::Server;
-use qtl_wire::{Purpose, Reason, WireError};
+use qtl_wire::session::server::{Peer, Server};
+use qtl_wire::{Askers, Forward, Prompt, Purpose, Reason, Standing, Terms, WireError};
 
-use crate::toy::{Disk, Log, ToyClient, ToyServer, terms};
+use crate::greeting::{hello, owner, stranger};
+use crate::toy::{Disk, Log, ToyClient, ToyServer, layout, terms};
 
 /// A small generator, so that a seed means the same everywhere.
 pub struct Dice(pub u64);
@@ -38,6 +41,8 @@ pub struct Faults {
     pub cut: u64,
     pub kill_server: u64,
     pub kill_client: u64,
+    /// Somebody else with a kit of the same authority speaks.
+    pub stranger: u64,
 }
 
 pub struct Pair {
@@ -59,6 +64,8 @@ pub struct Pair {
     unnoticed: Vec<u64>,
     /// Streams up to this one ended with a server's process.
     dead: u64,
+    /// What strangers were told.
+    pub told: Vec<ServerMessage>,
     pub faults_seen: u64,
 }
 
@@ -86,8 +93,14 @@ impl Pair {
             late: VecDeque::new(),
             unnoticed: Vec::new(),
             dead: 0,
+            told: Vec::new(),
             faults_seen: 0,
         }
+    }
+
+    /// Who may ask this server for answers.
+    pub fn answers(&mut self, generate: Askers) {
+        self.work.generate = generate;
     }
 
     /// A whole run of a toy client that survives everything; returns its final state.
@@ -165,6 +178,9 @@ impl Pair {
             if self.happens(self.faults.cut) {
                 self.connect();
             }
+            if self.happens(self.faults.stranger) {
+                self.interfere();
+            }
             self.meanwhile();
             if let Some(frame) = self.up.pop_front() {
                 for _ in 0..self.copies() {
@@ -218,7 +234,7 @@ impl Pair {
         if self.dice.one_in(4) {
             for stream in std::mem::take(&mut self.unnoticed) {
                 self.late.retain(|(late, _)| *late != stream);
-                self.server.gone(stream);
+                self.server.gone(owner(stream));
             }
         }
     }
@@ -231,13 +247,94 @@ impl Pair {
             &mut self.server,
             &mut self.work,
             &self.limits,
-            stream,
+            owner(stream),
             &frame.bytes,
         ) {
             match output {
-                Output::Send { peer, frame } if peer == self.stream => self.down.push_back(frame),
+                Output::Send { peer, frame } if peer == owner(self.stream) => {
+                    self.down.push_back(frame)
+                }
                 Output::Send { .. } => {}
                 Output::Hangup { peer } => self.server.gone(peer),
+            }
+        }
+    }
+
+    /// A stranger greets, with the owner's instance number half of the times, and then says anything.
+    fn interfere(&mut self) {
+        let (begun, train) = {
+            let disk = self.disk.lock().unwrap();
+            (disk.owner.is_some(), self.dice.one_in(2))
+        };
+        let mut greeting = Greeting {
+            purpose: if train {
+                Purpose::Train
+            } else {
+                Purpose::Generate
+            },
+            // Late enough to be newer than any greeting of the owner.
+            ..hello(
+                self.instance + self.dice.roll(2),
+                1000 + self.dice.roll(1000) as u32,
+            )
+        };
+        greeting.standing = Standing {
+            live: [None, Some(0), self.work.live][self.dice.roll(3) as usize],
+            ..greeting.standing
+        };
+        // Whoever comes first with the right terms gets a run that is nobody's: no stranger, then.
+        if !begun || self.dice.one_in(3) {
+            greeting.terms = Terms::default();
+        }
+        let peer = stranger(1_000_000 + self.dice.roll(3));
+        self.speak(peer, ClientMessage::Greeting(greeting));
+        for _ in 0..self.dice.roll(3) {
+            let step = self.work.live.unwrap_or(0);
+            let message = match self.dice.roll(6) {
+                0 => ClientMessage::Finish(step),
+                1 => ClientMessage::Save(step),
+                2 => ClientMessage::Forward(Forward {
+                    step,
+                    ..Forward::default()
+                }),
+                3 => ClientMessage::Forward(Forward {
+                    step: step.saturating_sub(1),
+                    ..Forward::default()
+                }),
+                4 => ClientMessage::Close { generation: 1 },
+                _ => ClientMessage::Open {
+                    generation: 1,
+                    prompt: Prompt {
+                        layout: layout(),
+                        ..Prompt::default()
+                    },
+                },
+            };
+            self.speak(peer, message);
+        }
+        // Otherwise it stays, connected and silent.
+        if self.dice.one_in(2) {
+            self.server.gone(peer);
+        }
+    }
+
+    fn speak(&mut self, peer: Peer, message: ClientMessage) {
+        let frame = encode_client(message, &self.limits).unwrap();
+        let (server, work) = (&mut self.server, &mut self.work);
+        for output in drive(server, work, &self.limits, peer, &frame.bytes) {
+            match output {
+                Output::Send { peer: to, frame } => {
+                    assert_eq!(to, peer);
+                    self.told
+                        .push(decode_server(&frame.bytes, &self.limits).unwrap());
+                }
+                Output::Hangup { peer: gone } => {
+                    assert_eq!(
+                        gone.key, peer.key,
+                        "a stranger has ended the owner's stream"
+                    );
+                    self.server.gone(gone);
+                }
             }
         }
     }
@@ -261,7 +358,9 @@ impl Pair {
 
     fn restart_server(&mut self) {
         self.server = Server::new(self.limits);
+        let generate = self.work.generate;
         self.work = ToyServer::new(&self.disk, &self.log);
+        self.work.generate = generate;
         self.dead = self.stream;
         self.late.clear();
         self.unnoticed.clear();

@@ -3,7 +3,7 @@
 use qtl_wire::message::{ClientMessage, ServerMessage};
 use qtl_wire::*;
 
-use crate::greeting::{Desk, hello};
+use crate::greeting::{Desk, hello, owner};
 use crate::toy::{ToyClient, ToyServer, layout, terms};
 
 fn forward(step: u64) -> ClientMessage {
@@ -216,7 +216,7 @@ fn another_client_ends_an_abandoned_generation() {
             prompt,
         },
     );
-    desk.server.gone(1);
+    desk.server.gone(owner(1));
     assert!(desk.work.cache.is_some(), "its client may come back");
     desk.say(2, ClientMessage::Greeting(hello(2, 1)));
     assert!(desk.work.cache.is_none());

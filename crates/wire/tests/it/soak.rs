@@ -1,7 +1,9 @@
 //! Whole runs through bad networks and dying processes, for hundreds of seeds.
 
-use qtl_wire::{LocalLink, Simulation};
+use qtl_wire::message::ServerMessage;
+use qtl_wire::{Askers, LocalLink, Reason, Simulation};
 
+use crate::greeting::owner;
 use crate::pair::{Faults, Pair};
 use crate::toy::{ToyClient, ToyServer, undisturbed};
 
@@ -51,6 +53,7 @@ const CALM: Faults = Faults {
     cut: 0,
     kill_server: 0,
     kill_client: 0,
+    stranger: 0,
 };
 
 #[test]
@@ -96,8 +99,66 @@ fn everything_at_once_changes_nothing() {
         cut: 30,
         kill_server: 80,
         kill_client: 80,
+        ..CALM
     };
     survives("everything", faults, 300);
+}
+
+#[test]
+fn strangers_change_nothing_and_learn_nothing() {
+    let faults = Faults {
+        drop: 30,
+        repeat: 20,
+        cut: 40,
+        kill_server: 120,
+        kill_client: 120,
+        stranger: 5,
+    };
+    let (client, server) = undisturbed(STEPS);
+    for seed in 0..300 {
+        let mut pair = Pair::new(seed, faults);
+        let askers = [Askers::Owner, Askers::Any][seed as usize % 2];
+        pair.answers(askers);
+        let state = pair.run(STEPS, 7);
+        let log = pair.log.lock().unwrap();
+        let applied: Vec<u64> = (0..STEPS).collect();
+        assert_eq!(
+            log.applied, applied,
+            "seed {seed}: every step once, in order"
+        );
+        assert_eq!(
+            (state, pair.work.state),
+            (client, server),
+            "seed {seed}: same weights"
+        );
+        let disk = pair.disk.lock().unwrap();
+        assert_eq!(disk.owner, Some(owner(0).key), "seed {seed}");
+        let mut foreign = Vec::new();
+        for message in &pair.told {
+            match message {
+                ServerMessage::Refusal(refusal) if refusal.reason == Reason::Owner => {
+                    foreign.push(refusal.sentence.clone());
+                }
+                ServerMessage::Refusal(refusal) => {
+                    let asked = [
+                        Reason::Order,
+                        Reason::Busy,
+                        Reason::Terms,
+                        Reason::Generation,
+                    ];
+                    assert!(asked.contains(&refusal.reason), "seed {seed}: {refusal:?}");
+                }
+                _ => assert_eq!(askers, Askers::Any, "seed {seed}: {message:?}"),
+            }
+            let trained = matches!(
+                message,
+                ServerMessage::Backward(_) | ServerMessage::Saved(_) | ServerMessage::Finished(_)
+            );
+            assert!(!trained, "seed {seed}: {message:?}");
+        }
+        foreign.dedup();
+        assert_eq!(foreign.len(), 1, "seed {seed}: the same words always");
+    }
 }
 
 #[test]

@@ -34,7 +34,11 @@ fn mix(state: u64, bytes: &[u8]) -> u64 {
 #[derive(Debug, Default)]
 pub struct Disk {
     pub run: String,
+    /// Whose the run is.
+    pub owner: Option<Key>,
     pub checkpoints: BTreeMap<u64, u64>,
+    /// Checkpoints that were set aside.
+    pub aside: BTreeMap<u64, u64>,
     pub calibrated: u64,
 }
 
@@ -50,6 +54,8 @@ pub struct Log {
     pub finishes: u64,
     pub restores: Vec<u64>,
     pub closes: u64,
+    /// Greetings that were not followed, as this side is told.
+    pub turned_away: Vec<(Key, Refusal, String)>,
 }
 
 /// The server's half.
@@ -57,6 +63,8 @@ pub struct ToyServer {
     pub disk: Arc<Mutex<Disk>>,
     pub log: Arc<Mutex<Log>>,
     pub terms: Terms,
+    pub trains: bool,
+    pub generate: Askers,
     pub state: u64,
     pub live: Option<u64>,
     /// The next calls of this many kinds fail.
@@ -74,6 +82,8 @@ impl ToyServer {
             disk: disk.clone(),
             log: log.clone(),
             terms: terms(),
+            trains: true,
+            generate: Askers::Any,
             state: 0,
             live: None,
             fail_saves: 0,
@@ -103,9 +113,24 @@ impl Work for ToyServer {
         }
     }
 
-    fn begin(&mut self, run: &str) -> Result<(), WorkError> {
-        self.disk.lock().unwrap().run = run.to_owned();
+    fn access(&self) -> Access {
+        Access {
+            owner: self.disk.lock().unwrap().owner,
+            trains: self.trains,
+            generate: self.generate,
+        }
+    }
+
+    fn begin(&mut self, run: &str, owner: Key) -> Result<(), WorkError> {
+        let mut disk = self.disk.lock().unwrap();
+        disk.run = run.to_owned();
+        disk.owner = disk.owner.or((owner != Key::LOCAL).then_some(owner));
         Ok(())
+    }
+
+    fn turned_away(&mut self, key: Key, refusal: &Refusal, here: &str) {
+        let told = (key, refusal.clone(), here.to_owned());
+        self.log.lock().unwrap().turned_away.push(told);
     }
 
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
@@ -162,11 +187,9 @@ impl Work for ToyServer {
             ));
         }
         self.log.lock().unwrap().saves += 1;
-        self.disk
-            .lock()
-            .unwrap()
-            .checkpoints
-            .insert(step, self.state);
+        let mut disk = self.disk.lock().unwrap();
+        disk.checkpoints.insert(step, self.state);
+        disk.aside.retain(|aside, _| *aside > step);
         Ok(())
     }
 
@@ -176,7 +199,8 @@ impl Work for ToyServer {
             0 => 0,
             step => disk.checkpoints[&step],
         };
-        disk.checkpoints.retain(|saved, _| *saved <= step);
+        let later = disk.checkpoints.split_off(&(step + 1));
+        disk.aside.extend(later);
         self.live = Some(step);
         let mut log = self.log.lock().unwrap();
         log.applied.truncate(step as usize);

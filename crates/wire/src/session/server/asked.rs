@@ -6,10 +6,11 @@ use crate::{Purpose, Reason};
 
 impl Server {
     pub(super) fn asked(&mut self, peer: Peer, message: ClientMessage) -> Result<Vec<Action>, No> {
-        let Some(session) = self.session.as_ref().filter(|session| session.peer == peer) else {
+        let Some(session) = self.session.as_mut().filter(|session| session.peer == peer) else {
             return Err((Reason::Order, "a session begins with a greeting".to_owned()));
         };
-        let (instance, purpose) = (session.instance, session.purpose);
+        session.heard = self.clock;
+        let (who, purpose) = (session.who, session.purpose);
         if purpose == Purpose::Generate && !message.generates() {
             return Err((
                 Reason::Order,
@@ -60,7 +61,7 @@ impl Server {
                 (Call::Finish(step), What::Finish(step))
             }
             ClientMessage::Open { generation, prompt } => {
-                if let Some(running) = self.memory.generation(instance, generation)
+                if let Some(running) = self.memory.generation(who, generation)
                     && running.index == 0
                 {
                     return Ok(vec![Action::Send {
@@ -76,7 +77,7 @@ impl Server {
                 index,
                 rows,
             } => {
-                let Some(running) = self.memory.generation(instance, generation) else {
+                let Some(running) = self.memory.generation(who, generation) else {
                     return Err((
                         Reason::Generation,
                         format!(
@@ -95,14 +96,14 @@ impl Server {
             }
             ClientMessage::Close { generation } => {
                 let mut actions = self.send(peer, ServerMessage::Closed { generation })?;
-                if self.memory.generation(instance, generation).is_some() {
+                if self.memory.generation(who, generation).is_some() {
                     self.memory.generation = None;
                     actions.insert(0, Action::DropCache);
                 }
                 return Ok(actions);
             }
         };
-        Ok(self.call(peer, instance, call.0, call.1))
+        Ok(self.call(peer, who, call.0, call.1))
     }
 }
 

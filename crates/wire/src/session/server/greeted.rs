@@ -1,9 +1,13 @@
 //! The greeting: who may have the session, and where it goes on.
 
-use super::{Action, Call, No, Peer, Server, Session, What};
+use super::{Action, Call, No, Peer, Server, Session, What, Who};
 use crate::message::{Greeting, PROTOCOL_VERSION, ServerMessage};
-use crate::session::negotiate::{compare, negotiate};
-use crate::{Purpose, Reason, Refusal, Standing, Terms};
+use crate::session::negotiate::{Difference, compare, negotiate};
+use crate::{Access, Askers, Purpose, Reason, Refusal, Standing, Terms};
+
+/// To everyone to whom the run does not belong, whatever else is different: it must not be told from this what is.
+const FOREIGN: &str =
+    "this server holds nothing for this client's key; ask its operator, who can name the key";
 
 impl Server {
     pub(super) fn greeted(&mut self, peer: Peer, greeting: Greeting) -> Result<Vec<Action>, No> {
@@ -16,23 +20,19 @@ impl Server {
                 ),
             ));
         }
-        if let Some(session) = &self.session {
-            if session.instance != greeting.instance {
-                return Err((
-                    Reason::Busy,
-                    "the server is in a session with another client; try again when it is over"
-                        .to_owned(),
-                ));
-            }
-            if session.peer == peer && session.attempt == greeting.attempt {
-                return Ok(vec![Action::Send {
-                    peer,
-                    frame: session.welcome.clone(),
-                }]);
-            }
+        let who = who(peer, &greeting);
+        if let Some(session) = &self.session
+            && session.who == who
+            && session.peer == peer
+            && session.attempt == greeting.attempt
+        {
+            return Ok(vec![Action::Send {
+                peer,
+                frame: session.welcome.clone(),
+            }]);
         }
-        if let Some((instance, attempt)) = self.last
-            && instance == greeting.instance
+        if let Some((last, attempt)) = self.last
+            && last == who
             && attempt >= greeting.attempt
         {
             return Err((
@@ -40,25 +40,23 @@ impl Server {
                 "the client has greeted again since, on another stream".to_owned(),
             ));
         }
-        Ok(self.call(peer, greeting.instance, Call::Stand, What::Stand(greeting)))
+        Ok(self.call(peer, who, Call::Stand, What::Stand(greeting)))
     }
 
-    /// Terms and standing are known: the heart of the greeting.
+    /// Terms, standing and access are known: the heart of the greeting.
     pub(super) fn compared(
         &mut self,
         peer: Peer,
         greeting: Greeting,
         terms: &Terms,
         standing: Standing,
+        access: Access,
     ) -> Result<Vec<Action>, No> {
+        permitted(peer, &greeting, access)?;
         if let Some(difference) = compare(&greeting.terms, terms) {
-            let frame = self.refusal(Refusal {
-                reason: Reason::Terms,
-                sentence: difference.sentence(),
-                field: difference.field,
-            });
-            return Ok(self.end(peer, frame));
+            return Ok(self.differs(peer, access, difference));
         }
+        self.free(peer, &greeting, access)?;
         let run = &greeting.standing.run;
         let train = greeting.purpose == Purpose::Train;
         if train && run.is_empty() {
@@ -67,48 +65,103 @@ impl Server {
                 "training needs a run identifier in the greeting".to_owned(),
             ));
         }
-        if !run.is_empty() && !standing.saved.is_empty() && *run != standing.run {
-            return Err((
-                Reason::OtherRun,
-                format!(
-                    "the server holds checkpoints of run '{}', the client comes with run '{run}'; give the server an empty directory, or continue the other run",
-                    standing.run
-                ),
-            ));
+        let other = *run != standing.run;
+        if !run.is_empty() && !standing.saved.is_empty() && other {
+            let no = "the server's run directory holds another run than the client's";
+            return Ok(self.other_run(peer, no, run, &standing));
         }
         if !train {
             // Generation uses what is in memory, or else the latest checkpoint: going back to an
-            // earlier one would make the server forget the later ones.
+            // earlier one would set the later ones aside.
             return match standing.live {
                 Some(at) => self.welcome(peer, &greeting, at, true),
                 None => {
                     let to = standing.saved.iter().max().copied().unwrap_or(0);
-                    self.restore(peer, greeting, None, to)
+                    self.restore(peer, greeting, false, to)
                 }
             };
         }
-        let standing = self
-            .memory
-            .standing(standing, greeting.instance, &greeting.standing);
-        let resume = negotiate(&greeting.standing, &standing);
+        let usable =
+            self.memory
+                .standing(standing.clone(), who(peer, &greeting), &greeting.standing);
+        let resume = negotiate(&greeting.standing, &usable);
         if resume.live {
             return self.welcome(peer, &greeting, resume.at, true);
         }
-        let run = Some(greeting.standing.run.clone());
-        self.restore(peer, greeting, run, resume.at)
+        // A side that knows the run goes back to the beginning with its peer where there is no checkpoint yet. One that
+        // has never seen it is the wrong one, or has lost what it had: nobody goes back for that by accident.
+        let began = !greeting.standing.saved.is_empty() || greeting.standing.live > Some(0);
+        if other && began {
+            let no = "the server's run directory has never seen the client's run";
+            return Ok(self.other_run(peer, no, run, &standing));
+        }
+        self.restore(peer, greeting, true, resume.at)
+    }
+
+    /// Refuses different terms. The server's own value is nobody's business before the terms match.
+    fn differs(&mut self, peer: Peer, access: Access, difference: Difference) -> Vec<Action> {
+        let here = difference.sentence();
+        let named =
+            access.owned_by(peer.key) || access.owner.is_none() && self.hints.take(peer.key);
+        let (sentence, field) = match named {
+            true => (difference.told(), difference.field),
+            false => (
+                "the recipes differ; give both sides the same one".to_owned(),
+                String::new(),
+            ),
+        };
+        let refusal = Refusal {
+            reason: Reason::Terms,
+            sentence,
+            field,
+        };
+        self.turn_away_with(peer, refusal, here)
+    }
+
+    /// Refuses a run that is not the one of this side's directory.
+    fn other_run(
+        &mut self,
+        peer: Peer,
+        sentence: &str,
+        run: &str,
+        standing: &Standing,
+    ) -> Vec<Action> {
+        let here = match standing.run.as_str() {
+            "" => format!("the client comes with run '{run}', and no run has begun here"),
+            mine => format!("the client comes with run '{run}', here is run '{mine}'"),
+        };
+        self.turn_away(peer, (Reason::OtherRun, sentence.to_owned()), here)
+    }
+
+    /// Whether the session may be had: it is not another client's, or that one has to yield.
+    fn free(&self, peer: Peer, greeting: &Greeting, access: Access) -> Result<(), No> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        // Whoever trains here is the owner, or is about to be.
+        let owns = access.owned_by(peer.key) || greeting.purpose == Purpose::Train;
+        let guest = session.who.key != peer.key && !access.owned_by(session.who.key);
+        if session.who == who(peer, greeting) || owns && guest || session.is_idle(self.clock) {
+            return Ok(());
+        }
+        Err((
+            Reason::Busy,
+            "the server is in a session with another client; try again when it is over".to_owned(),
+        ))
     }
 
     fn restore(
         &mut self,
         peer: Peer,
         greeting: Greeting,
-        run: Option<String>,
+        begins: bool,
         to: u64,
     ) -> Result<Vec<Action>, No> {
+        let run = begins.then(|| (greeting.standing.run.clone(), peer.key));
         let mut actions = self.take_over(peer, &greeting);
         actions.extend(self.call(
             peer,
-            greeting.instance,
+            who(peer, &greeting),
             Call::Restore { run, to },
             What::Restore(greeting, to),
         ));
@@ -126,19 +179,20 @@ impl Server {
         let mut actions = self.take_over(peer, greeting);
         self.session = Some(Session {
             peer,
-            instance: greeting.instance,
+            who: who(peer, greeting),
             attempt: greeting.attempt,
             purpose: greeting.purpose,
             welcome: frame.clone(),
+            heard: self.clock,
         });
         actions.push(Action::Send { peer, frame });
         Ok(actions)
     }
 
-    /// Ends the same client's older stream, and another client's generation.
+    /// Ends the session before, and another client's generation.
     fn take_over(&mut self, peer: Peer, greeting: &Greeting) -> Vec<Action> {
-        let instance = greeting.instance;
-        self.last = Some((instance, greeting.attempt));
+        let who = who(peer, greeting);
+        self.last = Some((who, greeting.attempt));
         let mut actions = Vec::new();
         if let Some(old) = self.session.take()
             && old.peer != peer
@@ -148,11 +202,38 @@ impl Server {
         if self
             .memory
             .generation
-            .take_if(|running| running.instance != instance)
+            .take_if(|running| running.who != who)
             .is_some()
         {
             actions.push(Action::DropCache);
         }
         actions
+    }
+}
+
+/// Whether the key may have a session of this purpose at all.
+fn permitted(peer: Peer, greeting: &Greeting, access: Access) -> Result<(), No> {
+    let train = greeting.purpose == Purpose::Train;
+    let open = match greeting.purpose {
+        Purpose::Train => access.owner.is_none(),
+        Purpose::Generate => access.generate == Askers::Any,
+    };
+    if !access.owned_by(peer.key) && !open {
+        return Err((Reason::Owner, FOREIGN.to_owned()));
+    }
+    if train && !access.trains {
+        return Err((
+            Reason::Purpose,
+            "this server answers questions and does not train: it was started without a run directory; start it with --run DIR"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn who(peer: Peer, greeting: &Greeting) -> Who {
+    Who {
+        key: peer.key,
+        instance: greeting.instance,
     }
 }

@@ -6,18 +6,46 @@
 
 mod asked;
 mod greeted;
+mod hints;
 mod returned;
+
+use std::time::Duration;
+
+use hints::Hints;
 
 use super::memory::Memory;
 use crate::limits::Limits;
 use crate::message::{ClientMessage, Frame, Greeting, MessageError, ServerMessage, encode_server};
 use crate::{
-    Backward, Calibration, Forward, Prompt, Purpose, Reason, Refusal, Rows, Standing, Terms,
-    Tokens, WorkError,
+    Access, Backward, Calibration, Forward, Key, Prompt, Purpose, Reason, Refusal, Rows, Standing,
+    Terms, Tokens, WorkError,
 };
 
-/// One stream, as numbered by the transport.
-pub type Peer = u64;
+/// One stream, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// The stream, as numbered by the transport.
+    pub stream: u64,
+    /// The key in the peer's certificate.
+    pub key: Key,
+}
+
+/// A client process: the number it drew, under the key of its certificate. Another key with the same number is
+/// another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Who {
+    /// The key in its certificate.
+    pub key: Key,
+    /// [`Greeting::instance`].
+    pub instance: u64,
+}
+
+/// After so much silence a session for generation does not lock others out any more.
+const IDLE_ASKING: Duration = Duration::from_secs(60);
+
+/// After so much silence a training session does not lock its owner's other processes out any more. Long, because a
+/// slow client computes between two messages.
+const IDLE_TRAINING: Duration = Duration::from_secs(600);
 
 /// What the transport is to do, in this order.
 #[derive(Debug)]
@@ -36,6 +64,15 @@ pub enum Action {
     },
     /// Drop the generation's cache ([`crate::Work::close`]).
     DropCache,
+    /// Tell the work that a greeting was not followed ([`crate::Work::turned_away`]).
+    TurnedAway {
+        /// Whose greeting.
+        key: Key,
+        /// What the client is told.
+        refusal: Refusal,
+        /// What whoever watches this side may know beyond that.
+        here: String,
+    },
     /// Ask the work, and hand the outcome to [`Server::returned`].
     Call(Call),
 }
@@ -43,12 +80,12 @@ pub enum Action {
 /// What the work is asked.
 #[derive(Debug)]
 pub enum Call {
-    /// Terms and standing.
+    /// Terms, standing and access.
     Stand,
-    /// Begin `run` if one is named, then go back to checkpoint `to`.
+    /// Begin a run if one is named, then go back to checkpoint `to`.
     Restore {
-        /// The run to begin.
-        run: Option<String>,
+        /// The run to begin, and its owner.
+        run: Option<(String, Key)>,
         /// The checkpoint.
         to: u64,
     },
@@ -70,7 +107,7 @@ pub enum Call {
 #[derive(Debug)]
 pub enum Returned {
     /// To [`Call::Stand`].
-    Stand(Terms, Standing),
+    Stand(Terms, Standing, Access),
     /// To calls without a result.
     Done,
     /// To [`Call::Step`].
@@ -86,27 +123,43 @@ pub struct Server {
     /// Paths of this machine are not for its peers.
     discreet: bool,
     session: Option<Session>,
-    /// Instance and attempt of the last greeting that was followed: a late one must not undo it.
-    last: Option<(u64, u32)>,
+    /// Sender and attempt of the last greeting that was followed: a late one must not undo it.
+    last: Option<(Who, u32)>,
     memory: Memory,
     waiting: Option<Waiting>,
+    hints: Hints,
+    /// How long this side has waited for messages so far.
+    clock: Duration,
 }
 
 /// The stream that was welcomed.
 #[derive(Debug)]
 struct Session {
     peer: Peer,
-    instance: u64,
+    who: Who,
     attempt: u32,
     purpose: Purpose,
     welcome: Frame,
+    /// When its last message came.
+    heard: Duration,
+}
+
+impl Session {
+    /// Whether its client has been silent for so long that others need not wait for it.
+    fn is_idle(&self, clock: Duration) -> bool {
+        let bound = match self.purpose {
+            Purpose::Train => IDLE_TRAINING,
+            Purpose::Generate => IDLE_ASKING,
+        };
+        clock.saturating_sub(self.heard) >= bound
+    }
 }
 
 /// A call that is out.
 #[derive(Debug)]
 struct Waiting {
     peer: Peer,
-    instance: u64,
+    who: Who,
     what: What,
 }
 
@@ -135,7 +188,15 @@ impl Server {
             last: None,
             memory: Memory::default(),
             waiting: None,
+            hints: Hints::default(),
+            clock: Duration::ZERO,
         }
+    }
+
+    /// Takes note that nothing came for so long. Time in which the work computes is not part of it: a client that waits
+    /// for its answer is not idle.
+    pub fn waited(&mut self, time: Duration) {
+        self.clock += time;
     }
 
     /// The same for peers elsewhere, who are not told where files lie on this machine.
@@ -154,11 +215,14 @@ impl Server {
     /// Takes a message. Not to be called while a call is out.
     pub fn receive(&mut self, peer: Peer, message: ClientMessage) -> Vec<Action> {
         debug_assert!(self.waiting.is_none(), "a call is out");
-        let outcome = match message {
-            ClientMessage::Greeting(greeting) => self.greeted(peer, greeting),
-            message => self.asked(peer, message),
-        };
-        outcome.unwrap_or_else(|no| self.refuse(peer, no))
+        match message {
+            ClientMessage::Greeting(greeting) => self
+                .greeted(peer, greeting)
+                .unwrap_or_else(|no| self.turn_away(peer, no, String::new())),
+            message => self
+                .asked(peer, message)
+                .unwrap_or_else(|no| self.refuse(peer, no)),
+        }
     }
 
     /// Takes bytes that were no message.
@@ -178,16 +242,16 @@ impl Server {
             return Vec::new();
         };
         let peer = waiting.peer;
+        let greets = matches!(waiting.what, What::Stand(_) | What::Restore(..));
         self.concluded(waiting, outcome)
-            .unwrap_or_else(|no| self.refuse(peer, no))
+            .unwrap_or_else(|no| match greets {
+                true => self.turn_away(peer, no, String::new()),
+                false => self.refuse(peer, no),
+            })
     }
 
-    fn call(&mut self, peer: Peer, instance: u64, call: Call, what: What) -> Vec<Action> {
-        self.waiting = Some(Waiting {
-            peer,
-            instance,
-            what,
-        });
+    fn call(&mut self, peer: Peer, who: Who, call: Call, what: What) -> Vec<Action> {
+        self.waiting = Some(Waiting { peer, who, what });
         vec![Action::Call(call)]
     }
 
@@ -209,6 +273,24 @@ impl Server {
             field: String::new(),
         });
         self.end(peer, frame)
+    }
+
+    /// Refuses a greeting, and tells this side. `here` is what the client is not told.
+    fn turn_away(&mut self, peer: Peer, (reason, sentence): No, here: String) -> Vec<Action> {
+        let refusal = Refusal {
+            reason,
+            sentence,
+            field: String::new(),
+        };
+        self.turn_away_with(peer, refusal, here)
+    }
+
+    fn turn_away_with(&mut self, peer: Peer, refusal: Refusal, here: String) -> Vec<Action> {
+        let frame = self.refusal(refusal.clone());
+        let key = peer.key;
+        let mut actions = vec![Action::TurnedAway { key, refusal, here }];
+        actions.extend(self.end(peer, frame));
+        actions
     }
 
     /// A refusal is bounded by its own encoder, so this gives up only on absurd limits.

@@ -1,6 +1,6 @@
 //! What becomes of the work's outcome.
 
-use super::{Action, No, Peer, Returned, Server, Waiting, What};
+use super::{Action, No, Peer, Returned, Server, Waiting, What, Who};
 use crate::foreign::without_paths;
 use crate::message::{ServerMessage, encode_server};
 use crate::session::memory::{Generation, Memory};
@@ -12,11 +12,7 @@ impl Server {
         waiting: Waiting,
         outcome: Result<Returned, WorkError>,
     ) -> Result<Vec<Action>, No> {
-        let Waiting {
-            peer,
-            instance,
-            what,
-        } = waiting;
+        let Waiting { peer, who, what } = waiting;
         let returned = outcome.map_err(|error| {
             // After a failure nobody knows what was applied: only a checkpoint is sure.
             if matches!(
@@ -39,12 +35,12 @@ impl Server {
             }
         })?;
         match (what, returned) {
-            (What::Stand(greeting), Returned::Stand(terms, standing)) => {
-                self.compared(peer, greeting, &terms, standing)
+            (What::Stand(greeting), Returned::Stand(terms, standing, access)) => {
+                self.compared(peer, greeting, &terms, standing, access)
             }
             (What::Restore(greeting, to), Returned::Done) => {
                 if greeting.purpose == Purpose::Train {
-                    self.memory = Memory::restored(greeting.instance, to);
+                    self.memory = Memory::restored(who, to);
                 }
                 self.welcome(peer, &greeting, to, greeting.purpose == Purpose::Generate)
             }
@@ -74,11 +70,11 @@ impl Server {
                 self.send(peer, ServerMessage::Finished(step))
             }
             (What::Open(number), Returned::Tokens(tokens)) => {
-                self.generated(peer, instance, number, 0, tokens)
+                self.generated(peer, who, number, 0, tokens)
             }
             (What::Next, Returned::Tokens(tokens)) => match self.memory.generation.take() {
                 Some(running) => {
-                    self.generated(peer, instance, running.number, running.index + 1, tokens)
+                    self.generated(peer, who, running.number, running.index + 1, tokens)
                 }
                 None => Err((Reason::Generation, "no generation is open".to_owned())),
             },
@@ -96,7 +92,7 @@ impl Server {
     fn generated(
         &mut self,
         peer: Peer,
-        instance: u64,
+        who: Who,
         number: u64,
         index: u64,
         tokens: Tokens,
@@ -109,7 +105,7 @@ impl Server {
         let answer = self.encode(message)?;
         let frame = answer.clone();
         self.memory.generation = Some(Generation {
-            instance,
+            who,
             number,
             index,
             answer,

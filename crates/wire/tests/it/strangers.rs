@@ -1,0 +1,353 @@
+//! A second kit of the same authority: what its holder can learn, take, delete and end. Nothing.
+
+use std::time::Duration;
+
+use qtl_wire::message::{ClientMessage, Greeting, ServerMessage};
+use qtl_wire::session::server::Peer;
+use qtl_wire::*;
+
+use crate::greeting::{Desk, hello, owner, stranger};
+use crate::toy::{RUN, ToyClient, ToyServer, layout, terms};
+
+fn greets(greeting: Greeting) -> ClientMessage {
+    ClientMessage::Greeting(greeting)
+}
+
+fn forward(step: u64) -> ClientMessage {
+    ClientMessage::Forward(ToyClient::default().forward(step))
+}
+
+fn asking(instance: u64, attempt: u32) -> Greeting {
+    Greeting {
+        purpose: Purpose::Generate,
+        standing: Standing::default(),
+        ..hello(instance, attempt)
+    }
+}
+
+fn open() -> ClientMessage {
+    ClientMessage::Open {
+        generation: 1,
+        prompt: Prompt {
+            image: vec![1],
+            layout: layout(),
+            ..Prompt::default()
+        },
+    }
+}
+
+fn with_terms(change: &[(&str, &str)]) -> Terms {
+    let mut terms = terms();
+    for (field, value) in change {
+        terms
+            .fields
+            .insert((*field).to_owned(), (*value).to_owned());
+    }
+    terms
+}
+
+/// The owner has trained a step and saved it.
+fn owned(generate: Askers) -> Desk {
+    let mut desk = Desk::new();
+    desk.work.generate = generate;
+    desk.say(1, greets(hello(1, 1)));
+    desk.say(1, forward(0));
+    desk.say(1, ClientMessage::Save(1));
+    desk
+}
+
+#[test]
+fn a_stranger_hears_the_same_whatever_differs() {
+    let standings = [
+        hello(1, 1).standing,
+        Standing::default(),
+        Standing {
+            run: "another".into(),
+            saved: vec![1, 2, 3],
+            live: Some(1),
+        },
+    ];
+    for in_session in [true, false] {
+        let mut desk = owned(Askers::Owner);
+        if !in_session {
+            desk.server.gone(owner(1));
+        }
+        let mut heard = Vec::new();
+        for terms in [
+            terms(),
+            Terms::default(),
+            with_terms(&[("quantizer.bits", "4")]),
+            with_terms(&[("a", "b")]),
+        ] {
+            for standing in &standings {
+                for (purpose, instance) in [(Purpose::Train, 1), (Purpose::Generate, 7)] {
+                    let greeting = Greeting {
+                        purpose,
+                        standing: standing.clone(),
+                        terms: terms.clone(),
+                        ..hello(instance, 9)
+                    };
+                    heard.push(desk.refused_as(stranger(2), greets(greeting)));
+                }
+            }
+        }
+        assert_eq!(heard[0].reason, Reason::Owner);
+        for words in ["run-1", "quantizer", "fsq", "train.lr", "1e-4"] {
+            assert!(!heard[0].sentence.contains(words), "{}", heard[0]);
+        }
+        heard.dedup();
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        // Nothing has happened, but this side was told of each.
+        assert_eq!(desk.work.live, Some(1));
+        let log = desk.work.log.lock().unwrap();
+        assert_eq!(
+            (log.restores.as_slice(), log.turned_away.len()),
+            (&[0][..], 24)
+        );
+    }
+}
+
+#[test]
+fn a_stranger_takes_replays_saves_deletes_and_ends_nothing() {
+    // With the owner's instance number and a newer attempt, with the owner in session and without.
+    for in_session in [true, false] {
+        let mut desk = owned(Askers::Any);
+        if !in_session {
+            desk.server.gone(owner(1));
+        }
+        let mut greeting = hello(1, 1000);
+        greeting.standing.live = Some(1);
+        desk.refused_as(stranger(2), greets(greeting));
+        for message in [
+            forward(0),
+            forward(1),
+            ClientMessage::Save(1),
+            ClientMessage::Finish(1),
+            ClientMessage::Finish(0),
+            ClientMessage::Calibration(Calibration::default()),
+        ] {
+            let refusal = desk.refused_as(stranger(2), message.clone());
+            assert_eq!(refusal.reason, Reason::Order, "{message:?}");
+        }
+        assert_eq!(desk.work.disk.lock().unwrap().checkpoints.len(), 1);
+        assert_eq!(desk.work.log.lock().unwrap().finishes, 0);
+        // The owner goes on live where it was.
+        let mut again = hello(1, 2);
+        again.standing = Standing {
+            saved: vec![1],
+            live: Some(1),
+            ..again.standing
+        };
+        let (heard, _) = desk.say(3, greets(again));
+        assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+    }
+}
+
+#[test]
+fn a_stranger_that_may_ask_learns_no_field_and_ends_nothing() {
+    let mut desk = owned(Askers::Any);
+    desk.server.gone(owner(1));
+    let other = Greeting {
+        terms: with_terms(&[("quantizer.bits", "4")]),
+        ..asking(1, 1)
+    };
+    let refusal = desk.refused_as(stranger(2), greets(other));
+    assert_eq!(
+        (refusal.reason, refusal.field.as_str()),
+        (Reason::Terms, "")
+    );
+    assert!(!refusal.sentence.contains("quantizer"), "{refusal}");
+    let (heard, _) = desk.say_as(stranger(3), greets(asking(1, 1)));
+    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+    desk.say_as(stranger(3), open());
+    let refusal = desk.refused_as(stranger(3), ClientMessage::Finish(1));
+    assert_eq!(refusal.reason, Reason::Order);
+    assert_eq!(desk.work.log.lock().unwrap().finishes, 0);
+}
+
+/// `--generate owner`, and nobody has begun.
+#[test]
+fn a_run_that_is_nobodys_answers_nobody() {
+    let mut desk = Desk::new();
+    desk.work.generate = Askers::Owner;
+    let refusal = desk.refused_as(stranger(1), greets(asking(1, 1)));
+    assert_eq!(refusal.reason, Reason::Owner);
+    desk.say(2, greets(hello(1, 1)));
+    desk.server.gone(owner(2));
+    let (heard, _) = desk.say(3, greets(asking(2, 1)));
+    assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: true }]);
+}
+
+#[test]
+fn the_first_whose_terms_all_match_owns_the_run() {
+    let mut desk = Desk::new();
+    let other = Greeting {
+        terms: with_terms(&[("train.lr", "1")]),
+        ..hello(1, 1)
+    };
+    let refusal = desk.refused_as(stranger(1), greets(other));
+    assert_eq!(
+        (refusal.reason, refusal.field.as_str()),
+        (Reason::Terms, "train.lr")
+    );
+    assert!(refusal.sentence.contains("'1'"), "{refusal}");
+    assert!(!refusal.sentence.contains("1e-4"), "{refusal}");
+    desk.say(2, greets(hello(1, 1)));
+    assert_eq!(desk.work.disk.lock().unwrap().owner, Some(owner(2).key));
+    let refusal = desk.refused_as(stranger(3), greets(hello(2, 1)));
+    assert_eq!(refusal.reason, Reason::Owner);
+}
+
+/// Naming the field that differs answers a question about its value.
+#[test]
+fn before_there_is_an_owner_a_client_may_ask_a_few_times() {
+    let mut desk = Desk::new();
+    let mut named = 0;
+    for guess in 0..100 {
+        let greeting = Greeting {
+            terms: with_terms(&[("quantizer.bits", &guess.to_string()), ("train.lr", "no")]),
+            ..hello(1, 1 + guess)
+        };
+        let refusal = desk.refused_as(stranger(1), greets(greeting));
+        assert_eq!(refusal.reason, Reason::Terms);
+        named += u32::from(!refusal.field.is_empty());
+        assert_eq!(refusal.field.is_empty(), !refusal.sentence.contains(" in "));
+    }
+    assert_eq!(named, 16);
+    // Others may still ask, and who has the recipe still gets the run.
+    let other = Greeting {
+        terms: with_terms(&[("train.lr", "1")]),
+        ..hello(1, 1)
+    };
+    assert_eq!(desk.refused(2, greets(other.clone())).field, "train.lr");
+    desk.say(3, greets(hello(1, 2)));
+    desk.server.gone(owner(3));
+    // The owner may ask without end.
+    for attempt in 3..50 {
+        let other = Greeting {
+            attempt,
+            ..other.clone()
+        };
+        assert_eq!(desk.refused(4, greets(other)).field, "train.lr");
+    }
+}
+
+#[test]
+fn the_owner_gets_in_at_once_and_others_when_the_guest_is_idle() {
+    let guest = |n: u8, stream| Peer {
+        stream,
+        key: Key::of_public_key(&[n]),
+    };
+    let mut desk = owned(Askers::Any);
+    desk.server.gone(owner(1));
+    desk.say_as(guest(1, 2), greets(asking(1, 1)));
+    desk.say_as(guest(1, 2), open());
+    let busy = |desk: &mut Desk, peer| {
+        let refusal = desk.refused_as(peer, greets(asking(2, 1)));
+        assert_eq!(refusal.reason, Reason::Busy);
+    };
+    busy(&mut desk, guest(2, 3));
+    desk.server.waited(Duration::from_secs(59));
+    // A message makes it busy again.
+    desk.say_as(guest(1, 2), open());
+    desk.server.waited(Duration::from_secs(59));
+    busy(&mut desk, guest(2, 4));
+    desk.server.waited(Duration::from_secs(1));
+    let (heard, hung_up) = desk.say_as(guest(2, 5), greets(asking(3, 1)));
+    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+    assert_eq!(hung_up, [2]);
+    assert!(
+        desk.work.cache.is_none(),
+        "the first guest's generation is over"
+    );
+    // The owner does not wait, and goes on live.
+    let mut again = hello(1, 2);
+    again.standing.live = Some(1);
+    let (heard, hung_up) = desk.say(6, greets(again));
+    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+    assert_eq!(hung_up, [5]);
+    busy(&mut desk, guest(2, 7));
+}
+
+/// A silent guest on a run that nobody has begun does not keep its first client out.
+#[test]
+fn who_begins_a_run_does_not_wait_for_a_guest() {
+    let mut desk = Desk::new();
+    desk.say_as(stranger(1), greets(asking(1, 1)));
+    assert_eq!(desk.server.in_session(), Some(stranger(1)));
+    let (heard, hung_up) = desk.say(2, greets(hello(1, 1)));
+    let welcome = ServerMessage::Welcome { at: 0, live: false };
+    assert_eq!((heard, hung_up), (vec![welcome], vec![1]));
+}
+
+/// The owner's other process waits until the first has been silent for long.
+#[test]
+fn two_processes_of_the_owner_do_not_take_from_each_other() {
+    let mut desk = owned(Askers::Owner);
+    let second = || greets(hello(2, 1));
+    desk.server.waited(Duration::from_secs(599));
+    assert_eq!(desk.refused(2, second()).reason, Reason::Busy);
+    desk.server.waited(Duration::from_secs(1));
+    let (heard, hung_up) = desk.say(3, second());
+    let welcome = ServerMessage::Welcome { at: 0, live: false };
+    assert_eq!((heard, hung_up), (vec![welcome], vec![1]));
+    assert_eq!(desk.work.disk.lock().unwrap().aside.len(), 1);
+}
+
+#[test]
+fn a_server_without_a_run_refuses_training_at_the_greeting() {
+    let mut desk = Desk::new();
+    desk.work.trains = false;
+    let refusal = desk.refused(1, greets(hello(1, 1)));
+    assert_eq!(refusal.reason, Reason::Purpose);
+    assert!(refusal.sentence.contains("--run"), "{refusal}");
+    assert!(desk.work.disk.lock().unwrap().owner.is_none());
+    let (heard, _) = desk.say_as(stranger(2), greets(asking(1, 1)));
+    assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: true }]);
+}
+
+#[test]
+fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet() {
+    let began = |saved: &[u64], live| Greeting {
+        standing: Standing {
+            run: RUN.to_owned(),
+            saved: saved.to_vec(),
+            live,
+        },
+        ..hello(2, 1)
+    };
+    // Never seen: whatever the client has would have to be done again.
+    for (saved, live) in [(&[30, 40][..], None), (&[][..], Some(3))] {
+        let mut desk = Desk::new();
+        let refusal = desk.refused(1, greets(began(saved, live)));
+        assert_eq!(refusal.reason, Reason::OtherRun);
+        assert!(refusal.sentence.contains("never seen"), "{refusal}");
+        assert!(!refusal.sentence.contains(RUN), "{refusal}");
+        assert_eq!(desk.work.disk.lock().unwrap().run, "", "nothing has begun");
+        let log = desk.work.log.lock().unwrap();
+        assert!(log.restores.is_empty());
+        let (_, _, here) = log.turned_away.last().unwrap();
+        assert!(here.contains("'run-1'"), "{here}");
+    }
+    // Seen, and killed before or over its first save.
+    for saved in [&[][..], &[10]] {
+        let mut desk = Desk::new();
+        desk.say(1, greets(hello(1, 1)));
+        desk.say(1, forward(0));
+        let (disk, log) = (desk.work.disk.clone(), desk.work.log.clone());
+        assert_eq!(disk.lock().unwrap().run, RUN);
+        desk = Desk::new();
+        desk.work = ToyServer::new(&disk, &log);
+        let (heard, _) = desk.say(1, greets(began(saved, None)));
+        assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: false }]);
+    }
+    // A client that has begun nothing begins here, even where another run has left a name and no checkpoint.
+    let mut desk = Desk::new();
+    desk.say(1, greets(hello(1, 1)));
+    desk.server.gone(owner(1));
+    let mut other = hello(2, 1);
+    other.standing.run = "run-2".into();
+    let (heard, _) = desk.say(2, greets(other));
+    assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: false }]);
+    assert_eq!(desk.work.disk.lock().unwrap().run, "run-2");
+}
