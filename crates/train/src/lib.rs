@@ -6,7 +6,7 @@
 //!   this model; [`schedule`], [`optimizer`]: how
 //! - [`start`]: the model directory and the [`adapter`] that it begins with; [`assumed`]: the recipe of a model that
 //!   carries none
-//! - [`message`]: the model's types as the wire's
+//! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
 //! - [`server`]: the server's side of a run; [`client`]: the client's
 //! - [`record`]: which run a directory is of, and whose
 //! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
@@ -19,6 +19,7 @@
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
 //! - [`communication`]: what every quantizer and gradient codec costs on the wire
 //! - [`features`]: what quantizers are chosen and measured on
+//! - [`fuzzing`]: what must hold whatever a client says
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -27,6 +28,7 @@ pub mod adapter;
 pub mod align;
 pub mod answer;
 pub mod assumed;
+pub mod bounds;
 pub mod changes;
 pub mod checkpoint;
 pub mod client;
@@ -39,6 +41,7 @@ pub mod error;
 pub mod export;
 pub mod features;
 pub mod files;
+pub mod fuzzing;
 mod held;
 pub mod inspect;
 pub mod lock;

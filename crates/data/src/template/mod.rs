@@ -235,12 +235,12 @@ impl<T: Template + ?Sized> Template for &T {
         (**self).misfit(tokenizer)
     }
 
-    fn chat_template(&self, alone: bool) -> Option<String> {
-        (**self).chat_template(alone)
-    }
-
     fn has_roles(&self) -> bool {
         (**self).has_roles()
+    }
+
+    fn chat_template(&self, alone: bool) -> Option<String> {
+        (**self).chat_template(alone)
     }
 
     fn has_system(&self) -> bool {

@@ -256,9 +256,13 @@ impl ClientHalf for FsqEncoder {
 }
 
 impl ServerHalf for FsqDecoder {
+    fn code_dim(&self) -> usize {
+        self.out_proj.weight.dims()[1]
+    }
+
     /// q = (symbol - h) / h: [rows, code_dim].
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError> {
-        let (levels, cols) = (self.levels, self.out_proj.weight.dims()[1]);
+        let (levels, cols) = (self.levels, self.code_dim());
         match code.planes.as_slice() {
             [plane] => read_symbols(plane, levels, cols),
             _ => None,

@@ -57,7 +57,7 @@ pub use rate::soft_entropy;
 pub use scaling::{Recorded, Scaling, Statistics};
 pub use splitfc::{SplitfcDecoder, SplitfcEncoder, SplitfcSpec, encode as splitfc_encode};
 pub use splitfc_levels::{Choice, Columns, allocate, closed_root};
-pub use stats::{Accumulator, Moments};
+pub use stats::{Accumulator, Moments, MomentsError, WIDEST};
 pub use topk::{SparseDecoder, SparseEncoder, TopkSpec, kept_channels, largest, sparse};
 
 use std::fmt::{self, Display};

@@ -132,6 +132,9 @@ pub trait ClientHalf: Debug {
 
 /// The server's verbs.
 pub trait ServerHalf: Debug {
+    /// Channels of the code.
+    fn code_dim(&self) -> usize;
+
     /// The values a code stands for: [rows, code_dim], the leaf whose gradient travels back.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use qtl_model::generate::{InProcess, Remote};
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_train::Recipe;
 use qtl_train::answer::Linked;
+use qtl_train::bounds::Bounds;
 use qtl_train::server::{facts, terms};
 use qtl_train::start::Start;
 use qtl_wire::grpc::GrpcClient;
@@ -70,11 +71,11 @@ pub struct Args {
 /// Asks, scores, prints, writes.
 pub fn run(args: &Args) -> Result<()> {
     let split = args.split.as_deref().zip(args.tls.as_deref());
+    let beside = |json: &PathBuf| json.with_extension("answers.jsonl");
+    let answers = args.answers.clone().or(args.json.as_ref().map(beside));
     let dir = crate::hub::directory(&args.checkpoint)?;
     let adapter = args.from_adapter.as_deref();
     let model = answering(&dir, adapter, args.under.recipe(&dir, adapter)?)?;
-    let beside = |json: &PathBuf| json.with_extension("answers.jsonl");
-    let answers = args.answers.clone().or(args.json.as_ref().map(beside));
     let (batch, longest) = (args.batch, args.longest);
     let evaluation = evaluate(model, &args.data, split, batch, longest, answers.as_deref())?;
     println!("{}", evaluation.scores);
@@ -124,8 +125,8 @@ impl Evaluation {
     }
 }
 
-/// Answers every question in `data` with a model under its recipe; over the wire if `split` is given. `file` gets every answer as it
-/// comes.
+/// Answers every question in `data` with a model under its recipe; over the wire if `split` is given. `file` gets every
+/// answer as it comes.
 pub fn evaluate(
     (recipe, start): (Recipe, Start),
     data: &Path,
@@ -139,10 +140,17 @@ pub fn evaluate(
     let device = Device::default();
     let mut client = start.client(&device)?;
     client.text_rows = recipe.quantizer.text_rows;
+    // What a server takes at a time.
+    let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);
+    let (batch, scores) = match split {
+        Some(_) => (batch.min(bounds.sequences), bounds.scores),
+        None => (batch, u64::MAX),
+    };
     let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let answerer = Answerer {
         longest,
         batch,
+        scores,
         ..answerer(&recipe, &start, &client, &tokenizer, &*template)?
     };
     let outcomes = match split {
@@ -174,8 +182,7 @@ pub fn evaluate(
             "warning: {cut} questions are longer than data.max_length = {longest}, and their ends were not read"
         );
     }
-    let text = |outcome: Outcome| Some(outcome.ok()?.text);
-    let answers: Vec<_> = outcomes.into_iter().map(text).collect();
+    let answers = texts(outcomes);
     if missed.len() == answers.len() {
         let why = missed.values().next().map_or("", String::as_str);
         bail!(
@@ -211,10 +218,11 @@ fn answerer<'a>(
         max_length: recipe.data.max_length,
         longest: 32,
         batch: 84,
+        scores: u64::MAX,
     })
 }
 
-/// The answers of these two halves of the model in `start`, to questions that can be asked.
+/// The answers of these two halves of the model in `start`.
 pub fn answers(
     recipe: &Recipe,
     start: &Start,
@@ -226,8 +234,7 @@ pub fn answers(
     let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let answerer = answerer(recipe, start, client, &tokenizer, &*template)?;
     let outcomes = ask(&answerer, suite, &mut InProcess::new(server), None)?;
-    let text = |outcome: Outcome| Some(outcome.ok()?.text);
-    Ok(outcomes.into_iter().map(text).collect())
+    Ok(texts(outcomes))
 }
 
 /// A connection to a server that holds the other half of the same model, for asking questions.
@@ -239,6 +246,12 @@ pub fn link(address: &str, tls: &Path, recipe: &Recipe, start: &Start) -> Result
         Purpose::Generate,
     )?;
     Ok(link)
+}
+
+/// What was answered, where anything was.
+fn texts(outcomes: Vec<Outcome>) -> Vec<Option<String>> {
+    let text = |outcome: Outcome| Some(outcome.ok()?.text);
+    outcomes.into_iter().map(text).collect()
 }
 
 fn ask<R: Remote>(

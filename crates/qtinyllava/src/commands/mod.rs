@@ -108,7 +108,7 @@ impl Under {
         let mut recipe = match (&self.recipe, adapter) {
             (Some(path), _) => Recipe::load(path, &self.set)?,
             (None, Some(adapter)) if carries(adapter) => recipe_of(adapter)?.with(&self.set)?,
-            (None, _) => assumed::or_carried(base.resolved().model)?.with(&self.set)?,
+            (None, _) => assumed::or_carried(base.resolved()?.model)?.with(&self.set)?,
         };
         if let Some(name) = &self.template {
             template::open(name, dir)?;

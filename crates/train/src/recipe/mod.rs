@@ -378,11 +378,13 @@ impl Recipe {
         fields
     }
 
-    /// Every field that both sides must agree on, flattened to `section.field`. The data section is left
-    /// out: what the client does with its files is its own affair.
+    /// Every field that both sides must agree on, flattened to `section.field`. Of the data section that is
+    /// the longest sequence, which bounds what the server takes; what the client does with its files is its own affair.
     pub fn terms(&self) -> BTreeMap<String, String> {
         let mut fields = self.fields();
-        fields.retain(|key, _| !key.starts_with("data.") && key != "name");
+        fields.retain(|key, _| {
+            (!key.starts_with("data.") || key == "data.max_length") && key != "name"
+        });
         fields
     }
 

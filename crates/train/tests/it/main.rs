@@ -5,10 +5,13 @@
 mod set;
 
 mod adapters;
+mod bounds;
 mod communication;
 mod compose;
 mod conformance;
+mod hostile;
 mod merging;
+mod numbers;
 mod peft;
 mod plain;
 mod reference;

@@ -49,6 +49,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         max_length: config.max_length.min(config.text.max_positions),
         longest: args.longest as usize,
         batch: 1,
+        scores: u64::MAX,
     };
     if args.prompt.is_none() && matches!(answerer.turns, Turns::Independent { .. }) {
         eprintln!(
