@@ -116,15 +116,3 @@ fn numbers_that_make_no_sense_are_refused_by_flag() {
         }
     }
 }
-
-#[test]
-fn shapes_of_nothing_are_refused() {
-    for command in ["codec", "communication"] {
-        let shape = if command == "codec" {
-            "0,0,0"
-        } else {
-            "0,1,1,1"
-        };
-        run(["bench", command, "--shape", shape]).fails_naming(&["--shape", "from 1"]);
-    }
-}
