@@ -6,6 +6,7 @@ mod communication;
 mod compose;
 mod conformance;
 mod merging;
+mod peers;
 mod peft;
 mod resume;
 mod world;
