@@ -8,15 +8,14 @@ use qtl_model::Device;
 use qtl_train::record::Record;
 use qtl_train::{Client, Recipe, TrainError};
 use qtl_wire::{
-    Backward, Calibration, Exchange, Forward, Key, Meter, Prompt, Purpose, Reason, Refusal, Reply,
-    Resume, Rows, Standing, Terms, Tokens, WireError,
+    Backward, Calibration, Exchange, Forward, Key, Meter, Prompt, Purpose, Reply, Resume, Rows,
+    Standing, Terms, Tokens, WireError,
 };
 
 use crate::world::{Drawn, blueprint, kind, recipe, saved, train};
 
-/// A server that sends everyone back to the beginning, or refuses, and then says nothing more.
+/// A server that sends everyone back to the beginning, and then says nothing more.
 struct Hostile {
-    refuses: bool,
     /// What it was told of the run, and whether the run was on disk by then.
     heard: Option<(Standing, bool)>,
     dir: PathBuf,
@@ -31,13 +30,6 @@ impl Exchange for Hostile {
         let record = Record::read(&self.dir).unwrap();
         let known = record.is_some_and(|record| record.run == said.run);
         self.heard = Some((said.clone(), known));
-        if self.refuses {
-            return Err(WireError::Refused(Refusal {
-                reason: Reason::OtherRun,
-                sentence: "no".to_owned(),
-                field: String::new(),
-            }));
-        }
         Ok(Resume {
             at: 0,
             fresh: true,
@@ -79,7 +71,7 @@ impl Exchange for Hostile {
 }
 
 /// A client in `dir` meets such a server; the error that it ends with, and what the server heard.
-fn meets(recipe: &Recipe, dir: &Path, refuses: bool) -> (TrainError, Standing, bool) {
+fn meets(recipe: &Recipe, dir: &Path) -> (TrainError, Standing, bool) {
     let blueprint = blueprint(recipe);
     let source = Arc::new(Drawn);
     let mut client = Client::open(
@@ -93,7 +85,6 @@ fn meets(recipe: &Recipe, dir: &Path, refuses: bool) -> (TrainError, Standing, b
     .unwrap();
     client.shows(Key::of_public_key(b"mine"));
     let mut server = Hostile {
-        refuses,
         heard: None,
         dir: dir.to_owned(),
     };
@@ -112,7 +103,7 @@ fn a_server_that_sends_a_client_back_for_no_reason_destroys_nothing() {
     let losses = train(&recipe, dir, None);
     let weights = saved(dir, "", 6, "model.safetensors");
     for _ in 0..2 {
-        let (error, said, _) = meets(&recipe, dir, false);
+        let (error, said, _) = meets(&recipe, dir);
         assert!(
             matches!(error, TrainError::Wire(WireError::Cancelled)),
             "{error}"
@@ -141,12 +132,10 @@ fn a_run_is_on_disk_before_the_server_hears_of_it() {
     let recipe = recipe(kind("frozen"), &[]);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("run");
-    for name in ["fresh", "fresh"] {
-        let (error, said, known) = meets(&recipe, &dir, true);
-        assert_eq!((said.run.as_str(), known), (name, true));
-        let text = error.to_string();
-        assert!(text.contains(&dir.display().to_string()), "{text}");
-        assert!(text.contains("--start-over"), "{text}");
+    // Twice: what is on disk is the same run.
+    for _ in 0..2 {
+        let (_, said, known) = meets(&recipe, &dir);
+        assert_eq!((said.run.as_str(), known), ("fresh", true));
     }
     let record = Record::read(&dir).unwrap().unwrap();
     assert_eq!(record.owner, Some(Key::of_public_key(b"mine")));
