@@ -63,6 +63,8 @@ enum Command {
     Compare(commands::compare::Args),
     /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
     Align(commands::align::Args),
+    /// Look a recipe, a model, a data set and a test set over before a run
+    Check(commands::check::Args),
     /// Choose a quantizer's levels and width from calibration features
     Plan(commands::plan::Args),
     /// Measure speed and size on this machine
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => commands::chat::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Align(args) => commands::align::run(&args),
+        Command::Check(args) => commands::check::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(command) => commands::bench::run(&command),
     };

@@ -1,10 +1,13 @@
 //! `eval`: scores on a directory of questions.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qtl_data::template;
-use qtl_eval::answer::Answerer;
+use qtl_eval::answer::{Answerer, Outcome};
 use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
 use qtl_model::generate::{InProcess, Remote};
@@ -26,7 +29,9 @@ use crate::progress::Progress;
 Examples:
   qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --json scores.json
   qtinyllava eval --checkpoint base --from-adapter runs/adapter --data runs/demo/test
-  qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --split gpu.example.org:7443 --tls certs/client")]
+  qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --split gpu.example.org:7443 --tls certs/client
+A question whose picture cannot be read has no answer: it is listed, POPE leaves it out, the other forms count it as wrong.
+Started again it asks every question again; an answers file that is there is kept under the ending .old.")]
 pub struct Args {
     /// Merged model directory
     #[arg(long, value_name = "DIR")]
@@ -40,6 +45,9 @@ pub struct Args {
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write every answer as it comes, one JSON object per line [default: beside --json, ending in .answers.jsonl]
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
     /// Get the answers over the wire from a server that was started on the same model
     #[arg(long, value_name = "HOST:PORT", requires = "tls")]
     split: Option<String>,
@@ -61,10 +69,18 @@ pub fn run(args: &Args) -> Result<()> {
         model: &args.checkpoint,
         adapter: args.from_adapter.as_deref(),
     };
-    let evaluation = evaluate(model, &args.data, split, args.batch, args.longest)?;
+    let beside = |json: &PathBuf| json.with_extension("answers.jsonl");
+    let answers = args.answers.clone().or(args.json.as_ref().map(beside));
+    let (batch, longest) = (args.batch, args.longest);
+    let evaluation = evaluate(model, &args.data, split, batch, longest, answers.as_deref())?;
     println!("{}", evaluation.scores);
+    evaluation.list_missed();
     if let Some(path) = &args.json {
-        qtl_train::metrics::write_json(path, &serde_json::to_value(&evaluation.scores)?)
+        let mut scores = serde_json::to_value(&evaluation.scores)?;
+        if !evaluation.missed.is_empty() {
+            scores["unanswered"] = serde_json::to_value(&evaluation.missed)?;
+        }
+        qtl_train::metrics::write_json(path, &scores)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
@@ -74,19 +90,45 @@ pub fn run(args: &Args) -> Result<()> {
 pub struct Evaluation {
     /// The questions.
     pub suite: Suite,
-    /// One answer each.
-    pub answers: Vec<String>,
+    /// One answer each, where there is one.
+    pub answers: Vec<Option<String>>,
     /// What they are worth.
     pub scores: Scores,
+    /// Why questions have no answer, by their ids.
+    pub missed: BTreeMap<String, String>,
 }
 
-/// Answers every question in `data` with a merged model, or with an adapter on one; over the wire if `split` is given.
+/// Questions without an answer that are named one by one.
+const NAMED: usize = 20;
+
+impl Evaluation {
+    /// Names the questions without an answer.
+    fn list_missed(&self) {
+        if self.missed.is_empty() {
+            return;
+        }
+        let (missed, all) = (self.missed.len(), self.answers.len());
+        eprintln!(
+            "warning: {missed} of {all} questions have no answer; POPE leaves them out, other forms count them as wrong"
+        );
+        for (id, why) in self.missed.iter().take(NAMED) {
+            eprintln!("  {id}: {why}");
+        }
+        if missed > NAMED {
+            eprintln!("  and {} more", missed - NAMED);
+        }
+    }
+}
+
+/// Answers every question in `data` with a merged model, or with an adapter on one; over the wire if `split` is given. `file`
+/// gets every answer as it comes.
 pub fn evaluate<'a>(
     base: impl Into<Base<'a>>,
     data: &Path,
     split: Option<(&str, &Path)>,
     batch: usize,
     longest: usize,
+    file: Option<&Path>,
 ) -> Result<Evaluation> {
     let base = base.into();
     let recipe = match base.adapter {
@@ -112,23 +154,50 @@ pub fn evaluate<'a>(
         longest,
         batch,
     };
-    let answers = match split {
+    let outcomes = match split {
         None => {
             let server = start.server(&device)?;
-            ask(&answerer, &suite, &mut InProcess::new(&server))?
+            ask(&answerer, &suite, &mut InProcess::new(&server), file)?
         }
         Some((address, tls)) => {
             let mut link = link(address, tls, &recipe, &start)?;
-            let answers = ask(&answerer, &suite, &mut Linked(&mut link))?;
+            let outcomes = ask(&answerer, &suite, &mut Linked(&mut link), file)?;
             link.close()?;
-            answers
+            outcomes
         }
     };
+    let both = suite.questions().iter().zip(&outcomes);
+    let missed = both.filter_map(|(question, outcome)| {
+        let miss = outcome.as_ref().err()?;
+        Some((question.id.clone(), miss.to_string()))
+    });
+    let missed: BTreeMap<_, _> = missed.collect();
+    let cut = outcomes
+        .iter()
+        .flatten()
+        .filter(|answer| answer.cut)
+        .count();
+    if cut > 0 {
+        let longest = recipe.data.max_length;
+        eprintln!(
+            "warning: {cut} questions are longer than data.max_length = {longest}, and their ends were not read"
+        );
+    }
+    let text = |outcome: Outcome| Some(outcome.ok()?.text);
+    let answers: Vec<_> = outcomes.into_iter().map(text).collect();
+    if missed.len() == answers.len() {
+        let why = missed.values().next().map_or("", String::as_str);
+        bail!(
+            "{}: no question has an answer; the first: {why}",
+            data.display()
+        );
+    }
     let scores = suite.score(&answers)?;
     Ok(Evaluation {
         suite,
         answers,
         scores,
+        missed,
     })
 }
 
@@ -143,12 +212,42 @@ pub fn link(address: &str, tls: &Path, recipe: &Recipe, start: &Start) -> Result
     Ok(link)
 }
 
-fn ask<R: Remote>(answerer: &Answerer<'_>, suite: &Suite, remote: &mut R) -> Result<Vec<String>>
+fn ask<R: Remote>(
+    answerer: &Answerer<'_>,
+    suite: &Suite,
+    remote: &mut R,
+    file: Option<&Path>,
+) -> Result<Vec<Outcome>>
 where
     R::Error: std::error::Error + Send + Sync + 'static,
 {
     let mut bar = Progress::new("eval", suite.questions().len() as u64);
-    Ok(answerer.suite(suite, remote, &mut |done, _| {
-        bar.at(done as u64, "questions")
+    let mut done = 0;
+    let mut kept = file.map(answers_file).transpose()?;
+    Ok(answerer.suite(suite, remote, &mut |questions, outcomes| {
+        done += questions.len() as u64;
+        bar.at(done, "questions");
+        let Some(kept) = &mut kept else { return Ok(()) };
+        for (question, outcome) in questions.iter().zip(outcomes) {
+            let mut line = serde_json::json!({"question_id": question.id, "prompt": question.text});
+            match outcome {
+                Ok(answer) => line["text"] = answer.text.as_str().into(),
+                Err(miss) => line["missed"] = miss.to_string().into(),
+            }
+            writeln!(kept, "{line}")?;
+        }
+        // What a long evaluation has asked so far is there when it breaks off.
+        kept.flush()
     })?)
+}
+
+/// A new file for answers; one that is there already is put aside.
+fn answers_file(path: &Path) -> Result<BufWriter<File>> {
+    let failed = || format!("cannot write {}", path.display());
+    if path.exists() {
+        let mut old = path.as_os_str().to_owned();
+        old.push(".old");
+        std::fs::rename(path, old).with_context(failed)?;
+    }
+    Ok(BufWriter::new(File::create_new(path).with_context(failed)?))
 }

@@ -4,6 +4,7 @@ pub mod align;
 pub mod bench;
 pub mod certs;
 pub mod chat;
+pub mod check;
 pub mod compare;
 pub mod compose;
 pub mod data;
@@ -21,6 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use qtl_data::{Aspect, Dataset, Reader, ReaderOptions, Tokenizer, template};
+use qtl_model::Device;
 use qtl_model::pretrained::Blueprint;
 use qtl_train::Recipe;
 use qtl_train::changes::Change;
@@ -196,6 +198,9 @@ pub fn reader(
         pictures: recipe.data.pictures.clone(),
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
+        picture_rows: blueprint
+            .client_without_values(&Device::default())?
+            .tokens_per_picture(),
         seed: recipe.seed,
         strictness: recipe.data.strictness(),
     };

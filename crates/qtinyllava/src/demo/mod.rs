@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
         &checkpoint,
         SaveType::F32,
     )?;
-    let evaluation = eval::evaluate(&checkpoint, &out.join("test"), None, 84, 32)?;
+    let evaluation = eval::evaluate(&checkpoint, &out.join("test"), None, 84, 32, None)?;
     let wall = spent + start.elapsed().as_secs_f64();
     let summary = summary::Summary::new(&recipe, out, &evaluation, wall)?;
     summary.write(out, &evaluation)?;

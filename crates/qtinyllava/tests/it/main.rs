@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod chat;
+mod check;
 mod choose;
 mod eval;
 mod help;

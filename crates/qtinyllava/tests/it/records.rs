@@ -95,7 +95,8 @@ fn a_damaged_checkpoint_is_named_and_gone_round_and_the_counts_add_up() {
     assert_eq!(wire["up"]["step"]["messages"], 25);
     assert_eq!(wire["connections"], 2);
 
-    merge("server").fails_naming(&["server is the directory of a run"]);
+    fs::create_dir_all(dir.join("another/checkpoints")).unwrap();
+    merge("another").fails_naming(&["another holds a run"]);
     merge("merged").succeeds();
     let out = dir.join("merged");
     run(flags(&[("verify", &out)])).succeeds();

@@ -126,9 +126,17 @@ pub struct DataSpec {
     /// Stop at the first bad sample instead of skipping and counting it.
     #[serde(default)]
     pub strict: bool,
+    /// Share of the entries that may teach nothing, because no token of their answers is left at `max_length` or for another
+    /// reason; with more the run does not start.
+    #[serde(default = "hundredth")]
+    pub unlearnable: f64,
     /// How picture files are read: how large they may be, EXIF, bits of samples, DICOM.
     #[serde(default, skip_serializing_if = "PictureRules::is_default")]
     pub pictures: PictureRules,
+}
+
+fn hundredth() -> f64 {
+    0.01
 }
 
 fn square() -> String {
@@ -452,6 +460,12 @@ impl Recipe {
                 t.clip.to_string(),
                 "0 or more",
                 t.clip.is_finite() && t.clip >= 0.0,
+            ),
+            (
+                "data.unlearnable",
+                self.data.unlearnable.to_string(),
+                "0 to 1",
+                (0.0..=1.0).contains(&self.data.unlearnable),
             ),
             (
                 "data.max_length",

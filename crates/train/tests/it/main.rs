@@ -1,6 +1,9 @@
 //! Tests of the crate from outside, in one binary.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../../fixtures/set.rs"]
+mod set;
+
 mod adapters;
 mod communication;
 mod compose;
@@ -8,5 +11,6 @@ mod conformance;
 mod merging;
 mod peers;
 mod peft;
+mod reference;
 mod resume;
 mod world;
