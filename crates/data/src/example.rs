@@ -63,6 +63,14 @@ pub enum Turns {
     },
 }
 
+impl Turns {
+    /// Whether a question sees none of the earlier ones.
+    #[must_use]
+    pub fn are_alone(&self) -> bool {
+        matches!(self, Self::Independent { .. })
+    }
+}
+
 /// What decides a draw: the same three numbers give the same draw, whatever was drawn before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrawKey {

@@ -33,8 +33,10 @@ pub struct Answerer<'a> {
     pub max_length: usize,
     /// The longest answer in tokens.
     pub longest: usize,
-    /// Questions decoded together.
+    /// Questions decoded together at most.
     pub batch: usize,
+    /// Their number times the square of the longest of them, its answer included, at most: what attention takes memory for.
+    pub scores: u64,
 }
 
 /// Why a question has no answer. `E` is the error of the way to the server.
@@ -231,6 +233,14 @@ impl Answerer<'_> {
             })
             .collect();
         let spliced = splice(&samples, self.client.tokens_per_picture(), self.max_length)?;
+        let longest = spliced.layout.lengths().into_iter().max().unwrap_or(0) + self.longest;
+        let scores = (longest as u64).pow(2) * questions.len() as u64;
+        if scores > self.scores && questions.len() > 1 {
+            let (first, second) = questions.split_at(questions.len() / 2);
+            let mut answers = self.chunk(first, remote)?;
+            answers.extend(self.chunk(second, remote)?);
+            return Ok(answers);
+        }
         let batch = Batch {
             pixels: Some(self.tensor(pixels, pictures)),
             spliced,

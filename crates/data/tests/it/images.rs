@@ -193,7 +193,7 @@ fn the_built_in_processors_are_the_published_ones() {
             "siglip" => Processor::siglip(side),
             "clip" => Processor::clip(side),
             // The published one knows one size.
-            "dinov2" if side == 224 => Processor::dinov2(),
+            "dinov2" if side == 224 => Processor::dinov2(224),
             _ => continue,
         };
         assert_eq!(processor, built_in, "{name}");

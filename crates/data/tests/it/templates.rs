@@ -302,3 +302,38 @@ fn asking_gives_the_ids_that_precede_the_answer_in_training() {
         }
     }
 }
+
+/// What transformers renders for a plain export is what we train and ask with.
+#[test]
+fn a_template_as_jinja_gives_its_own_prompt() {
+    use qtl_data::ChatTemplate;
+    use qtl_data::chat::{Message, Role};
+
+    let said = |role, content: &str| Message {
+        role,
+        content: content.to_owned(),
+    };
+    let turn = |question: &str, answer: Option<&str>| Turn {
+        question: question.to_owned(),
+        answer: answer.map(str::to_owned),
+    };
+    for name in ["llama", "phi", "gemma", "qwen2_base", "qwen2_instruct"] {
+        let folder = tempfile::tempdir().unwrap();
+        let template = template::open(name, folder.path()).unwrap();
+        let text = template.chat_template(false).unwrap();
+        std::fs::write(folder.path().join("chat_template.jinja"), text).unwrap();
+        let rendered = ChatTemplate::open(folder.path()).unwrap().unwrap();
+        for first in ["<image>\nWhat is \"it\"?", "What is there?"] {
+            let talk = Conversation::from(vec![turn(first, Some("A dog.")), turn("Where?", None)]);
+            let messages = [
+                said(Role::User, first),
+                said(Role::Assistant, "A dog."),
+                said(Role::User, "Where?"),
+            ];
+            let got = rendered.prompt(&messages).unwrap();
+            assert_eq!(got, template.prompt(&talk).unwrap(), "{name}");
+        }
+        let refused = rendered.prompt(&[said(Role::System, "Be brief."), said(Role::User, "?")]);
+        assert!(refused.is_err(), "{name}");
+    }
+}

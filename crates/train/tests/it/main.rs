@@ -5,12 +5,16 @@
 mod set;
 
 mod adapters;
+mod bounds;
 mod communication;
 mod compose;
 mod conformance;
+mod hostile;
 mod merging;
+mod numbers;
 mod peers;
 mod peft;
+mod plain;
 mod reference;
 mod resume;
 mod world;
