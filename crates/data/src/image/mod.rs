@@ -3,11 +3,13 @@
 mod depth;
 #[cfg(feature = "dicom")]
 mod dicom;
+mod header;
 mod jpeg;
 mod named;
 mod palette;
 mod rules;
 
+pub use header::{Header, header};
 pub use rules::{BurnedIn, Exif, PictureRules};
 
 use std::io::Cursor;
@@ -33,6 +35,16 @@ impl ImageFault {
     fn corrupt(problem: impl std::fmt::Display) -> Self {
         Self::Sample(Fault::CorruptImage, problem.to_string())
     }
+
+    /// The same with the file's name in front.
+    fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Sample(fault, problem) => {
+                Self::Sample(fault, format!("{}: {problem}", path.display()))
+            }
+            system @ Self::System(_) => system,
+        }
+    }
 }
 
 /// Reads a picture. The format is told from the bytes, not from the name.
@@ -40,40 +52,9 @@ impl ImageFault {
 /// # Errors
 /// See [`ImageFault`].
 pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
-    use std::io::ErrorKind;
-    let missing = |problem| ImageFault::Sample(Fault::MissingImage, problem);
-    let about = std::fs::metadata(path).map_err(|e| match e.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => {
-            missing(format!("no file {}", path.display()))
-        }
-        _ => ImageFault::System(e),
-    })?;
-    if !about.is_file() {
-        // Reading a pipe or a device might never end.
-        let kind = if about.is_dir() {
-            "a folder"
-        } else {
-            "no ordinary file"
-        };
-        return Err(missing(format!("{} is {kind}", path.display())));
-    }
-    let most = bytes_for(rules);
-    if about.len() > most {
-        let problem = format!(
-            "{}: the file has {} bytes, and {most} are enough for the most pixels allowed ({})",
-            path.display(),
-            about.len(),
-            rules.max_pixels
-        );
-        return Err(ImageFault::Sample(Fault::LargeImage, problem));
-    }
+    admit_file(path, rules)?;
     let bytes = std::fs::read(path).map_err(ImageFault::System)?;
-    decode(&bytes, rules).map_err(|fault| match fault {
-        ImageFault::Sample(fault, problem) => {
-            ImageFault::Sample(fault, format!("{}: {problem}", path.display()))
-        }
-        system @ ImageFault::System(_) => system,
-    })
+    decode(&bytes, rules).map_err(|fault| fault.at(path))
 }
 
 /// Decodes a picture from memory, as Pillow's `convert("RGB")` would: alpha is dropped without blending, palettes are
@@ -130,6 +111,38 @@ pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault
         DynamicImage::ImageRgb8(rgb) => rgb,
         other => other.to_rgb8(),
     })
+}
+
+/// Refuses what is no file, or larger than a picture of the most pixels.
+fn admit_file(path: &Path, rules: &PictureRules) -> Result<(), ImageFault> {
+    use std::io::ErrorKind;
+    let missing = |problem| ImageFault::Sample(Fault::MissingImage, problem);
+    let about = std::fs::metadata(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            missing(format!("no file {}", path.display()))
+        }
+        _ => ImageFault::System(e),
+    })?;
+    if !about.is_file() {
+        // Reading a pipe or a device might never end.
+        let kind = if about.is_dir() {
+            "a folder"
+        } else {
+            "no ordinary file"
+        };
+        return Err(missing(format!("{} is {kind}", path.display())));
+    }
+    let most = bytes_for(rules);
+    if about.len() > most {
+        let problem = format!(
+            "{}: the file has {} bytes, and {most} are enough for the most pixels allowed ({})",
+            path.display(),
+            about.len(),
+            rules.max_pixels
+        );
+        return Err(ImageFault::Sample(Fault::LargeImage, problem));
+    }
+    Ok(())
 }
 
 /// Refuses what has more pixels than it may.

@@ -297,11 +297,11 @@ fn plan_names_what_is_wrong() {
     );
     wrong(&["--features", &file, "--tensor", "y"], "no tensor y");
     wrong(&["--features", &file, "--grid", "3"], "--grid 3: expected");
-    wrong(&["--features", &file, "--bits=-1"], "--bits -1");
+    wrong(&["--features", &file, "--bits=-1"], "'-1' for '--bits");
     wrong(
         &["--features", &file, "--widths", "3,1,0.5"],
         "--widths takes",
     );
     wrong(&["--features", "nowhere"], "nowhere");
-    wrong(&[], "--recipe");
+    wrong(&[], "--model and --data");
 }

@@ -9,6 +9,7 @@ use qtl_model::pretrained::restore_client;
 use qtl_model::quant::Accumulator;
 use qtl_wire::{Calibration, Exchange, Reply};
 
+use super::numbers::measured;
 use super::{Client, Event, Stream};
 use crate::changes;
 use crate::checkpoint::{Side, State};
@@ -40,6 +41,8 @@ impl Client {
             watch(&Event::Calibrating { done, of });
         }
         let (image, text) = (image.moments(), text.moments());
+        measured("image", image.as_ref())?;
+        measured("text", text.as_ref())?;
         if let Some(moments) = &image {
             self.partition.quantizer_image.calibrate(moments);
         }

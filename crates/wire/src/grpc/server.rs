@@ -87,7 +87,7 @@ pub fn serve(
     shutdown: ShutdownHandle,
 ) -> Result<(), WireError> {
     let kit = Arc::new(Latest::new(options.tls.clone(), options.kit.clone())?);
-    let limits = Limits::with_message_bytes(options.max_message_bytes);
+    let limits = work.limits(Limits::with_message_bytes(options.max_message_bytes));
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("qtl-wire-server")

@@ -271,6 +271,7 @@ impl Server {
             reason,
             sentence,
             field: String::new(),
+            sequence: None,
         });
         self.end(peer, frame)
     }
@@ -281,6 +282,7 @@ impl Server {
             reason,
             sentence,
             field: String::new(),
+            sequence: None,
         };
         self.turn_away_with(peer, refusal, here)
     }
