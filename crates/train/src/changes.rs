@@ -13,7 +13,13 @@ use crate::schedule;
 use crate::stamp::Stamp;
 
 /// Fields that do not enter into what is computed.
-const HARMLESS: [&str; 4] = ["name", "train.save_every", "train.keep", "data.strict"];
+const HARMLESS: [&str; 5] = [
+    "name",
+    "train.save_every",
+    "train.keep",
+    "data.strict",
+    "data.unlearnable",
+];
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
