@@ -29,7 +29,7 @@ struct Cli {
 }
 
 /// What is logged unless QTL_LOG says otherwise: warnings, and who has come and gone.
-const LOG: &str = "warn,qtl_wire::grpc::server=info,qtl_wire::session::server=info";
+const LOG: &str = "warn,qtl_wire::grpc=info";
 
 const EXAMPLES: &str = "\
 Examples:

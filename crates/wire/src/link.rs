@@ -170,6 +170,8 @@ impl<W: Work> Transport for Local<W> {
         Err(refusal)
     }
 
+    fn welcomed(&mut self) {}
+
     fn settled(&mut self) {}
 
     fn close(&mut self) {
