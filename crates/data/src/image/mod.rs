@@ -16,6 +16,7 @@ use std::path::Path;
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::Fault;
+use crate::names::in_other_form;
 use palette::Palette;
 
 /// Why a picture could not be had.
@@ -35,19 +36,25 @@ impl ImageFault {
     }
 }
 
-/// Reads a picture. The format is told from the bytes, not from the name.
+/// Reads a picture. The format is told from the bytes, not from the name; the name may be in Unicode's other form.
 ///
 /// # Errors
 /// See [`ImageFault`].
 pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
     use std::io::ErrorKind;
     let missing = |problem| ImageFault::Sample(Fault::MissingImage, problem);
-    let about = std::fs::metadata(path).map_err(|e| match e.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => {
-            missing(format!("no file {}", path.display()))
+    let about = match std::fs::metadata(path) {
+        Ok(about) => about,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            let parts = path.parent().zip(path.file_name());
+            let other = parts.and_then(|(folder, name)| in_other_form(folder, Path::new(name)));
+            return match other {
+                Some(other) => open(&other, rules),
+                None => Err(missing(format!("no file {}", path.display()))),
+            };
         }
-        _ => ImageFault::System(e),
-    })?;
+        Err(e) => return Err(ImageFault::System(e)),
+    };
     if !about.is_file() {
         // Reading a pipe or a device might never end.
         let kind = if about.is_dir() {
