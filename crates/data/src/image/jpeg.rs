@@ -43,7 +43,7 @@ pub(super) struct Frame {
 pub(super) fn frame(bytes: &[u8]) -> Option<Frame> {
     let (mut at, mut noted) = (2, false);
     loop {
-        let &[0xff, marker, high, low] = bytes.get(at..at + 4)?.first_chunk()? else {
+        let &[0xff, marker, high, low] = bytes.get(at..at + 4)?.first_chunk::<4>()? else {
             return None;
         };
         let length = usize::from(u16::from_be_bytes([high, low]));
