@@ -476,7 +476,8 @@ for side in ("client", "server"):
         client = run.train(server.address)
         server.await_line(step(7))
         gone = {"client": run.client_dir, "server": run.server_dir}[side]
-        shutil.rmtree(gone)
+        # At once, or the process would write into what is being removed.
+        shutil.rmtree(gone.rename(run.dir / "removed"))
         if client.wait() == 0:
             return run.same()
         said = run.refused(client)

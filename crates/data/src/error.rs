@@ -201,6 +201,16 @@ pub enum Fault {
     Layout,
     /// No token would be supervised.
     NoLabels,
+    /// No token would be supervised after cutting at the longest length.
+    CutAway,
+}
+
+impl Fault {
+    /// Whether an entry is fine but for the tokens: it would be read, and teach nothing.
+    #[must_use]
+    pub fn teaches_nothing(self) -> bool {
+        matches!(self, Self::NoLabels | Self::CutAway)
+    }
 }
 
 impl Fault {
@@ -250,8 +260,10 @@ impl Fault {
                 "change the entry (many chat templates have no system message), or use another template"
             }
             Self::NoLabels => {
-                "keep the template's separator, end-of-turn and unknown-token texts out of the messages, and answers \
-                 within the length limit"
+                "keep the template's separator, end-of-turn and unknown-token texts out of the messages"
+            }
+            Self::CutAway => {
+                "raise data.max_length in the recipe, shorten the texts, or take a tower with fewer tokens"
             }
         }
     }
@@ -278,6 +290,7 @@ impl fmt::Display for Fault {
             Self::ImageWithoutTag => "picture without an <image> tag",
             Self::UnknownWord => "word outside the vocabulary",
             Self::NoLabels => "nothing to learn",
+            Self::CutAway => "answers cut away",
         })
     }
 }

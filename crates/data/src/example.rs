@@ -63,6 +63,14 @@ pub enum Turns {
     },
 }
 
+impl Turns {
+    /// Whether a question sees none of the earlier ones.
+    #[must_use]
+    pub fn are_alone(&self) -> bool {
+        matches!(self, Self::Independent { .. })
+    }
+}
+
 /// What decides a draw: the same three numbers give the same draw, whatever was drawn before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrawKey {
@@ -152,6 +160,33 @@ pub fn ask(
     spans(template, tokenizer, &talk, pictured, &mode, unlimited, key)
 }
 
+/// Tokens of a sample that are learned when its picture takes `picture_rows` rows and the sequence is cut at `max_length`.
+#[must_use]
+pub fn supervised(spans: &[TokenSpan], picture_rows: usize, max_length: usize) -> usize {
+    let (mut room, mut count, mut prefix) = (max_length, 0, false);
+    for span in spans {
+        // What stands first has nothing before it that could predict it.
+        let mut predicted = prefix;
+        for (&id, &label) in span.ids.iter().zip(&span.labels) {
+            let rows = if id == PLACEHOLDER { picture_rows } else { 1 };
+            let learned = predicted && id != PLACEHOLDER && label != IGNORED;
+            count += usize::from(learned && room >= rows);
+            room = room.saturating_sub(rows);
+            predicted |= rows > 0;
+        }
+        prefix |= span.branch == 0 && predicted;
+    }
+    count
+}
+
+/// Rows of a sample's sequence before it is cut.
+#[must_use]
+pub fn rows(spans: &[TokenSpan], picture_rows: usize) -> usize {
+    let ids = spans.iter().flat_map(|span| &span.ids);
+    ids.map(|&id| if id == PLACEHOLDER { picture_rows } else { 1 })
+        .sum()
+}
+
 fn prefix(tokenizer: &Tokenizer, pictured: bool) -> Vec<TokenSpan> {
     let mut ids: Vec<i64> = tokenizer.leading_bos().into_iter().collect();
     ids.extend(pictured.then_some(PLACEHOLDER));
@@ -219,6 +254,33 @@ fn random(key: DrawKey, counter: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_count_where_something_predicts_them_and_there_is_room() {
+        let span = |branch, ids: &[i64], asked: usize| TokenSpan {
+            branch,
+            ids: ids.to_vec(),
+            labels: [&vec![IGNORED; asked], &ids[asked..]].concat(),
+        };
+        // An answer alone: its first token has nothing before it.
+        assert_eq!(supervised(&[span(0, &[7], 0)], 4, 9), 0);
+        assert_eq!(supervised(&[span(0, &[7, 8], 0)], 4, 9), 1);
+        assert_eq!(
+            supervised(&[span(1, &[7, 8], 0), span(2, &[7], 0)], 4, 9),
+            1
+        );
+        // Behind a picture of four rows there is room for five.
+        let spans = [
+            span(0, &[PLACEHOLDER], 1),
+            span(1, &[5, 7, 8], 1),
+            span(2, &[5, 7, 8], 1),
+        ];
+        assert_eq!(rows(&spans, 4), 10);
+        assert_eq!(supervised(&spans, 4, 10), 4);
+        assert_eq!(supervised(&spans, 4, 9), 3);
+        assert_eq!(supervised(&spans, 4, 5), 0);
+        assert_eq!(supervised(&spans, 784, 100), 0);
+    }
 
     fn turns(n: usize) -> Vec<Turn> {
         let question = |i| {

@@ -23,8 +23,10 @@ pub mod tokenizer;
 pub mod collate;
 pub mod example;
 
+pub mod check;
 pub mod loader;
 pub mod reader;
+pub mod render;
 pub mod sampler;
 
 pub mod scenes;

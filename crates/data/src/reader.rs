@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{DataError, EntryError, Fault, Skipped, Strictness};
-use crate::example::{DrawKey, Example, IGNORED, Pixels, TokenSpan, Turns, spans};
-use crate::image::{ImageFault, PictureRules};
+use crate::example::{DrawKey, Example, Pixels, TokenSpan, Turns, spans, supervised};
+use crate::image::{self, Header, ImageFault, PictureRules};
 use crate::llava::{Dataset, Entry, Turn};
 use crate::loader::Source;
 use crate::names;
@@ -22,8 +22,10 @@ pub struct ReaderOptions {
     pub pictures: PictureRules,
     /// How turns become spans.
     pub turns: Turns,
-    /// Longest sequence of ids, the placeholder counted as one; the rest is cut off.
+    /// Longest sequence, pictures included; the rest is cut off.
     pub max_length: usize,
+    /// Rows that a picture becomes in that sequence.
+    pub picture_rows: usize,
     /// Decides which turns are drawn.
     pub seed: u64,
     /// What to do with bad entries.
@@ -39,6 +41,7 @@ impl Default for ReaderOptions {
             pictures: PictureRules::default(),
             turns,
             max_length: 2048,
+            picture_rows: 1,
             seed: 0,
             strictness,
         }
@@ -162,8 +165,8 @@ impl Source for Reader {
     }
 
     fn read(&self, index: usize, epoch: u64) -> Result<Example, DataError> {
-        let entry = &self.dataset.entries()[self.usable[index]];
-        let spans = self.spans(entry, epoch)?;
+        let entry = self.entry(index);
+        let spans = self.spans(index, epoch)?;
         let pixels = entry
             .image
             .as_deref()
@@ -178,13 +181,96 @@ impl Source for Reader {
 }
 
 impl Reader {
-    fn spans(&self, entry: &Entry, epoch: u64) -> Result<Vec<TokenSpan>, DataError> {
-        let ReaderOptions {
-            turns,
-            max_length,
-            seed,
-            ..
-        } = &self.options;
+    /// A usable entry, by the index of [`Source::read`].
+    #[must_use]
+    pub fn entry(&self, index: usize) -> &Entry {
+        &self.dataset.entries()[self.usable[index]]
+    }
+
+    /// How entries are read.
+    #[must_use]
+    pub fn options(&self) -> &ReaderOptions {
+        &self.options
+    }
+
+    /// The texts of a sample as an epoch sees them, without its picture.
+    ///
+    /// # Errors
+    /// [`DataError::Entry`] where nothing would be learned from it.
+    pub fn spans(&self, index: usize, epoch: u64) -> Result<Vec<TokenSpan>, DataError> {
+        let entry = self.entry(index);
+        let max_length = self.options.max_length;
+        let spans = self.spans_within(entry, epoch, max_length)?;
+        let learned =
+            |spans: &[TokenSpan], room| supervised(spans, self.options.picture_rows, room);
+        if learned(&spans, max_length) > 0 {
+            return Ok(spans);
+        }
+        // Nothing is left of its answers, or there was nothing to begin with.
+        let whole = self.spans_within(entry, epoch, usize::MAX)?;
+        let (fault, problem) = match learned(&whole, usize::MAX) {
+            0 => (
+                Fault::NoLabels,
+                "after tokenizing no answer is left to learn from".to_owned(),
+            ),
+            lost => (
+                Fault::CutAway,
+                format!(
+                    "all {lost} tokens of its answers are cut away at max_length = {max_length}{}",
+                    match entry.image {
+                        Some(_) =>
+                            format!(", of which the picture takes {}", self.options.picture_rows),
+                        None => String::new(),
+                    }
+                ),
+            ),
+        };
+        Err(self
+            .dataset
+            .complain(entry, "conversations", fault, problem)
+            .into())
+    }
+
+    /// The texts of a sample before anything is cut off.
+    ///
+    /// # Errors
+    /// As [`Self::spans`].
+    pub fn uncut(&self, index: usize, epoch: u64) -> Result<Vec<TokenSpan>, DataError> {
+        self.spans_within(self.entry(index), epoch, usize::MAX)
+    }
+
+    /// The picture of a sample as the tower gets it; `None` for text only.
+    ///
+    /// # Errors
+    /// [`DataError::Entry`] where it is missing or cannot be decoded.
+    pub fn picture(&self, index: usize) -> Result<Option<Pixels>, DataError> {
+        let entry = self.entry(index);
+        let path = entry.image.as_deref();
+        path.map(|path| self.pixels(entry, path)).transpose()
+    }
+
+    /// Form, width and height of a sample's picture, from the first bytes of its file; `None` for text only.
+    ///
+    /// # Errors
+    /// As [`Self::picture`].
+    pub fn picture_header(&self, index: usize) -> Result<Option<Header>, DataError> {
+        let entry = self.entry(index);
+        let path = entry.image.as_deref();
+        path.map(|path| {
+            self.at_picture(entry, path, |path| {
+                image::header(path, &self.options.pictures)
+            })
+        })
+        .transpose()
+    }
+
+    fn spans_within(
+        &self,
+        entry: &Entry,
+        epoch: u64,
+        max_length: usize,
+    ) -> Result<Vec<TokenSpan>, DataError> {
+        let ReaderOptions { turns, seed, .. } = &self.options;
         let key = DrawKey {
             seed: *seed,
             epoch,
@@ -202,40 +288,40 @@ impl Reader {
             &entry.talk,
             pictured,
             turns,
-            *max_length,
+            max_length,
             key,
         );
-        let spans = spans.map_err(|error| match error {
+        spans.map_err(|error| match error {
             DataError::Tokenizer { .. } => wrong(Fault::UnknownWord, error.to_string()),
             DataError::Layout { problem } => wrong(Fault::Layout, problem),
             other => other,
-        })?;
-        if spans
-            .iter()
-            .flat_map(|span| &span.labels)
-            .all(|&label| label == IGNORED)
-        {
-            let problem = "after tokenizing no answer is left to learn from".to_owned();
-            return Err(wrong(Fault::NoLabels, problem));
-        }
-        Ok(spans)
+        })
     }
 
     fn pixels(&self, entry: &Entry, path: &Path) -> Result<Pixels, DataError> {
+        let ReaderOptions {
+            aspect, pictures, ..
+        } = &self.options;
+        self.at_picture(entry, path, |path| {
+            self.processor.read(path, *aspect, pictures)
+        })
+    }
+
+    fn at_picture<T>(
+        &self,
+        entry: &Entry,
+        path: &Path,
+        read: impl Fn(&Path) -> Result<T, ImageFault>,
+    ) -> Result<T, DataError> {
         let wrong =
             |fault, problem| DataError::from(self.dataset.complain(entry, "image", fault, problem));
         let path = names::find(self.dataset.image_folder(), path)
             .map_err(|problem| wrong(Fault::MissingImage, problem))?;
-        let ReaderOptions {
-            aspect, pictures, ..
-        } = &self.options;
-        self.processor
-            .read(&path, *aspect, pictures)
-            .map_err(|fault| match fault {
-                ImageFault::Sample(fault, problem) => wrong(fault, problem),
-                // A disk or network that fails now may not later: skipping would make two runs differ.
-                ImageFault::System(source) => DataError::Read { path, source },
-            })
+        read(&path).map_err(|fault| match fault {
+            ImageFault::Sample(fault, problem) => wrong(fault, problem),
+            // A disk or network that fails now may not later: skipping would make two runs differ.
+            ImageFault::System(source) => DataError::Read { path, source },
+        })
     }
 }
 

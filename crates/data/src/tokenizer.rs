@@ -279,21 +279,31 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// What ids say, special tokens included.
+    ///
+    /// # Errors
+    /// The tokenizer's decoder refuses.
+    pub fn text(&self, ids: &[u32]) -> Result<String, DataError> {
+        self.decode(ids, false)
+    }
+
     /// What generated ids say: special tokens left out, white space trimmed at both ends.
     ///
     /// # Errors
     /// The tokenizer's decoder refuses.
     pub fn answer(&self, ids: &[u32]) -> Result<String, DataError> {
-        let text = self
-            .inner
-            .decode(ids, true)
-            .map_err(|e| DataError::Tokenizer {
-                name: self.name.clone(),
-                problem: format!("cannot decode: {e}"),
-                cure: "check that model and tokenizer belong together",
-            })?;
+        let text = self.decode(ids, true)?;
         let text = if self.cleans_up { clean_up(text) } else { text };
         Ok(text.trim().to_owned())
+    }
+
+    fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
+        let text = self.inner.decode(ids, skip_special);
+        text.map_err(|e| DataError::Tokenizer {
+            name: self.name.clone(),
+            problem: format!("cannot decode: {e}"),
+            cure: "check that model and tokenizer belong together",
+        })
     }
 
     /// Where it came from.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
-use qtl_data::example::ask;
+use qtl_data::example::{ask, rows};
 use qtl_data::image::{ImageFault, PictureRules};
 use qtl_data::{Aspect, DataError, Processor, Template, TokenSpan, Tokenizer, Turn, Turns};
 use qtl_model::generate::{Remote, greedy};
@@ -33,8 +33,10 @@ pub struct Answerer<'a> {
     pub max_length: usize,
     /// The longest answer in tokens.
     pub longest: usize,
-    /// Questions decoded together.
+    /// Questions decoded together at most.
     pub batch: usize,
+    /// Their number times the square of the longest of them, its answer included, at most: what attention takes memory for.
+    pub scores: u64,
 }
 
 /// Why a question has no answer. `E` is the error of the way to the server.
@@ -62,10 +64,33 @@ pub enum AnswerError<E> {
     /// The server or the way to it.
     #[error("{0}")]
     Remote(E),
+    /// The answers cannot be kept.
+    #[error("the answers cannot be written: {0}")]
+    Written(std::io::Error),
 }
 
+/// What became of one question of many.
+pub type Outcome = Result<Answer, Miss>;
+
+/// Is told of questions and what became of them.
+pub type Told<'a> = dyn FnMut(&[Question], &[Outcome]) -> std::io::Result<()> + 'a;
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What the model says.
+    pub text: String,
+    /// Whether the question was longer than the model takes, so that its end was not read. The reference cuts it, too.
+    pub cut: bool,
+}
+
+/// Why one question of many has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Miss(pub String);
+
 /// A picture that cannot be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{problem}")]
 pub struct PictureError {
     /// The picture.
@@ -75,22 +100,24 @@ pub struct PictureError {
 }
 
 impl Answerer<'_> {
-    /// One answer per question of the suite, in its order. `done(answered, questions)` is called as it goes.
+    /// Asks every question of the suite, in its order. `done` is told of each chunk's questions and what became of them, as
+    /// it goes: a question whose picture cannot be read, or that cannot be tokenized, is a miss and does not end the rest.
     ///
     /// # Errors
     ///
-    /// [`AnswerError`] naming the picture, or what the server reports.
+    /// What the server reports, or what `done` says.
     pub fn suite<R: Remote>(
         &self,
         suite: &Suite,
         remote: &mut R,
-        done: &mut dyn FnMut(usize, usize),
-    ) -> Result<Vec<String>, AnswerError<R::Error>> {
+        done: &mut Told<'_>,
+    ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
         let mut answers = Vec::with_capacity(suite.questions().len());
         // Questions stand picture by picture, so a chunk repeats few pictures.
         for chunk in suite.questions().chunks(self.batch.max(1)) {
-            answers.extend(self.chunk(chunk, remote)?);
-            done(answers.len(), suite.questions().len());
+            let given = self.chunk(chunk, remote)?;
+            done(chunk, &given).map_err(AnswerError::Written)?;
+            answers.extend(given);
         }
         Ok(answers)
     }
@@ -161,23 +188,42 @@ impl Answerer<'_> {
         &self,
         questions: &[Question],
         remote: &mut R,
-    ) -> Result<Vec<String>, AnswerError<R::Error>> {
+    ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
         let mut pixels = Vec::new();
         let mut pictures = 0;
-        let mut shown: Option<&PathBuf> = None;
+        let mut shown: Option<(&PathBuf, Result<(), Miss>)> = None;
         let mut prompts: Vec<(Vec<TokenSpan>, usize)> = Vec::with_capacity(questions.len());
+        let mut outcomes = Vec::with_capacity(questions.len());
         for question in questions {
-            if shown != Some(&question.image) {
-                pixels.extend(self.picture(&question.image)?);
-                pictures += 1;
-                shown = Some(&question.image);
-            }
+            let seen = match shown.take() {
+                Some((path, seen)) if path == &question.image => seen,
+                _ => self.picture(&question.image).map_or_else(
+                    |error| Err(Miss(error.to_string())),
+                    |picture| {
+                        pixels.extend(picture);
+                        pictures += 1;
+                        Ok(())
+                    },
+                ),
+            };
+            shown = Some((&question.image, seen.clone()));
             let turn = Turn {
                 question: question.text.clone(),
                 answer: None,
             };
-            let spans = ask(self.template, self.tokenizer, &[turn], true, &self.turns)?;
-            prompts.push((spans, pictures - 1));
+            let prompt = seen.and_then(|()| {
+                ask(self.template, self.tokenizer, &[turn], true, &self.turns)
+                    .map_err(|error| Miss(error.to_string()))
+            });
+            outcomes.push(prompt.map(|spans| {
+                let cut = rows(&spans, self.client.tokens_per_picture()) > self.max_length;
+                prompts.push((spans, pictures - 1));
+                cut
+            }));
+        }
+        if prompts.is_empty() {
+            let missed = outcomes.into_iter().filter_map(Result::err);
+            return Ok(missed.map(Err).collect());
         }
         let samples: Vec<Sample<'_>> = prompts
             .iter()
@@ -187,6 +233,14 @@ impl Answerer<'_> {
             })
             .collect();
         let spliced = splice(&samples, self.client.tokens_per_picture(), self.max_length)?;
+        let longest = spliced.layout.lengths().into_iter().max().unwrap_or(0) + self.longest;
+        let scores = (longest as u64).pow(2) * questions.len() as u64;
+        if scores > self.scores && questions.len() > 1 {
+            let (first, second) = questions.split_at(questions.len() / 2);
+            let mut answers = self.chunk(first, remote)?;
+            answers.extend(self.chunk(second, remote)?);
+            return Ok(answers);
+        }
         let batch = Batch {
             pixels: Some(self.tensor(pixels, pictures)),
             spliced,
@@ -203,9 +257,14 @@ impl Answerer<'_> {
             &mut |_, _| true,
         )
         .map_err(AnswerError::Remote)?;
-        Ok(ids
-            .iter()
-            .map(|ids| self.tokenizer.answer(ids))
-            .collect::<Result<_, _>>()?)
+        let mut answers = ids.iter().map(|ids| self.tokenizer.answer(ids));
+        let answered = |outcome: Result<bool, Miss>| match outcome {
+            Ok(cut) => {
+                let text = answers.next().transpose()?.unwrap_or_default();
+                Ok(Ok(Answer { text, cut }))
+            }
+            Err(miss) => Ok(Err(miss)),
+        };
+        outcomes.into_iter().map(answered).collect()
     }
 }

@@ -13,13 +13,14 @@
 //! - [`partition`]: the two halves; [`recompute`]: training attention without keeping its scores
 //! - [`tuning`]: low-rank branches, frozen weights in fewer bits
 //! - [`generate`]: answers across the cut
-//! - [`pretrained`]: a directory into partitions; [`params`]: parameters by name
+//! - [`pretrained`]: a directory into partitions; [`params`]: parameters by name; [`finite`]: numbers that are none
 //! - [`text`]: a language model alone, without a cut; [`sampling`]: which token comes next
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
 pub mod connector;
+pub mod finite;
 pub mod generate;
 pub mod llm;
 pub mod nn;

@@ -57,6 +57,16 @@ impl Layout {
             .sum()
     }
 
+    /// The sequence that holds row `row` of one kind.
+    pub fn sequence_of(&self, kind: Kind, row: usize) -> Option<usize> {
+        let mut end = 0;
+        self.sequences.iter().position(|spans| {
+            let own = spans.iter().filter(|span| span.kind == kind);
+            end += own.map(|span| span.len).sum::<usize>();
+            row < end
+        })
+    }
+
     /// Length of each sequence.
     pub fn lengths(&self) -> Vec<usize> {
         self.sequences

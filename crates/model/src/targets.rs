@@ -74,6 +74,9 @@ pub fn decode(code: &Code, rows: usize, vocab: usize) -> Result<Vec<Option<usize
         ),
         _ => return Err(TargetError::Planes),
     };
+    if mask.iter().any(|bit| *bit > 1) {
+        return Err(TargetError::Planes);
+    }
     let set = mask.iter().sum();
     if mask.len() != rows || ids.len() != set {
         return Err(TargetError::Count {

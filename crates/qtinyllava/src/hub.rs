@@ -177,7 +177,17 @@ fn explain(error: &ApiError) -> String {
     } else {
         ""
     };
-    format!("downloading failed: {text}{hint}")
+    // Without its value: there may be a password in it.
+    let proxy = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"]
+        .into_iter()
+        .flat_map(|name| [name.to_owned(), name.to_lowercase()])
+        .find(|name| env::var(name).is_ok_and(|value| !value.is_empty()));
+    let way = proxy.map_or_else(String::new, |name| {
+        format!(
+            " (through the proxy in {name}; NO_PROXY lists the hosts that are reached without it)"
+        )
+    });
+    format!("downloading failed: {text}{hint}{way}")
 }
 
 #[cfg(test)]

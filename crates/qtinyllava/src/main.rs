@@ -1,9 +1,14 @@
 //! The command line: parse, one visible match, library calls.
 
+// First, so that its macros take the place of the standard library's in all the rest.
+#[macro_use]
+mod output;
 mod bench;
 mod commands;
 mod demo;
+mod help;
 mod hub;
+mod numbers;
 mod plan;
 mod progress;
 mod scarce;
@@ -24,11 +29,11 @@ struct Cli {
 }
 
 /// What is logged unless QTL_LOG says otherwise: warnings, and who has come and gone.
-const LOG: &str = "warn,qtl_wire::grpc::server=info,qtl_wire::session::server=info";
+const LOG: &str = "warn,qtl_wire::grpc=info";
 
 const EXAMPLES: &str = "\
 Examples:
-  qtinyllava demo                                   the whole story in a few minutes, into runs/demo
+  qtinyllava demo                                   # the whole story in a few minutes, into runs/demo
   qtinyllava certs --out certs --server-name gpu.example.org
   qtinyllava serve --model base --recipe r.toml --run runs/server --listen 0.0.0.0:7443 --tls certs/server
   qtinyllava train --model base --recipe r.toml --run runs/client --connect gpu.example.org:7443 --tls certs/client \\
@@ -51,7 +56,9 @@ enum Command {
     Merge(commands::merge::Args),
     /// Check that nothing of a run or a merged model has changed on disk
     Verify(commands::verify::Args),
-    /// Put a language model and a fresh vision tower together into one model directory
+    /// Write a model for programs that do not know ours: a plain LLaVA, or the language model alone
+    Export(commands::export::Args),
+    /// Put a language model and a vision tower together into one model directory
     Compose(commands::compose::Args),
     /// Say what a checkpoint is and what running it takes
     Inspect(commands::inspect::Args),
@@ -63,6 +70,8 @@ enum Command {
     Compare(commands::compare::Args),
     /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
     Align(commands::align::Args),
+    /// Look a recipe, a model, a data set and a test set over before a run
+    Check(commands::check::Args),
     /// Choose a quantizer's levels and width from calibration features
     Plan(commands::plan::Args),
     /// Measure speed and size on this machine
@@ -71,6 +80,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let command = match help::parse(std::env::args_os()) {
+        Ok(cli) => cli.command,
+        Err(code) => return code,
+    };
     scarce::explain_panics();
     let level =
         tracing_subscriber::EnvFilter::try_from_env("QTL_LOG").unwrap_or_else(|_| LOG.into());
@@ -78,14 +91,16 @@ fn main() -> ExitCode {
         .with_env_filter(level)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false)
         .init();
-    let outcome = match Cli::parse().command {
+    let outcome = match command {
         Command::Demo(args) => demo::run(&args),
         Command::Data(command) => commands::data::run(&command),
         Command::Certs(args) => commands::certs::run(&args),
         Command::Serve(args) => commands::serve::run(&args),
         Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Compose(args) => commands::compose::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
@@ -93,8 +108,13 @@ fn main() -> ExitCode {
         Command::Chat(args) => commands::chat::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Align(args) => commands::align::run(&args),
+        Command::Check(args) => commands::check::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(command) => commands::bench::run(&command),
     };
+    let outcome = outcome.and_then(|()| match output::trouble() {
+        None => Ok(()),
+        Some(error) => Err(anyhow::anyhow!("cannot write to standard output: {error}")),
+    });
     signal::conclude(outcome)
 }

@@ -29,6 +29,9 @@ pub fn conclude(outcome: anyhow::Result<()>) -> ExitCode {
         eprintln!("{stopped}");
         return ExitCode::from(STOPPED);
     }
+    if error.is::<crate::output::Closed>() {
+        return ExitCode::SUCCESS;
+    }
     // Many of our errors already quote their cause.
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {

@@ -18,7 +18,7 @@ use qtl_model::weights::{SaveType, Stream};
 
 use crate::error::TrainError;
 use crate::merge;
-use crate::optimizer::Optimizer;
+use crate::optimizer::{NotFinite, Optimizer};
 use crate::recipe::TrainSpec;
 use crate::schedule;
 use crate::tune::{Method, TuneSpec};
@@ -86,8 +86,13 @@ pub fn align(
             &device,
         );
         let (loss, cells, gradients) = words.gradients(&client, pixels, &scenes);
-        optimizer.add(gradients, 1.0);
-        optimizer.clip();
+        let diverged = |error: NotFinite| TrainError::Diverged {
+            step,
+            what: error.to_string(),
+            samples: Vec::new(),
+        };
+        optimizer.add(gradients, 1.0).map_err(diverged)?;
+        optimizer.clip().map_err(diverged)?;
         let (factor, _) = schedule::at(train, step);
         client = client.replace(&mut |name, value| optimizer.update(name, value, factor));
         watch(Progress {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::TrainError;
 
-/// Names, and starts of names, of files that go wherever the weights go.
+/// Names of files, and starts of names, that go wherever the weights go.
 const NAMES: &[&str] = &[
     "added_tokens.json",
     "chat_template.jinja",
@@ -20,16 +20,16 @@ const NAMES: &[&str] = &[
     "vocab.json",
     "vocab.txt",
 ];
-const STARTS: &[&str] = &[
-    "tokenizer",
-    "license",
-    "licence",
-    "notice",
-    "copying",
-    "use_policy",
-];
+const TOKENIZER: &str = "tokenizer";
+const LICENCES: &[&str] = &["license", "licence", "notice", "copying", "use_policy"];
 /// Folders of further templates.
 const FOLDERS: &[&str] = &["additional_chat_templates"];
+
+/// Whether a file of this name says under which conditions the weights may be used.
+pub(crate) fn is_licence(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    LICENCES.iter().any(|start| lower.starts_with(start))
+}
 
 /// The companions in `dir`, sorted.
 ///
@@ -42,8 +42,7 @@ pub(crate) fn of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let lower = name.to_lowercase();
-        let named = NAMES.contains(&&*name) || STARTS.iter().any(|start| lower.starts_with(start));
+        let named = NAMES.contains(&&*name) || name.starts_with(TOKENIZER) || is_licence(&name);
         if (path.is_file() && named) || (path.is_dir() && FOLDERS.contains(&&*name)) {
             found.push(path);
         }

@@ -7,7 +7,8 @@ use qtl_data::DataError;
 use qtl_model::config::ConfigError;
 use qtl_model::partition::StepError;
 use qtl_model::pretrained::PretrainedError;
-use qtl_model::quant::QuantError;
+use qtl_model::quant::MomentsError;
+use qtl_model::quant::gradient::GradientError;
 use qtl_model::splice::SpliceError;
 use qtl_wire::{Key, WireError};
 
@@ -105,15 +106,28 @@ pub enum TrainError {
     /// A batch that the model cannot take.
     #[error(transparent)]
     Step(#[from] StepError),
-    /// The loss is not a number any more.
+    /// A loss, a gradient or a feature is no finite number any more. Nothing of the step is kept.
     #[error(
-        "the loss of step {step} is {loss}; the run has diverged. Resume from a checkpoint with a lower train.lr"
+        "step {step}{}: {what}. Nothing of it was saved: started again, the run goes on from the last checkpoint of both sides; lower train.lr, or leave the sample out",
+        shown(.samples)
     )]
     Diverged {
         /// The step.
         step: u64,
-        /// The loss.
-        loss: f64,
+        /// What is no number.
+        what: String,
+        /// The sample that gave it, or all of the batch's if it is not one's alone.
+        samples: Vec<String>,
+    },
+    /// Measured features that are none.
+    #[error(
+        "the {stream} features of the first batches: {source}; is there a weight or an embedding that is no finite number?"
+    )]
+    Calibration {
+        /// `image` or `text`.
+        stream: &'static str,
+        /// What is wrong with them.
+        source: MomentsError,
     },
     /// A file.
     #[error("{path}: {source}")]
@@ -138,14 +152,9 @@ pub enum AnswerError {
     /// Its container.
     #[error(transparent)]
     Container(#[from] ContainerError),
-    /// Its planes.
-    #[error("the {stream} gradient: {source}")]
-    Gradient {
-        /// `image` or `text`.
-        stream: &'static str,
-        /// What is wrong.
-        source: QuantError,
-    },
+    /// Its planes, or the numbers they stand for.
+    #[error(transparent)]
+    Gradient(#[from] GradientError),
 }
 
 impl TrainError {
@@ -155,5 +164,14 @@ impl TrainError {
             path: path.to_owned(),
             source,
         }
+    }
+}
+
+/// Names samples.
+fn shown(samples: &[String]) -> String {
+    match samples {
+        [] => String::new(),
+        [one] => format!(", sample {one:?}"),
+        several => format!(", one of the samples {several:?}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Adapters out of a run and into a model: what `merge --adapter` writes and `merge --from-adapter` folds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qtl_model::Device;
@@ -8,7 +8,7 @@ use qtl_model::config::Fields;
 use qtl_model::partition::names;
 use qtl_model::pretrained::{Blueprint, PretrainedError};
 use qtl_model::quant::QuantizerSpec;
-use qtl_model::weights::{NamedTensor, SaveType, save};
+use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
 use serde_json::json;
 
 use crate::adapter::Adapter;
@@ -17,11 +17,24 @@ use crate::merge::{
     Format, Head, Joined, OWN, companions, config, read_json, recipe_in, recipe_of, whole, write,
 };
 use crate::peft;
+use crate::plain::write_language_model;
 use crate::start::{Base, Start, folded_text};
 use crate::tune::{Method, Part};
 
+/// Where an adapter's base lies beside it, if the run's base is no directory that peft could load.
+const BASE: &str = "base_language_model";
+
+/// The language model of a model directory with a folder per part, where that folder is a model of its own.
+fn language_model(base: &Path) -> Option<PathBuf> {
+    let own = base.join(Part::Llm.folder());
+    let whole = own.join("config.json").is_file() && Checkpoint::is_in(&own);
+    whole.then(|| own.canonicalize().ok()).flatten()
+}
+
 /// Writes what the newest step of a run has trained, and nothing of its base: a folder per part, in TinyLLaVA's layout,
-/// that holds a PEFT adapter where the part has branches and whole tensors where it was trained in full. Returns the step.
+/// that holds a PEFT adapter where the part has branches and whole tensors where it was trained in full. The adapter of the
+/// language model names a directory with its base alone, which is written beside it unless the run's base has one. Returns
+/// the step.
 ///
 /// # Errors
 ///
@@ -53,7 +66,25 @@ pub fn write_adapter<'a>(
     let base = base.model;
     let mut config = config(base, &run.state, head)?;
     config[OWN]["base"] = json!(run.language_model);
+    let named = language_model(base);
+    let base_name = match &named {
+        Some(dir) => dir.clone(),
+        None => std::path::absolute(out)
+            .map_err(|e| TrainError::io(out, e))?
+            .join(BASE),
+    };
     whole(out, &|beside| {
+        if named.is_none() {
+            let start = Start {
+                blueprint: run.recipe.blueprint(base)?,
+                adapter: None,
+            };
+            let format = Format {
+                kind: None,
+                shard: Format::SHARD,
+            };
+            write_language_model(&start, &beside.join(BASE), format)?;
+        }
         for part in [
             Part::VisionTower,
             Part::Connector,
@@ -76,7 +107,10 @@ pub fn write_adapter<'a>(
                         part,
                         &branches.spec(),
                         &own,
-                        &base.display().to_string(),
+                        &match part {
+                            Part::Llm => base_name.display().to_string(),
+                            _ => base.display().to_string(),
+                        },
                     )?;
                 }
                 _ => {

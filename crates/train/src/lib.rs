@@ -4,19 +4,22 @@
 //!
 //! - [`recipe`]: what a run computes, [`edit`] changes its file; [`tune`]: which parameters it trains, [`adapt`]: on
 //!   this model; [`schedule`], [`optimizer`]: how
-//! - [`start`]: the model directory and the [`adapter`] that it begins with
-//! - [`message`]: the model's types as the wire's
+//! - [`start`]: the model directory and the [`adapter`] that it begins with; [`assumed`]: the recipe of a model that
+//!   carries none
+//! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
 //! - [`server`]: the server's side of a run; [`client`]: the client's
 //! - [`record`]: which run a directory is of, and whose
 //! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
 //!   at a time; [`changes`]: what a run may go on with, [`stamp`]: on which data
-//! - [`merge`]: two halves into one model; [`export`], [`peft`]: adapters; [`answer`]: generation over a link
+//! - [`merge`]: two halves into one model; [`export`], [`peft`]: adapters; [`plain`]: a model for programs
+//!   that do not know ours; [`answer`]: generation over a link
 //! - [`compose`]: a language model and a fresh tower into one model; [`align`]: first sight for a tower trained from
 //!   nothing
 //! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
 //! - [`communication`]: what every quantizer and gradient codec costs on the wire
 //! - [`features`]: what quantizers are chosen and measured on
+//! - [`fuzzing`]: what must hold whatever a client says
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -24,6 +27,8 @@ pub mod adapt;
 pub mod adapter;
 pub mod align;
 pub mod answer;
+pub mod assumed;
+pub mod bounds;
 pub mod changes;
 pub mod checkpoint;
 pub mod client;
@@ -36,6 +41,7 @@ pub mod error;
 pub mod export;
 pub mod features;
 pub mod files;
+pub mod fuzzing;
 mod held;
 pub mod inspect;
 pub mod lock;
@@ -45,6 +51,7 @@ pub mod message;
 pub mod metrics;
 pub mod optimizer;
 pub mod peft;
+pub mod plain;
 pub mod random;
 pub mod recipe;
 pub mod record;

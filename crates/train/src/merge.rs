@@ -26,6 +26,11 @@ use crate::tune::Part;
 
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
 pub const OWN: &str = "qtinyllava";
+/// What loads such a directory in transformers, with its quantizers.
+const MODELING: &str = include_str!("../assets/modeling_qtinyllava.py");
+/// What it is called, and the module that `config.json` names.
+const MODELING_NAME: &str = "modeling_qtinyllava";
+
 /// How the weights of a model directory are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
@@ -336,12 +341,54 @@ pub(crate) fn write(
     kind: &dyn Fn(&str) -> SaveType,
     shard: u64,
 ) -> Result<(), TrainError> {
-    // transformers reads `dtype` since its version 5 and `torch_dtype` before, in the whole and in each part.
-    for (part, prefix) in [
+    let ours = in_python(&mut config)?;
+    let parts = [
         ("", ""),
         ("/text_config", names::LANGUAGE_MODEL),
         ("/vision_config", names::VISION_TOWER),
-    ] {
+    ];
+    note_types(&mut config, tensors, kind, &parts);
+    whole(out, &|beside| {
+        tensors
+            .save_folder(beside, kind, shard)
+            .map_err(qtl_model::pretrained::PretrainedError::from)?;
+        if ours {
+            let path = beside.join(format!("{MODELING_NAME}.py"));
+            files::replace(&path, MODELING.as_bytes()).map_err(|e| TrainError::io(&path, e))?;
+        }
+        companions(base, beside, &config)
+    })
+}
+
+/// Names in the configuration of a model of ours what loads it in Python, and spells out its quantizers.
+fn in_python(config: &mut Value) -> Result<bool, TrainError> {
+    if config.get(OWN).is_none() {
+        return Ok(false);
+    }
+    let recipe = recipe_in(config, Path::new("config.json"))?;
+    config[OWN]["quantizers"] = json!({
+        "image": recipe.quantizer.image.explicit(),
+        "text": recipe.quantizer.text.explicit(),
+    });
+    let class = |name: &str| format!("{MODELING_NAME}.{name}");
+    let model = class("QTinyLlavaForConditionalGeneration");
+    config["auto_map"] = json!({
+        "AutoConfig": class("QTinyLlavaConfig"),
+        "AutoModel": model,
+        "AutoModelForCausalLM": model,
+    });
+    Ok(true)
+}
+
+/// Says in a configuration what type most values have, in the whole and in each of the `parts`, given by their places and by
+/// the starts of their tensors' names. transformers reads `dtype` since its version 5 and `torch_dtype` before.
+pub(crate) fn note_types(
+    config: &mut Value,
+    tensors: &Tensors<'_>,
+    kind: &dyn Fn(&str) -> SaveType,
+    parts: &[(&str, &str)],
+) {
+    for (part, prefix) in parts {
         let Some(dtype) = dtype(tensors, prefix, kind) else {
             continue;
         };
@@ -351,12 +398,6 @@ pub(crate) fn write(
             }
         }
     }
-    whole(out, &|beside| {
-        tensors
-            .save_folder(beside, kind, shard)
-            .map_err(qtl_model::pretrained::PretrainedError::from)?;
-        companions(base, beside, &config)
-    })
 }
 
 /// What a configuration calls the type that most values of the tensors below a prefix have.

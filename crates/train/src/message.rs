@@ -1,13 +1,14 @@
 //! Between the model's types and the wire's: codes into containers and back, layouts into layouts.
 
 use burn::tensor::Tensor;
-use qtl_codec::{Account, Code, DecodeError, Limits, Options};
+use qtl_codec::{Account, Code, DecodeError, Options};
 use qtl_model::Device;
 use qtl_model::partition::Cut;
 use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError};
 use qtl_model::splice::{Kind, Layout, Span};
 use qtl_wire as wire;
 
+use crate::bounds::features;
 use crate::error::AnswerError;
 
 /// A message whose containers cannot be read.
@@ -18,6 +19,15 @@ pub struct ContainerError {
     pub part: &'static str,
     /// What is wrong with it.
     pub source: DecodeError,
+}
+
+/// Channels of the codes, by which the sizes of their containers are bounded.
+#[derive(Debug, Clone, Copy)]
+pub struct Channels {
+    /// Of image rows.
+    pub image: usize,
+    /// Of text rows.
+    pub text: usize,
 }
 
 /// Codes of a cut as containers, each with the account of its bytes; empty where there is nothing.
@@ -88,11 +98,12 @@ pub fn decode_gradient(
     device: &Device,
 ) -> Result<Tensor<2>, AnswerError> {
     let stream = draw.tensor;
-    let gradient = codec.decode(&decode(stream, bytes)?, shape, draw, device);
-    gradient.map_err(|source| AnswerError::Gradient { stream, source })
+    let [rows, channels] = shape;
+    let code = decode(stream, bytes, rows, channels)?;
+    Ok(codec.decode(&code, shape, draw, device)?)
 }
 
-/// The cut that containers and layout stand for.
+/// The cut that containers and layout stand for. Containers may hold no more than the layout has rows for.
 ///
 /// # Errors
 ///
@@ -102,26 +113,34 @@ pub fn decode_cut(
     text: &[u8],
     text_index: &[u8],
     layout: &wire::Layout,
+    channels: Channels,
 ) -> Result<Cut, ContainerError> {
-    let optional = |part, bytes: &[u8]| match bytes {
+    let rows = |kind| layout.rows(kind) as usize;
+    let (image_rows, text_rows) = (rows(wire::SpanKind::Image), rows(wire::SpanKind::Text));
+    let optional = |part, bytes: &[u8], rows, channels| match bytes {
         [] => Ok(None),
-        bytes => decode(part, bytes).map(Some),
+        bytes => decode(part, bytes, rows, channels).map(Some),
     };
     Ok(Cut {
-        image: optional("image", image)?,
-        text: decode("text", text)?,
-        index: optional("text index", text_index)?,
+        image: optional("image", image, image_rows, channels.image)?,
+        text: decode("text", text, text_rows, channels.text)?,
+        index: optional("text index", text_index, text_rows, 1)?,
         layout: from_wire(layout),
     })
 }
 
-/// Reads one container.
+/// Reads one container of a code that has no more than so many rows of so many channels.
 ///
 /// # Errors
 ///
 /// [`ContainerError`] naming the part.
-pub fn decode(part: &'static str, bytes: &[u8]) -> Result<Code, ContainerError> {
-    let (code, _) = qtl_codec::decode(bytes, &Limits::default())
+pub fn decode(
+    part: &'static str,
+    bytes: &[u8],
+    rows: usize,
+    channels: usize,
+) -> Result<Code, ContainerError> {
+    let (code, _) = qtl_codec::decode(bytes, &features(rows, channels))
         .map_err(|source| ContainerError { part, source })?;
     Ok(code)
 }

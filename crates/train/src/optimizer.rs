@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Device, Tensor, TensorData};
+use qtl_model::finite;
 use qtl_model::params::Named;
 use qtl_model::weights::{NamedTensor, Tensors, values};
 
@@ -27,6 +28,11 @@ pub struct Optimizer {
 
 /// What is kept of a parameter.
 const ENTRIES: [&str; 3] = ["moment_1", "moment_2", "time"];
+
+/// Gradients that are no finite numbers; nothing may be updated with them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the gradient of {0} is no finite number")]
+pub struct NotFinite(pub String);
 
 /// A named vector of numbers, as [`Optimizer::restore`] takes them back.
 pub type Entry = (String, Vec<f32>);
@@ -50,7 +56,14 @@ impl Optimizer {
     }
 
     /// Adds the gradients of one micro-batch, weighted.
-    pub fn add(&mut self, gradients: Named, weight: f32) {
+    ///
+    /// # Errors
+    ///
+    /// [`NotFinite`], if there are further micro-batches; of a single one the norm tells, see [`clip`](Self::clip).
+    pub fn add(&mut self, gradients: Named, weight: f32) -> Result<(), NotFinite> {
+        if weight != 1.0 {
+            all_finite(&gradients)?;
+        }
         for (name, gradient) in gradients {
             let gradient = if weight == 1.0 {
                 gradient
@@ -63,20 +76,29 @@ impl Optimizer {
             };
             self.pending.insert(name, sum);
         }
+        Ok(())
     }
 
     /// Ends an optimizer step: clips what was added and returns the norm before clipping. Afterwards
     /// [`update`](Self::update) is to be called for each parameter.
-    pub fn clip(&mut self) -> f64 {
+    ///
+    /// # Errors
+    ///
+    /// [`NotFinite`] naming a parameter, or all of them if only the norm is not.
+    pub fn clip(&mut self) -> Result<f64, NotFinite> {
         let square = |g: &Tensor<1>| f64::from(g.clone().square().sum().into_scalar::<f32>());
         let norm = self.pending.values().map(square).sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            all_finite(&self.pending)?;
+            return Err(NotFinite("all parameters together".to_owned()));
+        }
         if self.clip > 0.0 && norm > self.clip {
             let factor = self.clip / (norm + 1e-6);
             for gradient in self.pending.values_mut() {
                 *gradient = gradient.clone().mul_scalar(factor);
             }
         }
-        norm
+        Ok(norm)
     }
 
     /// The new value of a parameter at learning-rate factor `schedule`, or `None` if it has no gradient.
@@ -143,4 +165,11 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+fn all_finite(gradients: &Named) -> Result<(), NotFinite> {
+    let wrong = gradients
+        .iter()
+        .find(|(_, gradient)| !finite::all(gradient));
+    wrong.map_or(Ok(()), |(name, _)| Err(NotFinite(name.clone())))
 }

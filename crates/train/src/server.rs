@@ -8,24 +8,26 @@ use burn::tensor::Tensor;
 use qtl_codec::{Code, Options, Plane, ScalarData};
 use qtl_model::Device;
 use qtl_model::llm::Cache;
-use qtl_model::partition::{ServerPartition, StepError};
+use qtl_model::partition::{Cut, ServerPartition, StepError};
 use qtl_model::pretrained::restore_server;
 use qtl_model::quant::Moments;
 use qtl_model::quant::gradient;
+use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{
-    Access, Askers, Backward, Calibration, Forward, Key, Prompt, Refusal, Rows, Standing, Terms,
-    Tokens, Work, WorkError,
+    Access, Askers, Backward, Calibration, Forward, Key, Layout, Limits, Prompt, Refusal, Rows,
+    Standing, Terms, Tokens, Work, WorkError,
 };
 
 use crate::adapt::Fingerprint;
+use crate::bounds::{self, BoundError, Bounds};
 use crate::changes::{self, Change};
 use crate::checkpoint::{Side, State, Store};
 use crate::error::TrainError;
 use crate::held::Held;
 use crate::lock::Lock;
-use crate::message::{ContainerError, decode, decode_cut, encode_gradient};
-use crate::optimizer::Optimizer;
+use crate::message::{Channels, ContainerError, decode, decode_cut, encode_gradient};
+use crate::optimizer::{NotFinite, Optimizer};
 use crate::recipe::Recipe;
 use crate::record::Record;
 use crate::schedule;
@@ -50,6 +52,10 @@ pub struct ServerWork {
     record: Record,
     generate: Askers,
     applied: Option<u64>,
+    /// What a step and a generation may hold.
+    training: Bounds,
+    generation: Bounds,
+    channels: Channels,
     cache: Option<Cache>,
     observer: Box<dyn FnMut(&Event) + Send>,
 }
@@ -122,7 +128,14 @@ impl ServerWork {
         if let (Some(store), true) = (&store, record.run.is_empty()) {
             record.run = store.run().unwrap_or_default();
         }
+        let positions = start.blueprint.config.text.max_positions;
         Ok(Self {
+            training: Bounds::training(&recipe, positions),
+            generation: Bounds::generation(&recipe, positions),
+            channels: Channels {
+                image: partition.quantizer_image.code_dim(),
+                text: partition.quantizer_text.code_dim(),
+            },
             facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
             start,
@@ -216,6 +229,16 @@ impl ServerWork {
         store.settle(step).map_err(failed)
     }
 
+    fn cut(
+        &self,
+        image: &[u8],
+        text: &[u8],
+        index: &[u8],
+        layout: &Layout,
+    ) -> Result<Cut, WorkError> {
+        decode_cut(image, text, index, layout, self.channels).map_err(invalid)
+    }
+
     /// The container of a gradient.
     fn gradient(
         &self,
@@ -231,13 +254,32 @@ impl ServerWork {
         encode_gradient(&self.recipe.gradient.codec, g, draw).map_err(failed)
     }
 
-    fn apply(&mut self, step: u64) {
+    fn apply(&mut self, step: u64) -> Result<(), NotFinite> {
         let (schedule, _) = schedule::at(&self.recipe.train, step);
-        self.optimizer.clip();
+        self.optimizer.clip()?;
+        self.moved = true;
         let optimizer = &mut self.optimizer;
         self.partition.change(|half| {
             half.replace(&mut |name, value| optimizer.update(name, value, schedule))
         });
+        Ok(())
+    }
+
+    /// Both moments of a calibration, checked, before either quantizer takes its own.
+    fn moments(&self, c: &Calibration) -> Result<[Option<Moments>; 2], WorkError> {
+        let Channels { image, text } = self.channels;
+        let read = |part, bytes: &[u8], channels| {
+            let moments = moments(part, bytes, channels)?;
+            let checked = moments.as_ref().map(|moments| moments.check(channels));
+            checked
+                .transpose()
+                .map_err(|error| WorkError::Invalid(format!("the {part} calibration: {error}")))?;
+            Ok(moments)
+        };
+        Ok([
+            read("image", &c.image, image)?,
+            read("text", &c.text, text)?,
+        ])
     }
 }
 
@@ -276,6 +318,12 @@ pub fn terms(recipe: &Recipe, facts: &BTreeMap<String, String>) -> Terms {
 impl Work for ServerWork {
     fn terms(&self) -> Terms {
         terms(&self.recipe, &self.facts)
+    }
+
+    fn limits(&self, limits: Limits) -> Limits {
+        let Channels { image, text } = self.channels;
+        let channels = image.max(text).max(self.partition.hidden_size());
+        bounds::wire([self.training, self.generation], channels, limits)
     }
 
     fn standing(&self) -> Standing {
@@ -318,8 +366,7 @@ impl Work for ServerWork {
     }
 
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
-        let image = moments(&c.image)?;
-        let text = moments(&c.text)?;
+        let [image, text] = self.moments(&c)?;
         self.moved = true;
         if let Some(image) = image {
             self.partition.quantizer_image.calibrate(&image);
@@ -332,8 +379,10 @@ impl Work for ServerWork {
 
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
         let start = Instant::now();
-        let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout).map_err(invalid)?;
-        let targets = decode("targets", &f.targets).map_err(invalid)?;
+        self.training.check(&f.layout).map_err(invalid)?;
+        let cut = self.cut(&f.image, &f.text, &f.text_index, &f.layout)?;
+        let rows = cut.layout.rows(Kind::Text);
+        let targets = decode("targets", &f.targets, rows, 1).map_err(invalid)?;
         let decoded = start.elapsed();
         let tune = &self.recipe.tune;
         let draw = Draw {
@@ -344,23 +393,19 @@ impl Work for ServerWork {
             self.partition
                 .step(&cut, &targets, &|name| tune.trains(name), &self.device)
         })
-        .map_err(invalid)?;
+        .map_err(no_step)?;
         let coding = Instant::now();
-        // A gradient that cannot travel ends the step before anything has moved. Beside a loss that is no number there is
-        // none to send; the client stops at the loss.
-        let (image, text) = if step.loss.is_finite() {
-            let image = step.image.map(|g| self.gradient("image", f.step, g));
-            let text = self.gradient("text", f.step, step.text)?;
-            (image.transpose()?.unwrap_or_default(), text)
-        } else {
-            Default::default()
-        };
+        // A gradient that cannot travel ends the step before anything has moved.
+        let image = step.image.map(|g| self.gradient("image", f.step, g));
+        let image = image.transpose()?.unwrap_or_default();
+        let text = self.gradient("text", f.step, step.text)?;
         let coded = decoded + coding.elapsed();
         let weight = 1.0 / self.recipe.train.accumulate as f32;
-        self.optimizer.add(step.parameters, weight);
+        self.optimizer
+            .add(step.parameters, weight)
+            .map_err(diverged)?;
         if schedule::ends_step(&self.recipe.train, f.step) {
-            self.moved = true;
-            self.apply(f.step);
+            self.apply(f.step).map_err(diverged)?;
         }
         self.applied = Some(f.step + 1);
         (self.observer)(&Event::Step {
@@ -425,7 +470,8 @@ impl Work for ServerWork {
 
     fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
         self.cache = None;
-        let cut = decode_cut(&p.image, &p.text, &p.text_index, &p.layout).map_err(invalid)?;
+        self.generation.check(&p.layout).map_err(invalid)?;
+        let cut = self.cut(&p.image, &p.text, &p.text_index, &p.layout)?;
         let (ids, cache) = self
             .partition
             .prefill(&cut, &self.device)
@@ -439,7 +485,13 @@ impl Work for ServerWork {
             .cache
             .as_mut()
             .ok_or_else(|| WorkError::Invalid("no generation is open".into()))?;
-        let code = decode("text", &r.text).map_err(invalid)?;
+        let longest = cache.positions().iter().max().map_or(0, |p| *p as u64 + 2);
+        self.generation
+            .fits(r.keep.len(), longest)
+            .map_err(invalid)?;
+        // A quantizer of whole batches has a single token cross as it is.
+        let channels = self.channels.text.max(self.partition.hidden_size());
+        let code = decode("text", &r.text, r.keep.len(), channels).map_err(invalid)?;
         let keep: Vec<usize> = r.keep.iter().map(|k| *k as usize).collect();
         let ids = self
             .partition
@@ -471,11 +523,30 @@ fn failed(error: impl std::fmt::Display) -> WorkError {
 
 /// Errors that the peer's message causes.
 trait PeerFault: std::fmt::Display {}
+impl PeerFault for BoundError {}
 impl PeerFault for ContainerError {}
 impl PeerFault for StepError {}
 
 fn invalid(error: impl PeerFault) -> WorkError {
     WorkError::Invalid(error.to_string())
+}
+
+fn diverged(error: NotFinite) -> WorkError {
+    WorkError::NotFinite {
+        what: error.to_string(),
+        sequence: None,
+    }
+}
+
+/// A step that the model does not make: the message is wrong, or what it leads to is no number.
+fn no_step(error: StepError) -> WorkError {
+    match error {
+        StepError::NotFinite { sequence, .. } => WorkError::NotFinite {
+            what: error.to_string(),
+            sequence: sequence.and_then(|n| u32::try_from(n).ok()),
+        },
+        error => invalid(error),
+    }
 }
 
 /// Means and deviations as one container: two rows.
@@ -486,11 +557,15 @@ pub fn calibration_code(moments: &Moments) -> Vec<u8> {
     qtl_codec::encode(&Code::new(vec![plane.into()]), &Options::default())
 }
 
-fn moments(bytes: &[u8]) -> Result<Option<Moments>, WorkError> {
+fn moments(
+    part: &'static str,
+    bytes: &[u8],
+    channels: usize,
+) -> Result<Option<Moments>, WorkError> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let code = decode("calibration", bytes).map_err(invalid)?;
+    let code = decode("calibration", bytes, 2, channels).map_err(invalid)?;
     match code.planes.as_slice() {
         [Plane::Scalars(plane)] if plane.rows == 2 => {
             let values = plane.to_f32();
@@ -500,8 +575,8 @@ fn moments(bytes: &[u8]) -> Result<Option<Moments>, WorkError> {
                 std: std.to_vec(),
             }))
         }
-        _ => Err(WorkError::Invalid(
-            "a calibration is two rows of numbers, means and deviations".into(),
-        )),
+        _ => Err(WorkError::Invalid(format!(
+            "the {part} calibration is not two rows of numbers, means and deviations"
+        ))),
     }
 }

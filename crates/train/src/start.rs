@@ -114,6 +114,16 @@ impl Start {
         })
     }
 
+    /// Whether the model or the adapter has the quantizers' weights, or they have nothing to learn.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file.
+    pub fn has_quantizers(&self, device: &Device) -> Result<bool, TrainError> {
+        let adapted = |adapter: &Arc<Adapter>| adapter.has_part(Part::Quantizer);
+        Ok(self.adapter.as_ref().is_some_and(adapted) || self.blueprint.has_quantizers(device)?)
+    }
+
     /// Whether the model's head is its token embedding.
     fn tied(&self) -> bool {
         self.blueprint.config.text.tied_head

@@ -26,7 +26,11 @@ pub trait Transport: Send {
     /// The server is in a session with another client. Waits and returns, or gives up with an error.
     fn busy(&mut self, refusal: WireError) -> Result<(), WireError>;
 
-    /// The server welcomed this client: the trouble before it, if any, is over.
+    /// The server welcomed this client again, and the call under way is made once more, or undone. That is no end of the trouble
+    /// yet: a connection that breaks at every message would else be tried for ever.
+    fn welcomed(&mut self);
+
+    /// The server answered a call: the trouble before it, if any, is over.
     fn settled(&mut self);
 
     /// From now on (or no longer) nothing but the confirmation of the end is still to come, which is not worth the usual
@@ -111,8 +115,12 @@ impl<T: Transport> Caller<T> {
             match self.client.receive(message) {
                 Ok(Event::Nothing) => {}
                 Ok(Event::Send(frame)) => {
-                    self.transport.settled();
+                    self.transport.welcomed();
                     next = Some(frame);
+                }
+                Ok(Event::Rewind(to)) => {
+                    self.transport.welcomed();
+                    return Ok(Event::Rewind(to));
                 }
                 Ok(event) => {
                     self.transport.settled();

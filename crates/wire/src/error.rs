@@ -163,6 +163,8 @@ pub struct Refusal {
     pub sentence: String,
     /// The recipe field that differs, if the reason is [`Reason::Terms`] and the client may know it; empty otherwise.
     pub field: String,
+    /// The sequence of the batch, from 0, if the reason is [`Reason::NotFinite`] and it is one's alone.
+    pub sequence: Option<u32>,
 }
 
 /// Why a server refuses.
@@ -189,6 +191,8 @@ pub enum Reason {
     Owner,
     /// The server holds no sessions of this purpose.
     Purpose,
+    /// The step's loss or gradient is no finite number; nothing of it was applied.
+    NotFinite,
 }
 
 /// Why there is no secure connection: the likely cause, and its cure.

@@ -50,7 +50,7 @@ impl<W: Work> LocalLink<W> {
 
     /// A link to `work` over a network with delay and loss.
     pub fn simulated(work: W, simulation: Simulation) -> LocalLink<W> {
-        let limits = Limits::default();
+        let limits = work.limits(Limits::default());
         let local = Local {
             server: Server::new(limits),
             work,
@@ -61,7 +61,7 @@ impl<W: Work> LocalLink<W> {
             open: false,
             inbox: VecDeque::new(),
         };
-        Caller::new(local, 1, limits)
+        Caller::new(local, 1, Limits::default())
     }
 
     /// The server's work.
@@ -169,6 +169,8 @@ impl<W: Work> Transport for Local<W> {
     fn busy(&mut self, refusal: WireError) -> Result<(), WireError> {
         Err(refusal)
     }
+
+    fn welcomed(&mut self) {}
 
     fn settled(&mut self) {}
 

@@ -1,5 +1,6 @@
 //! What a server does, and what a client asks for.
 
+use crate::limits::Limits;
 use crate::meter::Meter;
 use crate::{
     Backward, Calibration, Forward, Key, Prompt, Purpose, Refusal, Resume, Rows, Standing, Terms,
@@ -52,6 +53,12 @@ pub trait Work: Send + 'static {
     /// The recipe fields that a client must agree on.
     fn terms(&self) -> Terms;
 
+    /// What of `limits` is enough for every message that this work accepts: what is larger is refused before
+    /// memory is taken for it. The default knows nothing better.
+    fn limits(&self, limits: Limits) -> Limits {
+        limits
+    }
+
     /// Where this side stands. `run` is empty as long as there is no run; `live` is `None` before the
     /// first [`Work::restore`] and the number of applied steps from then on.
     fn standing(&self) -> Standing;
@@ -79,7 +86,7 @@ pub trait Work: Send + 'static {
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError>;
 
     /// Computes and applies step `f.step`. After [`WorkError::Invalid`] the state must be as before;
-    /// after [`WorkError::Failed`] it is considered lost, and the next session goes back to a checkpoint.
+    /// after any other error it is considered lost, and the next session goes back to a checkpoint.
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError>;
 
     /// Writes a checkpoint of the state after `step` steps. When this returns it is safely on disk. The client's own is
@@ -112,6 +119,14 @@ pub enum WorkError {
     /// This side could not do it (disk full, ...); a sentence that names the cure.
     #[error("the server failed: {0}")]
     Failed(String),
+    /// The message is in order, but the loss or a gradient that follows from it is no finite number.
+    #[error("nothing of the step was applied: {what}")]
+    NotFinite {
+        /// What is no number.
+        what: String,
+        /// The sequence of the batch, from 0, if it is one's alone.
+        sequence: Option<u32>,
+    },
 }
 
 /// The outcome of a call that a restarted server may undo.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../../fixtures/set.rs"]
+mod set;
+
 mod fuzz;
 mod golden;
 mod inputs;

@@ -3,11 +3,13 @@
 mod depth;
 #[cfg(feature = "dicom")]
 mod dicom;
+mod header;
 mod jpeg;
 mod named;
 mod palette;
 mod rules;
 
+pub use header::{Header, header};
 pub use rules::{BurnedIn, Exif, PictureRules};
 
 use std::io::Cursor;
@@ -34,6 +36,16 @@ impl ImageFault {
     fn corrupt(problem: impl std::fmt::Display) -> Self {
         Self::Sample(Fault::CorruptImage, problem.to_string())
     }
+
+    /// The same with the file's name in front.
+    fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Sample(fault, problem) => {
+                Self::Sample(fault, format!("{}: {problem}", path.display()))
+            }
+            system @ Self::System(_) => system,
+        }
+    }
 }
 
 /// Reads a picture. The format is told from the bytes, not from the name; the name may be in Unicode's other form.
@@ -41,46 +53,13 @@ impl ImageFault {
 /// # Errors
 /// See [`ImageFault`].
 pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
-    use std::io::ErrorKind;
-    let missing = |problem| ImageFault::Sample(Fault::MissingImage, problem);
-    let about = match std::fs::metadata(path) {
-        Ok(about) => about,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            let parts = path.parent().zip(path.file_name());
-            let other = parts.and_then(|(folder, name)| in_other_form(folder, Path::new(name)));
-            return match other {
-                Some(other) => open(&other, rules),
-                None => Err(missing(format!("no file {}", path.display()))),
-            };
-        }
-        Err(e) => return Err(ImageFault::System(e)),
-    };
-    if !about.is_file() {
-        // Reading a pipe or a device might never end.
-        let kind = if about.is_dir() {
-            "a folder"
-        } else {
-            "no ordinary file"
-        };
-        return Err(missing(format!("{} is {kind}", path.display())));
-    }
-    let most = bytes_for(rules);
-    if about.len() > most {
-        let problem = format!(
-            "{}: the file has {} bytes, and {most} are enough for the most pixels allowed ({})",
-            path.display(),
-            about.len(),
-            rules.max_pixels
-        );
-        return Err(ImageFault::Sample(Fault::LargeImage, problem));
-    }
+    let parts = path.parent().zip(path.file_name());
+    let other = parts.filter(|_| !path.exists());
+    let other = other.and_then(|(folder, name)| in_other_form(folder, Path::new(name)));
+    let path = other.as_deref().unwrap_or(path);
+    admit_file(path, rules)?;
     let bytes = std::fs::read(path).map_err(ImageFault::System)?;
-    decode(&bytes, rules).map_err(|fault| match fault {
-        ImageFault::Sample(fault, problem) => {
-            ImageFault::Sample(fault, format!("{}: {problem}", path.display()))
-        }
-        system @ ImageFault::System(_) => system,
-    })
+    decode(&bytes, rules).map_err(|fault| fault.at(path))
 }
 
 /// Decodes a picture from memory, as Pillow's `convert("RGB")` would: alpha is dropped without blending, palettes are
@@ -137,6 +116,38 @@ pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault
         DynamicImage::ImageRgb8(rgb) => rgb,
         other => other.to_rgb8(),
     })
+}
+
+/// Refuses what is no file, or larger than a picture of the most pixels.
+fn admit_file(path: &Path, rules: &PictureRules) -> Result<(), ImageFault> {
+    use std::io::ErrorKind;
+    let missing = |problem| ImageFault::Sample(Fault::MissingImage, problem);
+    let about = std::fs::metadata(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            missing(format!("no file {}", path.display()))
+        }
+        _ => ImageFault::System(e),
+    })?;
+    if !about.is_file() {
+        // Reading a pipe or a device might never end.
+        let kind = if about.is_dir() {
+            "a folder"
+        } else {
+            "no ordinary file"
+        };
+        return Err(missing(format!("{} is {kind}", path.display())));
+    }
+    let most = bytes_for(rules);
+    if about.len() > most {
+        let problem = format!(
+            "{}: the file has {} bytes, and {most} are enough for the most pixels allowed ({})",
+            path.display(),
+            about.len(),
+            rules.max_pixels
+        );
+        return Err(ImageFault::Sample(Fault::LargeImage, problem));
+    }
+    Ok(())
 }
 
 /// Refuses what has more pixels than it may.

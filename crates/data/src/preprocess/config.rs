@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Processor, Resize};
 use crate::error::DataError;
@@ -50,6 +50,38 @@ impl Processor {
                 cure: "fetch the file again",
             })?;
         Config { name, fields }.processor()
+    }
+}
+
+impl Processor {
+    /// What a `preprocessor_config.json` for it holds, as transformers writes it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let square = |side: usize| json!({"height": side, "width": side});
+        let (class, size) = match (self.resize, self.crop) {
+            (Resize::Stretch(side), _) => ("SiglipImageProcessor", square(side)),
+            (Resize::Shortest(side), Some(crop)) if crop == side => {
+                ("CLIPImageProcessor", json!({"shortest_edge": side}))
+            }
+            (Resize::Shortest(side), _) => ("BitImageProcessor", json!({"shortest_edge": side})),
+        };
+        let mut fields = json!({
+            "image_processor_type": class,
+            "do_convert_rgb": true,
+            "do_resize": true,
+            "size": size,
+            "resample": BICUBIC,
+            "do_rescale": true,
+            "rescale_factor": self.rescale,
+            "do_normalize": true,
+            "image_mean": self.mean,
+            "image_std": self.std,
+        });
+        if let Some(crop) = self.crop {
+            fields["do_center_crop"] = json!(true);
+            fields["crop_size"] = square(crop);
+        }
+        fields
     }
 }
 
@@ -165,5 +197,21 @@ impl Config<'_> {
         numbers
             .try_into()
             .map_err(|_| self.wrong(field, "it must be a list of three numbers"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut all = vec![Processor::dinov2(224), Processor::dinov2(64)];
+        all.extend([Processor::siglip(64), Processor::clip(56)]);
+        for processor in all {
+            let text = processor.to_json().to_string();
+            let read = Processor::from_json(text.as_bytes(), Path::new("memory"));
+            assert_eq!(read.expect("our own file"), processor, "{text}");
+        }
     }
 }

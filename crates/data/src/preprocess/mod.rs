@@ -79,17 +79,17 @@ impl Processor {
         }
     }
 
-    /// DINOv2's preprocessing, which knows one size: the shorter side to 256 pixels, the middle 224 cut out, mean and
-    /// deviation those of ImageNet.
+    /// DINOv2's preprocessing: the shorter side to 8/7 of `side` pixels (published: 256 for 224), the middle cut out, mean
+    /// and deviation those of ImageNet.
     #[must_use]
-    pub fn dinov2() -> Self {
+    pub fn dinov2(side: usize) -> Self {
         Self {
-            resize: Resize::Shortest(256),
-            crop: Some(224),
+            resize: Resize::Shortest((side * 8 + 3) / 7),
+            crop: Some(side),
             rescale: RESCALE,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
-            side: 224,
+            side,
         }
     }
 

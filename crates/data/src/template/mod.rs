@@ -215,6 +215,13 @@ pub trait Template: std::fmt::Debug + Send + Sync {
         tokenizer: &Tokenizer,
     ) -> Result<Tokenized, DataError>;
 
+    /// The template as the `chat_template` of transformers, for prompts with a picture in the first question; `alone` if
+    /// every question stands alone. `None` for a template without questions.
+    fn chat_template(&self, alone: bool) -> Option<String> {
+        let _ = alone;
+        None
+    }
+
     /// How many placeholders [`Self::conversation`] would give.
     fn placeholders(&self, turns: &[Turn]) -> usize;
 }
@@ -230,6 +237,10 @@ impl<T: Template + ?Sized> Template for &T {
 
     fn has_roles(&self) -> bool {
         (**self).has_roles()
+    }
+
+    fn chat_template(&self, alone: bool) -> Option<String> {
+        (**self).chat_template(alone)
     }
 
     fn has_system(&self) -> bool {
@@ -266,6 +277,19 @@ impl<T: Template + ?Sized> Template for &T {
         (**self).placeholders(turns)
     }
 }
+
+/// Jinja macros for a message's content, which is a text or a list of texts and pictures: `tag(content)` is the picture's
+/// tag if there is one, `words(content)` the text without it.
+const CONTENT: &str = "\
+{%- macro tag(content) -%}
+{%- if content is string -%}{%- if '<image>' in content -%}<image>{%- endif -%}
+{%- else -%}{%- for part in content -%}{%- if part['type'] == 'image' -%}<image>{%- endif -%}{%- endfor -%}{%- endif -%}
+{%- endmacro -%}
+{%- macro words(content) -%}
+{%- if content is string -%}{{ content | replace('<image>', '') | trim }}
+{%- else -%}{%- for part in content -%}{%- if part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endif -%}{%- endfor -%}{%- endif -%}
+{%- endmacro -%}
+";
 
 /// The question without tags: what a turn says that stands behind a picture of its own.
 fn untagged(question: &str) -> String {

@@ -1,7 +1,7 @@
 //! Plain questions and answers for small word-level models: no roles, no system sentence. A picture comes first, then
 //! each turn is `{question} {answer}{end token}`.
 
-use super::{IMAGE_TAG, Misfit, Template, Tokenized, untagged};
+use super::{CONTENT, IMAGE_TAG, Misfit, Template, Tokenized, untagged};
 use crate::error::DataError;
 use crate::example::{IGNORED, PLACEHOLDER};
 use crate::llava::{Conversation, Turn};
@@ -82,6 +82,20 @@ impl Template for Qa {
             labels,
             mismatch: None,
         })
+    }
+
+    fn chat_template(&self, alone: bool) -> Option<String> {
+        // A question that stands alone sees the picture, wherever in the conversation that was shown.
+        let said = if alone { "messages[-1:]" } else { "messages" };
+        Some(format!(
+            "{CONTENT}\
+            {{%- for message in messages -%}}{{{{- tag(message['content']) -}}}}{{%- endfor -%}}\n\
+            {{%- for message in {said} -%}}\n\
+            {{%- if message['role'] == 'system' -%}}{{{{- raise_exception('there is no place for a system turn') -}}}}{{%- endif -%}}\n\
+            {{%- if message['role'] == 'assistant' -%}}{{{{- ' ' + words(message['content']) + eos_token -}}}}\n\
+            {{%- else -%}}{{{{- words(message['content']) -}}}}{{%- endif -%}}\n\
+            {{%- endfor -%}}\n"
+        ))
     }
 
     /// Questions with a tag; a tag in an answer is an ordinary word here.

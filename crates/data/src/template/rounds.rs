@@ -1,7 +1,7 @@
 //! The layout that LLaVA's instruction templates share: a system sentence, then `USER: .. ASSISTANT: ..` rounds, and
 //! labels found by counting the ids of each round.
 
-use super::{IMAGE_TAG, Misfit, Mismatch, Template, Tokenized, untagged, without_first};
+use super::{CONTENT, IMAGE_TAG, Misfit, Mismatch, Template, Tokenized, untagged, without_first};
 use crate::error::DataError;
 use crate::example::IGNORED;
 use crate::llava::{Conversation, Turn};
@@ -200,6 +200,25 @@ impl Template for Rounds {
             labels,
             mismatch,
         })
+    }
+
+    fn chat_template(&self, alone: bool) -> Option<String> {
+        if alone {
+            return None;
+        }
+        let (separator, end) = (SEPARATOR.trim_end(), self.end);
+        Some(format!(
+            "{CONTENT}\
+            {{{{- \"{SYSTEM} \" -}}}}\n\
+            {{%- for message in messages -%}}\n\
+            {{%- if message['role'] == 'system' -%}}{{{{- raise_exception('there is a system sentence already') -}}}}{{%- endif -%}}\n\
+            {{%- if message['role'] == 'assistant' -%}}{{{{- '{SEPARATOR}' + words(message['content']) + '{end}' -}}}}\n\
+            {{%- else -%}}{{{{- 'USER: ' + tag(message['content']) -}}}}\n\
+            {{%- if tag(message['content']) and words(message['content']) -%}}{{{{- '\\n' -}}}}{{%- endif -%}}\n\
+            {{{{- words(message['content']) -}}}}{{%- endif -%}}\n\
+            {{%- endfor -%}}\n\
+            {{%- if add_generation_prompt -%}}{{{{- '{separator}' -}}}}{{%- endif -%}}\n"
+        ))
     }
 
     fn turn(

@@ -4,11 +4,13 @@ use qtl_data::collate::collate;
 use qtl_data::template;
 
 use crate::golden::{self, integers};
+use crate::set;
 
 #[test]
 fn golden_collate() {
-    let folder = golden::folder("collate");
-    let cases = golden::json(&folder.join("cases.json"));
+    let Some(cases) = golden::part("collate/cases.json") else {
+        return;
+    };
     let (mut ran, mut skipped) = (0, Vec::new());
     for batch in cases["batches"].as_array().unwrap() {
         let (name, tokenizer) = (
@@ -57,6 +59,6 @@ fn golden_collate() {
         assert_eq!(ours.mask, mask);
         ran += 1;
     }
-    println!("ran {ran} batches, skipped (no such template) {skipped:?}");
-    assert!(ran > 0);
+    println!("skipped (no such template) {skipped:?}");
+    set::ran(ran, "collated batches");
 }

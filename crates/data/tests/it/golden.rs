@@ -6,26 +6,26 @@ use qtl_data::llava::{self, Message};
 use qtl_data::{Conversation, DataError, Fault, Tokenizer};
 use serde_json::Value;
 
-/// `QTL_GOLDEN` (relative to the workspace) or `fixtures/golden`, then `data/<part>`.
+use crate::set;
+
+/// `data/<part>` of the set.
 pub fn folder(part: &str) -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let root =
-        std::env::var_os("QTL_GOLDEN").map_or_else(|| "fixtures/golden".into(), PathBuf::from);
-    workspace.join(root).join("data").join(part)
+    set::root().join("data").join(part)
 }
 
 /// The cases of a part: its folders, by name.
 pub fn cases(part: &str) -> Vec<(String, PathBuf)> {
-    let folder = folder(part);
-    let list = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut cases: Vec<_> = list
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_type().unwrap().is_dir())
-        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
-        .collect();
-    cases.sort();
-    assert!(!cases.is_empty(), "{} holds no case", folder.display());
-    cases
+    set::folders(Path::new("data").join(part))
+}
+
+/// A JSON file of a part, if the set has it.
+pub fn part(file: &str) -> Option<Value> {
+    set::file(Path::new("data").join(file)).map(|path| json(&path))
+}
+
+/// The list under a key; empty where there is none.
+pub fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 pub fn json(path: &Path) -> Value {
@@ -43,6 +43,11 @@ pub fn json_lines(path: &Path) -> Vec<Value> {
 
 pub fn tokenizer(name: &str) -> Result<Tokenizer, DataError> {
     Tokenizer::open(&folder("tokenizers").join(name))
+}
+
+/// A tokenizer of the repository's own set, for tests that need some tokenizer.
+pub fn fixture_tokenizer(name: &str) -> Tokenizer {
+    Tokenizer::open(&set::fixture("data/tokenizers").join(name)).unwrap()
 }
 
 pub fn integers(value: &Value) -> Vec<i64> {

@@ -259,6 +259,64 @@ fn scenes_become_independent_turns() {
     assert!(questions.len() > 3 * reader.entries().len());
 }
 
+/// A picture of so many rows leaves no room for the answers; the first turn's answer fits once the picture is smaller.
+#[test]
+fn labels_are_counted_behind_the_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = mixed(folder.path());
+    let look = |picture_rows, max_length| {
+        let options = ReaderOptions {
+            picture_rows,
+            max_length,
+            turns: Turns::Conversation,
+            ..ReaderOptions::default()
+        };
+        let reader = reader(&file, &folder.path().join("images"), options).unwrap();
+        qtl_data::check::check(&reader, None, &mut |_, _| {}).unwrap()
+    };
+    let whole = look(1, 100);
+    let ids = |report: &qtl_data::check::Report| -> Vec<String> {
+        report
+            .refused
+            .iter()
+            .map(|error| error.id.clone())
+            .collect()
+    };
+    let broken = [
+        "missing", "corrupt", "silent", "two tags", "outside", "foreign",
+    ];
+    assert_eq!(ids(&whole), broken);
+    assert_eq!(
+        (whole.entries, whole.samples, whole.text_only, whole.decoded),
+        (8, 2, 0, 2)
+    );
+    assert_eq!((whole.cut, whole.turns), (0, 4));
+    assert_eq!(whole.tokens, whole.tokens_left);
+    assert!(whole.supervised > 0 && whole.supervised == whole.supervised_left);
+    let sizes = whole.pictures["PNG"];
+    assert_eq!(
+        (sizes.count, sizes.least, sizes.most),
+        (2, (20, 10), (20, 10))
+    );
+
+    // 784 rows, as of a large tower, where 100 are allowed.
+    let cut = look(784, 100);
+    assert_eq!(cut.samples, 0);
+    let empty: Vec<&str> = cut.empty().map(|error| error.id.as_str()).collect();
+    // Those without a picture file are found by their texts first.
+    assert_eq!(empty, ["good 1", "missing", "corrupt", "good 2"]);
+    assert!(
+        cut.empty()
+            .all(|error| error.fault == Fault::CutAway && error.problem.contains("784"))
+    );
+
+    // Room for the first answer only.
+    let first = whole.tokens.most as usize - 2;
+    let part = look(1, first);
+    assert_eq!((part.samples, part.cut), (2, 2));
+    assert!(part.supervised_left < part.supervised && part.supervised == whole.supervised);
+}
+
 /// Names that people know to be the same, and names that only look as if they could be found.
 #[test]
 fn pictures_are_found_by_their_names_in_either_form() {

@@ -1,4 +1,4 @@
-//! Caption files: `captions.json`, a list of objects with `id`, `image`, `caption` and perhaps `question`.
+//! Caption files: `captions.json`, a list of objects (or one per line) with `id`, `image`, `caption` and perhaps `question`.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -45,18 +45,15 @@ impl Benchmark for Caption {
         if !path.is_file() {
             return Ok(None);
         }
-        let entries: Vec<Entry> = files::json(&path)?;
-        if entries.is_empty() {
-            return Err(EvalError::file(&path, "holds no caption"));
-        }
+        let entries: Vec<(usize, Entry)> = files::objects(&path)?;
         let mut seen = HashSet::new();
         let mut all = Questions {
             questions: Vec::new(),
             truths: Vec::new(),
         };
-        for entry in entries {
+        for (line, entry) in entries {
             let wrong = |problem: String| {
-                EvalError::file(&path, format!("caption {}: {problem}", entry.id))
+                EvalError::line(&path, line, format!("caption {}: {problem}", entry.id))
             };
             if !seen.insert(entry.id.clone()) {
                 return Err(wrong("stands twice; ids must differ".into()));

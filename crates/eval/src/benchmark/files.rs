@@ -5,14 +5,20 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::EvalError;
 
 /// The directory of pictures within a suite's directory.
 pub(super) const IMAGES: &str = "images";
 
+/// A text file without the byte order mark that editors on Windows put in front.
 pub(super) fn text(path: &Path) -> Result<String, EvalError> {
-    fs::read_to_string(path).map_err(|source| EvalError::read(path, source))
+    let text = fs::read_to_string(path).map_err(|source| EvalError::read(path, source))?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
 }
 
 /// A file that holds one JSON value.
@@ -26,38 +32,83 @@ pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, EvalError> {
     })
 }
 
-/// A file with one JSON object per line: each object with its line number.
-pub(super) fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, EvalError> {
-    lines(path)?
-        .into_iter()
-        .map(|(number, line)| match serde_json::from_str(&line) {
-            Ok(value) => Ok((number, value)),
-            Err(problem) => Err(EvalError::line(
-                path,
-                number,
-                format!(
-                    "not the expected JSON object (one per line): {}",
-                    without_position(&problem)
-                ),
-            )),
-        })
-        .collect()
+/// A file of JSON objects, one per line or all in one list: each object with the line it begins in.
+pub(super) fn objects<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, EvalError> {
+    let text = text(path)?;
+    if !text.trim_start().starts_with('[') {
+        let lines = numbered(path, &text)?.into_iter();
+        return lines.map(|(line, raw)| object(path, line, raw)).collect();
+    }
+    let list: Vec<&RawValue> = serde_json::from_str(&text).map_err(|problem| {
+        let what = format!("not a JSON list of objects: {}", without_position(&problem));
+        EvalError::line(path, problem.line(), what)
+    })?;
+    if list.is_empty() {
+        return Err(nothing(path));
+    }
+    // Each raw value is a piece of the text, so its address tells its line.
+    let start = text.as_ptr() as usize;
+    let (mut line, mut counted) = (1, 0);
+    let entries = list.into_iter().map(|raw| {
+        let at = raw.get().as_ptr() as usize - start;
+        line += text[counted..at].matches('\n').count();
+        counted = at;
+        object(path, line, raw.get())
+    });
+    entries.collect()
 }
 
-/// The lines of a file that are not blank, each with its number. A file without any is an error: a
-/// benchmark without questions would be reported as a score of 0.
+fn object<T: DeserializeOwned>(
+    path: &Path,
+    line: usize,
+    raw: &str,
+) -> Result<(usize, T), EvalError> {
+    serde_json::from_str(raw)
+        .map(|value| (line, value))
+        .map_err(|problem| {
+            let (line, what) = (
+                line + problem.line().saturating_sub(1),
+                without_position(&problem),
+            );
+            EvalError::line(path, line, format!("not the expected JSON object: {what}"))
+        })
+}
+
+/// The lines of a file that are not blank, each with its number.
 pub(super) fn lines(path: &Path) -> Result<Vec<(usize, String)>, EvalError> {
-    let lines: Vec<(usize, String)> = text(path)?
-        .lines()
-        .enumerate()
+    let text = text(path)?;
+    let lines = numbered(path, &text)?.into_iter();
+    Ok(lines
+        .map(|(number, line)| (number, line.to_owned()))
+        .collect())
+}
+
+/// A file without a line is an error: a benchmark without questions would be reported as a score of 0.
+fn numbered<'a>(path: &Path, text: &'a str) -> Result<Vec<(usize, &'a str)>, EvalError> {
+    let lines = text.lines().enumerate();
+    let lines: Vec<_> = lines
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| (index + 1, line.to_owned()))
+        .map(|(index, line)| (index + 1, line))
         .collect();
     if lines.is_empty() {
-        Err(EvalError::file(path, "holds no question"))
-    } else {
-        Ok(lines)
+        return Err(nothing(path));
     }
+    Ok(lines)
+}
+
+fn nothing(path: &Path) -> EvalError {
+    EvalError::file(path, "holds no question")
+}
+
+/// Folders of a directory, by name.
+pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>, EvalError> {
+    let entries = fs::read_dir(dir).map_err(|source| EvalError::read(dir, source))?;
+    let paths =
+        entries.map(|entry| Ok(entry.map_err(|source| EvalError::read(dir, source))?.path()));
+    let mut found = paths.collect::<Result<Vec<_>, EvalError>>()?;
+    found.retain(|path| path.is_dir());
+    found.sort();
+    Ok(found)
 }
 
 /// Files of a directory that `keep` accepts, by name.
@@ -96,6 +147,17 @@ pub(super) fn picture(dir: &Path, name: &str) -> Result<PathBuf, String> {
     } else {
         Err(format!("image `{name}`: there is no {}", path.display()))
     }
+}
+
+/// The picture whose name without its ending is `stem`, in the first of the folders that has one; the reason if none has.
+pub(super) fn picture_named(stem: &str, folders: &[&Path]) -> Result<PathBuf, String> {
+    const ENDINGS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tiff"];
+    let names = |folder: &&Path| ENDINGS.map(|ending| folder.join(format!("{stem}.{ending}")));
+    let mut paths = folders.iter().flat_map(names);
+    paths.find(|path| path.is_file()).ok_or_else(|| {
+        let folders: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
+        format!("there is no picture `{stem}` in {}", folders.join(", "))
+    })
 }
 
 /// Pictures by the number their name ends in (`test_000012.png`, `COCO_val2014_000000000012.jpg`): VQAv2

@@ -1,7 +1,9 @@
 //! MME files: `mme/<task>.txt`, lines of picture, question and `Yes` or `No`, separated by tabs; two lines
-//! in a row are about the same picture.
+//! in a row are about the same picture. Or the release's layout: a folder `mme/<task>` with a text file per picture, lines of
+//! question and `Yes` or `No`, there or in `questions_answers_YN`; the picture of the same name there, in `images` there or
+//! in the directory's `images`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Benchmark, FormScore, Loaded, Question, files, shown};
 use crate::score::Answers;
@@ -22,7 +24,7 @@ impl Benchmark for Mme {
     }
 
     fn files(&self) -> &'static str {
-        "mme/<task>.txt"
+        "mme/<task>.txt or mme/<task>/<picture>.txt"
     }
 
     fn load(&self, dir: &Path) -> Result<Option<Box<dyn Loaded>>, EvalError> {
@@ -31,10 +33,15 @@ impl Benchmark for Mme {
             return Ok(None);
         }
         let mut found = files::list(&tasks, |name| name.ends_with(".txt"))?;
+        for folder in files::folders(&tasks)? {
+            if !texts(&folder)?.is_empty() {
+                found.push(folder);
+            }
+        }
         if found.is_empty() {
             return Err(EvalError::file(
                 &tasks,
-                "holds no <task>.txt; add one or remove the directory",
+                "holds no <task>.txt and no <task>/<picture>.txt; add one or remove the directory",
             ));
         }
         let order = |task: &str| {
@@ -50,7 +57,11 @@ impl Benchmark for Mme {
             labels: Vec::new(),
         };
         for path in found {
-            read(self.form(), dir, &path, &mut all)?;
+            if path.is_dir() {
+                read_folder(self.form(), dir, &path, &mut all)?;
+            } else {
+                read(self.form(), dir, &path, &mut all)?;
+            }
         }
         Ok(Some(Box::new(all)))
     }
@@ -76,11 +87,7 @@ fn read(form: &'static str, dir: &Path, path: &Path, all: &mut Questions) -> Res
                 cells.len()
             )));
         };
-        let yes = match truth.trim() {
-            "Yes" => true,
-            "No" => false,
-            other => return Err(wrong(format!("truth `{other}`: expected `Yes` or `No`"))),
-        };
+        let yes = is_yes(truth).map_err(wrong)?;
         // Accuracy+ counts pairs, and the official program takes two lines at a time.
         if let Some(first) = all.labels[start..]
             .chunks(2)
@@ -118,6 +125,69 @@ fn read(form: &'static str, dir: &Path, path: &Path, all: &mut Questions) -> Res
             last,
             "the last picture has one question; questions come in pairs",
         ));
+    }
+    Ok(())
+}
+
+fn is_yes(truth: &str) -> Result<bool, String> {
+    match truth.trim() {
+        "Yes" => Ok(true),
+        "No" => Ok(false),
+        other => Err(format!("truth `{other}`: expected `Yes` or `No`")),
+    }
+}
+
+/// The text files of a folder of the release.
+fn texts(folder: &Path) -> Result<Vec<PathBuf>, EvalError> {
+    let apart = folder.join("questions_answers_YN");
+    let place = if apart.is_dir() { &apart } else { folder };
+    files::list(place, |name| name.ends_with(".txt"))
+}
+
+/// A task of the release: one file per picture.
+fn read_folder(
+    form: &'static str,
+    dir: &Path,
+    folder: &Path,
+    all: &mut Questions,
+) -> Result<(), EvalError> {
+    let task = task(folder);
+    for path in texts(folder)? {
+        let stem = self::task(&path);
+        let image = files::picture_named(
+            &stem,
+            &[&folder.join("images"), folder, &dir.join(files::IMAGES)],
+        )
+        .map_err(|problem| EvalError::file(&path, problem))?;
+        let mut questions = 0;
+        for (line, row) in files::lines(&path)? {
+            let wrong = |problem: String| EvalError::line(&path, line, problem);
+            let Some((text, truth)) = row.split_once('\t') else {
+                return Err(wrong(
+                    "expected a question and Yes or No, separated by a tab".into(),
+                ));
+            };
+            let yes = is_yes(truth).map_err(wrong)?;
+            let id = format!("{form}/{task}/{stem}/{line}");
+            all.questions.push(Question {
+                id: id.clone(),
+                image: image.clone(),
+                text: text.to_owned(),
+                form,
+                truth: truth.trim().to_owned(),
+            });
+            all.labels.push(Label {
+                id,
+                task: task.clone(),
+                picture: stem.clone(),
+                yes,
+            });
+            questions += 1;
+        }
+        if questions != 2 {
+            let problem = format!("{questions} questions; a picture has two");
+            return Err(EvalError::file(&path, problem));
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@
 //! | `images/` | the pictures |
 //! | `pope_<category>.json` | [`pope`] |
 //! | `vqav2_questions.json`, `vqav2_annotations.json` | [`vqav2`] |
-//! | `mme/<task>.txt` | [`mme`] |
+//! | `mme/<task>.txt` or `mme/<task>/<picture>.txt` | [`mme`] |
 //! | `captions.json` | [`caption`] |
 
 pub mod caption;

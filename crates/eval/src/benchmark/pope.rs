@@ -1,4 +1,4 @@
-//! POPE files: `pope_<category>.json`, one object per line with `question_id`, `image`, `text`, `label`.
+//! POPE files: `pope_<category>.json`, one object per line (or a list of them) with `question_id`, `image`, `text`, `label`.
 
 use std::path::Path;
 
@@ -74,7 +74,7 @@ fn category(path: &Path) -> String {
 fn read(form: &'static str, dir: &Path, path: &Path, all: &mut Questions) -> Result<(), EvalError> {
     let category = category(path);
     let mut seen = std::collections::HashSet::new();
-    for (line, entry) in files::json_lines::<Entry>(path)? {
+    for (line, entry) in files::objects::<Entry>(path)? {
         let wrong = |problem: String| EvalError::line(path, line, problem);
         let yes = match entry.label.as_str() {
             "yes" => true,

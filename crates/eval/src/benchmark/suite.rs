@@ -83,36 +83,36 @@ impl Suite {
         self.questions.chunk_by(|a, b| a.image == b.image)
     }
 
-    /// What each answer is worth, from 0 (wrong) to 1 (right).
+    /// What each answer is worth, from 0 (wrong) to 1 (right); none is worth nothing.
     ///
     /// # Errors
     /// Another number of answers than questions.
-    pub fn credits(&self, answers: &[String]) -> Result<Vec<f64>, EvalError> {
+    pub fn credits(&self, answers: &[Option<String>]) -> Result<Vec<f64>, EvalError> {
         self.check(answers)?;
-        let credit = |(&(part, index), answer): (&(usize, usize), &String)| {
-            self.parts[part].credit(index, answer)
+        let credit = |(&(part, index), answer): (&(usize, usize), &Option<String>)| {
+            let answer = answer.as_deref();
+            answer.map_or(0.0, |answer| self.parts[part].credit(index, answer))
         };
         Ok(self.origin.iter().zip(answers).map(credit).collect())
     }
 
-    /// Scores one answer per question, in the order of [`questions`](Self::questions).
+    /// Scores one answer per question, in the order of [`questions`](Self::questions); `None` where there is none. POPE leaves
+    /// such questions out, the other forms count them as wrong.
     ///
     /// # Errors
     /// Another number of answers than questions.
-    pub fn score(&self, answers: &[String]) -> Result<Scores, EvalError> {
+    pub fn score(&self, answers: &[Option<String>]) -> Result<Scores, EvalError> {
         self.check(answers)?;
-        let by_id: Answers = self
-            .questions
-            .iter()
-            .zip(answers)
-            .map(|(question, answer)| (question.id.as_str(), answer.as_str()))
+        let both = self.questions.iter().zip(answers);
+        let by_id: Answers = both
+            .filter_map(|(question, answer)| Some((question.id.as_str(), answer.as_deref()?)))
             .collect();
         Ok(Scores {
             forms: self.parts.iter().map(|part| part.score(&by_id)).collect(),
         })
     }
 
-    fn check(&self, answers: &[String]) -> Result<(), EvalError> {
+    fn check(&self, answers: &[Option<String>]) -> Result<(), EvalError> {
         if answers.len() == self.questions.len() {
             return Ok(());
         }

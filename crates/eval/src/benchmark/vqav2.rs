@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{Benchmark, FormScore, Loaded, Question, files, shown};
 use crate::score::Answers;
+use crate::score::answers::number;
 use crate::score::vqav2::{self, Annotation};
 use crate::{EvalError, Table};
 
@@ -20,8 +21,10 @@ struct QuestionsFile {
 
 #[derive(Deserialize)]
 struct QuestionEntry {
+    #[serde(deserialize_with = "number")]
     image_id: u64,
     question: String,
+    #[serde(deserialize_with = "number")]
     question_id: u64,
 }
 
@@ -32,7 +35,9 @@ struct AnnotationsFile {
 
 #[derive(Deserialize)]
 struct AnnotationEntry {
+    #[serde(deserialize_with = "number")]
     question_id: u64,
+    #[serde(deserialize_with = "number")]
     image_id: u64,
     question_type: String,
     answer_type: String,

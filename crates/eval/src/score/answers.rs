@@ -83,6 +83,13 @@ pub(crate) fn number_or_text<'de, D: serde::Deserializer<'de>>(
     })
 }
 
+/// A number, which some files write as a text.
+pub(crate) fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = number_or_text(deserializer)?;
+    text.parse()
+        .map_err(|_| serde::de::Error::custom(format!("`{text}` is not a number")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,26 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The case folders of a scorer. No case is a failure: a test that compares nothing passes for nothing.
+use crate::set;
+
+/// The case folders of a scorer.
 pub fn cases(scorer: &str) -> Vec<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    // Joining an absolute path replaces the workspace.
-    let root =
-        workspace.join(std::env::var_os("QTL_GOLDEN").unwrap_or_else(|| "fixtures/golden".into()));
-    let folder = root.join("data/scorers").join(scorer);
-    let mut cases: Vec<PathBuf> = fs::read_dir(&folder)
-        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .collect();
-    cases.sort();
-    assert!(!cases.is_empty(), "{}: no case", folder.display());
-    let names: Vec<_> = cases
-        .iter()
-        .map(|case| case.file_name().unwrap().to_string_lossy())
-        .collect();
-    println!("{scorer}: {}", names.join(", "));
-    cases
+    let cases = set::folders(format!("data/scorers/{scorer}"));
+    let names: Vec<_> = cases.iter().map(|(name, _)| name.as_str()).collect();
+    set::ran(cases.len(), format!("{scorer} {}", names.join(", ")));
+    cases.into_iter().map(|(_, folder)| folder).collect()
 }
 
 pub fn text(path: impl AsRef<Path>) -> String {

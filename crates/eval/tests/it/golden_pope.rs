@@ -1,7 +1,7 @@
 //! POPE against both code bases, and against the pairing by question where theirs is misaligned.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qtl_eval::score::answers::read_jsonl;
 use qtl_eval::score::pope::{self, Denominator, Label, PopeScore};
@@ -9,6 +9,20 @@ use qtl_eval::score::{Answers, Confusion};
 use serde_json::Value;
 
 use crate::golden;
+
+/// The files of labels, by category.
+fn categories(case: &Path) -> Vec<(String, PathBuf)> {
+    let files = std::fs::read_dir(case.join("coco")).unwrap();
+    let mut found: Vec<_> = files
+        .filter_map(|file| {
+            let path = file.unwrap().path();
+            let stem = path.file_stem()?.to_str()?.strip_prefix("coco_pope_")?;
+            Some((stem.to_owned(), path))
+        })
+        .collect();
+    found.sort();
+    found
+}
 
 /// Labels live in files per category with ids of their own; the questions file ties (category, picture,
 /// question) to the id that answers carry.
@@ -30,10 +44,10 @@ fn labels(case: &Path) -> Vec<Label> {
             .push(question["question_id"].to_string());
     }
     let mut labels = Vec::new();
-    for category in ["adversarial", "popular", "random"] {
-        for entry in golden::json_lines(case.join(format!("coco/coco_pope_{category}.json"))) {
+    for (category, file) in categories(case) {
+        for entry in golden::json_lines(file) {
             let key = (
-                category.to_owned(),
+                category.clone(),
                 string(&entry, "image"),
                 string(&entry, "text"),
             );
@@ -43,7 +57,7 @@ fn labels(case: &Path) -> Vec<Label> {
                 .unwrap_or_else(|| panic!("{key:?} is not asked"));
             labels.push(Label {
                 id,
-                category: category.to_owned(),
+                category: category.clone(),
                 yes: entry["label"] == "yes",
             });
         }

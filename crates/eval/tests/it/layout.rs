@@ -68,11 +68,11 @@ fn whole() -> TempDir {
     dir
 }
 
-fn answers(suite: &Suite, of: impl Fn(&str) -> &'static str) -> Vec<String> {
+fn answers(suite: &Suite, of: impl Fn(&str) -> &'static str) -> Vec<Option<String>> {
     suite
         .questions()
         .iter()
-        .map(|question| of(&question.id).to_owned())
+        .map(|question| Some(of(&question.id).to_owned()))
         .collect()
 }
 
@@ -153,14 +153,32 @@ fn answers_become_scores() {
 fn true_answers_score_full_marks_on_every_form() {
     let dir = whole();
     let suite = Suite::load(dir.path()).unwrap();
-    let truths: Vec<String> = suite
+    let truths: Vec<Option<String>> = suite
         .questions()
         .iter()
-        .map(|question| question.truth.clone())
+        .map(|question| Some(question.truth.clone()))
         .collect();
     for form in suite.score(&truths).unwrap().forms {
         assert_eq!(form.percent, 100.0, "{}", form.form);
     }
+}
+
+#[test]
+fn a_question_without_an_answer_is_worth_nothing() {
+    let dir = whole();
+    let suite = Suite::load(dir.path()).unwrap();
+    let mut given = answers(&suite, |_| "No");
+    let before: f64 = suite.credits(&given).unwrap().iter().sum();
+    // Right if it had been answered: a POPE question whose truth is no.
+    let right = suite
+        .questions()
+        .iter()
+        .position(|q| q.id == "pope/random/2");
+    given[right.unwrap()] = None;
+    let after: f64 = suite.credits(&given).unwrap().iter().sum();
+    assert_eq!(after, before - 1.0);
+    let file: Value = serde_json::to_value(suite.score(&given).unwrap()).unwrap();
+    assert_eq!(file["details"]["pope"]["categories"][0]["missing"], 1);
 }
 
 #[test]
@@ -200,7 +218,7 @@ fn a_directory_without_a_form_says_what_was_looked_for() {
 fn another_number_of_answers_is_an_error() {
     let dir = whole();
     let suite = Suite::load(dir.path()).unwrap();
-    let error = suite.score(&["yes".to_owned()]).unwrap_err();
+    let error = suite.score(&[Some("yes".to_owned())]).unwrap_err();
     assert!(
         error.to_string().starts_with("1 answers for 7 questions"),
         "{error}"
@@ -292,14 +310,91 @@ fn broken_lines_are_named() {
     );
     broken(
         set("captions.json", "[]".into()),
-        &["captions.json: holds no caption"],
+        &["captions.json: holds no question"],
     );
     broken(
         set(
             "captions.json",
             r#"[{"id": "x", "image": "gone.png", "caption": ""}]"#.into(),
         ),
-        &["captions.json: caption x: image `gone.png`"],
+        &["captions.json:1: caption x: image `gone.png`"],
+    );
+}
+
+/// What editors on Windows write, lists where lines are usual and the other way round, ids as texts, the release of MME.
+#[test]
+fn other_spellings_of_the_same_files_are_the_same_questions() {
+    let read = |dir: &Path| {
+        let suite = Suite::load(dir).unwrap();
+        let mut questions: Vec<_> = suite
+            .questions()
+            .iter()
+            .map(|q| (q.id.clone(), q.text.clone(), q.truth.clone()))
+            .collect();
+        questions.sort();
+        questions
+    };
+    let want = read(whole().path());
+    let dir = whole();
+    for name in [
+        "pope_random.json",
+        "captions.json",
+        "mme/color.txt",
+        "vqav2_questions.json",
+    ] {
+        let text = fs::read_to_string(dir.path().join(name)).unwrap();
+        write(
+            dir.path(),
+            name,
+            &format!("\u{feff}{}", text.replace('\n', "\r\n")),
+        );
+    }
+    assert_eq!(read(dir.path()), want);
+
+    let dir = whole();
+    let lines = fs::read_to_string(dir.path().join("pope_random.json")).unwrap();
+    let list = format!("\n[{}]", lines.trim().replace('\n', ",\n"));
+    write(dir.path(), "pope_random.json", &list);
+    write(
+        dir.path(),
+        "captions.json",
+        r#"{"id": 0, "image": "test_000001.png", "caption": "a key."}"#,
+    );
+    let mut asked = annotation();
+    asked["question_id"] = json!("5");
+    asked["image_id"] = json!("1");
+    let question = json!({"image_id": "1", "question": "How many keys?", "question_id": "5"});
+    vqa(dir.path(), &question, &asked);
+    assert_eq!(read(dir.path()), want);
+    // In a list, too, the line is that of the entry.
+    write(
+        dir.path(),
+        "pope_random.json",
+        &list.replace("\"no\"", "\"No\""),
+    );
+    let error = Suite::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("pope_random.json:3: label `No`"), "{error}");
+
+    let dir = whole();
+    fs::remove_file(dir.path().join("mme/color.txt")).unwrap();
+    let text = "Is it red?\tYes\r\nIs it blue?\tNo\r\n";
+    write(dir.path(), "mme/color/test_000000.txt", text);
+    let release = read(dir.path());
+    let mme = |questions: &[(String, String, String)]| {
+        let mme = questions.iter().filter(|q| q.0.starts_with("mme/"));
+        mme.map(|q| (q.1.clone(), q.2.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(mme(&release), mme(&want));
+    fs::create_dir_all(dir.path().join("mme/color/questions_answers_YN")).unwrap();
+    write(
+        dir.path(),
+        "mme/color/questions_answers_YN/test_000009.txt",
+        text,
+    );
+    let error = Suite::load(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("test_000009.txt") && error.contains("no picture"),
+        "{error}"
     );
 }
 

@@ -1,6 +1,9 @@
 //! Scores against the official programs, directories against their layout, pages against their reader.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../../fixtures/set.rs"]
+mod set;
+
 mod golden;
 mod golden_mme;
 mod golden_pope;

@@ -2,10 +2,11 @@
 
 use burn::module::Module as _;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use qtl_codec::Code;
+use qtl_codec::{Code, Plane};
 
 use super::repeats::{self, IndexError};
 use super::{Cut, names};
+use crate::finite;
 use crate::llm::{Cache, Context, Decoder as LanguageModel, Supervision};
 use crate::nn::Mask;
 use crate::params::{self, Named};
@@ -67,6 +68,36 @@ pub enum StepError {
     /// Row numbers of the text that do not fit.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// A message without a sequence, or without a text row.
+    #[error("there is no {what} in the message")]
+    Empty {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A feature that is no finite number.
+    #[error(
+        "the {stream} features hold {value} at row {row}, channel {channel}: a picture, a weight or the scale of a row is no finite number at the client"
+    )]
+    Feature {
+        /// `image` or `text`.
+        stream: &'static str,
+        /// Row of the code.
+        row: usize,
+        /// Channel of the code.
+        channel: usize,
+        /// What stands there.
+        value: String,
+    },
+    /// The message is in order, but what it gives is no finite number.
+    #[error("the {what} is {value}{}", of(*.sequence))]
+    NotFinite {
+        /// The loss, or the gradient of which rows.
+        what: &'static str,
+        /// In which sequence of the batch, from 0, as far as it is one's.
+        sequence: Option<usize>,
+        /// Its value.
+        value: String,
+    },
     /// A sequence without a token, or longer than the model takes.
     #[error(
         "sequence {sequence} of the batch has {length} tokens; the language model takes 1 to {longest}"
@@ -85,6 +116,11 @@ pub enum StepError {
     /// Targets that do not fit.
     #[error(transparent)]
     Targets(#[from] TargetError),
+}
+
+/// Names a sequence of the batch.
+fn of(sequence: Option<usize>) -> String {
+    sequence.map_or_else(String::new, |n| format!(" in sequence {n} of the batch"))
 }
 
 /// Dequantized rows: the leaves of the server's graph.
@@ -106,6 +142,28 @@ impl Step {
             text: zero(leaves.text),
             parameters: Named::new(),
         }
+    }
+
+    /// Checks that the gradients of the rows are finite. `index`: per text row its row of `text`.
+    fn check(&self, layout: &Layout, index: Option<&[usize]>) -> Result<(), StepError> {
+        let image = self.image.as_ref().and_then(finite::first);
+        let image = image.map(|place| (Kind::Image, place, place.row));
+        let text = finite::first(&self.text);
+        let text = text.map(|place| {
+            let shown = index.and_then(|rows| rows.iter().position(|row| *row == place.row));
+            (Kind::Text, place, shown.unwrap_or(place.row))
+        });
+        let Some((kind, place, row)) = image.or(text) else {
+            return Ok(());
+        };
+        Err(StepError::NotFinite {
+            what: match kind {
+                Kind::Image => "gradient of the image rows",
+                Kind::Text => "gradient of the text rows",
+            },
+            sequence: layout.sequence_of(kind, row),
+            value: place.value.to_string(),
+        })
     }
 
     /// Leaves out the entries of the gradients that the client's backward does not read.
@@ -151,13 +209,13 @@ impl ServerPartition {
         trained: &dyn Fn(&str) -> bool,
         device: &Device,
     ) -> Result<Step, StepError> {
+        let grid = self.grid(&cut.layout)?;
         let leaves = self.dequantize(cut, device)?;
         let leaves = Leaves {
             image: leaves.image.map(leaf),
             text: leaf(leaves.text),
             index: leaves.index,
         };
-        let grid = self.grid(&cut.layout)?;
         let supervision = supervision(&grid, targets, self.vocab_size())?;
         let tracked = self.track(trained);
         let context = self.context(&grid, device);
@@ -175,8 +233,17 @@ impl ServerPartition {
         if supervision.targets.is_empty() {
             return Ok(Step::nothing(leaves).thin(self, cut));
         }
+        let plain = hidden.clone().inner();
         let loss = tracked.language_model.loss(hidden, &supervision);
         let value = f64::from(loss.clone().inner().into_scalar::<f32>());
+        if !value.is_finite() {
+            return Err(StepError::NotFinite {
+                what: "loss",
+                sequence: self.without_a_loss(&plain, &supervision),
+                value: value.to_string(),
+            });
+        }
+        drop(plain);
 
         let mut parameters = Named::new();
         let mut absorb = |grads: &mut Gradients| {
@@ -208,14 +275,30 @@ impl ServerPartition {
             &mut grads,
             &mut parameters,
         );
-        Ok(Step {
+        let step = Step {
             loss: value,
             tokens: supervision.targets.len(),
             image: leaves.image.map(|leaf| take(&leaf, &mut grads)),
             text: take(&leaves.text, &mut grads),
             parameters,
-        }
-        .thin(self, cut))
+        };
+        step.check(&cut.layout, leaves.index.as_deref())?;
+        Ok(step.thin(self, cut))
+    }
+
+    /// The first sequence whose own loss is no finite number. `hidden`: the output of the last block, plain.
+    fn without_a_loss(&self, hidden: &Tensor<3>, supervision: &Supervision) -> Option<usize> {
+        let [height, width, _] = hidden.dims();
+        (0..height).find(|sequence| {
+            let pairs = supervision.rows.iter().zip(&supervision.targets);
+            let (rows, targets) = pairs
+                .filter(|(row, _)| *row / width == *sequence)
+                .map(|(row, target)| (*row, *target))
+                .unzip();
+            let own = Supervision { rows, targets };
+            let loss = self.language_model.loss(hidden.clone(), &own);
+            !own.rows.is_empty() && !loss.into_scalar::<f32>().is_finite()
+        })
     }
 
     /// The logits of every cell of the padded batch: [sequences, longest, vocab], and the grid that says which cell
@@ -229,8 +312,8 @@ impl ServerPartition {
 
     /// What the language model reads for a batch: [sequences, longest, hidden].
     pub fn input(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
-        let leaves = self.dequantize(cut, device)?;
         let grid = self.grid(&cut.layout)?;
+        let leaves = self.dequantize(cut, device)?;
         Ok((self.assemble(&leaves, &grid), grid))
     }
 
@@ -249,25 +332,37 @@ impl ServerPartition {
         code: &Code,
         device: &Device,
     ) -> Result<Vec<u32>, StepError> {
+        if keep.is_empty() {
+            return Err(StepError::Empty {
+                what: "sequence that goes on",
+            });
+        }
         // A quantizer whose statistics are those of a batch cannot code a single token; see `encode_tokens`.
-        let rows = match self.quantizer_text.dequantize(code, device) {
-            Ok(leaf) => self.quantizer_text.expand(leaf),
-            Err(error) => {
-                crate::quant::from_f16(code, self.hidden_size(), device).map_err(|_| {
-                    StepError::Code {
+        let (leaf, plain) = match self.quantizer_text.dequantize(code, device) {
+            Ok(leaf) => (leaf, false),
+            Err(source) => match crate::quant::from_f16(code, self.hidden_size(), device) {
+                Ok(rows) => (rows, true),
+                Err(_) => {
+                    return Err(StepError::Code {
                         stream: "text",
-                        source: error,
-                    }
-                })?
-            }
+                        source,
+                    });
+                }
+            },
         };
-        if rows.dims()[0] != keep.len() || keep.iter().any(|k| *k >= cache.rows()) {
+        if leaf.dims()[0] != keep.len() || keep.iter().any(|k| *k >= cache.rows()) {
             return Err(StepError::Rows {
                 stream: "text",
                 layout: cache.rows(),
-                code: rows.dims()[0],
+                code: leaf.dims()[0],
             });
         }
+        let leaf = known("text", code, leaf)?;
+        let rows = if plain {
+            leaf
+        } else {
+            self.quantizer_text.expand(leaf)
+        };
         let longest = self.language_model.spec().max_positions;
         if let Some((sequence, position)) = cache
             .positions()
@@ -287,9 +382,12 @@ impl ServerPartition {
 
     fn dequantize(&self, cut: &Cut, device: &Device) -> Result<Leaves, StepError> {
         let read = |stream, decoder: &Decoder, code: &Code| {
-            decoder
-                .dequantize(code, device)
-                .map_err(|source| StepError::Code { stream, source })
+            let leaf = decoder.dequantize(code, device);
+            known(
+                stream,
+                code,
+                leaf.map_err(|source| StepError::Code { stream, source })?,
+            )
         };
         let count = |stream, layout, leaf: Tensor<2>| match leaf.dims()[0] {
             code if code == layout => Ok(leaf),
@@ -315,8 +413,11 @@ impl ServerPartition {
                 }
             },
         };
-        let text = read("text", &self.quantizer_text, &cut.text)?;
         let rows = cut.layout.rows(Kind::Text);
+        if rows == 0 {
+            return Err(StepError::Empty { what: "text row" });
+        }
+        let text = read("text", &self.quantizer_text, &cut.text)?;
         Ok(match &cut.index {
             None => Leaves {
                 image,
@@ -332,6 +433,9 @@ impl ServerPartition {
     }
 
     fn grid(&self, layout: &Layout) -> Result<Grid, StepError> {
+        if layout.sequences.is_empty() {
+            return Err(StepError::Empty { what: "sequence" });
+        }
         let longest = self.language_model.spec().max_positions;
         for (sequence, length) in layout.lengths().into_iter().enumerate() {
             if length == 0 || length > longest {
@@ -450,6 +554,23 @@ impl ServerPartition {
             language_model: self.language_model.materialize(),
             ..self
         }
+    }
+}
+
+/// The leaf of `code`, if its values are finite. Only scalars can make them anything else.
+fn known(stream: &'static str, code: &Code, leaf: Tensor<2>) -> Result<Tensor<2>, StepError> {
+    let scalars = code
+        .planes
+        .iter()
+        .any(|plane| matches!(plane, Plane::Scalars(_)));
+    match scalars.then(|| finite::first(&leaf)).flatten() {
+        None => Ok(leaf),
+        Some(place) => Err(StepError::Feature {
+            stream,
+            row: place.row,
+            channel: place.channel,
+            value: place.value.to_string(),
+        }),
     }
 }
 

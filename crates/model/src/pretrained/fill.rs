@@ -163,6 +163,18 @@ pub(super) fn quantizers<H: Quantized>(
     Ok((read(half, file, &sources)?, all))
 }
 
+/// Whether the file has something of every quantizer of a half that has anything to learn.
+pub(super) fn has_quantizers(parameters: &[Parameter], file: &Checkpoint) -> bool {
+    [names::QUANTIZER_IMAGE, names::QUANTIZER_TEXT]
+        .iter()
+        .all(|quantizer| {
+            let learned =
+                |p: &&Parameter| p.name.starts_with(quantizer) && !p.name.contains("running_");
+            let mut own = parameters.iter().filter(learned).peekable();
+            own.peek().is_none() || own.any(|p| spelled(file, &p.name).is_some())
+        })
+}
+
 /// How the file spells a quantizer's parameter: below `VQ.` or not, and with the input projection in a Sequential, as
 /// the reference's single-process model keeps it, or not. Statistics were recorded beside the projection once.
 fn spelled(file: &Checkpoint, name: &str) -> Option<String> {

@@ -138,13 +138,7 @@ impl Blueprint {
             let seed = self.seed;
             let deviation = self.config.text.initializer_range;
             partition.vision_tower = self.fresh_tower(partition.vision_tower);
-            let rule = partition.connector.clone();
-            partition.connector = initialize(
-                partition.connector,
-                names::CONNECTOR,
-                seed,
-                |name, shape| rule.fill(name, shape),
-            );
+            partition.connector = self.fresh_connector(device)?;
             partition.embed_tokens = initialize(
                 partition.embed_tokens,
                 names::LANGUAGE_MODEL,
@@ -178,6 +172,22 @@ impl Blueprint {
             &below(names::LANGUAGE_MODEL, keep),
         )?;
         self.with_quantizers(partition)
+    }
+
+    /// The connector with the values that training starts with.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainedError::Connector`] if it cannot be built.
+    pub fn fresh_connector(&self, device: &Device) -> Result<Connector, PretrainedError> {
+        let connector = Connector::new(&self.config.connector, device)?;
+        let rule = connector.clone();
+        Ok(initialize(
+            connector,
+            names::CONNECTOR,
+            self.seed,
+            |name, shape| rule.fill(name, shape),
+        ))
     }
 
     /// The client's half as the configuration describes it; only fresh quantizers have values.
@@ -267,6 +277,26 @@ impl Blueprint {
             partition,
             quantizers_found,
         })
+    }
+
+    /// Whether the directory has the quantizers' weights of either half, or they have nothing to learn; no value is read.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainedError`] naming the file.
+    pub fn has_quantizers(&self, device: &Device) -> Result<bool, PretrainedError> {
+        if self.image == QuantizerSpec::NONE && self.text == QuantizerSpec::NONE {
+            return Ok(true);
+        }
+        let file = match self.open("VQ_VAE") {
+            Ok(file) => file,
+            Err(CheckpointError::NoWeights { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        // A directory may hold one half only.
+        let server = self.server_without_values(device).parameters();
+        let client = self.client_without_values(device)?.parameters();
+        Ok(fill::has_quantizers(&client, &file) || fill::has_quantizers(&server, &file))
     }
 
     /// Compares names and shapes of the directory's weights with what the configuration describes, for both halves; no

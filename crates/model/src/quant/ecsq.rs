@@ -102,7 +102,7 @@ impl Design {
 
 impl EcsqSpec {
     /// The design, the plain quantizer with the same thresholds, and the values in its units.
-    fn fsq(&self) -> (FsqSpec, Vec<f32>) {
+    pub(super) fn fsq(&self) -> (FsqSpec, Vec<f32>) {
         let design = Design::new(self.bits);
         let levels = design.centroids.len();
         let width = design.width();

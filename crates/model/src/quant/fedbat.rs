@@ -147,6 +147,10 @@ pub fn straight_through(z: Tensor<2>, alpha: Tensor<1>, signs: &[u8]) -> Tensor<
 }
 
 impl ServerHalf for FedbatDecoder {
+    fn code_dim(&self) -> usize {
+        self.dim
+    }
+
     /// ±alpha: [rows, dim].
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError> {
         let read = || {

@@ -19,7 +19,8 @@ use super::planes::{floats, read_symbols, tensor, unexpected};
 use super::projection::{projection, undo};
 use super::rate::soft_entropy;
 use super::{
-    ClientHalf, Moments, Phase, QuantError, Recorded, Scaling, ServerHalf, Spec, Statistics, range,
+    ClientHalf, Moments, Phase, QuantError, Recorded, Scaling, ServerHalf, Spec, Statistics,
+    Unclipped, range,
 };
 use crate::nn::Linear;
 
@@ -75,10 +76,12 @@ impl FsqSpec {
 /// Fields that several quantizers have.
 pub(super) fn check_common(
     levels: u32,
+    dim: usize,
     width: f32,
     weights: [(&'static str, f32); 2],
 ) -> Result<(), QuantError> {
     range("levels", levels, "2 to 256", (2..=256).contains(&levels))?;
+    range("code_dim", dim, "0 to 65536", dim <= 1 << 16)?;
     let wide = width.is_finite() && width > 0.0;
     range(
         "width",
@@ -102,7 +105,7 @@ impl Spec for FsqSpec {
 
     fn check(&self) -> Result<(), QuantError> {
         let weights = [("penalty", self.penalty), ("rate", self.rate)];
-        check_common(self.levels, self.width, weights)
+        check_common(self.levels, self.code_dim, self.width, weights)
     }
 
     /// 1 to 4 bits as in the paper, then with recorded statistics at the widths of least error for a Gaussian.
@@ -200,6 +203,14 @@ impl ClientHalf for FsqEncoder {
             })
     }
 
+    fn unclipped(&self) -> Unclipped {
+        self.scaling
+            .unclipped(|deviation| match &self.learned_width {
+                Some(width) => deviation * width.val(),
+                None => deviation.mul_scalar(self.width),
+            })
+    }
+
     fn observe(&self, u: Tensor<2>) -> Option<Recorded> {
         self.scaling.observe(u)
     }
@@ -245,9 +256,13 @@ impl ClientHalf for FsqEncoder {
 }
 
 impl ServerHalf for FsqDecoder {
+    fn code_dim(&self) -> usize {
+        self.out_proj.weight.dims()[1]
+    }
+
     /// q = (symbol - h) / h: [rows, code_dim].
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError> {
-        let (levels, cols) = (self.levels, self.out_proj.weight.dims()[1]);
+        let (levels, cols) = (self.levels, self.code_dim());
         match code.planes.as_slice() {
             [plane] => read_symbols(plane, levels, cols),
             _ => None,

@@ -10,7 +10,8 @@ use super::fsq::{check_common, code_dim};
 use super::planes::tensor;
 use super::projection::{linear, projection};
 use super::{
-    ClientHalf, FsqDecoder, FsqSpec, Moments, Phase, QuantError, Spec, level_indices, planes,
+    ClientHalf, FsqDecoder, FsqSpec, Moments, Phase, QuantError, Spec, Unclipped, level_indices,
+    planes,
 };
 use crate::nn::Linear;
 
@@ -33,7 +34,12 @@ impl Spec for FsqTanhSpec {
     type Server = FsqDecoder;
 
     fn check(&self) -> Result<(), QuantError> {
-        check_common(self.levels, GAIN, [("penalty", 0.0), ("rate", 0.0)])
+        check_common(
+            self.levels,
+            self.code_dim,
+            GAIN,
+            [("penalty", 0.0), ("rate", 0.0)],
+        )
     }
 
     fn settings() -> Vec<Self> {
@@ -78,6 +84,10 @@ impl ClientHalf for FsqTanhEncoder {
 
     fn bound(&self, u: Tensor<2>) -> Tensor<2> {
         u.tanh()
+    }
+
+    fn unclipped(&self) -> Unclipped {
+        Unclipped::Other
     }
 
     /// Scales the rows of the input projection to mean 0 and deviation 1: tanh would use a few levels only otherwise.

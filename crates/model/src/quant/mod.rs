@@ -49,7 +49,7 @@ pub use none::{NoneDecoder, NoneEncoder, NoneSpec, from_f16, to_f16};
 pub use normal_float::{
     NormalFloatDecoder, NormalFloatEncoder, NormalFloatSpec, table as normal_float_table,
 };
-pub use party::{ClientHalf, Phase, ServerHalf, Spec};
+pub use party::{ClientHalf, Phase, ServerHalf, Spec, Unclipped};
 pub(crate) use planes::{floats, scalars, symbols, unexpected};
 pub use qtl_codec::levels::{level_indices, level_values};
 pub use rand_topk::RandTopkSpec;
@@ -57,7 +57,7 @@ pub use rate::soft_entropy;
 pub use scaling::{Recorded, Scaling, Statistics};
 pub use splitfc::{SplitfcDecoder, SplitfcEncoder, SplitfcSpec, encode as splitfc_encode};
 pub use splitfc_levels::{Choice, Columns, allocate, closed_root};
-pub use stats::{Accumulator, Moments};
+pub use stats::{Accumulator, Moments, MomentsError, WIDEST};
 pub use topk::{SparseDecoder, SparseEncoder, TopkSpec, kept_channels, largest, sparse};
 
 use std::fmt::{self, Display};
@@ -93,6 +93,18 @@ list::quantizers! {
 impl QuantizerSpec {
     /// No quantization.
     pub const NONE: Self = Self::None(NoneSpec {});
+
+    /// The recipe's fields as JSON, and with them what a design follows from: levels, width and values of `ecsq`.
+    pub fn explicit(&self) -> serde_json::Value {
+        let mut fields = serde_json::json!(self);
+        if let Self::Ecsq(spec) = self {
+            let (plain, values) = spec.fsq();
+            fields["levels"] = plain.levels.into();
+            fields["width"] = plain.width.into();
+            fields["values"] = values.into();
+        }
+        fields
+    }
 }
 
 /// The kind, and the fields that differ from their defaults.

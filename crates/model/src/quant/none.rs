@@ -53,6 +53,10 @@ impl ClientHalf for NoneEncoder {
 }
 
 impl ServerHalf for NoneDecoder {
+    fn code_dim(&self) -> usize {
+        self.dim
+    }
+
     /// Back to 32-bit floats: [rows, dim].
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError> {
         from_f16(code, self.dim, device)

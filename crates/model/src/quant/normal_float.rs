@@ -141,6 +141,10 @@ fn bounds_of(values: &[f32]) -> (f32, f32) {
 }
 
 impl ServerHalf for NormalFloatDecoder {
+    fn code_dim(&self) -> usize {
+        self.dim
+    }
+
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError> {
         self.read(code)
             .map(|(rows, values)| tensor(values, [rows, self.dim], device))

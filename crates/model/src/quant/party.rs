@@ -43,6 +43,26 @@ pub enum Phase {
     Evaluate,
 }
 
+/// What a quantizer's bounding does to features that it does not clip, channel by channel.
+#[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "made once and taken apart at once"
+)]
+pub enum Unclipped {
+    /// Nothing.
+    Same,
+    /// `(u - shift) / scale`.
+    Scaled {
+        /// `[code_dim]`.
+        shift: Tensor<1>,
+        /// `[code_dim]`.
+        scale: Tensor<1>,
+    },
+    /// Something else.
+    Other,
+}
+
 /// The client's verbs. What most quantizers do not need has a default.
 pub trait ClientHalf: Debug {
     /// The input projection. `x`: [rows, dim] -> [rows, code_dim]. Differentiable.
@@ -53,6 +73,11 @@ pub trait ClientHalf: Debug {
     /// Bounds the projected features to what the rounding expects. Differentiable.
     fn bound(&self, u: Tensor<2>) -> Tensor<2> {
         u
+    }
+
+    /// What [`bound`](Self::bound) does to features that it does not clip.
+    fn unclipped(&self) -> Unclipped {
+        Unclipped::Same
     }
 
     /// The recorded statistics after a training batch with these projected features (plain tensor); `None` where none
@@ -107,6 +132,9 @@ pub trait ClientHalf: Debug {
 
 /// The server's verbs.
 pub trait ServerHalf: Debug {
+    /// Channels of the code.
+    fn code_dim(&self) -> usize;
+
     /// The values a code stands for: [rows, code_dim], the leaf whose gradient travels back.
     ///
     /// # Errors

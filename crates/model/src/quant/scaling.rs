@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::Moments;
+use super::{Moments, Unclipped};
 
 /// Keeps the scaling finite when all features are equal; the reference's value.
 const EPSILON: f32 = 1e-4;
@@ -66,6 +66,17 @@ impl Scaling {
         let mean = self.running_mean.val().unsqueeze::<2>();
         let reach = reach(self.running_std.val().unsqueeze::<2>()).add_scalar(EPSILON);
         ((u - mean) / reach).clamp(-1.0, 1.0)
+    }
+
+    /// What [`Self::bound`] does to features within reach. What the batch decides is the batch's.
+    pub fn unclipped(&self, reach: impl Fn(Tensor<1>) -> Tensor<1>) -> Unclipped {
+        if self.statistics == Statistics::Batch {
+            return Unclipped::Other;
+        }
+        Unclipped::Scaled {
+            shift: self.running_mean.val(),
+            scale: reach(self.running_std.val()).add_scalar(EPSILON),
+        }
     }
 
     /// The recorded statistics moved towards those of a batch. `u`: [rows, channels], plain.

@@ -188,6 +188,10 @@ pub fn encode(columns: &Columns, levels: &[f64]) -> Code {
 }
 
 impl ServerHalf for SplitfcDecoder {
+    fn code_dim(&self) -> usize {
+        self.dim
+    }
+
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError> {
         self.read(code)
             .map(|(rows, values)| tensor(values, [rows, self.dim], device))

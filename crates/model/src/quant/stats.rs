@@ -11,6 +11,74 @@ pub struct Moments {
     pub std: Vec<f32>,
 }
 
+/// Largest magnitude of a mean or a deviation that a calibration may hold: that of a 16-bit float, which is what features
+/// cross as where nothing quantizes them. A wider range is no measurement of features, and leaves 32-bit floats no room for
+/// the squares that norms and optimizers add up.
+pub const WIDEST: f32 = 65_504.0;
+
+/// A calibration that is none.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum MomentsError {
+    /// Other channels than the quantizer's.
+    #[error("means of {mean} and deviations of {std} channels for a quantizer of {want}")]
+    Channels {
+        /// Channels with a mean.
+        mean: usize,
+        /// Channels with a deviation.
+        std: usize,
+        /// Channels of the code.
+        want: usize,
+    },
+    /// A number that no features have.
+    #[error("the {what} of channel {channel} is {value}; it is to be {range}")]
+    Value {
+        /// `mean` or `deviation`.
+        what: &'static str,
+        /// The channel.
+        channel: usize,
+        /// Its value.
+        value: f32,
+        /// What is allowed.
+        range: &'static str,
+    },
+}
+
+impl Moments {
+    /// Checks that these are moments of a code of `channels` channels.
+    ///
+    /// # Errors
+    ///
+    /// [`MomentsError`] naming the channel.
+    pub fn check(&self, channels: usize) -> Result<(), MomentsError> {
+        if [self.mean.len(), self.std.len()] != [channels; 2] {
+            return Err(MomentsError::Channels {
+                mean: self.mean.len(),
+                std: self.std.len(),
+                want: channels,
+            });
+        }
+        let find = |what, values: &[f32], range, inside: &dyn Fn(f32) -> bool| {
+            let wrong = values.iter().position(|value| !inside(*value));
+            wrong.map_or(Ok(()), |channel| {
+                Err(MomentsError::Value {
+                    what,
+                    channel,
+                    value: values[channel],
+                    range,
+                })
+            })
+        };
+        let (mean, std) = (&self.mean, &self.std);
+        // Comparisons with what is no number are false.
+        find("mean", mean, "within -65504 and 65504", &|m| {
+            m.abs() <= WIDEST
+        })?;
+        find("deviation", std, "within 0 and 65504", &|s| {
+            (0.0..=WIDEST).contains(&s)
+        })
+    }
+}
+
 /// Sums from which the moments of several batches follow.
 #[derive(Debug, Clone, Default)]
 pub struct Accumulator {

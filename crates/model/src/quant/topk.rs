@@ -189,6 +189,10 @@ fn scale(rescale: bool, mask: &[u8]) -> f32 {
 }
 
 impl ServerHalf for SparseDecoder {
+    fn code_dim(&self) -> usize {
+        self.dim
+    }
+
     fn dequantize(&self, code: &Code, device: &Device) -> Result<Tensor<2>, QuantError> {
         self.read(code)
             .map(|(rows, values)| tensor(values, [rows, self.dim], device))

@@ -112,13 +112,14 @@ impl VisionSpec {
         Some(self)
     }
 
-    /// The published preprocessing, for a model that comes without a `preprocessor_config.json`. Its pictures may have
-    /// another size than the position table; see [`Self::resized`].
+    /// The published preprocessing, for a model that comes without a `preprocessor_config.json`. The pictures of DINOv2's
+    /// published towers, whose position tables are for 518 pixels, have 224; see [`Self::resized`].
     pub fn processor(&self) -> Processor {
         match self.names {
             Names::Siglip => Processor::siglip(self.image_size),
             Names::Clip => Processor::clip(self.image_size),
-            Names::Dinov2 => Processor::dinov2(),
+            Names::Dinov2 if self.image_size == 518 => Processor::dinov2(224),
+            Names::Dinov2 => Processor::dinov2(self.image_size),
         }
     }
 

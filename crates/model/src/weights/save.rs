@@ -140,6 +140,25 @@ impl<'a> Tensors<'a> {
         })
     }
 
+    /// Others in their places: `announce` says name and shape of what `value` makes of a tensor, `None` of both leaves it
+    /// out.
+    #[must_use]
+    pub fn map(
+        self,
+        announce: impl Fn(&Announced) -> Option<Announced>,
+        value: impl Fn(&NamedTensor) -> Option<NamedTensor> + 'a,
+    ) -> Self {
+        let each = self.each;
+        let announced = self.announced.iter().filter_map(announce).collect();
+        Self::new(announced, move |take| {
+            each(&mut |tensor| {
+                if let Some(tensor) = value(tensor) {
+                    take(&tensor);
+                }
+            });
+        })
+    }
+
     /// Their names and shapes.
     pub fn announced(&self) -> &[Announced] {
         &self.announced

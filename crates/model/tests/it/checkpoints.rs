@@ -11,18 +11,8 @@ use qtl_model::quant::{FsqSpec, Phase, QuantizerSpec};
 use qtl_model::splice::{Grid, PADDING, Spliced};
 use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
 
-use crate::golden::{Case, each, floats};
-use crate::partition::spliced;
-
-/// The quantizers that a case's configuration asks for.
-fn quantizer(case: &Case) -> QuantizerSpec {
-    match case.json["vq_type"].as_str() {
-        Some("FSQ") => {
-            QuantizerSpec::Fsq(FsqSpec::paper(case.json["levels"].as_u64().unwrap() as u32))
-        }
-        _ => QuantizerSpec::NONE,
-    }
-}
+use crate::golden::{each, floats};
+use crate::partition::{quantizer, spliced};
 
 fn blueprint(dir: &Path, spec: &QuantizerSpec) -> Blueprint {
     Blueprint::read(dir, spec.clone(), spec.clone(), 0).unwrap()
@@ -176,14 +166,14 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn recipe_folder(folder: &Path) -> PathBuf {
-    let from = crate::golden::root().join("model/ckpt_tinyllava_recipe");
+    let from = crate::set::fixture("model/ckpt_tinyllava_recipe");
     let to = folder.join("model");
     copy(&from, &to);
     to
 }
 
 #[test]
-fn golden_each_half_reads_its_own_folders_only() {
+fn each_half_reads_its_own_folders_only() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
     let dir = recipe_folder(folder.path());
@@ -226,10 +216,10 @@ fn golden_each_half_reads_its_own_folders_only() {
 }
 
 #[test]
-fn golden_shards_of_the_other_half_may_be_missing() {
+fn shards_of_the_other_half_may_be_missing() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
-    let case = crate::golden::root().join("model/ckpt_tinyllava_merged");
+    let case = crate::set::fixture("model/ckpt_tinyllava_merged");
     let file = Checkpoint::open(&case).unwrap();
     let write = |shard: &str, mine: &dyn Fn(&str) -> bool| {
         let names: Vec<&str> = file.names().filter(|name| mine(name)).collect();
@@ -274,9 +264,9 @@ fn golden_shards_of_the_other_half_may_be_missing() {
 }
 
 #[test]
-fn golden_a_quantizer_of_another_shape_is_not_replaced_in_silence() {
+fn a_quantizer_of_another_shape_is_not_replaced_in_silence() {
     let device = Device::flex();
-    let dir = crate::golden::root().join("model/ckpt_tinyllava_recipe");
+    let dir = crate::set::fixture("model/ckpt_tinyllava_recipe");
     let narrow = QuantizerSpec::Fsq(FsqSpec {
         code_dim: 8,
         ..FsqSpec::paper(4)

@@ -9,14 +9,7 @@ use qtl_model::weights::parameters;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-/// The root of all golden cases.
-pub fn root() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    match std::env::var_os("QTL_GOLDEN") {
-        Some(root) => workspace.join(root),
-        None => workspace.join("fixtures/golden"),
-    }
-}
+use crate::set;
 
 /// One folder of numbers.
 pub struct Case {
@@ -226,21 +219,24 @@ pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// Runs `test` on all cases whose names start with one of `prefixes`. It returns what it found, or `Err` with the reason
-/// why the case cannot be run; at least one must.
+/// Runs `test` on all cases of the set whose names start with one of `prefixes`. It returns what it found, or `Err` with
+/// the reason why the case cannot be run.
 pub fn each(prefixes: &[&str], test: impl Fn(&Case) -> Result<String, String>) {
-    let folder = root().join("model");
-    let listing =
-        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut names: Vec<String> = listing
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
-        .collect();
-    names.sort();
-    assert!(!names.is_empty(), "no {prefixes:?} in {}", folder.display());
+    set::ran(run(&set::root(), prefixes, test), format!("{prefixes:?}"));
+}
+
+/// The same on the repository's own set, for tests that need some model and compare nothing that a case recorded.
+pub fn each_fixture(prefixes: &[&str], test: impl Fn(&Case) -> Result<String, String>) {
+    assert!(run(&set::fixture(""), prefixes, test) > 0, "{prefixes:?}");
+}
+
+fn run(root: &Path, prefixes: &[&str], test: impl Fn(&Case) -> Result<String, String>) -> usize {
     let mut ran = 0;
-    for name in &names {
-        match test(&Case::read(folder.join(name))) {
+    for (name, folder) in set::subfolders(&root.join("model")) {
+        if !prefixes.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
+        match test(&Case::read(folder)) {
             Ok(found) => {
                 ran += 1;
                 println!("ran     {name}: {found}");
@@ -248,5 +244,5 @@ pub fn each(prefixes: &[&str], test: impl Fn(&Case) -> Result<String, String>) {
             Err(reason) => println!("skipped {name}: {reason}"),
         }
     }
-    assert!(ran > 0, "none of {names:?} could be run");
+    ran
 }

@@ -1,7 +1,7 @@
 //! The codecs of the returned gradient: errors within their step, rounding without bias, bad input refused.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qtl_codec::{Code, Limits, Options, Plane, Symbols};
+use qtl_codec::{Code, Limits, Options, Plane, ScalarData, Symbols};
 use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError, Tiled};
 
 use crate::golden::floats;
@@ -204,6 +204,7 @@ fn what_is_not_a_number_is_refused_by_place() {
         let mut values = awkward();
         values[2 * COLS + 3] = bad;
         for codec in [
+            GradientCodec::F32,
             GradientCodec::F16,
             GradientCodec::Int8,
             tiled(4, 32, true, 0.0),
@@ -214,6 +215,43 @@ fn what_is_not_a_number_is_refused_by_place() {
                 panic!("another error");
             };
             assert_eq!((row, channel), (2, 3));
+        }
+    }
+}
+
+/// What the peer sends is no gradient, however well it is packed.
+#[test]
+fn what_is_not_a_number_is_refused_where_it_arrives() {
+    let device = Device::default();
+    let values = awkward();
+    let shape = [values.len() / COLS, COLS];
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for codec in [
+            GradientCodec::F32,
+            GradientCodec::F16,
+            GradientCodec::Int8,
+            tiled(4, 32, true, 0.0),
+        ] {
+            let mut code = codec.encode(tensor(&values, COLS), draw(0)).unwrap();
+            let Some(Plane::Scalars(plane)) = code.planes.first_mut() else {
+                panic!("{codec:?} starts with scalars");
+            };
+            let ScalarData::F32(scalars) = &mut plane.data else {
+                panic!("{codec:?} starts with 32-bit floats");
+            };
+            let last = scalars.len() - 1;
+            scalars[last] = bad;
+            let error = codec.decode(&code, shape, draw(0), &device).unwrap_err();
+            match codec {
+                GradientCodec::F32 => assert!(
+                    matches!(error, GradientError::NotFinite { row, .. } if row == shape[0] - 1)
+                ),
+                // The magnitude that all entries are relative to.
+                _ => assert!(
+                    error.to_string().contains("1x1 not all finite floats"),
+                    "{error}"
+                ),
+            }
         }
     }
 }

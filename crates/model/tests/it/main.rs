@@ -1,6 +1,9 @@
 //! Tests of the crate from outside, in one binary.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../../fixtures/set.rs"]
+mod set;
+
 mod checkpoints;
 mod conformance;
 mod connector;

@@ -11,7 +11,7 @@ use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics, TopkSpec};
 use qtl_model::splice::{IMAGE_TOKEN, Sample, splice};
 use qtl_model::targets;
 
-use crate::golden::{Case, each, floats};
+use crate::golden::{Case, each_fixture, floats};
 
 /// Two pictures with texts of four different tokens.
 fn batch(case: &Case, tokens: usize, device: &Device) -> Batch {
@@ -103,7 +103,7 @@ fn fsq(statistics: Statistics) -> QuantizerSpec {
 
 #[test]
 fn distinct_rows_teach_what_all_rows_teach() {
-    each(&["split_"], |case| {
+    each_fixture(&["split_"], |case| {
         for spec in [
             QuantizerSpec::NONE,
             fsq(Statistics::Channel),
@@ -147,7 +147,7 @@ fn distinct_rows_teach_what_all_rows_teach() {
 
 #[test]
 fn a_batch_without_repeats_crosses_whole() {
-    each(&["split_"], |case| {
+    each_fixture(&["split_"], |case| {
         let device = Device::default();
         let spec = fsq(Statistics::Channel);
         let client = blueprint(case, &spec).client(&device).unwrap().partition;
@@ -172,7 +172,7 @@ fn a_batch_without_repeats_crosses_whole() {
 
 #[test]
 fn row_numbers_that_do_not_fit_are_refused() {
-    each(&["split_"], |case| {
+    each_fixture(&["split_"], |case| {
         let device = Device::default();
         let spec = fsq(Statistics::Channel);
         let Run { cut, .. } = run(case, &spec, TextRows::Distinct);

@@ -10,6 +10,7 @@ use qtl_train::communication;
 
 use crate::bench::communication::{findings, tables, write_json, write_markdown};
 use crate::bench::{Shape, Timer, measure, table, write};
+use crate::numbers::{MANY, whole};
 
 /// What can be measured.
 #[derive(Subcommand)]
@@ -41,10 +42,10 @@ pub struct Codec {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Samples, tokens and channels of the synthetic features
-    #[arg(long, value_name = "N,N,N", value_delimiter = ',', default_values_t = [8, 832, 1280])]
+    #[arg(long, value_name = "N,N,N", value_delimiter = ',', allow_hyphen_values = true, default_values_t = [8, 832, 1280])]
     shape: Vec<usize>,
     /// Scenes of the demo's features
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = whole::<u64>(1..=MANY))]
     scenes: u64,
     /// Seconds for which each operation is repeated
     #[arg(long, default_value_t = 0.6)]
@@ -61,7 +62,7 @@ pub struct Communication {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Samples, image rows and text rows of each, and channels of the synthetic features
-    #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', default_values_t = [8, 728, 100, 1280])]
+    #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', allow_hyphen_values = true, default_values_t = [8, 728, 100, 1280])]
     shape: Vec<usize>,
     /// Batches of the demo
     #[arg(long, default_value_t = 8)]
@@ -104,8 +105,9 @@ fn communication(args: &Communication) -> Result<()> {
             }
         }
         _ => bail!(
-            "--shape takes samples,image rows,text rows,channels, four numbers from 1 with at most 2^25 features in all, for \
-             example 8,728,100,1280"
+            "--shape {}: expected samples,image rows,text rows,channels, four numbers from 1 with at most 2^25 features in all, \
+             for example 8,728,100,1280",
+            joined(&args.shape)
         ),
     };
     if !(1..=1000).contains(&args.batches) {
@@ -125,6 +127,12 @@ fn communication(args: &Communication) -> Result<()> {
     Ok(())
 }
 
+/// A shape as it is written on the command line.
+fn joined(shape: &[usize]) -> String {
+    let numbers: Vec<String> = shape.iter().map(usize::to_string).collect();
+    numbers.join(",")
+}
+
 fn codec(args: &Codec) -> Result<()> {
     let shape = match args.shape[..] {
         [samples, tokens, channels]
@@ -137,15 +145,14 @@ fn codec(args: &Codec) -> Result<()> {
             }
         }
         _ => bail!(
-            "--shape takes samples,tokens,channels, three numbers from 1 whose product is at most 2^28, for example 8,832,1280"
+            "--shape {}: expected samples,tokens,channels, three numbers from 1 whose product is at most 2^28, for example 8,832,1280",
+            joined(&args.shape)
         ),
     };
-    if args.scenes == 0 {
-        bail!("--scenes 0: at least one scene is needed");
+    if !(0.0..=3600.0).contains(&args.seconds) {
+        bail!("--seconds {}: expected 0 to 3600", args.seconds);
     }
-    let Ok(each) = Duration::try_from_secs_f64(args.seconds) else {
-        bail!("--seconds {}: expected a number from 0", args.seconds);
-    };
+    let each = Duration::from_secs_f64(args.seconds);
     let timer = Timer { each };
     let rows = measure(shape, args.scenes, timer, &mut |what| eprintln!("{what}"))?;
     println!("{}", table(&rows));

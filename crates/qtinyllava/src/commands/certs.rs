@@ -7,6 +7,8 @@ use qtl_wire::certs::{
     Ca, Issue, LOOPBACK, leaf_key, make_ca, make_client_kit, make_server_kit, renew,
 };
 
+use crate::numbers::whole;
+
 /// Make certificates: a CA, a server kit and a client kit
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -31,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "client")]
     client: String,
     /// Days until the certificates expire
-    #[arg(long, default_value_t = 365)]
+    #[arg(long, default_value_t = 365, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
     /// Replace files that are there
     #[arg(long)]

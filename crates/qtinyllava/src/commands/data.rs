@@ -8,6 +8,7 @@ use qtl_data::scenes::{Plan, write_test, write_tokenizer, write_train};
 use qtl_model::weights::SaveType;
 use qtl_train::random::random_model;
 
+use crate::numbers::{MANY, whole};
 use crate::progress::Progress;
 
 /// What can be made.
@@ -23,13 +24,13 @@ Examples:
     #[command(after_help = "\
 Examples:
   qtinyllava data tokenizer --out model
-  qtinyllava data tokenizer --out model --tokens 32000     (for a model whose embedding has 32,000 rows)")]
+  qtinyllava data tokenizer --out model --tokens 32000     # for a model whose embedding has 32,000 rows")]
     Tokenizer {
         /// Directory to write tokenizer.json, tokenizer_config.json and special_tokens_map.json into
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// Fill the vocabulary of 114 words up to this number with tokens that no text has
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = whole::<usize>(0..=100_000_000))]
         tokens: usize,
     },
     /// Write a model with random weights, as large as its configuration says
@@ -72,7 +73,7 @@ pub struct Scenes {
     #[arg(long, default_value_t = 101)]
     seed: u64,
     /// Number of scenes
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 4000, value_parser = whole::<u64>(1..=MANY))]
     count: u64,
     /// Replace an earlier data set in the same directory
     #[arg(long)]

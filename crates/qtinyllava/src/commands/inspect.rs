@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use qtl_train::Recipe;
 use qtl_train::inspect::{Cost, FileContents, Inspection, Memory, Part, inspect};
 
+use crate::numbers::whole;
 use crate::progress::bytes;
 
 /// Say what a checkpoint is: families, sizes, files, which half holds what, memory and traffic
@@ -19,14 +20,15 @@ pub struct Args {
     /// Model directory, or a hub id like owner/name or owner/name@revision
     #[arg(value_name = "DIR|ID")]
     model: String,
-    /// Recipe whose quantizers, batch and tuning count [default: unquantized, one sample, all but the tower trained]
+    /// Recipe whose quantizers, batch and tuning count [default: the one that the model carries, or else one sample, all but
+    /// the tower trained]
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     /// Change one field of the recipe, for example --set train.batch=8
     #[arg(long = "set", value_name = "FIELD=VALUE", requires = "recipe")]
     set: Vec<String>,
     /// Rows of text per sample to reckon with
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = whole::<usize>(0..=1 << 20))]
     text_tokens: usize,
     /// Print JSON
     #[arg(long)]

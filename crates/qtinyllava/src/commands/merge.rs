@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use qtl_model::weights::SaveType;
 use qtl_train::export::{fold_adapter, write_adapter};
@@ -49,16 +49,27 @@ pub struct Args {
     #[arg(long, conflicts_with = "dtype")]
     bf16: bool,
     /// Largest file of weights; what is larger is written in shards with an index. Bytes, or with a unit like 500MB or 2GiB
-    #[arg(long, value_name = "SIZE", default_value = "5GB")]
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = crate::numbers::size)]
     shard_size: ByteSize,
 }
 
 /// Types that weights can be written in.
 #[derive(clap::ValueEnum, Clone, Copy)]
-enum Dtype {
+pub enum Dtype {
     F32,
     F16,
     Bf16,
+}
+
+impl Dtype {
+    /// What the values become.
+    pub fn kind(self) -> SaveType {
+        match self {
+            Self::F32 => SaveType::F32,
+            Self::F16 => SaveType::F16,
+            Self::Bf16 => SaveType::Bf16,
+        }
+    }
 }
 
 /// Joins and says what was joined.
@@ -67,23 +78,12 @@ pub fn run(args: &Args) -> Result<()> {
     let format = Format {
         kind: match args.dtype {
             None if args.bf16 => Some(SaveType::Bf16),
-            None => None,
-            Some(Dtype::F32) => Some(SaveType::F32),
-            Some(Dtype::F16) => Some(SaveType::F16),
-            Some(Dtype::Bf16) => Some(SaveType::Bf16),
+            dtype => dtype.map(Dtype::kind),
         },
         shard: args.shard_size.as_u64(),
     };
     let out = args.out.display();
-    let same = |a: &Path| {
-        a.canonicalize()
-            .is_ok_and(|a| args.out.canonicalize().is_ok_and(|out| out == a))
-    };
-    if args.out.join("checkpoints").exists() || same(&model) {
-        bail!(
-            "{out} holds a run or the model that it started from; give --out a directory of its own"
-        );
-    }
+    super::apart(&args.out, &model)?;
     if let (Some(adapter), None) = (&args.from_adapter, &args.client) {
         let folded = fold_adapter(&model, adapter, &args.out, format)?;
         println!(
@@ -101,6 +101,13 @@ pub fn run(args: &Args) -> Result<()> {
     if args.adapter {
         let step = write_adapter(client, &server, base, &args.out)?;
         println!("wrote {out}: what was trained until step {step}");
+        let base = args.out.join("base_language_model");
+        if base.is_dir() {
+            println!(
+                "and {}: the language model that the adapter goes on, for peft",
+                base.display()
+            );
+        }
         return Ok(());
     }
     let merged = merge(client, &server, base, &args.out, format)?;

@@ -4,10 +4,12 @@ pub mod align;
 pub mod bench;
 pub mod certs;
 pub mod chat;
+pub mod check;
 pub mod compare;
 pub mod compose;
 pub mod data;
 pub mod eval;
+pub mod export;
 pub mod inspect;
 pub mod merge;
 pub mod network;
@@ -21,8 +23,11 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use qtl_data::{Aspect, Dataset, Reader, ReaderOptions, Tokenizer, template};
+use qtl_model::Device;
 use qtl_model::pretrained::Blueprint;
+use qtl_model::quant::QuantizerSpec;
 use qtl_train::Recipe;
+use qtl_train::assumed;
 use qtl_train::changes::Change;
 use qtl_train::merge::recipe_of;
 use qtl_train::start::{Base, Start};
@@ -68,6 +73,72 @@ impl ModelArgs {
     }
 }
 
+/// What a model is used under where it is not trained.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Under {
+    /// Recipe to use the model under [default: the one that it carries, or else its family's template, unquantized]
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Change one field of the recipe, for example --set data.aspect=pad
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// Conversation template instead of the recipe's
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+}
+
+impl Under {
+    /// This file, and this template instead of its own.
+    pub fn of(recipe: Option<PathBuf>, template: Option<String>) -> Self {
+        Self {
+            recipe,
+            set: Vec::new(),
+            template,
+        }
+    }
+
+    /// The recipe for the model in `dir` with an adapter on it: the file, or what the adapter or the model carries, or
+    /// else what its `config.json` lets assume.
+    pub fn recipe(&self, dir: &Path, adapter: Option<&Path>) -> Result<Recipe> {
+        let base = Base {
+            model: dir,
+            adapter,
+        };
+        let carries = |dir: &Path| recipe_of(dir).is_ok();
+        let mut recipe = match (&self.recipe, adapter) {
+            (Some(path), _) => Recipe::load(path, &self.set)?,
+            (None, Some(adapter)) if carries(adapter) => recipe_of(adapter)?.with(&self.set)?,
+            (None, _) => assumed::or_carried(base.resolved()?.model)?.with(&self.set)?,
+        };
+        if let Some(name) = &self.template {
+            template::open(name, dir)?;
+            recipe.data.template.clone_from(name);
+        }
+        Ok(recipe)
+    }
+}
+
+/// The model in `dir` for answering under `recipe`, and the recipe as the model has it: quantizers that nobody has trained
+/// yet would spoil every answer, so a model without them is used without them.
+pub fn answering(
+    dir: &Path,
+    adapter: Option<&Path>,
+    mut recipe: Recipe,
+) -> Result<(Recipe, Start)> {
+    let opened = start(dir, adapter, &recipe)?;
+    if opened.has_quantizers(&Device::default())? {
+        return Ok((recipe, opened));
+    }
+    tracing::warn!(
+        "{} has no trained quantizers: it answers without them",
+        dir.display()
+    );
+    recipe.quantizer.image = QuantizerSpec::NONE;
+    recipe.quantizer.text = QuantizerSpec::NONE;
+    let opened = start(dir, adapter, &recipe)?;
+    Ok((recipe, opened))
+}
+
 /// What a run starts from: the model, and an adapter on it.
 #[derive(clap::Args, Clone, Debug)]
 pub struct StartArgs {
@@ -97,6 +168,17 @@ impl StartArgs {
             }
             _ => self.model.recipe(),
         }
+    }
+
+    /// The recipe and the model for answering only.
+    pub fn answering(&self, template: Option<String>) -> Result<(Recipe, Start)> {
+        let under = Under {
+            recipe: self.model.recipe.clone(),
+            set: self.model.set.clone(),
+            template,
+        };
+        let (dir, adapter) = (self.model.dir()?, self.from_adapter.as_deref());
+        answering(dir, adapter, under.recipe(dir, adapter)?)
     }
 
     /// The model's directory and the adapter's.
@@ -171,6 +253,20 @@ pub fn tokenizer_fits(tokenizer: &Tokenizer, dir: &Path, rows: usize) -> Result<
     Ok(())
 }
 
+/// Checks that a directory to be written is neither a run's nor the model's own.
+pub fn apart(out: &Path, model: &Path) -> Result<()> {
+    let same = out
+        .canonicalize()
+        .is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
+    if out.join("checkpoints").exists() || same {
+        bail!(
+            "{} holds a run or the model that it started from; give --out a directory of its own",
+            out.display()
+        );
+    }
+    Ok(())
+}
+
 /// How pictures that are not square are treated.
 pub fn aspect(recipe: &Recipe) -> Result<Aspect> {
     match recipe.data.aspect.as_str() {
@@ -196,6 +292,9 @@ pub fn reader(
         pictures: recipe.data.pictures.clone(),
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
+        picture_rows: blueprint
+            .client_without_values(&Device::default())?
+            .tokens_per_picture(),
         seed: recipe.seed,
         strictness: recipe.data.strictness(),
     };

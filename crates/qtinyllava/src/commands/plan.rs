@@ -9,6 +9,8 @@ use qtl_codec::plan::Rule as Chosen;
 use qtl_model::quant::{EcsqSpec, FsqSpec, QuantizerSpec, Statistics};
 use qtl_train::Recipe;
 
+use super::Under;
+use crate::numbers::{MANY, positive, whole};
 use crate::plan::{Kind, Modality, Search, charts, examine, sources, write_json};
 
 /// Choose a quantizer and its levels from calibration features
@@ -16,17 +18,22 @@ use crate::plan::{Kind, Modality, Search, charts, examine, sources, write_json};
 #[command(after_help = "\
 Examples:
   qtinyllava plan --model base --recipe r.toml --data llava.json --rule budget --bits 2 --write
+  qtinyllava plan --model owner/name --template phi --data llava.json --bits 2
   qtinyllava plan --features image.safetensors --grid 27x27 --svg plan.svg --json plan.json
 The rate is an entropy under the best model that the coder has; `coded` is what the coder then really took. The loss is the
 mean squared error relative to the variance, after the best gain. shannon is the paper's rule and knows fsq only. --write needs a
 quantizer of kind none, fsq or ecsq in the recipe, and keeps its other fields.")]
 pub struct Args {
-    /// Model directory
-    #[arg(long, value_name = "DIR", requires = "data")]
-    model: Option<PathBuf>,
-    /// Recipe file: its batches, template and statistics are used, and --write changes it
-    #[arg(long, value_name = "FILE", required_unless_present = "features")]
+    /// Model directory, or a hub id like owner/name or owner/name@revision
+    #[arg(long, value_name = "DIR|ID", requires = "data")]
+    model: Option<String>,
+    /// Recipe file: its batches, template and statistics are used, and --write changes it [default: the one that the model
+    /// carries, or else its family's template]
+    #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    /// Conversation template instead of the recipe's
+    #[arg(long, value_name = "NAME", requires = "model")]
+    template: Option<String>,
     /// LLaVA's JSON file
     #[arg(long, value_name = "FILE", requires = "model")]
     data: Option<PathBuf>,
@@ -34,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Batches of the recipe's size to take features from
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = whole::<usize>(1..=MANY))]
     batches: usize,
     /// Features from a safetensors file instead: [tokens, channels] or [pictures, tokens, channels]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data"])]
@@ -52,10 +59,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "budget")]
     rule: Rule,
     /// With budget: most bits per feature
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
     bits: f64,
     /// With tolerance: most mean squared error, relative to the variance
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, value_parser = positive)]
     mse: f64,
     /// Widths to try, in standard deviations: from, to, step
     #[arg(long, value_name = "A,B,STEP", value_delimiter = ',', default_values_t = [0.5, 5.0, 0.25])]
@@ -64,7 +71,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "any")]
     kind: Kind,
     /// Largest number of features of a modality that are looked at
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = whole::<usize>(1..=MANY))]
     most: usize,
     /// Draw rate against loss into this file
     #[arg(long, value_name = "FILE")]
@@ -90,9 +97,15 @@ enum Rule {
 
 /// Plans each modality.
 pub fn run(args: &Args) -> Result<()> {
-    let recipe = match &args.recipe {
-        Some(path) => Some(Recipe::load(path, &[])?),
-        None => None,
+    let model = args.model.as_deref().map(crate::hub::directory);
+    let model = model.transpose()?;
+    let recipe = match (&args.recipe, &model) {
+        (None, None) => None,
+        (Some(path), None) => Some(Recipe::load(path, &[])?),
+        (recipe, Some(model)) => {
+            let under = Under::of(recipe.clone(), args.template.clone());
+            Some(under.recipe(model, None)?)
+        }
     };
     let search = Search {
         widths: widths(&args.widths)?,
@@ -100,15 +113,11 @@ pub fn run(args: &Args) -> Result<()> {
         kind: args.kind,
         rule: match args.rule {
             Rule::Shannon => Chosen::Shannon,
-            Rule::Budget => Chosen::Budget {
-                bits: positive("--bits", args.bits)?,
-            },
-            Rule::Tolerance => Chosen::Tolerance {
-                mse: positive("--mse", args.mse)?,
-            },
+            Rule::Budget => Chosen::Budget { bits: args.bits },
+            Rule::Tolerance => Chosen::Tolerance { mse: args.mse },
         },
     };
-    let found = match (&args.features, &args.model, &args.data, &recipe) {
+    let found = match (&args.features, &model, &args.data, &recipe) {
         (Some(file), ..) => {
             let modality = args.modality.unwrap_or(Modality::Image);
             let grid = args.grid.as_deref().map(sources::grid).transpose()?;
@@ -118,7 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
         (None, Some(model), Some(data), Some(recipe)) => {
             sources::from_data(model, recipe, data, args.images.as_deref(), args.batches)?
         }
-        _ => bail!("give --model, --recipe and --data, or --features"),
+        _ => bail!("give --model and --data, or --features"),
     };
     let mut plans = Vec::new();
     for (modality, rows) in found {
@@ -169,14 +178,6 @@ fn per_channel(recipe: &Recipe, modality: Modality) -> bool {
             ..
         })
     )
-}
-
-fn positive(flag: &str, value: f64) -> Result<f64> {
-    if value.is_finite() && value > 0.0 {
-        Ok(value)
-    } else {
-        bail!("{flag} {value}: expected a number above 0")
-    }
 }
 
 fn widths(given: &[f32]) -> Result<Vec<f32>> {

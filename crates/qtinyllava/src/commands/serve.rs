@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Examples:
   qtinyllava serve --model base --recipe r.toml --run runs/server --listen 0.0.0.0:7443 --tls certs/server
-  qtinyllava serve --model runs/demo/checkpoint --listen 127.0.0.1:7443 --tls certs/server      (answers questions only)
+  qtinyllava serve --model runs/demo/checkpoint --listen 127.0.0.1:7443 --tls certs/server      # answers questions only
 A run belongs to a key. --owner fixes it; without, the first client that trains with the same recipe gets it, and nobody
 else is told anything. run.json in --run says whose the run is, and `certs renew` keeps the key.
 Ctrl-C ends it after the step under way; started again with the same flags it resumes with its client.
@@ -39,6 +39,9 @@ pub struct Args {
     /// Directory of the run's checkpoints; without it the server answers questions and cannot train
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
+    /// Without --run: conversation template, where the model carries no recipe or another is wanted
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    template: Option<String>,
     /// Address to listen on; port 0 picks a free one and prints it
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7443")]
     listen: String,
@@ -101,8 +104,14 @@ pub fn run(args: &Args) -> Result<()> {
     let address = listener
         .local_addr()
         .context("the listener has no address")?;
-    let recipe = args.start.recipe()?;
-    let start = args.start.start(&recipe)?;
+    let (recipe, start) = match args.run {
+        Some(_) => {
+            let recipe = args.start.recipe()?;
+            let start = args.start.start(&recipe)?;
+            (recipe, start)
+        }
+        None => args.start.answering(args.template.clone())?,
+    };
     let steps = recipe.train.steps * recipe.train.accumulate;
     if let (Some(run), true) = (&args.run, args.start_over) {
         super::start_over(run)?;
@@ -146,7 +155,7 @@ pub fn run(args: &Args) -> Result<()> {
     });
     // On standard output and flushed, so that a parent process can read the port.
     println!("listening on {address}");
-    std::io::stdout().flush()?;
+    std::io::stdout().flush().ok();
     let mut options = ServeOptions::new(listener, tls);
     options.kit = Some(args.tls.clone());
     options.keep_alive = args.keep_alive;

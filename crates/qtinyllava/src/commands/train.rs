@@ -84,12 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = args.start.start(&recipe)?;
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
-    if source.skipped().total() > 0 {
-        eprintln!("warning: {:#}", source.skipped());
-    }
-    for note in source.notes() {
-        eprintln!("warning: {note}");
-    }
+    super::check::before(&recipe, &source)?;
     let samples = source.entries();
     let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
     let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;
@@ -216,7 +211,7 @@ impl View {
             Event::Rewound { to } => self.bar.say(&format!(
                 "the server was restarted: both sides go on from step {to}"
             )),
-            Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped}")),
+            Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped:#}")),
             Event::Step(record) => self.step(record),
         }
     }

@@ -14,9 +14,10 @@ use qtl_data::scenes::{Made, Plan, Split, TEST_SEED, TRAIN_SEED};
 use qtl_model::weights::SaveType;
 use qtl_train::lock::{self, Lock};
 use qtl_train::merge::merge;
-use qtl_train::{Recipe, metrics};
+use qtl_train::{Recipe, assumed, metrics};
 
-use crate::commands::{data, eval};
+use crate::commands::{answering, data, eval};
+use crate::numbers::{MANY, whole};
 use crate::signal::Stopped;
 
 /// The recipe that the demo runs, also to be found in `recipes/`.
@@ -28,8 +29,8 @@ const MARKER: &str = "demo.json";
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  qtinyllava demo                                              into runs/demo; open runs/demo/report.html
-  qtinyllava demo --out runs/none --set quantizer.image={kind='none'} --set quantizer.text={kind='none'}
+  qtinyllava demo                                   # into runs/demo; open runs/demo/report.html
+  qtinyllava demo --out runs/none --set \"quantizer.image={kind='none'}\" --set \"quantizer.text={kind='none'}\"
 Interrupted with Ctrl-C, the same command resumes. A finished demo is started anew.")]
 pub struct Args {
     /// Directory to write
@@ -39,10 +40,10 @@ pub struct Args {
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     set: Vec<String>,
     /// Training scenes (seed 101)
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 4000, value_parser = whole::<u64>(1..=MANY))]
     train_scenes: u64,
     /// Test scenes (seed 102)
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 400, value_parser = whole::<u64>(1..=MANY))]
     test_scenes: u64,
 }
 
@@ -79,7 +80,8 @@ pub fn run(args: &Args) -> Result<()> {
         &checkpoint,
         SaveType::F32,
     )?;
-    let evaluation = eval::evaluate(&checkpoint, &out.join("test"), None, 84, 32)?;
+    let merged = answering(&checkpoint, None, assumed::or_carried(&checkpoint)?)?;
+    let evaluation = eval::evaluate(merged, &out.join("test"), None, 84, 32, None)?;
     let wall = spent + start.elapsed().as_secs_f64();
     let summary = summary::Summary::new(&recipe, out, &evaluation, wall)?;
     summary.write(out, &evaluation)?;

@@ -349,7 +349,7 @@ fn examples(evaluation: &Evaluation) -> Result<Vec<Example>> {
         let png = fs::read(&first.image).with_context(|| first.image.display().to_string())?;
         let qa = questions.iter().enumerate().map(|(i, question)| Qa {
             question: question.text.clone(),
-            answer: evaluation.answers[at + i].clone(),
+            answer: evaluation.answers[at + i].clone().unwrap_or_default(),
             truth: question.truth.clone(),
             credit: Some(credits[at + i]),
         });

@@ -24,6 +24,7 @@ pub fn from_data(
     let blueprint = commands::blueprint(model, recipe)?;
     let images = images.map_or_else(|| commands::train::beside(data), Path::to_owned);
     let source = commands::reader(recipe, &blueprint, data, &images)?;
+    commands::check::before(recipe, &source)?;
     let device = Device::default();
     let client = blueprint.client(&device)?.partition;
     let mut bar = Progress::new("features", batches as u64);

@@ -56,7 +56,7 @@ fn bench_codec_writes_a_row_for_every_operation() {
             }
         }
     }
-    run(["bench", "codec", "--shape", "8,0,8"]).fails_naming(&["--shape takes"]);
+    run(["bench", "codec", "--shape", "8,0,8"]).fails_naming(&["--shape 8,0,8: expected"]);
 }
 
 #[test]
@@ -126,7 +126,8 @@ fn bench_communication_measures_what_the_wire_takes() {
             );
         }
     }
-    run(["bench", "communication", "--shape", "8,0,8,8"]).fails_naming(&["--shape takes"]);
+    run(["bench", "communication", "--shape", "8,0,8,8"])
+        .fails_naming(&["--shape 8,0,8,8: expected"]);
     run(["bench", "communication", "--batches", "0"]).fails_naming(&["--batches 0"]);
     run(["bench", "communication", "--only", "fsqq"])
         .fails_naming(&["--only fsqq", "fsq levels=4"]);
@@ -297,11 +298,11 @@ fn plan_names_what_is_wrong() {
     );
     wrong(&["--features", &file, "--tensor", "y"], "no tensor y");
     wrong(&["--features", &file, "--grid", "3"], "--grid 3: expected");
-    wrong(&["--features", &file, "--bits=-1"], "--bits -1");
+    wrong(&["--features", &file, "--bits=-1"], "'-1' for '--bits");
     wrong(
         &["--features", &file, "--widths", "3,1,0.5"],
         "--widths takes",
     );
     wrong(&["--features", "nowhere"], "nowhere");
-    wrong(&[], "--recipe");
+    wrong(&[], "--model and --data");
 }

@@ -15,6 +15,7 @@ fn every_subcommand_has_help_with_an_example() {
         "train",
         "merge",
         "compose",
+        "export",
         "inspect",
         "verify",
         "compare",
@@ -22,6 +23,7 @@ fn every_subcommand_has_help_with_an_example() {
         "chat",
         "align",
         "bench codec",
+        "check",
         "plan",
     ];
     for command in commands {

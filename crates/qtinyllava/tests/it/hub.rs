@@ -152,6 +152,52 @@ fn answer(mut stream: &TcpStream, log: &Mutex<Vec<String>>) -> Option<()> {
 }
 
 #[test]
+fn a_hub_is_asked_through_the_proxy_of_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        for line in BufReader::new(&stream).lines() {
+            match line.unwrap() {
+                line if line.is_empty() => break,
+                line => head.push(line),
+            }
+        }
+        (&stream).write_all(b"HTTP/1.1 503 Busy\r\n\r\n").unwrap();
+        head
+    });
+    // A name that only the proxy could look up.
+    let proxy = format!("http://someone:secret@{address}");
+    let home = dir.path().join("hf");
+    let environment = [
+        ("HF_HOME", home.as_os_str()),
+        ("HF_ENDPOINT", OsStr::new("https://hub.invalid")),
+        ("HTTPS_PROXY", OsStr::new(&proxy)),
+        ("ALL_PROXY", OsStr::new("")),
+        ("all_proxy", OsStr::new("")),
+        ("NO_PROXY", OsStr::new("")),
+        ("no_proxy", OsStr::new("")),
+    ];
+    let ended = Program::start_in(&environment, ["inspect", "someone/base"]).finish();
+    assert!(
+        ended.stderr.contains("the proxy in HTTPS_PROXY"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
+    ended.fails_naming(&["someone/base"]);
+    let head = asked.join().unwrap();
+    assert_eq!(head[0], "CONNECT hub.invalid:443 HTTP/1.1");
+    assert!(
+        head.iter()
+            .any(|line| line.starts_with("Proxy-Authorization: Basic ")),
+        "{head:?}"
+    );
+}
+
+#[test]
 fn a_model_is_downloaded_once_with_the_token_and_then_cached() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");

@@ -3,16 +3,19 @@
 #![allow(clippy::unwrap_used)]
 
 mod chat;
+mod check;
 mod choose;
 mod eval;
 mod help;
 mod hub;
 mod imports;
 mod inspect;
+mod output;
 mod owner;
 mod program;
 mod records;
 mod resume;
 mod split;
+mod untuned;
 mod world;
 mod wrong;

@@ -1,5 +1,6 @@
 //! The client's side of a run: the loop that reads batches, sends their codes, and applies what comes back.
 
+mod numbers;
 mod state;
 mod tally;
 
@@ -36,6 +37,7 @@ use crate::schedule;
 use crate::server::{facts, terms};
 use crate::stamp::Stamp;
 use crate::start::Start;
+use numbers::Watch;
 use state::tuned;
 use tally::Tally;
 
@@ -341,6 +343,11 @@ impl Client {
             self.partition
                 .forward(&batch, draw.step, &|name| tune.trains(name))
         });
+        let watch = Watch {
+            step: self.step,
+            examples,
+        };
+        watch.features(&pending, &cut.layout)?;
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
@@ -352,26 +359,17 @@ impl Client {
 
         let before = link.meter();
         let waiting = Instant::now();
-        let answer = match link.step(message)? {
+        let answer = match link.step(message).map_err(|e| watch.refused(e))? {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
         };
         let waited = waiting.elapsed().as_secs_f64();
-        if !answer.loss.is_finite() {
-            return Err(TrainError::Diverged {
-                step: self.step,
-                loss: answer.loss,
-            });
-        }
+        watch.loss(answer.loss)?;
         let meter = link.meter();
 
         let coding = Instant::now();
-        let (image, text) =
-            self.gradients(&pending, &answer)
-                .map_err(|source| TrainError::Answer {
-                    step: self.step,
-                    source,
-                })?;
+        let gradients = self.gradients(&pending, &answer);
+        let (image, text) = gradients.map_err(|e| watch.answer(e, &cut, &pending))?;
         coded += coding.elapsed().as_secs_f64();
         let mut record = StepRecord {
             step: self.step,
@@ -398,14 +396,17 @@ impl Client {
         measure::alternatives(&mut record, &cut, pending.features());
 
         let backward = Instant::now();
-        self.optimizer.add(
-            drawing(draw, || pending.backward(image, text)),
-            1.0 / self.recipe.train.accumulate as f32,
-        );
+        self.optimizer
+            .add(
+                drawing(draw, || pending.backward(image, text)),
+                1.0 / self.recipe.train.accumulate as f32,
+            )
+            .map_err(|e| watch.gradient(&e))?;
         let (factor, _) = schedule::at(&self.recipe.train, self.step);
         record.lr = factor * self.recipe.train.lr;
         if schedule::ends_step(&self.recipe.train, self.step) {
-            record.gradient_norm = self.optimizer.clip();
+            let norm = self.optimizer.clip();
+            record.gradient_norm = norm.map_err(|e| watch.gradient(&e))?;
             let optimizer = &mut self.optimizer;
             self.partition.change(|half| {
                 half.replace(&mut |name, value| optimizer.update(name, value, factor))

@@ -9,6 +9,7 @@ use qtl_model::pretrained::restore_client;
 use qtl_model::quant::Accumulator;
 use qtl_wire::{Calibration, Exchange, Reply};
 
+use super::numbers::measured;
 use super::{Client, Event, Stream};
 use crate::changes;
 use crate::checkpoint::{Side, State};
@@ -40,6 +41,8 @@ impl Client {
             watch(&Event::Calibrating { done, of });
         }
         let (image, text) = (image.moments(), text.moments());
+        measured("image", image.as_ref())?;
+        measured("text", text.as_ref())?;
         if let Some(moments) = &image {
             self.partition.quantizer_image.calibrate(moments);
         }
@@ -100,6 +103,12 @@ impl Client {
             let saved = self.store.load(step, Side::Client, &self.record.run)?;
             saved.stands_on(&self.base)?;
             self.position = saved.state.position.unwrap_or_default();
+            if let (Some(then), Some(now)) = (&saved.state.data, &self.data)
+                && then != now
+            {
+                // A place in the order of other data.
+                self.position.index = 0;
+            }
             let tune = &self.recipe.tune;
             let file = saved.weights();
             // What no checkpoint holds has not moved since the base was read.

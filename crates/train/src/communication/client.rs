@@ -1,7 +1,7 @@
 //! The client of a measurement: the quantizers of both streams, and what training's client does with them.
 
 use burn::tensor::Tensor;
-use qtl_codec::{Code, Options, Plane};
+use qtl_codec::{Code, Limits, Options, Plane};
 use qtl_model::Device;
 use qtl_model::partition::repeats::{self, Distinct};
 use qtl_model::partition::{Cut, TextRows};
@@ -124,7 +124,8 @@ impl Client {
     pub(super) fn payload_of_gradients(&self, answer: &Backward) -> Result<f64, ContainerError> {
         let mut sum = 0.0;
         for (part, bytes) in [("image", &answer.image), ("text", &answer.text)] {
-            let code = message::decode(part, bytes)?;
+            let code = qtl_codec::decode(bytes, &Limits::default());
+            let (code, _) = code.map_err(|source| ContainerError { part, source })?;
             sum += payload_bytes(code.planes.get(self.codec.payload()..));
         }
         Ok(sum)

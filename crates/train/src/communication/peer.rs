@@ -14,7 +14,7 @@ use qtl_wire::{Backward, Forward, WorkError};
 
 use super::steps::Steps;
 use super::{SEED, timed};
-use crate::message::{decode, decode_cut, encode_gradient};
+use crate::message::{Channels, decode, decode_cut, encode_gradient};
 
 /// Where the gradients come from.
 #[derive(Clone)]
@@ -87,14 +87,20 @@ impl Peer {
 
     /// From containers to features.
     fn decode(&self, f: &Forward) -> Result<Decoded, WorkError> {
-        let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout).map_err(invalid)?;
+        let channels = Channels {
+            image: self.image.code_dim(),
+            text: self.text.code_dim(),
+        };
+        let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout, channels);
+        let cut = cut.map_err(invalid)?;
         let Some(code) = &cut.image else {
             return Err(invalid("a measurement sends pictures in every step"));
         };
         let image = self.image.dequantize(code, &self.device).map_err(invalid)?;
         let text = self.text.dequantize(&cut.text, &self.device);
         Ok(Decoded {
-            targets: decode("targets", &f.targets).map_err(invalid)?,
+            targets: decode("targets", &f.targets, cut.layout.rows(Kind::Text), 1)
+                .map_err(invalid)?,
             image,
             text: text.map_err(invalid)?,
             cut,

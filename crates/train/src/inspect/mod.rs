@@ -25,14 +25,11 @@ pub use traffic::Traffic;
 
 use crate::adapt::treatment;
 use crate::adapter::Adapter;
+use crate::assumed;
 use crate::error::TrainError;
 use crate::peft;
 use crate::recipe::{Recipe, RecipeError};
 use crate::start::Base;
-
-/// What is reckoned with where no recipe is given: one sample at a time, no quantizers, all but the tower trained.
-const ASSUMED: &str = "name = 'assumed'\ndata = { template = 'llama', max_length = 2048 }\n\
-                       train = { steps = 1000, batch = 1, lr = 1e-5 }\n";
 
 /// What `inspect` says about a directory.
 #[derive(Debug, Serialize)]
@@ -85,8 +82,8 @@ pub struct Cost {
     pub traffic: Traffic,
 }
 
-/// Looks at a directory. Weights are not read, only where they lie. Without a recipe the cost is that of training
-/// everything but the vision tower, one sample at a time, unquantized.
+/// Looks at a directory. Weights are not read, only where they lie. Without a recipe the cost is that under the one that
+/// the model carries, or else of training everything but the vision tower, one sample at a time.
 ///
 /// # Errors
 ///
@@ -195,8 +192,14 @@ fn whole(
     recipe: Option<&Recipe>,
     text_tokens: usize,
 ) -> Result<Inspection, TrainError> {
-    let default = Recipe::parse(ASSUMED, &[], Path::new("the built-in recipe"))?;
-    let recipe = recipe.unwrap_or(&default);
+    let assumed;
+    let recipe = match recipe {
+        Some(recipe) => recipe,
+        None => {
+            assumed = assumed::or_carried(dir)?;
+            &assumed
+        }
+    };
     let blueprint = recipe.blueprint(dir)?;
     let device = Device::default();
     let client = blueprint.client_without_values(&device)?;

@@ -45,7 +45,7 @@ pub(super) fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<Str
     }
 }
 
-/// Adds the nearest known name to serde's "unknown field `x`, expected one of `a`, `b`".
+/// Adds the nearest known name, if one is near, to serde's "unknown field `x`, expected one of `a`, `b`".
 pub(super) fn explain(message: &str) -> String {
     let Some((_, rest)) = message
         .split_once("unknown field `")
@@ -57,13 +57,19 @@ pub(super) fn explain(message: &str) -> String {
     let Some(unknown) = names.next() else {
         return message.to_owned();
     };
-    match names.max_by(|a, b| {
-        strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
-    }) {
-        Some(nearest) => format!(
+    // A slip of the fingers, not another word: one letter in three at most, or its beginning.
+    let letters = unknown.chars().count();
+    let distance = |name: &&str| {
+        if letters > 2 && name.starts_with(unknown) {
+            return 0;
+        }
+        strsim::damerau_levenshtein(&unknown.to_lowercase(), name)
+    };
+    match names.min_by_key(distance) {
+        Some(nearest) if distance(&nearest) <= (letters / 3).max(1) => format!(
             "{}\ndid you mean `{nearest}` instead of `{unknown}`?",
             message.trim_end()
         ),
-        None => message.to_owned(),
+        _ => message.to_owned(),
     }
 }

@@ -126,9 +126,17 @@ pub struct DataSpec {
     /// Stop at the first bad sample instead of skipping and counting it.
     #[serde(default)]
     pub strict: bool,
+    /// Share of the entries that may teach nothing, because no token of their answers is left at `max_length` or for another
+    /// reason; with more the run does not start.
+    #[serde(default = "hundredth")]
+    pub unlearnable: f64,
     /// How picture files are read: how large they may be, EXIF, bits of samples, DICOM.
     #[serde(default, skip_serializing_if = "PictureRules::is_default")]
     pub pictures: PictureRules,
+}
+
+fn hundredth() -> f64 {
+    0.01
 }
 
 fn square() -> String {
@@ -336,6 +344,18 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// This recipe with `overrides` of the form `train.lr=1e-4`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError`] naming the field.
+    pub fn with(self, overrides: &[String]) -> Result<Self, RecipeError> {
+        if overrides.is_empty() {
+            return Ok(self);
+        }
+        Self::parse(&self.to_toml(), overrides, Path::new(&self.name))
+    }
+
     /// The recipe as TOML, every default written out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a recipe is plain data that TOML can hold")
@@ -358,11 +378,13 @@ impl Recipe {
         fields
     }
 
-    /// Every field that both sides must agree on, flattened to `section.field`. The data section is left
-    /// out: what the client does with its files is its own affair.
+    /// Every field that both sides must agree on, flattened to `section.field`. Of the data section that is
+    /// the longest sequence, which bounds what the server takes; what the client does with its files is its own affair.
     pub fn terms(&self) -> BTreeMap<String, String> {
         let mut fields = self.fields();
-        fields.retain(|key, _| !key.starts_with("data.") && key != "name");
+        fields.retain(|key, _| {
+            (!key.starts_with("data.") || key == "data.max_length") && key != "name"
+        });
         fields
     }
 
@@ -413,20 +435,20 @@ impl Recipe {
             (
                 "train.steps",
                 t.steps.to_string(),
-                "1 or more",
-                t.steps >= 1,
+                "1 to 10^12",
+                (1..=1_000_000_000_000).contains(&t.steps),
             ),
             (
                 "train.batch",
                 t.batch.to_string(),
-                "1 or more",
-                t.batch >= 1,
+                "1 to 65536",
+                (1..=1 << 16).contains(&t.batch),
             ),
             (
                 "train.accumulate",
                 t.accumulate.to_string(),
-                "1 or more",
-                t.accumulate >= 1,
+                "1 to 65536",
+                (1..=1 << 16).contains(&t.accumulate),
             ),
             (
                 "train.save_every",
@@ -438,8 +460,26 @@ impl Recipe {
             (
                 "train.lr",
                 t.lr.to_string(),
-                "a number above 0",
-                t.lr.is_finite() && t.lr > 0.0,
+                "a number above 0 and at most 1000",
+                t.lr > 0.0 && t.lr <= 1000.0,
+            ),
+            (
+                "train.weight_decay",
+                t.weight_decay.to_string(),
+                "0 to 1000",
+                (0.0..=1000.0).contains(&t.weight_decay),
+            ),
+            (
+                "train.betas",
+                format!("{:?}", t.betas),
+                "two numbers from 0 on and below 1",
+                t.betas.iter().all(|beta| (0.0..1.0).contains(beta)),
+            ),
+            (
+                "train.epsilon",
+                t.epsilon.to_string(),
+                "a number above 0 and at most 1",
+                t.epsilon > 0.0 && t.epsilon <= 1.0,
             ),
             (
                 "train.warmup",
@@ -454,10 +494,22 @@ impl Recipe {
                 t.clip.is_finite() && t.clip >= 0.0,
             ),
             (
+                "data.unlearnable",
+                self.data.unlearnable.to_string(),
+                "0 to 1",
+                (0.0..=1.0).contains(&self.data.unlearnable),
+            ),
+            (
                 "data.max_length",
                 self.data.max_length.to_string(),
-                "1 or more",
-                self.data.max_length >= 1,
+                "1 to 2^24",
+                (1..=1 << 24).contains(&self.data.max_length),
+            ),
+            (
+                "quantizer.calibration_batches",
+                self.quantizer.calibration_batches.to_string(),
+                "0 to 65536",
+                self.quantizer.calibration_batches <= 1 << 16,
             ),
         ];
         match rules.into_iter().find(|rule| !rule.3) {

@@ -20,6 +20,54 @@ fn an_unknown_field_is_named_with_its_nearest_neighbour() {
     );
     let error = parse(MINIMAL, &["train.bach=4"]).unwrap_err().to_string();
     assert!(error.contains("did you mean `batch`"), "{error}");
+    for far in ["epochs", "x", "gradient_clipping"] {
+        let error = parse(MINIMAL, &[&format!("train.{far}=4")]).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(far) && error.contains("`steps`"), "{error}");
+        assert!(!error.contains("did you mean"), "{error}");
+    }
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused_by_field() {
+    for field in ["steps", "batch", "accumulate", "save_every", "keep", "lr"] {
+        for value in ["0", "-1", "1e400", "nan", "99999999999999999999"] {
+            let error = parse(MINIMAL, &[&format!("train.{field}={value}")]);
+            let error = error.expect_err(field).to_string();
+            assert!(error.contains(field), "{field}={value}: {error}");
+        }
+    }
+    for (set, field) in [
+        ("train.batch=1000000000", "train.batch"),
+        ("train.steps=9000000000000000000", "train.steps"),
+        ("train.warmup=-0.1", "train.warmup"),
+        ("train.weight_decay=-1", "train.weight_decay"),
+        ("train.weight_decay=nan", "train.weight_decay"),
+        ("train.betas=[0.9, 1.0]", "train.betas"),
+        ("train.betas=[-0.1, 0.9]", "train.betas"),
+        ("train.epsilon=0", "train.epsilon"),
+        ("train.epsilon=inf", "train.epsilon"),
+        ("train.clip=-1", "train.clip"),
+        ("train.clip=inf", "train.clip"),
+        ("data.max_length=0", "data.max_length"),
+        ("data.max_length=9000000000000", "data.max_length"),
+        ("quantizer.calibration_batches=-1", "calibration_batches"),
+        (
+            "quantizer.calibration_batches=1000000",
+            "quantizer.calibration_batches",
+        ),
+        (
+            "quantizer.image={kind='fsq', levels=4, code_dim=1000000000}",
+            "quantizer.code_dim",
+        ),
+        (
+            "quantizer.image={kind='fsq', levels=4, width=nan}",
+            "quantizer.width",
+        ),
+    ] {
+        let error = parse(MINIMAL, &[set]).expect_err(set).to_string();
+        assert!(error.contains(field), "{set}: {error}");
+    }
 }
 
 #[test]
@@ -98,7 +146,11 @@ fn what_is_written_is_read_back_and_the_data_section_stays_home() {
     assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe);
     let terms = recipe.terms();
     assert_eq!(terms["train.lr"], "0.001");
-    assert!(terms.keys().all(|key| !key.starts_with("data.")));
+    let data: Vec<_> = terms
+        .keys()
+        .filter(|key| key.starts_with("data."))
+        .collect();
+    assert_eq!(data, ["data.max_length"], "it bounds what the server takes");
 }
 
 #[test]

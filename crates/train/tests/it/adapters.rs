@@ -45,6 +45,17 @@ fn an_adapter_folded_into_its_base_is_the_merged_model() {
         branches, tensors, ..
     } = peft::read(&at("adapter/language_model"), Part::Llm).unwrap();
     assert!(branches.values().all(|lora| lora.rank == 4));
+    // It names a base that peft can load: the demo's has no language model in a folder of its own.
+    let config = std::fs::read(at("adapter/language_model/adapter_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let named = Path::new(config["base_model_name_or_path"].as_str().unwrap());
+    assert_eq!(named, at("adapter/base_language_model"));
+    assert!(named.join("config.json").is_file());
+    assert!(
+        values(named)
+            .iter()
+            .any(|(name, _)| name == "model.embed_tokens.weight")
+    );
     // The trained token embedding comes along whole.
     let whole = tensors.iter().filter(|t| !t.name.contains(".lora_"));
     let whole: Vec<&str> = whole.map(|t| t.name.as_str()).collect();

@@ -86,8 +86,8 @@ fn what_is_trained_gets_a_gradient_and_nothing_else_moves() {
             let gradients = halves.gradients(&recipe, step, 0..2);
             let got: BTreeSet<&String> = gradients.keys().collect();
             assert_eq!(got, wanted, "{name}");
-            optimizer.add(gradients, 1.0);
-            optimizer.clip();
+            optimizer.add(gradients, 1.0).unwrap();
+            optimizer.clip().unwrap();
             let mut change = |name: &str, value| optimizer.update(name, value, 1.0);
             halves.client = halves.client.replace(&mut change);
             halves.server = halves.server.replace(&mut change);

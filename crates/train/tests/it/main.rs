@@ -1,11 +1,20 @@
 //! Tests of the crate from outside, in one binary.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../../fixtures/set.rs"]
+mod set;
+
 mod adapters;
+mod bounds;
 mod communication;
 mod compose;
 mod conformance;
+mod hostile;
 mod merging;
+mod numbers;
+mod peers;
 mod peft;
+mod plain;
+mod reference;
 mod resume;
 mod world;

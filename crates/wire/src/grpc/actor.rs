@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::ShutdownHandle;
-use crate::Work;
 use crate::limits::Limits;
 use crate::message::MessageError;
 use crate::session::drive::{Output, drive, refuse};
 use crate::session::server::{Peer, Server};
+use crate::{Purpose, Work};
 
 /// What the streams report.
 pub(super) enum Event {
@@ -46,6 +46,7 @@ pub(super) fn run<W: Work>(
             return;
         };
         server.waited(since.elapsed());
+        let before = server.in_session();
         let outputs = match event {
             Event::Opened { peer, outbox } => {
                 outboxes.insert(peer, outbox);
@@ -69,6 +70,15 @@ pub(super) fn run<W: Work>(
             Event::Message { peer, bytes } => drive(&mut server, &mut work, &limits, peer, &bytes),
             Event::Garbled { peer, error } => refuse(&mut server, peer, &error),
         };
+        if let Some((peer, purpose)) = server.in_session().zip(server.purpose())
+            && before != Some(peer)
+        {
+            let what = match purpose {
+                Purpose::Train => "trains",
+                Purpose::Generate => "asks questions",
+            };
+            tracing::info!("stream {}: welcomed, {what}", peer.stream);
+        }
         for output in outputs {
             match output {
                 Output::Send { peer, frame } => {

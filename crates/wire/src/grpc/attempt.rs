@@ -183,7 +183,13 @@ impl Target {
             Some(problem) => self.insecure(problem),
             None => WireError::Lost {
                 address: self.address.clone(),
-                cause: printable(cause, SENTENCE),
+                cause: match cause.contains("keep-alive timed out") {
+                    true => format!(
+                        "no sign of life for {:.0} s (on a slow link that may be too little: --keep-alive)",
+                        2.0 * self.keep_alive.as_secs_f64()
+                    ),
+                    false => printable(cause, SENTENCE),
+                },
             },
         }
     }

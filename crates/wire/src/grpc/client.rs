@@ -256,12 +256,16 @@ impl Transport for Connection {
         self.again(refusal)
     }
 
-    fn settled(&mut self) {
+    fn welcomed(&mut self) {
         self.settled = true;
-        self.outage = None;
         if let Some(stream) = &mut self.stream {
             stream.welcomed = true;
         }
+    }
+
+    fn settled(&mut self) {
+        self.welcomed();
+        self.outage = None;
     }
 
     fn concluding(&mut self, concluding: bool) {

@@ -87,7 +87,7 @@ pub fn serve(
     shutdown: ShutdownHandle,
 ) -> Result<(), WireError> {
     let kit = Arc::new(Latest::new(options.tls.clone(), options.kit.clone())?);
-    let limits = Limits::with_message_bytes(options.max_message_bytes);
+    let limits = work.limits(Limits::with_message_bytes(options.max_message_bytes));
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("qtl-wire-server")
@@ -192,7 +192,7 @@ impl Split for Sessions {
             .ok_or_else(|| Status::unauthenticated("a certificate with a public key is needed"))?;
         let stream = self.next.fetch_add(1, Ordering::Relaxed);
         let peer = Peer { stream, key };
-        let who = describe(&request);
+        let who = describe(&request, key);
         tracing::info!("stream {stream}: {who} has come");
         let (outbox, replies) = mpsc::channel(4);
         let events = self.events.clone();
@@ -244,16 +244,15 @@ fn key<T>(request: &Request<T>) -> Option<Key> {
     Key::of_certificate(info.peer_certs()?.first()?)
 }
 
-fn describe<T>(request: &Request<T>) -> String {
+fn describe<T>(request: &Request<T>, key: Key) -> String {
     let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
     let address = info.and_then(|info| info.get_ref().remote_addr());
+    let address = address.map_or_else(String::new, |address| format!(" at {address}"));
     let certificates = info.and_then(TlsConnectInfo::peer_certs);
     let name = certificates.and_then(|chain| chain.first().and_then(peer_name));
     let name = name.unwrap_or_else(|| "a client without a name".to_owned());
-    match address {
-        Some(address) => format!("'{name}' at {address}"),
-        None => format!("'{name}'"),
-    }
+    // Enough of it to tell keys apart; a stranger's refusal has the whole of it.
+    format!("'{name}'{address} with key {:.16}", key.to_string())
 }
 
 fn io_error(what: &str) -> impl FnOnce(io::Error) -> WireError {

@@ -74,6 +74,13 @@ impl Strangers {
     }
 }
 
+impl Drop for Strangers {
+    /// The end of the server ends the period.
+    fn drop(&mut self) {
+        self.sum_up();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,6 +91,7 @@ pub fn decode_server(bytes: &[u8], limits: &Limits) -> Result<ServerMessage, Mes
             reason: reason(refusal.reason),
             sentence: printable(&refusal.sentence, SENTENCE),
             field: printable(&refusal.field, NAME),
+            sequence: refusal.sequence,
         }),
     })
 }
@@ -140,6 +141,7 @@ fn reason(reason: i32) -> Reason {
         Ok(proto::Reason::Generation) => Reason::Generation,
         Ok(proto::Reason::Owner) => Reason::Owner,
         Ok(proto::Reason::Purpose) => Reason::Purpose,
+        Ok(proto::Reason::NotFinite) => Reason::NotFinite,
         Ok(proto::Reason::Failed | proto::Reason::Unspecified) | Err(_) => Reason::Failed,
     }
 }

@@ -106,6 +106,7 @@ pub fn encode_server(message: ServerMessage, limits: &Limits) -> Result<Frame, M
             reason: reason(refusal.reason) as i32,
             sentence: validate::shorten(printable(&refusal.sentence, SENTENCE), limits),
             field: validate::shorten(printable(&refusal.field, NAME), limits),
+            sequence: refusal.sequence,
         }),
     };
     let bytes = proto::ServerMessage { kind: Some(kind) }.encode_to_vec();
@@ -149,5 +150,6 @@ fn reason(reason: Reason) -> proto::Reason {
         Reason::Generation => proto::Reason::Generation,
         Reason::Owner => proto::Reason::Owner,
         Reason::Purpose => proto::Reason::Purpose,
+        Reason::NotFinite => proto::Reason::NotFinite,
     }
 }

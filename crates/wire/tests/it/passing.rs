@@ -114,6 +114,37 @@ fn whoever_is_about_to_stop_does_not_wait_for_a_server_that_is_gone() {
     assert!(reaction < Duration::from_secs(4), "{reaction:?}");
 }
 
+#[test]
+fn a_link_that_breaks_at_every_message_is_given_up() {
+    let server = Running::fresh();
+    // Enough for a greeting, too little for what follows.
+    let proxy = Proxy::start(server.port, (0..1000).map(|_| Fate::TruncatedUp(9_000)));
+    let mut options = server.client_options();
+    options.address = proxy.address();
+    options.retry.reconnect_for = Duration::from_secs(2);
+    let mut client = GrpcClient::connect(options).unwrap();
+    let toy = ToyClient::default();
+    client
+        .greet(&terms(), &toy.standing(), Purpose::Train)
+        .unwrap();
+    let forward = Forward {
+        image: vec![5; 20_000],
+        ..toy.forward(0)
+    };
+    let start = Instant::now();
+    // A server that has heard nothing yet begins anew at each greeting, which is no progress either.
+    let error = loop {
+        match client.step(forward.clone()) {
+            Ok(Reply::Rewind { to: 0 }) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, WireError::GaveUp { .. }), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert!(client.meter().connections > 3, "each was welcomed");
+}
+
 /// Three steps, and a proxy that loses the answer to what comes next.
 fn before_the_end(server: &Running, change: fn(&mut ClientOptions)) -> (Proxy, GrpcClient) {
     let proxy = Proxy::start(server.port, []);

@@ -23,6 +23,8 @@ pub enum Fate {
     FlippedDown(usize),
     /// Cut after so many bytes from the server, in the middle of whatever they are.
     Truncated(usize),
+    /// The same for bytes from the client.
+    TruncatedUp(usize),
 }
 
 /// A running proxy.
@@ -68,7 +70,8 @@ impl Proxy {
 
 fn serve(mut near: TcpStream, to: u16, fate: Fate, lose: &Arc<AtomicBool>) {
     let mut to = to;
-    let (mut up, mut down, mut cut) = (None, None, usize::MAX);
+    let (mut up, mut down) = (None, None);
+    let (mut cut, mut cut_up) = (usize::MAX, usize::MAX);
     match fate {
         Fate::Good => {}
         Fate::Closed => return,
@@ -82,12 +85,13 @@ fn serve(mut near: TcpStream, to: u16, fate: Fate, lose: &Arc<AtomicBool>) {
         Fate::FlippedUp(at) => up = Some(at),
         Fate::FlippedDown(at) => down = Some(at),
         Fate::Truncated(after) => cut = after,
+        Fate::TruncatedUp(after) => cut_up = after,
     }
     let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else {
         return;
     };
     let (near2, far2) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-    thread::spawn(move || pump(near2, far2, up, usize::MAX, None));
+    thread::spawn(move || pump(near2, far2, up, cut_up, None));
     let lose = lose.clone();
     thread::spawn(move || pump(far, near, down, cut, Some(&lose)));
 }

@@ -56,7 +56,7 @@ pub struct Draw<'a> {
 /// A gradient that has no code, or a codec that cannot be.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum GradientError {
-    /// Scaling by infinity would erase all others.
+    /// A number that is none: scaling by infinity would erase all others, and nobody can learn from it.
     #[error(
         "the gradient of the {tensor} rows is {value} at row {row}, channel {channel}; lower train.lr or clip more"
     )]
@@ -69,6 +69,14 @@ pub enum GradientError {
         channel: usize,
         /// What stands there.
         value: f32,
+    },
+    /// A code that the codec does not write for this gradient.
+    #[error("the gradient of the {tensor} rows: {source}")]
+    Shape {
+        /// `image` or `text`.
+        tensor: String,
+        /// What is wrong.
+        source: QuantError,
     },
     /// A recipe value outside its range.
     #[error("gradient.codec.{field} = {value} is out of range: {range}")]
@@ -131,21 +139,11 @@ impl GradientCodec {
     ///
     /// # Errors
     ///
-    /// [`GradientError::NotFinite`], except for 32-bit floats, which carry anything.
+    /// [`GradientError::NotFinite`].
     pub fn encode(&self, g: Tensor<2>, draw: Draw<'_>) -> Result<Code, GradientError> {
-        if *self == Self::F32 {
-            return Ok(to_f32(g));
-        }
         let [rows, cols] = g.dims();
         let values = floats(g);
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(GradientError::NotFinite {
-                tensor: draw.tensor.to_owned(),
-                row: at / cols,
-                channel: at % cols,
-                value: values[at],
-            });
-        }
+        finite(&values, cols, draw)?;
         Ok(match self {
             Self::F32 => float32::encode(values, rows, cols),
             Self::F16 => float16::encode(&values, rows, cols),
@@ -158,14 +156,15 @@ impl GradientCodec {
     ///
     /// # Errors
     ///
-    /// [`QuantError::Shape`] for planes that [`encode`](Self::encode) does not write for this shape.
+    /// [`GradientError::Shape`] for planes that [`encode`](Self::encode) does not write for this shape,
+    /// [`GradientError::NotFinite`] where they stand for something else than a finite number.
     pub fn decode(
         &self,
         code: &Code,
         shape: [usize; 2],
         draw: Draw<'_>,
         device: &Device,
-    ) -> Result<Tensor<2>, QuantError> {
+    ) -> Result<Tensor<2>, GradientError> {
         let decoded = match self {
             Self::F32 => float32::decode(&code.planes, shape),
             Self::F16 => float16::decode(&code.planes, shape),
@@ -173,11 +172,17 @@ impl GradientCodec {
             Self::Tiled(spec) => spec.decode(&code.planes, shape, draw),
         };
         match decoded {
-            Some(values) => Ok(Tensor::from_data(TensorData::new(values, shape), device)),
+            Some(values) => {
+                finite(&values, shape[1], draw)?;
+                Ok(Tensor::from_data(TensorData::new(values, shape), device))
+            }
             None => {
                 let [rows, cols] = shape;
                 let want = format!("a {self:?} gradient of {rows}x{cols}");
-                Err(unexpected(want, &code.planes))
+                Err(GradientError::Shape {
+                    tensor: draw.tensor.to_owned(),
+                    source: unexpected(want, &code.planes),
+                })
             }
         }
     }
@@ -227,6 +232,19 @@ impl<'de> Deserialize<'de> for GradientCodec {
     }
 }
 
+/// Names the first of the values that is not finite.
+fn finite(values: &[f32], cols: usize, draw: Draw<'_>) -> Result<(), GradientError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(GradientError::NotFinite {
+            tensor: draw.tensor.to_owned(),
+            row: at / cols,
+            channel: at % cols,
+            value: values[at],
+        }),
+    }
+}
+
 /// A tensor as one plane of 32-bit floats.
 pub fn to_f32(g: Tensor<2>) -> Code {
     let [rows, cols] = g.dims();
@@ -251,14 +269,14 @@ fn largest(values: &[f32]) -> f32 {
     all.fold(0.0, |most: f32, value| most.max(value.abs()))
 }
 
-/// The one 32-bit float of a plane, if that is what it holds.
+/// The one 32-bit float of a plane, if that is what it holds and it can be a largest magnitude.
 fn single(plane: &Plane) -> Option<f32> {
     match plane {
         Plane::Scalars(Scalars {
             data: ScalarData::F32(v),
             ..
         }) => match v.as_slice() {
-            [unit] => Some(*unit),
+            [unit] => Some(*unit).filter(|unit| unit.is_finite() && *unit >= 0.0),
             _ => None,
         },
         _ => None,

@@ -205,8 +205,10 @@ fn both_spellings_of_a_stretched_rope_mean_the_same() {
 }
 
 #[test]
-fn what_a_configuration_leaves_out_has_the_class_default() {
-    let file = crate::golden::root().join("model/hf_defaults.json");
+fn golden_what_a_configuration_leaves_out_has_the_class_default() {
+    let Some(file) = crate::set::file("model/hf_defaults.json") else {
+        return;
+    };
     let all: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let pair = |family: &str| {
@@ -216,6 +218,10 @@ fn what_a_configuration_leaves_out_has_the_class_default() {
         [full.to_string(), empty].map(|text| Fields::parse(&file, &text).unwrap())
     };
     for (family, _) in FAMILIES {
+        if all[family].is_null() {
+            crate::set::lacks(format!("class defaults of {family}"));
+            continue;
+        }
         let [full, empty] = pair(family).map(|fields| DecoderSpec::from_config(&fields).unwrap());
         assert_eq!(full, empty, "{family}");
     }

@@ -37,17 +37,25 @@ fn bias(linear: &Linear, grads: &burn::tensor::Gradients) -> Tensor<1> {
     linear.bias.as_ref().unwrap().val().grad(grads).unwrap()
 }
 
+/// The quantizer that a case's configuration describes.
+fn spec(case: &Case) -> FsqSpec {
+    let paper = FsqSpec::paper(case.number("levels").unwrap() as u32);
+    FsqSpec {
+        code_dim: case.number("code_dim").map_or(0, |n| n as usize),
+        width: case
+            .number("clip_width_std")
+            .map_or(paper.width, |n| n as f32),
+        penalty: case.number("comm_cost").map_or(paper.penalty, |n| n as f32),
+        ..paper
+    }
+}
+
 fn fsq(case: &Case) {
     let device = Device::default();
-    let config = &case.json["config"];
     let tanh = case.json["quantizer"] == "fsq_old";
-    let levels = config["levels"].as_u64().unwrap() as u32;
-    let code_dim = config["code_dim"].as_u64().unwrap() as usize;
-    let dim = config["token_dim"].as_u64().unwrap() as usize;
-    let spec = FsqSpec {
-        code_dim,
-        ..FsqSpec::paper(levels)
-    };
+    let spec = spec(case);
+    let (levels, code_dim) = (spec.levels, spec.code_dim);
+    let dim = case.number("token_dim").unwrap() as usize;
     let in_proj = case.linear("in_proj", &device);
     let encoder: Box<dyn ClientHalf> = if tanh {
         let mut encoder = FsqTanhSpec { levels, code_dim }.client(dim, 0, &device);
@@ -68,7 +76,7 @@ fn fsq(case: &Case) {
     let code = encoder.quantize(z.clone().inner(), Phase::Evaluate);
     let code = through_the_container(&code);
     assert_eq!(symbols(&code), case.get("indices").1, "{}", case.name);
-    if case.tensors.contains_key("packed") {
+    if case.has("packed") {
         check_packed(case, "packed", &code);
     }
     let q = leaf(decoder.dequantize(&code, &device).unwrap());
@@ -83,7 +91,7 @@ fn fsq(case: &Case) {
     // The server's backward, the gradient that travels, the client's backward.
     let mut grads = (output * case.rows("cotangent", &device)).sum().backward();
     let returned = q.grad_remove(&mut grads).unwrap();
-    if case.tensors.contains_key("img_grad") {
+    if case.has("img_grad") {
         case.check("img_grad", returned.clone());
     }
     case.check("grad_out_proj.weight", weight(&out_proj, &grads));
@@ -115,8 +123,7 @@ fn golden_fsq_step_of_two_streams() {
     each(
         |name| name.starts_with("fsq_split_step"),
         |case| {
-            let levels = case.json["config"]["levels"].as_u64().unwrap() as u32;
-            let spec = FsqSpec::paper(levels);
+            let spec = spec(case);
             let (x, (_, text)) = (case.rows("x", &device), case.get("text_positions"));
             let dim = x.dims()[1];
             let mut encoder = spec.client(dim, 0, &device);
@@ -185,7 +192,8 @@ fn golden_fsq_ties_and_degenerate_input() {
     each(
         |name| name == "fsq_edge",
         |case| {
-            for levels in [2, 3, 4, 5, 6, 8, 9, 16] {
+            for levels in case.between("tie_z_L", "") {
+                let levels: u32 = levels.parse().unwrap();
                 let (_, z) = case.get(&format!("tie_z_L{levels}"));
                 let got = level_indices(z, levels);
                 let (_, want) = case.get(&format!("tie_indices_L{levels}"));
@@ -196,9 +204,16 @@ fn golden_fsq_ties_and_degenerate_input() {
                 let name = format!("tie_dequantised_L{levels}");
                 case.check(&name, Tensor::<1>::from_data(data, &device));
             }
-            for (name, width) in [("minmax_w3", 3.0), ("minmax_w1", 1.0)] {
+            let entries = case.json["tensors"].as_array().unwrap();
+            let inputs = case.between("", "_r").into_iter();
+            for name in inputs.filter(|name| !name.ends_with("_grad")) {
+                let entry = entries
+                    .iter()
+                    .find(|entry| entry["name"] == format!("{name}_r"));
+                let meaning = entry.unwrap()["meaning"].as_str().unwrap();
+                let (_, width) = meaning.split_once("width=").unwrap_or(("", "3"));
                 let spec = FsqSpec {
-                    width,
+                    width: width.parse().unwrap(),
                     ..FsqSpec::paper(4)
                 };
                 let r = leaf(case.rows(&format!("{name}_r"), &device));
@@ -209,7 +224,7 @@ fn golden_fsq_ties_and_degenerate_input() {
                     .backward();
                 case.check(&format!("{name}_grad_r"), r.grad(&grads).unwrap());
             }
-            for levels in [3, 4] {
+            for levels in case.between("lcomm_L", "_q") {
                 let z = leaf(case.rows("lcomm_z", &device));
                 let loss =
                     cosine_penalty(z.clone(), case.rows(&format!("lcomm_L{levels}_q"), &device));

@@ -7,7 +7,7 @@ mod fsq;
 mod rate;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -17,7 +17,8 @@ use qtl_model::recompute::leaf;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::golden::{floats, root};
+use crate::golden::floats;
+use crate::set;
 
 struct Case {
     name: String,
@@ -58,6 +59,23 @@ impl Case {
             json,
             tensors: tensors.collect(),
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// What follows `before` and stands before `after` in the names of the case's tensors.
+    fn between(&self, before: &str, after: &str) -> Vec<&str> {
+        let names = self.tensors.keys();
+        names
+            .filter_map(|name| name.strip_prefix(before)?.strip_suffix(after))
+            .collect()
+    }
+
+    /// A number of the case's configuration.
+    fn number(&self, field: &str) -> Option<f64> {
+        self.json["config"][field].as_f64()
     }
 
     fn get(&self, name: &str) -> &(Vec<usize>, Vec<f32>) {
@@ -104,17 +122,9 @@ impl Case {
 
 /// Every case folder; those that `wanted` does not take are listed as skipped.
 fn each(wanted: impl Fn(&str) -> bool, test: impl Fn(&Case)) {
-    let folder = root().join("quant");
-    let mut dirs: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("tensors.safetensors").is_file())
-        .collect();
-    dirs.sort();
     let mut ran = 0;
-    for dir in dirs {
-        let name = dir.file_name().unwrap().to_string_lossy().into_owned();
-        if wanted(&name) {
+    for (name, dir) in set::folders("quant") {
+        if dir.join("tensors.safetensors").is_file() && wanted(&name) {
             test(&Case::read(&dir));
             println!("ran {name}");
             ran += 1;
@@ -122,7 +132,11 @@ fn each(wanted: impl Fn(&str) -> bool, test: impl Fn(&Case)) {
             println!("skipped {name}");
         }
     }
-    assert!(ran > 0, "no case in {}", folder.display());
+    let test = std::thread::current();
+    set::ran(
+        ran,
+        format!("cases for {}", test.name().unwrap_or_default()),
+    );
 }
 
 fn through_the_container(code: &Code) -> Code {

@@ -8,14 +8,12 @@ mod tally;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use qtl_data::{Template, Tokenizer, template};
+use qtl_data::Tokenizer;
 use qtl_model::config::Fields;
-use qtl_model::llm::FAMILIES;
-use qtl_train::Recipe;
-use qtl_train::merge::{OWN, recipe_of};
+
+use super::Under;
 
 /// Talk to a model, about a picture or in text only
 #[derive(clap::Args)]
@@ -49,11 +47,10 @@ pub struct Args {
     /// Begin with a system turn (models with a chat template of their own)
     #[arg(long, value_name = "TEXT", conflicts_with = "template")]
     system: Option<String>,
-    /// Use this built-in conversation template instead of the model's own
-    #[arg(long, value_name = "NAME")]
-    template: Option<String>,
+    #[command(flatten)]
+    under: Under,
     /// Longest answer in tokens
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = crate::numbers::whole::<u32>(1..=1 << 20))]
     longest: u32,
     /// Draw tokens instead of taking the most likely one; higher is wilder (language models only)
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
@@ -101,41 +98,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     plain::run(args, &dir, &fields)
-}
-
-/// The recipe that our own models carry; what another program wrote has none, and nothing in it was quantized.
-fn recipe(args: &Args, dir: &Path, fields: &Fields) -> Result<Option<Recipe>> {
-    if let Some(adapter) = &args.from_adapter
-        && adapter.join("config.json").is_file()
-    {
-        return Ok(Some(recipe_of(adapter)?));
-    }
-    match fields.get(OWN) {
-        Some(_) => Ok(Some(recipe_of(dir)?)),
-        None => Ok(None),
-    }
-}
-
-/// The template that was asked for, or that a TinyLLaVA model was trained with, or else the one that TinyLLaVA trains its
-/// family with.
-fn built_in(
-    args: &Args,
-    dir: &Path,
-    fields: &Fields,
-    recipe: Option<&Recipe>,
-) -> Result<Arc<dyn Template>> {
-    let trained = recipe.map(|recipe| recipe.data.template.as_str());
-    if let Some(name) = args.template.as_deref().or(trained) {
-        return Ok(template::open(name, dir)?);
-    }
-    let text = fields.child("text_config")?;
-    let kind = text.text("model_type", "it names the language model's family")?;
-    match FAMILIES.iter().find(|(name, _)| *name == kind) {
-        Some((_, family)) => Ok(template::open(family.template, dir)?),
-        None => Err(text
-            .unknown_family(FAMILIES.iter().map(|(name, _)| *name))
-            .into()),
-    }
 }
 
 /// The tokens that end an answer: those that the configurations name, one id or a list of them, and the tokenizer's.

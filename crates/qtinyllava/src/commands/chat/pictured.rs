@@ -2,21 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use qtl_data::{Aspect, Turns};
+use anyhow::{Result, bail};
+use qtl_data::{Turns, template};
 use qtl_eval::answer::Answerer;
 use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::generate::{InProcess, Remote};
-use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::QuantizerSpec;
 use qtl_train::answer::Linked;
-use qtl_train::start::{Base, Start};
 use qtl_wire::Exchange;
 
-use super::super::{aspect, eval, start, tokenizer};
+use super::super::{answering, aspect, eval, tokenizer};
 use super::talk::talk;
-use super::{Args, built_in, ends, recipe};
+use super::{Args, ends};
 
 /// Talks until the input ends.
 pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
@@ -29,30 +26,9 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
              with --text-only"
         );
     }
-    let recipe = recipe(args, dir, fields)?;
-    let template = built_in(args, dir, fields, recipe.as_ref())?;
-    let (start, aspect) = match &recipe {
-        Some(recipe) => (
-            start(dir, args.from_adapter.as_deref(), recipe)?,
-            aspect(recipe)?,
-        ),
-        None => {
-            let none = QuantizerSpec::NONE;
-            let pad = fields
-                .get("image_aspect_ratio")
-                .is_some_and(|aspect| aspect == "pad");
-            let base = Base {
-                model: dir,
-                adapter: args.from_adapter.as_deref(),
-            };
-            let start = Start::new(base, &|dir| {
-                Ok(Blueprint::read(dir, none.clone(), none.clone(), 0)?)
-            })?;
-            (start, if pad { Aspect::Pad } else { Aspect::Square })
-        }
-    };
-    let pictures = recipe.as_ref().map(|recipe| recipe.data.pictures.clone());
-    let pictures = pictures.unwrap_or_default();
+    let adapter = args.from_adapter.as_deref();
+    let (recipe, start) = answering(dir, adapter, args.under.recipe(dir, adapter)?)?;
+    let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let blueprint = &start.blueprint;
     let tokenizer = tokenizer(blueprint)?;
     let mut end = ends(&tokenizer, dir, fields)?;
@@ -60,24 +36,20 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     let end: Vec<u32> = end.into_iter().collect();
     let device = Device::default();
     let mut client = start.client(&device)?;
-    if let Some(recipe) = &recipe {
-        client.text_rows = recipe.quantizer.text_rows;
-    }
+    client.text_rows = recipe.quantizer.text_rows;
     let config = &blueprint.config;
     let answerer = Answerer {
         client: &client,
         tokenizer: &tokenizer,
         template: &*template,
         processor: &blueprint.processor,
-        aspect,
-        pictures: &pictures,
-        turns: recipe
-            .as_ref()
-            .map(|recipe| recipe.data.turns())
-            .unwrap_or_default(),
+        aspect: aspect(&recipe)?,
+        pictures: &recipe.data.pictures,
+        turns: recipe.data.turns(),
         max_length: config.max_length.min(config.text.max_positions),
         longest: args.longest as usize,
         batch: 1,
+        scores: u64::MAX,
     };
     if args.prompt.is_none() && matches!(answerer.turns, Turns::Independent { .. }) {
         eprintln!(
@@ -90,9 +62,6 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             converse(args, &answerer, &end, &mut InProcess::new(&server))
         }
         Some((address, tls)) => {
-            let recipe = recipe.with_context(|| {
-                format!("--split: {} carries no recipe, which both sides compare; use what `merge` wrote", dir.display())
-            })?;
             let mut link = eval::link(address, tls, &recipe, &start)?;
             converse(args, &answerer, &end, &mut Linked(&mut link))?;
             Ok(link.close()?)

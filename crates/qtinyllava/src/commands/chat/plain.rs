@@ -13,7 +13,7 @@ use qtl_model::text::{Answering, Session};
 use qtl_train::start::{Base, text_model};
 
 use super::talk::talk;
-use super::{Args, built_in, ends, recipe};
+use super::{Args, ends};
 
 /// How a conversation becomes ids.
 enum Layout {
@@ -60,16 +60,23 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
 impl Layout {
     fn new(args: &Args, dir: &Path, fields: &Fields) -> Result<Self> {
         let whole = fields.get("text_config").is_some();
-        if whole || args.template.is_some() {
+        if whole || args.under.template.is_some() {
             if args.system.is_some() {
                 bail!(
                     "--system: the built-in templates have a system turn of their own; leave it out"
                 );
             }
-            let recipe = recipe(args, dir, fields)?;
-            let turns = recipe.as_ref().map(|recipe| recipe.data.turns());
-            let template = built_in(args, dir, fields, recipe.as_ref())?;
-            return Ok(Self::BuiltIn(template, turns.unwrap_or_default()));
+            let name = args.under.template.as_deref();
+            return Ok(match (whole, name) {
+                (false, Some(name)) => Self::BuiltIn(template::open(name, dir)?, Turns::default()),
+                _ => {
+                    let recipe = args.under.recipe(dir, args.from_adapter.as_deref())?;
+                    Self::BuiltIn(
+                        template::open(&recipe.data.template, dir)?,
+                        recipe.data.turns(),
+                    )
+                }
+            });
         }
         match ChatTemplate::open(dir)? {
             Some(template) => Ok(Self::Own(Box::new(template), args.system.clone())),

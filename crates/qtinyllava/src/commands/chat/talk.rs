@@ -1,6 +1,6 @@
 //! The conversation on the terminal: questions in, answers out as their tokens come.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Context, Result};
 use qtl_data::{AnswerStream, Tokenizer, Turn};
@@ -94,8 +94,7 @@ impl Talk<'_> {
                 // A model is not to steer the terminal.
                 piece.retain(|c| !c.is_control() || matches!(c, '\n' | '\t'));
             }
-            out.write_all(piece.as_bytes())?;
-            Ok(out.flush()?)
+            crate::output::piece(&mut out, &piece)
         };
         let mut clock = Clock::start();
         self.interrupt.begin();

@@ -114,6 +114,7 @@ impl Server {
             reason: Reason::Terms,
             sentence,
             field,
+            sequence: None,
         };
         self.turn_away_with(peer, refusal, here)
     }

@@ -212,6 +212,11 @@ impl Server {
         self.session.as_ref().map(|session| session.peer)
     }
 
+    /// What the session is for.
+    pub fn purpose(&self) -> Option<Purpose> {
+        self.session.as_ref().map(|session| session.purpose)
+    }
+
     /// Takes a message. Not to be called while a call is out.
     pub fn receive(&mut self, peer: Peer, message: ClientMessage) -> Vec<Action> {
         debug_assert!(self.waiting.is_none(), "a call is out");
@@ -271,6 +276,7 @@ impl Server {
             reason,
             sentence,
             field: String::new(),
+            sequence: None,
         });
         self.end(peer, frame)
     }
@@ -281,6 +287,7 @@ impl Server {
             reason,
             sentence,
             field: String::new(),
+            sequence: None,
         };
         self.turn_away_with(peer, refusal, here)
     }

@@ -4,7 +4,7 @@ use super::{Action, No, Peer, Returned, Server, Waiting, What, Who};
 use crate::foreign::without_paths;
 use crate::message::{ServerMessage, encode_server};
 use crate::session::memory::{Generation, Memory};
-use crate::{Purpose, Reason, Tokens, WorkError};
+use crate::{Purpose, Reason, Refusal, Tokens, WorkError};
 
 impl Server {
     pub(super) fn concluded(
@@ -13,27 +13,10 @@ impl Server {
         outcome: Result<Returned, WorkError>,
     ) -> Result<Vec<Action>, No> {
         let Waiting { peer, who, what } = waiting;
-        let returned = outcome.map_err(|error| {
-            // After a failure nobody knows what was applied: only a checkpoint is sure.
-            if matches!(
-                (&what, &error),
-                (What::Step(_) | What::Restore(..), WorkError::Failed(_))
-            ) {
-                self.memory = Memory::default();
-            }
-            if matches!(what, What::Open(_) | What::Next) {
-                self.memory.generation = None;
-            }
-            match error {
-                WorkError::Invalid(_) => (Reason::Invalid, error.to_string()),
-                // In full only for whoever runs this side.
-                WorkError::Failed(_) if self.discreet => {
-                    tracing::error!("{error}");
-                    (Reason::Failed, without_paths(&error.to_string()))
-                }
-                WorkError::Failed(_) => (Reason::Failed, error.to_string()),
-            }
-        })?;
+        let returned = match outcome {
+            Ok(returned) => returned,
+            Err(error) => return self.failed(peer, &what, error),
+        };
         match (what, returned) {
             (What::Stand(greeting), Returned::Stand(terms, standing, access)) => {
                 self.compared(peer, greeting, &terms, standing, access)
@@ -85,6 +68,36 @@ impl Server {
                     Reason::Failed,
                     format!("the work answered something else than asked: {answer}"),
                 ))
+            }
+        }
+    }
+
+    fn failed(&mut self, peer: Peer, what: &What, error: WorkError) -> Result<Vec<Action>, No> {
+        // After a failure nobody knows what was applied: only a checkpoint is sure.
+        let harmless = matches!(error, WorkError::Invalid(_));
+        if matches!(what, What::Step(_) | What::Restore(..)) && !harmless {
+            self.memory = Memory::default();
+        }
+        if matches!(what, What::Open(_) | What::Next) {
+            self.memory.generation = None;
+        }
+        let sentence = error.to_string();
+        match error {
+            WorkError::Invalid(_) => Err((Reason::Invalid, sentence)),
+            // In full only for whoever runs this side.
+            WorkError::Failed(_) if self.discreet => {
+                tracing::error!("{sentence}");
+                Err((Reason::Failed, without_paths(&sentence)))
+            }
+            WorkError::Failed(_) => Err((Reason::Failed, sentence)),
+            WorkError::NotFinite { sequence, .. } => {
+                let frame = self.refusal(Refusal {
+                    reason: Reason::NotFinite,
+                    sentence,
+                    field: String::new(),
+                    sequence,
+                });
+                Ok(self.end(peer, frame))
             }
         }
     }

@@ -1,0 +1,105 @@
+//! What is found before a run: entries that teach nothing, by id; what is learned of the first ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::program::run;
+use crate::world::{World, base, flags, local, recipe};
+
+/// Three entries about a scene: one with a short answer, one whose answer begins behind the 30th row, one without a picture
+/// file. The demo's base makes 16 rows of a picture.
+fn entries(world: &World, dir: &Path) -> PathBuf {
+    fs::create_dir_all(dir.join("images")).unwrap();
+    let scene = fs::read_dir(world.path("train/images")).unwrap().next();
+    fs::copy(scene.unwrap().unwrap().path(), dir.join("images/a.png")).unwrap();
+    let talk = |question: String, answer: &str| json!([{"from": "human", "value": format!("<image>\n{question}")}, {"from": "gpt", "value": answer}]);
+    let short = "Is there a bear in the image?".to_owned();
+    let entries = json!([
+        {"id": "short", "image": "a.png", "conversations": talk(short.clone(), "yes")},
+        {"id": "long", "image": "a.png", "conversations": talk([short.as_str(); 3].join(" "), "no")},
+        {"id": "gone", "image": "b.png", "conversations": talk(short, "yes")},
+    ]);
+    let file = dir.join("d.json");
+    fs::write(&file, entries.to_string()).unwrap();
+    file
+}
+
+const CUT: &[&str] = &[
+    "data.max_length=30",
+    "train.steps=1",
+    "train.batch=1",
+    "quantizer.calibration_batches=1",
+];
+
+#[test]
+fn a_run_whose_answers_are_cut_away_does_not_start_unless_told_to() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let data = entries(&world, dir.path());
+    for turns in ["conversation", "independent"] {
+        let turns = format!("data.turns={turns}");
+        let out = dir.path().join("run");
+        let sets = [CUT, &[&turns]].concat();
+        let ended = local(&out, &data, &sets).finish().fails_naming(&[
+            "1 of 3 entries teach nothing",
+            "`long`",
+            "data.unlearnable",
+        ]);
+        for part in ["of which the picture takes 16", "`gone`"] {
+            assert!(ended.stderr.contains(part), "{}", ended.stderr);
+        }
+        assert!(!out.join("metrics.jsonl").exists());
+
+        let sets = [&sets[..], &["data.unlearnable=0.5"]].concat();
+        let said = local(&out, &data, &sets).finish().succeeds().stderr;
+        assert!(
+            said.contains("answers cut away") && said.contains("missing image"),
+            "{said}"
+        );
+        let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let step: serde_json::Value = serde_json::from_str(metrics.trim()).unwrap();
+        assert_eq!(step["tokens"], 2, "{metrics}");
+        fs::remove_dir_all(out).unwrap();
+    }
+}
+
+#[test]
+fn check_counts_names_and_shows() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let data = entries(&world, dir.path());
+    let mut args = vec![
+        "check".to_owned(),
+        "--set".to_owned(),
+        "data.max_length=30".to_owned(),
+    ];
+    args.extend(flags(&[
+        ("--model", &base()),
+        ("--recipe", &recipe()),
+        ("--data", &data),
+        ("--test", &world.path("test")),
+    ]));
+    let ended = run(args.clone()).fails_naming(&["1 of 3 entries teach nothing"]);
+    for part in [
+        "entries                    3",
+        "left out                   2",
+        "left out: answers cut away",
+        "left out: missing image",
+        "PNG pictures               1, 64 x 64",
+        "sample `short`",
+        "<picture, 16 rows>",
+        ">> yes <eos><<",
+        "no <eos>]",
+        "about 4 pictures",
+    ] {
+        assert!(
+            ended.stdout.contains(part),
+            "no {part:?} in\n{}",
+            ended.stdout
+        );
+    }
+    args.extend(["--set".to_owned(), "data.unlearnable=1".to_owned()]);
+    run(args).succeeds();
+}

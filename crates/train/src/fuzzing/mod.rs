@@ -1,0 +1,237 @@
+//! Whole sessions of a client that may say anything, against the server of a tiny model: what must hold for any bytes at
+//! all. Shared by the fuzz target, the bounded driver and the tests.
+
+mod tiny;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use qtl_model::Device;
+use qtl_wire::limits::Limits;
+use qtl_wire::message::{
+    ClientMessage, Greeting, PROTOCOL_VERSION, ServerMessage, decode_server, encode_client,
+};
+use qtl_wire::session::drive::{Output, drive};
+use qtl_wire::session::server::{Peer, Server};
+use qtl_wire::{Backward, Calibration, Forward, Key, Prompt, Purpose, Rows, Standing, Terms, Work};
+
+use crate::server::ServerWork;
+
+pub use tiny::KINDS;
+
+/// The run of all sessions.
+pub const RUN: &str = "run";
+
+/// No message takes longer.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// What a client that keeps to its recipe sends.
+#[derive(Debug, Clone, Default)]
+pub struct Legal {
+    /// What both sides agree on.
+    pub terms: Terms,
+    /// What was measured.
+    pub calibration: Calibration,
+    /// Two steps. The first is the largest that the recipe allows.
+    pub steps: Vec<Forward>,
+    /// Two prompts.
+    pub prompt: Prompt,
+    /// The next row of both.
+    pub next: Rows,
+}
+
+/// A server of one of the tiny models.
+pub struct Desk {
+    server: Server,
+    work: ServerWork,
+    limits: Limits,
+    stream: u64,
+    instance: u64,
+    legal: Legal,
+    /// What the legal session was answered at first.
+    first: Vec<ServerMessage>,
+}
+
+impl Desk {
+    /// The server of the tiny model number `kind`, its checkpoints in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if it cannot be built.
+    pub fn open(kind: usize, dir: &Path) -> Result<Self, String> {
+        let (work, legal) = Self::served(kind, dir)?;
+        let limits = work.limits(Limits::default());
+        let mut desk = Self {
+            server: Server::new(limits),
+            legal,
+            work,
+            limits,
+            stream: 0,
+            instance: 1 << 32,
+            first: Vec::new(),
+        };
+        desk.first = desk.honest()?;
+        let applied = |message: &&ServerMessage| matches!(message, ServerMessage::Backward(_));
+        match desk.first.iter().filter(applied).count() {
+            2 => Ok(desk),
+            _ => Err(format!("the legal session was refused: {:?}", desk.first)),
+        }
+    }
+
+    /// The work of such a server, for another transport, and what is legal there.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if it cannot be built.
+    pub fn served(kind: usize, dir: &Path) -> Result<(ServerWork, Legal), String> {
+        let (recipe, blueprint) = tiny::model(kind)?;
+        let legal = tiny::legal(&recipe, &blueprint)?;
+        let work = ServerWork::open(recipe, &blueprint, Some(dir), Device::default());
+        let work = work.map_err(|error| error.to_string())?;
+        let terms = work.terms();
+        Ok((work, Legal { terms, ..legal }))
+    }
+
+    /// What is legal here.
+    pub fn legal(&self) -> &Legal {
+        &self.legal
+    }
+
+    /// The answers to one session: messages as bytes, on one stream until the server hangs up, then on the next.
+    ///
+    /// # Errors
+    ///
+    /// A sentence on the law that was broken.
+    pub fn session(&mut self, frames: &[impl AsRef<[u8]>]) -> Result<Vec<ServerMessage>, String> {
+        self.stream += 1;
+        let mut answers = Vec::with_capacity(frames.len());
+        for (number, bytes) in frames.iter().enumerate() {
+            let answer = self.say(bytes.as_ref());
+            answers.push(answer.map_err(|law| format!("message {number}: {law}"))?);
+        }
+        self.server.gone(self.peer());
+        Ok(answers)
+    }
+
+    /// The legal session from the beginning of the run: it is answered as it was the first time, bit for bit, whatever was
+    /// said in between.
+    ///
+    /// # Errors
+    ///
+    /// A sentence on the law that was broken.
+    pub fn check(&mut self) -> Result<(), String> {
+        match self.honest()? {
+            again if again == self.first => Ok(()),
+            again => Err(format!(
+                "a legal session was answered {again:?}, and {:?} at first",
+                self.first
+            )),
+        }
+    }
+
+    fn honest(&mut self) -> Result<Vec<ServerMessage>, String> {
+        self.instance += 1;
+        self.stream += 1;
+        let Legal {
+            calibration,
+            steps,
+            prompt,
+            next,
+            ..
+        } = self.legal.clone();
+        let generation = 1;
+        let mut messages = vec![
+            ClientMessage::Greeting(greeting(&self.legal.terms, self.instance)),
+            ClientMessage::Calibration(calibration),
+        ];
+        messages.extend(steps.into_iter().map(ClientMessage::Forward));
+        messages.push(ClientMessage::Open { generation, prompt });
+        messages.push(ClientMessage::Next {
+            generation,
+            index: 1,
+            rows: next,
+        });
+        let answers = messages.into_iter().map(|message| {
+            let frame = encode_client(message, &Limits::default());
+            let answer = self.say(&frame.map_err(|error| error.to_string())?.bytes)?;
+            Ok(match answer {
+                ServerMessage::Backward(answer) => ServerMessage::Backward(Backward {
+                    compute_seconds: 0.0,
+                    coding_seconds: 0.0,
+                    ..answer
+                }),
+                answer => answer,
+            })
+        });
+        let answers = answers.collect();
+        self.server.gone(self.peer());
+        answers
+    }
+
+    fn peer(&self) -> Peer {
+        Peer {
+            stream: self.stream,
+            key: Key::LOCAL,
+        }
+    }
+
+    /// Says something on the current stream; the one answer.
+    fn say(&mut self, bytes: &[u8]) -> Result<ServerMessage, String> {
+        let start = Instant::now();
+        let own = self.peer();
+        let outputs = drive(&mut self.server, &mut self.work, &self.limits, own, bytes);
+        let took = start.elapsed();
+        if took > LONGEST {
+            return Err(format!("it took {took:.1?}"));
+        }
+        let mut answers = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Send { peer, frame } if peer == own => answers.push(frame.bytes),
+                Output::Hangup { peer } if peer == own => self.stream += 1,
+                Output::Hangup { .. } => {}
+                Output::Send { peer, .. } => {
+                    let (to, own) = (peer.stream, own.stream);
+                    return Err(format!("an answer to stream {to} instead of {own}"));
+                }
+            }
+        }
+        let [answer] = answers.as_slice() else {
+            return Err(format!("{} answers instead of one", answers.len()));
+        };
+        decode_server(answer, &Limits::default())
+            .map_err(|error| format!("an answer that is no message: {error}"))
+    }
+}
+
+/// The greeting of a fresh client.
+pub fn greeting(terms: &Terms, instance: u64) -> Greeting {
+    Greeting {
+        protocol: PROTOCOL_VERSION,
+        instance,
+        attempt: 1,
+        purpose: Purpose::Train,
+        standing: Standing {
+            run: RUN.to_owned(),
+            ..Standing::default()
+        },
+        terms: terms.clone(),
+    }
+}
+
+/// A session out of plain bytes, as a fuzzer makes them: the model's number, then each message after its length in two
+/// bytes.
+pub fn split(bytes: &[u8]) -> (usize, Vec<&[u8]>) {
+    let (kind, mut rest) = match bytes.split_first() {
+        Some((kind, rest)) => (usize::from(*kind) % KINDS, rest),
+        None => (0, bytes),
+    };
+    let mut frames = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_le_bytes(*length)).min(after.len());
+        let (frame, after) = after.split_at(length);
+        frames.push(frame);
+        rest = after;
+    }
+    (kind, frames)
+}

@@ -1,0 +1,166 @@
+//! Models so small that a step takes a millisecond, one for every kind of code that crosses, and legal messages to them.
+
+use std::path::{Path, PathBuf};
+
+use qtl_codec::Options;
+use qtl_data::example::{IGNORED, PLACEHOLDER, Pixels, TokenSpan};
+use qtl_data::{Example, Processor};
+use qtl_model::Device;
+use qtl_model::config::{Fields, TinyLlavaConfig};
+use qtl_model::partition::Cut;
+use qtl_model::pretrained::Blueprint;
+use qtl_model::quant::Accumulator;
+use qtl_model::targets;
+use qtl_model::weights::Stream;
+use qtl_wire::{Calibration, Prompt, Rows};
+
+use super::Legal;
+use crate::client::batch;
+use crate::message::{encode_cut, forward, to_wire};
+use crate::recipe::Recipe;
+use crate::server::calibration_code;
+
+/// Quantizers of image and text rows, and the gradient's codec.
+const CODES: [[&str; 3]; 5] = [
+    [
+        "kind='fsq', levels=4",
+        "kind='ecsq', bits=2, statistics='calibrated'",
+        "{ kind='tiled', bits=4 }",
+    ],
+    ["kind='none'", "kind='none'", "'f32'"],
+    [
+        "kind='topk', keep=0.4",
+        "kind='normal_float', bits=2",
+        "'int8'",
+    ],
+    ["kind='splitfc', bits=4", "kind='fedbat'", "'f16'"],
+    [
+        "kind='fsq_tanh', levels=3, code_dim=5",
+        "kind='fsq', levels=200, statistics='batch'",
+        "'int8'",
+    ],
+];
+
+/// Number of tiny models.
+pub const KINDS: usize = CODES.len();
+
+/// Longest sequence, and samples of a batch.
+const MAX_LENGTH: usize = 24;
+const BATCH: usize = 3;
+const SIDE: usize = 8;
+
+/// A recipe and its model.
+pub(super) fn model(kind: usize) -> Result<(Recipe, Blueprint), String> {
+    let [image, text, gradient] = CODES[kind % KINDS];
+    // Every other one adds up micro-batches.
+    let accumulate = 1 + kind % 2;
+    let recipe = format!(
+        "name = 'tiny'\nseed = 5\n[quantizer]\nimage = {{ {image} }}\ntext = {{ {text} }}\n\
+         [gradient]\ncodec = {gradient}\n[data]\ntemplate = 'qa'\nmax_length = {MAX_LENGTH}\n\
+         [train]\nsteps = 100\nbatch = {BATCH}\naccumulate = {accumulate}\nlr = 1e-2\n"
+    );
+    let place = Path::new("tiny.toml");
+    let recipe = Recipe::parse(&recipe, &[], place).map_err(|error| error.to_string())?;
+    let config = r#"{"model_type": "tinyllava", "connector_type": "mlp2x_gelu",
+        "vision_feature_layer": -1, "vision_feature_select_strategy": "cls_patch",
+        "text_config": {"model_type": "llama", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 24, "initializer_range": 0.3,
+            "max_position_embeddings": 64},
+        "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 12,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}}"#;
+    let fields = Fields::parse(Path::new("tiny.json"), config).map_err(|e| e.to_string())?;
+    let blueprint = Blueprint {
+        dir: PathBuf::new(),
+        config: TinyLlavaConfig::from_fields(&fields).map_err(|error| error.to_string())?,
+        processor: Processor::siglip(SIDE),
+        image: recipe.quantizer.image.clone(),
+        text: recipe.quantizer.text.clone(),
+        seed: recipe.seed,
+        fresh: true,
+    };
+    Ok((recipe, blueprint))
+}
+
+/// Messages of a client of the model that has not learned yet.
+pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, String> {
+    let device = Device::default();
+    let client = blueprint
+        .client(&device)
+        .map_err(|error| error.to_string())?;
+    let mut client = client.partition;
+    client.text_rows = recipe.quantizer.text_rows;
+    let made = |lengths: &[usize]| {
+        let examples: Vec<_> = lengths.iter().map(|length| example(*length)).collect();
+        batch(&client, &examples, MAX_LENGTH, &device).map_err(|error| error.to_string())
+    };
+    let batches = [made(&[MAX_LENGTH; BATCH])?, made(&[9, 6])?];
+    let (mut image, mut text) = (Accumulator::default(), Accumulator::default());
+    for batch in &batches {
+        client.calibrate(batch, &mut image, &mut text);
+    }
+    let (image, text) = (image.moments(), text.moments());
+    let prompts = made(&[9, 6])?;
+    let mut legal = Legal::default();
+    for moments in image.iter() {
+        client.quantizer_image.calibrate(moments);
+    }
+    for moments in text.iter() {
+        client.quantizer_text.calibrate(moments);
+    }
+    legal.calibration = Calibration {
+        image: image.as_ref().map(calibration_code).unwrap_or_default(),
+        text: text.as_ref().map(calibration_code).unwrap_or_default(),
+    };
+    for (step, batch) in batches.iter().enumerate() {
+        let step = step as u64;
+        let (cut, _) = client.forward(batch, step, &|name| recipe.tune.trains(name));
+        let vocab = client.embed_tokens.vocab_size();
+        let targets = targets::encode(&batch.spliced.labels, vocab);
+        legal.steps.push(forward(step, &cut, &targets).0);
+    }
+    legal.prompt = prompt(&client.encode(&prompts));
+    legal.next = Rows {
+        text: qtl_codec::encode(&client.encode_tokens(&[3, 7]), &Options::default()),
+        keep: vec![0, 1],
+    };
+    Ok(legal)
+}
+
+fn prompt(cut: &Cut) -> Prompt {
+    let containers = encode_cut(cut);
+    Prompt {
+        image: containers.image.0,
+        text: containers.text.0,
+        text_index: containers.text_index.0,
+        layout: to_wire(&cut.layout),
+    }
+}
+
+/// A picture (four rows), a question and two independent answers: so many rows.
+fn example(length: usize) -> Example {
+    let mut stream = Stream::new(length as u64, "example");
+    let data = (0..3 * SIDE * SIDE)
+        .map(|_| (2.0 * stream.uniform() - 1.0) as f32)
+        .collect();
+    let mut ids = |count: usize| -> Vec<i64> {
+        (0..count)
+            .map(|_| 1 + (stream.bits() % 20) as i64)
+            .collect()
+    };
+    let answer = ids(1);
+    let rest = ids(length - 6);
+    let span = |branch, ids: Vec<i64>, labels| TokenSpan {
+        branch,
+        ids,
+        labels,
+    };
+    Example {
+        id: length.to_string(),
+        pixels: Some(Pixels { side: SIDE, data }),
+        spans: vec![
+            span(0, vec![2, PLACEHOLDER], vec![IGNORED; 2]),
+            span(1, answer.clone(), answer),
+            span(2, rest.clone(), rest),
+        ],
+    }
+}
