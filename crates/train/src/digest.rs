@@ -65,7 +65,7 @@ pub fn line(digest: &str, name: &str) -> String {
     format!("{digest}  {name}\n")
 }
 
-/// Digests by name, as [`line`] writes them.
+/// Digests by name, as [`line()`] writes them.
 ///
 /// # Errors
 ///

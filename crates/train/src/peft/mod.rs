@@ -1,5 +1,5 @@
 //! Adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`, as `peft` in Python writes and reads
-//! them. Of a field of the configuration that is not computed, [`fields`] knows.
+//! them. Of a field of the configuration that is not computed, `fields` knows.
 
 mod fields;
 mod read;
