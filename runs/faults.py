@@ -610,7 +610,10 @@ def prepare():
     call("certs", "--out", ROOT / "certs")
     call("certs", "--out", ROOT / "certs", "--client", "second")
     call("certs", "--out", ROOT / "foreign")
-    call("certs", "--out", ROOT / "expired", "--days", 0)
+    fixtures, expired = Path("crates/wire/tests/fixtures"), ROOT / "expired/client"
+    expired.mkdir(parents=True)
+    for name, file in (("ca.pem", "ca.pem"), ("client.pem", "expired.pem"), ("client.key", "v1.key")):
+        shutil.copy(fixtures / file, expired / name)
     # Another authority's client that trusts the right server.
     mixed = ROOT / "foreign-client"
     shutil.rmtree(mixed, ignore_errors=True)
