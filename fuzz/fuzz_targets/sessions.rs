@@ -2,7 +2,7 @@
 //! legal session is answered as it was at first.
 //!
 //! `cargo +nightly fuzz run sessions -- -max_len=65536 -rss_limit_mb=1024`, from a corpus of
-//! `cargo run -p qtl-train --example fuzz_sessions -- --corpus fuzz/corpus/sessions`
+//! `cargo run --example fuzz_sessions -- --corpus fuzz/corpus/sessions`
 
 #![no_main]
 

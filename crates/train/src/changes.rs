@@ -13,7 +13,13 @@ use crate::schedule;
 use crate::stamp::Stamp;
 
 /// Fields that do not enter into what is computed.
-const HARMLESS: [&str; 4] = ["name", "train.save_every", "train.keep", "data.strict"];
+const HARMLESS: [&str; 5] = [
+    "name",
+    "train.save_every",
+    "train.keep",
+    "data.strict",
+    "data.unlearnable",
+];
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub struct Change {
     pub now: String,
     /// What it does to the run.
     pub effect: Effect,
+    /// What to know about it.
+    pub note: Option<String>,
 }
 
 /// What a change does to a run.
@@ -33,8 +41,8 @@ pub struct Change {
 pub enum Effect {
     /// Nothing to what is computed.
     None,
-    /// The run becomes longer; what that does to the learning rate.
-    Longer(String),
+    /// The run becomes longer.
+    Longer,
     /// It takes another course than the one it began.
     Course,
 }
@@ -46,9 +54,9 @@ impl fmt::Display for Change {
             "{}: {} before, {} now",
             self.field, self.before, self.now
         )?;
-        match &self.effect {
-            Effect::Longer(rate) => write!(f, "; {rate}"),
-            _ => Ok(()),
+        match &self.note {
+            Some(note) => write!(f, "; {note}"),
+            None => Ok(()),
         }
     }
 }
@@ -112,17 +120,21 @@ pub fn changes(state: &State, recipe: &Recipe, data: Option<&Stamp>) -> Vec<Chan
     let mut found: Vec<Change> = names
         .into_iter()
         .filter(|name| before.get(*name) != now.get(*name))
-        .map(|name| Change {
-            field: name.clone(),
-            before: show(before.get(name)),
-            now: show(now.get(name)),
-            effect: match &former {
-                _ if HARMLESS.contains(&name.as_str()) => Effect::None,
-                Ok(former) if name == "train.steps" && former.train.steps < recipe.train.steps => {
-                    Effect::Longer(rate(former, recipe, state.step))
-                }
-                _ => Effect::Course,
-            },
+        .map(|name| {
+            let longer =
+                |former: &&Recipe| name == "train.steps" && former.train.steps < recipe.train.steps;
+            let longer = former.as_ref().ok().filter(longer);
+            Change {
+                field: name.clone(),
+                before: show(before.get(name)),
+                now: show(now.get(name)),
+                effect: match longer {
+                    _ if HARMLESS.contains(&name.as_str()) => Effect::None,
+                    Some(_) => Effect::Longer,
+                    None => Effect::Course,
+                },
+                note: longer.map(|former| rate(former, recipe, state.step)),
+            }
         })
         .collect();
     if let (Some(before), Some(now)) = (&state.data, data)
@@ -133,6 +145,7 @@ pub fn changes(state: &State, recipe: &Recipe, data: Option<&Stamp>) -> Vec<Chan
             before: before.to_string(),
             now: now.to_string(),
             effect: Effect::Course,
+            note: Some("their order begins anew".to_owned()),
         });
     }
     found

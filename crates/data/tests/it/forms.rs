@@ -41,9 +41,12 @@ fn talk(roles: &[&str]) -> Value {
     )
 }
 
+/// Roles as written, and what they are read as: the system's words and the turns.
+type Good<'a> = (&'a [&'a str], Option<&'a str>, &'a [(&'a str, &'a str)]);
+
 #[test]
 fn roles_say_who_asks_and_who_answers() {
-    let good: [(&[&str], Option<&str>, &[(&str, &str)]); 4] = [
+    let good: [Good<'_>; 4] = [
         (&["human", "gpt"], None, &[("one", "two")]),
         (
             &["user", "assistant", "human", "gpt"],

@@ -105,8 +105,9 @@ fn communication(args: &Communication) -> Result<()> {
             }
         }
         _ => bail!(
-            "--shape takes samples,image rows,text rows,channels, four numbers from 1 with at most 2^25 features in all, for \
-             example 8,728,100,1280"
+            "--shape {}: expected samples,image rows,text rows,channels, four numbers from 1 with at most 2^25 features in all, \
+             for example 8,728,100,1280",
+            joined(&args.shape)
         ),
     };
     if !(1..=1000).contains(&args.batches) {
@@ -126,6 +127,12 @@ fn communication(args: &Communication) -> Result<()> {
     Ok(())
 }
 
+/// A shape as it is written on the command line.
+fn joined(shape: &[usize]) -> String {
+    let numbers: Vec<String> = shape.iter().map(usize::to_string).collect();
+    numbers.join(",")
+}
+
 fn codec(args: &Codec) -> Result<()> {
     let shape = match args.shape[..] {
         [samples, tokens, channels]
@@ -138,7 +145,8 @@ fn codec(args: &Codec) -> Result<()> {
             }
         }
         _ => bail!(
-            "--shape takes samples,tokens,channels, three numbers from 1 whose product is at most 2^28, for example 8,832,1280"
+            "--shape {}: expected samples,tokens,channels, three numbers from 1 whose product is at most 2^28, for example 8,832,1280",
+            joined(&args.shape)
         ),
     };
     if !(0.0..=3600.0).contains(&args.seconds) {

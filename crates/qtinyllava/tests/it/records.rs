@@ -145,18 +145,20 @@ fn a_longer_run_goes_on_and_another_course_must_be_allowed() {
         );
     }
 
-    // The same samples in another order are other data.
+    // The first eight samples are other data, and have no 48th to go on from.
     let data = dir.join("data.json");
     let text = fs::read(world.path("train/llava.json")).unwrap();
     let mut entries: Vec<Value> = serde_json::from_slice(&text).unwrap();
-    entries.reverse();
+    entries.truncate(8);
     fs::write(&data, serde_json::to_vec(&entries).unwrap()).unwrap();
     let images = world.path("train/images");
     let more = flags(&[("--data", &data), ("--images", &images)]);
     let mut args: Vec<&str> = more.iter().map(String::as_str).collect();
-    train_on(dir, &other, &args).fails_naming(&["  data: 64 samples", "--allow-changes"]);
+    let other = [&other[..], &["train.steps=8"]].concat();
+    train_on(dir, &other, &args).fails_naming(&["  data: 64 samples", "their order begins anew"]);
     args.push("--allow-changes");
     train_on(dir, &other, &args).succeeds();
+    assert_eq!(records(dir).len(), 8);
 }
 
 #[test]

@@ -44,14 +44,8 @@ impl Store {
             message: source.to_string(),
         };
         fs::create_dir_all(&store.dir).map_err(refused)?;
-        for entry in fs::read_dir(&store.dir).map_err(refused)? {
-            let path = entry.map_err(refused)?.path();
-            if path
-                .extension()
-                .is_some_and(|e| e == "partial" || e == "gone")
-            {
-                fs::remove_dir_all(path).map_err(refused)?;
-            }
+        for (_, leftover) in store.list(|end| end == ".partial" || end == ".gone") {
+            fs::remove_dir_all(leftover).map_err(refused)?;
         }
         for (step, path) in [store.live(), store.aside()].concat() {
             match Saved::open(&path) {

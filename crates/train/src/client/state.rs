@@ -103,6 +103,12 @@ impl Client {
             let saved = self.store.load(step, Side::Client, &self.record.run)?;
             saved.stands_on(&self.base)?;
             self.position = saved.state.position.unwrap_or_default();
+            if let (Some(then), Some(now)) = (&saved.state.data, &self.data)
+                && then != now
+            {
+                // A place in the order of other data.
+                self.position.index = 0;
+            }
             let tune = &self.recipe.tune;
             let file = saved.weights();
             // What no checkpoint holds has not moved since the base was read.

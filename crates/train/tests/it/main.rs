@@ -12,6 +12,7 @@ mod conformance;
 mod hostile;
 mod merging;
 mod numbers;
+mod peers;
 mod peft;
 mod plain;
 mod reference;
