@@ -15,20 +15,24 @@ pub fn find(folder: &Path, name: &Path) -> Result<PathBuf, String> {
     if path.try_exists().unwrap_or(true) {
         return Ok(path);
     }
-    let Some(text) = name.to_str() else {
-        return Err(format!("no file {}", path.display()));
-    };
-    let other = [text.nfc().collect::<String>(), text.nfd().collect()];
-    let other = other.iter().filter(|other| *other != text);
-    let mut other = other.map(|other| folder.join(other));
-    if let Some(found) = other.find(|other| other.exists()) {
+    if let Some(found) = in_other_form(folder, name) {
         return Ok(found);
     }
+    let text = name.to_string_lossy();
     Err(format!(
         "no file {}{}",
         path.display(),
-        hint(folder, name, text)
+        hint(folder, name, &text)
     ))
+}
+
+/// The file below `folder` whose name is spelled like this one in Unicode's other form.
+pub(crate) fn in_other_form(folder: &Path, name: &Path) -> Option<PathBuf> {
+    let text = name.to_str()?;
+    let other = [text.nfc().collect::<String>(), text.nfd().collect()];
+    let other = other.iter().filter(|other| *other != text);
+    let mut other = other.map(|other| folder.join(other));
+    other.find(|other| other.exists())
 }
 
 fn hint(folder: &Path, name: &Path, text: &str) -> String {

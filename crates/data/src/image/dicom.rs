@@ -106,13 +106,24 @@ pub(super) fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, Ima
     let fragments = file
         .get(PIXEL_DATA)
         .and_then(|element| element.value().fragments());
-    let first = fragments.and_then(|all| all.first());
-    if LOSSY.contains(&syntax)
-        && interpretation.as_deref() == Some("RGB")
-        && first.is_some_and(|jpeg| jpeg::seems_luminance(jpeg))
-    {
-        let problem = "it says RGB and its JPEG data say otherwise: unpack it with a program that knows the device (gdcmconv --raw in.dcm out.dcm)";
-        return Err(ImageFault::corrupt(problem));
+    for packed in fragments.unwrap_or_default() {
+        let frame = jpeg::frame(packed);
+        let size = frame
+            .as_ref()
+            .map(|frame| frame.size)
+            .or_else(|| jpeg_2000_size(packed));
+        // What is not said to the outside is not asked for room either.
+        if size.is_some_and(|size| size != (width, height)) {
+            return Err(ImageFault::corrupt(
+                "its packed pixels are of another size than it says",
+            ));
+        }
+        let luminance = frame.is_some_and(|frame| frame.luminance);
+        if LOSSY.contains(&syntax) && interpretation.as_deref() == Some("RGB") && luminance {
+            let problem = "it says RGB and its JPEG data say otherwise: unpack it with a program that knows the device \
+                           (gdcmconv --raw in.dcm out.dcm)";
+            return Err(ImageFault::corrupt(problem));
+        }
     }
     let decoded = file.decode_pixel_data_frame(frame).map_err(|_| {
         let problem = format!("its pixels cannot be unpacked (transfer syntax {syntax}); if it is whole, gdcmconv --raw in.dcm out.dcm unpacks it");
@@ -146,6 +157,14 @@ pub(super) fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, Ima
         }
     };
     RgbImage::from_raw(width, height, rgb).ok_or_else(|| damaged("pixel data"))
+}
+
+/// Width and height in the head of JPEG 2000 data, its first marker segment.
+fn jpeg_2000_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let head = bytes.strip_prefix(&[0xff, 0x4f, 0xff, 0x51])?.get(4..20)?;
+    let number = |at: usize| Some(u32::from_be_bytes(*head.get(at..at + 4)?.first_chunk()?));
+    let side = |end, begin| Some(number(end)?.saturating_sub(number(begin)?));
+    Some((side(0, 8)?, side(4, 12)?))
 }
 
 /// A text, without what pads it.

@@ -28,28 +28,41 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a decoder that knows the JPEG data alone takes three components for luminance and colour: by their numbers, or for
-/// want of Adobe's note. Otherwise they are red, green and blue.
+/// What a JPEG picture says of itself before its coefficients.
 #[cfg(feature = "dicom")]
-pub(super) fn seems_luminance(bytes: &[u8]) -> bool {
+pub(super) struct Frame {
+    /// Width and height.
+    pub size: (u32, u32),
+    /// Whether a decoder that knows the JPEG data alone takes three components for luminance and colour: by their numbers,
+    /// or for want of Adobe's note. Otherwise they are red, green and blue.
+    pub luminance: bool,
+}
+
+/// The frame of a JPEG picture, lossless ones included.
+#[cfg(feature = "dicom")]
+pub(super) fn frame(bytes: &[u8]) -> Option<Frame> {
     let (mut at, mut noted) = (2, false);
     loop {
-        let Some([0xff, marker, high, low]) =
-            bytes.get(at..at + 4).and_then(|head| head.first_chunk())
-        else {
-            return false;
+        let &[0xff, marker, high, low] = bytes.get(at..at + 4)?.first_chunk::<4>()? else {
+            return None;
         };
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let length = usize::from(u16::from_be_bytes([high, low]));
         let body = bytes.get(at + 4..at + 2 + length).unwrap_or_default();
-        match (*marker, body) {
+        match (marker, body) {
             // Adobe, and no transform of colours.
             (0xee, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, 0, ..]) => noted = true,
-            (0xc0..=0xc2, [_, _, _, _, _, 3, a, _, _, b, _, _, c, ..]) => {
-                return match [*a, *b, *c] {
-                    [1, 2, 3] | [1, 34, 35] => true,
-                    [b'R', b'G', b'B'] | [b'r', b'g', b'b'] => false,
-                    _ => !noted,
+            (0xc0..=0xc3, &[_, y1, y2, x1, x2, count, ref components @ ..]) => {
+                let side = |pair| u32::from(u16::from_be_bytes(pair));
+                let luminance = match *components {
+                    [a, _, _, b, _, _, c, ..] if count == 3 => match [a, b, c] {
+                        [1, 2, 3] | [1, 34, 35] => true,
+                        [b'R', b'G', b'B'] | [b'r', b'g', b'b'] => false,
+                        _ => !noted,
+                    },
+                    _ => false,
                 };
+                let size = (side([x1, x2]), side([y1, y2]));
+                return Some(Frame { size, luminance });
             }
             _ => {}
         }

@@ -18,6 +18,7 @@ use std::path::Path;
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::Fault;
+use crate::names::in_other_form;
 use palette::Palette;
 
 /// Why a picture could not be had.
@@ -47,11 +48,15 @@ impl ImageFault {
     }
 }
 
-/// Reads a picture. The format is told from the bytes, not from the name.
+/// Reads a picture. The format is told from the bytes, not from the name; the name may be in Unicode's other form.
 ///
 /// # Errors
 /// See [`ImageFault`].
 pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
+    let parts = path.parent().zip(path.file_name());
+    let other = parts.filter(|_| !path.exists());
+    let other = other.and_then(|(folder, name)| in_other_form(folder, Path::new(name)));
+    let path = other.as_deref().unwrap_or(path);
     admit_file(path, rules)?;
     let bytes = std::fs::read(path).map_err(ImageFault::System)?;
     decode(&bytes, rules).map_err(|fault| fault.at(path))

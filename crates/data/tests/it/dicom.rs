@@ -278,14 +278,15 @@ fn packed_pixels_are_unpacked() {
         (0x0102, VR::US, 7_u16.into()),
     ];
     let fragments = PixelFragmentSequence::new_fragments(vec![jpeg]);
-    let bytes = packed(
-        "1.2.840.10008.1.2.4.50",
-        16,
-        false,
-        &more,
-        Value::PixelSequence(fragments),
-    );
+    let with_size = |columns| {
+        let pixels = Value::PixelSequence(fragments.clone());
+        packed("1.2.840.10008.1.2.4.50", columns, false, &more, pixels)
+    };
+    let bytes = with_size(16);
     let shades = greys(&bytes, &PictureRules::default());
+    // Data that would unpack to more than the file says.
+    let (_, problem) = refused(&with_size(8), &PictureRules::default());
+    assert!(problem.contains("another size"), "{problem}");
     // From 0..=240 to 0..=255.
     let off = shades
         .iter()

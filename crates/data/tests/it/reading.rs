@@ -338,6 +338,8 @@ fn pictures_are_found_by_their_names_in_either_form() {
     if !images.join(composed).exists() {
         // Here the two are different files.
         assert!(read(composed).is_ok());
+        let rules = qtl_data::PictureRules::default();
+        assert!(qtl_data::image::open(&images.join(composed), &rules).is_ok());
         std::fs::rename(images.join(parted), images.join(composed)).unwrap();
         assert!(read(parted).is_ok());
     }

@@ -42,7 +42,7 @@ pub struct Codec {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Samples, tokens and channels of the synthetic features
-    #[arg(long, value_name = "N,N,N", value_delimiter = ',', default_values_t = [8, 832, 1280])]
+    #[arg(long, value_name = "N,N,N", value_delimiter = ',', allow_hyphen_values = true, default_values_t = [8, 832, 1280])]
     shape: Vec<usize>,
     /// Scenes of the demo's features
     #[arg(long, default_value_t = 2000, value_parser = whole::<u64>(1..=MANY))]
@@ -62,7 +62,7 @@ pub struct Communication {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Samples, image rows and text rows of each, and channels of the synthetic features
-    #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', default_values_t = [8, 728, 100, 1280])]
+    #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', allow_hyphen_values = true, default_values_t = [8, 728, 100, 1280])]
     shape: Vec<usize>,
     /// Batches of the demo
     #[arg(long, default_value_t = 8)]

@@ -56,7 +56,7 @@ fn bench_codec_writes_a_row_for_every_operation() {
             }
         }
     }
-    run(["bench", "codec", "--shape", "8,0,8"]).fails_naming(&["--shape takes"]);
+    run(["bench", "codec", "--shape", "8,0,8"]).fails_naming(&["--shape 8,0,8: expected"]);
 }
 
 #[test]
@@ -126,7 +126,8 @@ fn bench_communication_measures_what_the_wire_takes() {
             );
         }
     }
-    run(["bench", "communication", "--shape", "8,0,8,8"]).fails_naming(&["--shape takes"]);
+    run(["bench", "communication", "--shape", "8,0,8,8"])
+        .fails_naming(&["--shape 8,0,8,8: expected"]);
     run(["bench", "communication", "--batches", "0"]).fails_naming(&["--batches 0"]);
     run(["bench", "communication", "--only", "fsqq"])
         .fails_naming(&["--only fsqq", "fsq levels=4"]);
