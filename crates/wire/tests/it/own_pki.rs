@@ -255,6 +255,11 @@ fn files_of_openssl_that_cannot_be_used_are_named_for_what_they_are() {
         ),
         "{error:?}"
     );
+    let error = fixture("expired.pem", "v1.key", Role::Client);
+    assert!(
+        matches!(&error, KitError::Expired { end, .. } if end.starts_with("2020-01-01")),
+        "{error:?}"
+    );
     let error = fixture("p521.pem", "p521.key", Role::Client);
     assert!(
         matches!(
