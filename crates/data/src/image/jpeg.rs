@@ -29,7 +29,6 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
 }
 
 /// What a JPEG picture says of itself before its coefficients.
-#[cfg(feature = "dicom")]
 pub(super) struct Frame {
     /// Width and height.
     pub size: (u32, u32),
@@ -39,7 +38,6 @@ pub(super) struct Frame {
 }
 
 /// The frame of a JPEG picture, lossless ones included.
-#[cfg(feature = "dicom")]
 pub(super) fn frame(bytes: &[u8]) -> Option<Frame> {
     let (mut at, mut noted) = (2, false);
     loop {

@@ -1,7 +1,6 @@
 //! Decoding pictures to 8-bit RGB.
 
 mod depth;
-#[cfg(feature = "dicom")]
 mod dicom;
 mod header;
 mod jpeg;
@@ -68,7 +67,6 @@ pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
 /// # Errors
 /// What the decoder says, a file that is cut off, and what `rules` leave no place for.
 pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault> {
-    #[cfg(feature = "dicom")]
     if dicom::is_one(bytes) {
         return dicom::decode(bytes, rules);
     }

@@ -31,11 +31,6 @@ const KNOWN: [(usize, &[u8], &str); 18] = [
     (0, b"P5", PNM),
     (0, b"P6", PNM),
     (0, b"\x1f\x8b", "a gzip archive: unpack it"),
-    (
-        128,
-        b"DICM",
-        "DICOM, for which this program was built without the feature `dicom`",
-    ),
 ];
 const HEIC: &str = "HEIC, as phones write it: convert it (heif-convert a.heic a.jpg, or sips -s format jpeg a.heic --out a.jpg)";
 const AVIF: &str = "AVIF: convert it (avifdec a.avif a.png)";

@@ -12,7 +12,6 @@ mod chat;
 mod chat_masks;
 mod collate;
 mod dataset;
-#[cfg(feature = "dicom")]
 mod dicom;
 mod images;
 mod loader;
