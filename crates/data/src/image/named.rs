@@ -1,7 +1,7 @@
 //! Files that are no picture that can be read here, by what they are.
 
 /// Where a file is told by: place, bytes, what it is and what to do.
-const KNOWN: [(usize, &[u8], &str); 18] = [
+const KNOWN: [(usize, &[u8], &str); 17] = [
     (4, b"ftypheic", HEIC),
     (4, b"ftypheix", HEIC),
     (4, b"ftyphevc", HEIC),
