@@ -67,8 +67,8 @@ pub fn run(args: &Args) -> Result<()> {
             println!("note: {note}");
         }
         show::refused(&report.refused, usize::MAX, &mut |line| println!("{line}"));
-        show::samples(&reader, SHOWN)?;
-        problems.extend(too_many(&report, &recipe));
+        show::samples(&reader, &report, SHOWN)?;
+        problems.extend(unusable(&report, &recipe));
         let samples = report.samples.max(1) as u64;
         text_tokens = usize::try_from(report.tokens_left.total / samples)?;
     }
@@ -98,7 +98,7 @@ pub fn before(recipe: &Recipe, reader: &Reader) -> Result<()> {
     show::refused(&report.refused, NAMED, &mut |line| {
         eprintln!("warning: {line}")
     });
-    match too_many(&report, recipe) {
+    match unusable(&report, recipe) {
         Some(problem) => bail!("{problem}"),
         None => Ok(()),
     }
@@ -111,11 +111,17 @@ fn look(reader: &Reader, decode: Option<usize>) -> Result<Report> {
     })?)
 }
 
-/// What to say where more entries than the recipe allows teach nothing.
-fn too_many(report: &Report, recipe: &Recipe) -> Option<String> {
+/// What to say where there is nothing to learn from, or more entries than the recipe allows teach nothing.
+fn unusable(report: &Report, recipe: &Recipe) -> Option<String> {
     let allowed = recipe.data.unlearnable;
     if report.empty_share() <= allowed {
-        return None;
+        let none = report.samples == 0;
+        return none.then(|| {
+            format!(
+                "none of the {} entries can be used; why each is left out is said above",
+                report.entries
+            )
+        });
     }
     let empty: Vec<&EntryError> = report.empty().collect();
     let named: Vec<String> = empty

@@ -147,9 +147,6 @@ pub struct StartArgs {
     /// Start from this adapter on --model: a folder of `merge --adapter`, or one that peft wrote; both sides need the same one
     #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,
-    /// Go on with a run although recipe or data are others than it was trained with
-    #[arg(long)]
-    pub allow_changes: bool,
 }
 
 /// Says what is other than it was when a run's newest checkpoint was written.

@@ -36,6 +36,9 @@ Exit codes: 0 the run has finished, or there was none; 3 stopped, and the same c
 pub struct Args {
     #[command(flatten)]
     start: StartArgs,
+    /// Go on with a run although recipe or data are others than it was trained with
+    #[arg(long)]
+    allow_changes: bool,
     /// Directory of the run's checkpoints; without it the server answers questions and cannot train
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
@@ -117,7 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
         super::start_over(run)?;
     }
     let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
-    super::say_changes(&work.goes_on(args.start.allow_changes)?);
+    super::say_changes(&work.goes_on(args.allow_changes)?);
     settle_access(args, &mut work)?;
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();

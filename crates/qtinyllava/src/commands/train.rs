@@ -37,6 +37,9 @@ Exit codes: 0 finished; 3 stopped, and the same command resumes; others an error
 pub struct Args {
     #[command(flatten)]
     start: StartArgs,
+    /// Go on with a run although recipe or data are others than it was trained with
+    #[arg(long)]
+    allow_changes: bool,
     /// LLaVA's JSON file
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -105,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(tls) = &args.tls {
         client.shows(leaf_key(&tls.join(Role::Client.certificate()))?);
     }
-    super::say_changes(&client.goes_on(data, args.start.allow_changes)?);
+    super::say_changes(&client.goes_on(data, args.allow_changes)?);
     let copy = args.run.join("recipe.toml");
     files::replace(&copy, recipe.to_toml().as_bytes())
         .with_context(|| format!("cannot write {}", copy.display()))?;
@@ -121,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
                 Device::default(),
             )?;
             // The same recipe as the client's, which has said what changed.
-            server.goes_on(args.start.allow_changes)?;
+            server.goes_on(args.allow_changes)?;
             Box::new(LocalLink::local(server))
         }
     };

@@ -103,3 +103,27 @@ fn check_counts_names_and_shows() {
     args.extend(["--set".to_owned(), "data.unlearnable=1".to_owned()]);
     run(args).succeeds();
 }
+
+#[test]
+fn data_of_which_nothing_can_be_used_is_said_to_be_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("images/a.png");
+    fs::create_dir_all(image.parent().unwrap()).unwrap();
+    fs::write(&image, "no picture").unwrap();
+    let talk = json!([{"from": "human", "value": "<image>\nIs there a bear in the image?"}, {"from": "gpt", "value": "yes"}]);
+    let data = dir.path().join("d.json");
+    let entries = json!([{"id": "spoiled", "image": "a.png", "conversations": talk}]);
+    fs::write(&data, entries.to_string()).unwrap();
+    let [model, recipe, data] = [base(), recipe(), data].map(|path| path.display().to_string());
+    let args = [
+        "check", "--model", &model, "--recipe", &recipe, "--data", &data,
+    ];
+    let ended = run(args);
+    assert!(ended.stdout.contains("`spoiled`"), "{}", ended.stdout);
+    assert!(
+        !ended.stdout.contains("sample `spoiled`"),
+        "{}",
+        ended.stdout
+    );
+    ended.fails_naming(&["none of the 1 entries can be used"]);
+}

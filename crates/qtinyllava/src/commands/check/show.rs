@@ -1,5 +1,6 @@
 //! How `check` shows what it found.
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -100,11 +101,14 @@ pub fn refused(refused: &[EntryError], most: usize, say: &mut dyn FnMut(&str)) {
     }
 }
 
-/// The first samples, with what is learned from them.
-pub fn samples(reader: &Reader, count: usize) -> Result<()> {
+/// The first samples that are not left out, with what is learned from them.
+pub fn samples(reader: &Reader, report: &Report, count: usize) -> Result<()> {
     let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let options = reader.options();
-    for index in 0..count.min(reader.entries().len()) {
+    let refused: HashSet<&str> = report.refused.iter().map(|e| e.id.as_str()).collect();
+    let usable = (0..reader.entries().len())
+        .filter(|index| !refused.contains(reader.entry(*index).id.as_str()));
+    for index in usable.take(count) {
         let Ok(spans) = reader.uncut(index, 0) else {
             continue;
         };
