@@ -101,14 +101,18 @@ pub fn refused(refused: &[EntryError], most: usize, say: &mut dyn FnMut(&str)) {
     }
 }
 
-/// The first samples that are not left out, with what is learned from them.
+/// The first samples that can be read, with what is learned from them and what is cut away.
 pub fn samples(reader: &Reader, report: &Report, count: usize) -> Result<()> {
     let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let options = reader.options();
-    let refused: HashSet<&str> = report.refused.iter().map(|e| e.id.as_str()).collect();
-    let usable = (0..reader.entries().len())
-        .filter(|index| !refused.contains(reader.entry(*index).id.as_str()));
-    for index in usable.take(count) {
+    let unread = report
+        .refused
+        .iter()
+        .filter(|error| !error.fault.teaches_nothing());
+    let unread: HashSet<&str> = unread.map(|error| error.id.as_str()).collect();
+    let read = (0..reader.entries().len())
+        .filter(|index| !unread.contains(reader.entry(*index).id.as_str()));
+    for index in read.take(count) {
         let Ok(spans) = reader.uncut(index, 0) else {
             continue;
         };
