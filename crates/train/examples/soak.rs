@@ -204,10 +204,14 @@ impl Cable {
                 let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else {
                     continue;
                 };
+                // There is one client: what it had before is over.
+                let mut ends = kept.lock().unwrap();
+                ends.clear();
                 for end in [&near, &far] {
                     let _ = end.set_nodelay(true);
-                    kept.lock().unwrap().extend(end.try_clone());
+                    ends.extend(end.try_clone());
                 }
+                drop(ends);
                 let clones = (near.try_clone().unwrap(), far.try_clone().unwrap());
                 thread::spawn(move || pump(clones.0, clones.1));
                 thread::spawn(move || pump(far, near));

@@ -351,7 +351,10 @@ impl Work for ServerWork {
             owner: self.record.owner.or(claimed),
         };
         if let Some(dir) = &self.run_dir {
-            record.write(dir).map_err(failed)?;
+            // What is on disk already need not wait for the disk again.
+            if Record::read(dir).ok().flatten().as_ref() != Some(&record) {
+                record.write(dir).map_err(failed)?;
+            }
         }
         self.record = record;
         Ok(())
