@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::Half;
 use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError};
 use qtl_model::tuning::{Matrix, Storage, Treatment};
 use qtl_model::weights::NamedTensor;
@@ -38,9 +39,10 @@ pub fn server(
     recipe: &Recipe,
 ) -> Result<ServerPartition, TuneError> {
     let seen = Seen::default();
+    let activation = recipe.train.activation.dtype();
     partition.language_model = partition
         .language_model
-        .with_activation(recipe.train.activation.dtype());
+        .with(|model| model.with_activation(activation));
     let partition = partition.adapt(recipe.seed, &|name, kind| {
         seen.note(name, kind);
         treatment(&recipe.tune, name, kind)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use qtl_data::DataError;
 use qtl_model::config::ConfigError;
-use qtl_model::partition::StepError;
+use qtl_model::edge::StepError;
 use qtl_model::pretrained::PretrainedError;
 use qtl_model::quant::MomentsError;
 use qtl_model::quant::gradient::GradientError;

@@ -7,9 +7,11 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use qtl_codec::{Code, Options, Plane, ScalarData};
 use qtl_model::Device;
+use qtl_model::edge::{Cut, StepError};
 use qtl_model::llm::Cache;
-use qtl_model::partition::{Cut, ServerPartition, StepError};
-use qtl_model::pretrained::restore_server;
+use qtl_model::partition::ServerPartition;
+use qtl_model::parts::Half;
+use qtl_model::pretrained::restore;
 use qtl_model::quant::Moments;
 use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
@@ -133,8 +135,8 @@ impl ServerWork {
             training: Bounds::training(&recipe, positions),
             generation: Bounds::generation(&recipe, positions),
             channels: Channels {
-                image: partition.quantizer_image.code_dim(),
-                text: partition.quantizer_text.code_dim(),
+                image: partition.uplink.image.code_dim(),
+                text: partition.uplink.text.code_dim(),
             },
             facts: facts(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
@@ -372,10 +374,10 @@ impl Work for ServerWork {
         let [image, text] = self.moments(&c)?;
         self.moved = true;
         if let Some(image) = image {
-            self.partition.quantizer_image.calibrate(&image);
+            self.partition.uplink.image.calibrate(&image);
         }
         if let Some(text) = text {
-            self.partition.quantizer_text.calibrate(&text);
+            self.partition.uplink.text.calibrate(&text);
         }
         Ok(())
     }
@@ -450,7 +452,7 @@ impl Work for ServerWork {
             let tune = &self.recipe.tune;
             let file = saved.weights();
             // What no checkpoint holds has not moved since the base was read.
-            let half = restore_server(self.partition.clone(), &file, &|name| tune.stores(name));
+            let half = restore(self.partition.clone(), &file, &|name| tune.stores(name));
             self.partition = Held::new(half.map_err(failed)?);
             self.moved = true;
             let unknown = |name| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::Half;
 use qtl_model::pretrained::{Blueprint, Loaded};
 use qtl_model::text::TextModel;
 use qtl_model::weights::Checkpoint;

@@ -139,7 +139,7 @@ pub fn evaluate(
     let suite = Suite::load(data)?;
     let device = Device::default();
     let mut client = start.client(&device)?;
-    client.text_rows = recipe.quantizer.text_rows;
+    client.uplink.text_rows = recipe.quantizer.text_rows;
     // What a server takes at a time.
     let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);
     let (batch, scores) = match split {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use qtl_model::pretrained::Half;
+use qtl_model::parts::Half;
 use qtl_model::tuning::{LoraSpec, Matrix};
 use qtl_model::weights::{NamedTensor, Parameter, values};
 

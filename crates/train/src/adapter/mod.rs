@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
-use qtl_model::pretrained::{Blueprint, Half, PretrainedError};
+use qtl_model::parts::{self, Half};
+use qtl_model::pretrained::PretrainedError;
 use qtl_model::tuning::LoraSpec;
 use qtl_model::weights::{Checkpoint, NamedTensor, Parameter};
 use serde_json::Value;
@@ -73,7 +74,7 @@ impl Adapter {
                 message: format!(
                     "no adapter: neither adapter_config.json, as PEFT writes it, nor one of the folders {}, as `merge --adapter` \
                      writes them",
-                    Blueprint::FOLDERS.join(", ")
+                    parts::folders().join(", ")
                 ),
             }
             .into());

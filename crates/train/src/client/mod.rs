@@ -14,9 +14,11 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::loader::{Loader, Source};
 use qtl_data::{Example, Position, Skipped};
 use qtl_model::Device;
-use qtl_model::partition::{Batch, ClientPartition, Pending};
+use qtl_model::partition::{ClientPartition, Pending};
+use qtl_model::parts::Half;
 use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
+use qtl_model::stage::Batch;
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{Backward, Exchange, Key, Purpose, Reason, Reply, Standing, WireError};
@@ -351,7 +353,7 @@ impl Client {
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
-        let vocab = self.partition.embed_tokens.vocab_size();
+        let vocab = self.partition.bottom.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
         let (message, [image_account, text_account, index_account]) =
             message::forward(self.step, &cut, &targets);

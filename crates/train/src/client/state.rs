@@ -5,7 +5,8 @@ use std::sync::Arc;
 use qtl_data::loader::{Loader, LoaderOptions};
 use qtl_data::{Order, Position};
 use qtl_model::partition::ClientPartition;
-use qtl_model::pretrained::restore_client;
+use qtl_model::parts::Half;
+use qtl_model::pretrained::restore;
 use qtl_model::quant::Accumulator;
 use qtl_wire::{Calibration, Exchange, Reply};
 
@@ -44,10 +45,10 @@ impl Client {
         measured("image", image.as_ref())?;
         measured("text", text.as_ref())?;
         if let Some(moments) = &image {
-            self.partition.quantizer_image.calibrate(moments);
+            self.partition.uplink.image.calibrate(moments);
         }
         if let Some(moments) = &text {
-            self.partition.quantizer_text.calibrate(moments);
+            self.partition.uplink.text.calibrate(moments);
         }
         let container =
             |moments: Option<_>| moments.as_ref().map(calibration_code).unwrap_or_default();
@@ -112,7 +113,7 @@ impl Client {
             let tune = &self.recipe.tune;
             let file = saved.weights();
             // What no checkpoint holds has not moved since the base was read.
-            let half = restore_client(self.partition.clone(), &file, &|name| tune.stores(name))?;
+            let half = restore(self.partition.clone(), &file, &|name| tune.stores(name))?;
             self.partition = Held::new(half);
             self.moved = true;
             let entries = saved.optimizer()?;
@@ -169,6 +170,6 @@ pub(super) fn tuned(
     recipe: &Recipe,
 ) -> Result<ClientPartition, TrainError> {
     let mut half = start.tune_client(base, recipe)?;
-    half.text_rows = recipe.quantizer.text_rows;
+    half.uplink.text_rows = recipe.quantizer.text_rows;
     Ok(half)
 }

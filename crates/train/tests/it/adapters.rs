@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use qtl_model::partition::ServerPartition;
+use qtl_model::parts::Half;
 use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
 use qtl_train::adapt;
 use qtl_train::adapter::Adapter;

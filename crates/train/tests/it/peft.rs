@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use qtl_model::Device;
-use qtl_model::weights::{Checkpoint, Dtype, NamedTensor, SaveType, Stream, save};
+use qtl_model::parts::Half;
+use qtl_model::weights::{Checkpoint, Dtype, NamedTensor, SaveType, Stream, save, tensors_of};
 use qtl_train::adapter::Adapter;
 use qtl_train::export::fold_adapter;
 use qtl_train::inspect::inspect;
@@ -58,11 +59,9 @@ fn adapter(dir: &Path, file: &str, config: &Value, tensors: &[NamedTensor]) {
 /// The parameters of the language model in `model` with an adapter on it.
 fn answering(model: &Path, adapter: Option<&Path>) -> BTreeMap<String, NamedTensor> {
     let on = Base { model, adapter };
-    let mut all = BTreeMap::new();
-    text_model(on, &Device::default())
-        .unwrap()
-        .visit_tensors(&|_| true, &mut |t| drop(all.insert(t.name.clone(), t)));
-    all
+    let model = text_model(on, &Device::default()).unwrap();
+    let all = tensors_of(&model, "").into_iter();
+    all.map(|tensor| (tensor.name.clone(), tensor)).collect()
 }
 
 fn product(b: &NamedTensor, a: &NamedTensor, scale: f32) -> Vec<f32> {
