@@ -7,7 +7,7 @@ use qtl_codec::Code;
 use crate::edge::{Cut, StepError};
 use crate::llm::Cache;
 use crate::partition::{ClientPartition, ServerPartition};
-use crate::parts::Half;
+use crate::parts::Parts;
 use crate::stage::Batch;
 
 /// The server as a generating client sees it.

@@ -195,7 +195,7 @@ pub fn block(name: &str) -> Option<usize> {
 }
 
 /// The verbs over the parameters of a half of the model, or of a part of it, by the names of a whole model.
-pub trait Half: Module {
+pub trait Parts: Module {
     /// What goes before the names; nothing where the tree has them whole.
     const PREFIX: &'static str = "";
 

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use crate::config::Fields;
 use crate::llm::{Cache, Decoder, DecoderSpec, TokenEmbedding};
 use crate::nn::Named;
-use crate::parts::{BLOCKS, Half};
+use crate::parts::{BLOCKS, Parts};
 use crate::pretrained::{PretrainedError, part_of, types};
 use crate::sampling::Sampling;
 use crate::weights::{Dtype, Tensors, load_into, parameters, visit_tensors};
@@ -124,7 +124,7 @@ impl TextModel {
 }
 
 /// By the names that they have in a whole model.
-impl Half for TextModel {
+impl Parts for TextModel {
     const PREFIX: &'static str = BLOCKS.prefix;
 }
 

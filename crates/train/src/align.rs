@@ -13,7 +13,7 @@ use qtl_model::Device;
 use qtl_model::llm::cross_entropy;
 use qtl_model::params::{self, Named};
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::{CONNECTOR, Half, VISION_TOWER};
+use qtl_model::parts::{CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::weights::{SaveType, Stream};
 

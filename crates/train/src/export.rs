@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use qtl_model::Device;
 use qtl_model::config::Fields;
-use qtl_model::parts::{BLOCKS, Half};
+use qtl_model::parts::{BLOCKS, Parts};
 use qtl_model::pretrained::{Blueprint, PretrainedError};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use qtl_model::Device;
 use qtl_model::config::{Fields, second_path};
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::{BLOCKS, Half, VISION_TOWER};
+use qtl_model::parts::{BLOCKS, Parts, VISION_TOWER};
 use qtl_model::pretrained::restore;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{Dtype, NamedTensor, SaveType, Tensors};
@@ -120,7 +120,7 @@ pub(crate) enum Head {
 
 impl Head {
     /// `client` has the token embedding, and `server` the head.
-    pub(crate) fn of(tied: bool, client: &impl Half, server: &impl Half) -> Self {
+    pub(crate) fn of(tied: bool, client: &impl Parts, server: &impl Parts) -> Self {
         if !tied {
             return Self::Own;
         }
@@ -192,16 +192,15 @@ impl Joined {
         let device = Device::default();
         let stored = |name: &str| recipe.tune.stores(name);
 
-        let half = start.read_client(&recipe, &device)?.partition;
-        ours.stands_on(&Fingerprint::of_client(&half, &recipe.tune))?;
-        let half = start.tune_client(half, &recipe)?;
+        let half: ClientPartition = start.read(&recipe, &device)?.partition;
+        ours.stands_on(&Fingerprint::of(&half, &recipe.tune))?;
+        let half = start.tune(half, &recipe)?;
         let client = restore(half, &ours.weights(), &stored)?;
 
-        let half = start.read_server(&recipe, &device)?;
-        let found = Fingerprint::of_server(&half, &recipe.tune);
-        theirs.stands_on(&found)?;
+        let half: ServerPartition = start.read(&recipe, &device)?.partition;
+        theirs.stands_on(&Fingerprint::of(&half, &recipe.tune))?;
         let language_model = Fingerprint::of_language_model(&half);
-        let half = start.tune_server(half, &recipe)?;
+        let half = start.tune(half, &recipe)?;
         let server = restore(half, &theirs.weights(), &stored)?;
         Ok(Self {
             client,

@@ -8,7 +8,7 @@ use super::{Cut, StepError, repeats};
 use crate::finite;
 use crate::nn::Named as Renamed;
 use crate::params::Named;
-use crate::parts::{Half, QUANTIZER_IMAGE, QUANTIZER_TEXT};
+use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
 use crate::quant::{Decoder, Kept};
 use crate::recompute::{leaf, pull, take};
 use crate::splice::{Grid, Kind, Layout};
@@ -40,7 +40,7 @@ pub struct ReceiverTape {
     cells: Tensor<3>,
 }
 
-impl Half for Receiver {}
+impl Parts for Receiver {}
 
 impl Receiver {
     /// The two halves.

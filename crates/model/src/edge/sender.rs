@@ -8,7 +8,7 @@ use super::Cut;
 use super::repeats::{self, TextRows};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
-use crate::parts::{Half, QUANTIZER_IMAGE, QUANTIZER_TEXT};
+use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
 use crate::quant::{Encoder, Kept, Phase};
 use crate::recompute::{leaf, take};
 use crate::splice::Spliced;
@@ -47,7 +47,7 @@ struct Stream {
     kept: Option<Kept>,
 }
 
-impl Half for Sender {}
+impl Parts for Sender {}
 
 impl Sender {
     /// The two halves, and whether text rows of one token cross once.

@@ -9,7 +9,7 @@ use crate::edge::{Cut, Sender, SenderTape, TextRows, are_whole_pictures, used};
 use crate::llm::TokenEmbedding;
 use crate::nn::Named as Renamed;
 use crate::params::Named;
-use crate::parts::Half;
+use crate::parts::Parts;
 use crate::quant::{Accumulator, Encoder};
 use crate::stage::{Batch, Bottom, BottomTape, Rows};
 use crate::vision::VisionTower;
@@ -29,7 +29,7 @@ pub struct Pending {
     uplink: SenderTape,
 }
 
-impl Half for ClientPartition {}
+impl Parts for ClientPartition {}
 
 impl ClientPartition {
     /// The half of its parts. Text rows of one token cross once.

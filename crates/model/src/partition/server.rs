@@ -8,7 +8,7 @@ use crate::edge::{Cut, Receiver, StepError};
 use crate::llm::{Cache, Context, Decoder as LanguageModel, Supervision};
 use crate::nn::{Mask, Named as Renamed};
 use crate::params::Named;
-use crate::parts::{BLOCKS, Half};
+use crate::parts::{BLOCKS, Parts};
 use crate::quant::Decoder;
 use crate::splice::{Grid, Layout};
 use crate::targets;
@@ -38,7 +38,7 @@ pub struct Step {
     pub parameters: Named,
 }
 
-impl Half for ServerPartition {}
+impl Parts for ServerPartition {}
 
 impl ServerPartition {
     /// The half of its parts.

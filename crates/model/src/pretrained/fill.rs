@@ -8,11 +8,11 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::PretrainedError;
 use crate::partition::{ClientPartition, ServerPartition};
-use crate::parts::{Half, QUANTIZER_IMAGE, QUANTIZER_TEXT};
+use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
 use crate::weights::{Checkpoint, CheckpointError, Mismatch, Parameter};
 
 /// A half with quantizers.
-pub(super) trait Quantized: Half {
+pub(super) trait Quantized: Parts {
     /// Whether the quantizer of this name scales by what was recorded, and not by the batch.
     fn scales_by_record(&self, quantizer: &str) -> bool;
 }
@@ -37,7 +37,7 @@ impl Quantized for ServerPartition {
 /// # Errors
 ///
 /// [`PretrainedError::Load`] listing what is missing or has another shape.
-pub fn restore<H: Half>(
+pub fn restore<H: Parts>(
     half: H,
     place: &Path,
     stored: &dyn Fn(&str) -> bool,
@@ -137,7 +137,7 @@ fn spelled(file: &Checkpoint, name: &str) -> Option<String> {
 }
 
 /// Reads `sources[name]` into each parameter that has one; names and shapes are already compared.
-fn read<H: Half>(
+fn read<H: Parts>(
     half: H,
     file: &Checkpoint,
     sources: &BTreeMap<String, String>,

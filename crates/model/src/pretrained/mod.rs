@@ -15,7 +15,7 @@ use crate::connector::{Connector, ConnectorError};
 use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
 use crate::params;
 use crate::partition::{ClientPartition, ServerPartition};
-use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Half, QUANTIZER_IMAGE, Row, VISION_TOWER};
+use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, QUANTIZER_IMAGE, Row, VISION_TOWER};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
 use crate::tuning::{Matrix, Storage};
 use crate::vision::{VisionTower, pictures};

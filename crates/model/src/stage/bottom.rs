@@ -9,7 +9,7 @@ use crate::connector::Connector;
 use crate::llm::TokenEmbedding;
 use crate::nn::Named as Renamed;
 use crate::params::Named;
-use crate::parts::{CONNECTOR, EMBED_TOKENS, Half, VISION_TOWER};
+use crate::parts::{CONNECTOR, EMBED_TOKENS, Parts, VISION_TOWER};
 use crate::recompute::take;
 use crate::splice::{PADDING, Spliced};
 use crate::vision::VisionTower;
@@ -52,7 +52,7 @@ pub struct BottomTape {
     tower: Option<TowerTape>,
 }
 
-impl Half for Bottom {}
+impl Parts for Bottom {}
 
 impl Bottom {
     /// The stage of its parts.

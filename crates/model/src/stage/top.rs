@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::llm::{Head, Supervision};
 use crate::params::Named;
-use crate::parts::{HEAD, Half};
+use crate::parts::{HEAD, Parts};
 use crate::recompute::{leaf, take};
 
 /// A loss that waits to be differentiated.
@@ -14,7 +14,7 @@ pub struct HeadTape {
     loss: Tensor<1>,
 }
 
-impl Half for Head {
+impl Parts for Head {
     const PREFIX: &'static str = HEAD.prefix;
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::llm::{Blocks, Context};
 use crate::params::Named;
-use crate::parts::{BLOCKS, Half};
+use crate::parts::{BLOCKS, Parts};
 use crate::recompute::{Tape, leaf, pull, take};
 
 /// Blocks that have run, and wait for the gradient of what they gave.
@@ -18,7 +18,7 @@ pub struct BlocksTape {
     last: Option<(Tensor<3>, Tensor<3>)>,
 }
 
-impl Half for Blocks {
+impl Parts for Blocks {
     const PREFIX: &'static str = BLOCKS.prefix;
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qtl_model::llm::Supervision;
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::Half;
+use qtl_model::parts::Parts;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{FsqSpec, Phase, QuantizerSpec};
 use qtl_model::splice::{Grid, PADDING, Spliced};

@@ -5,7 +5,7 @@ use qtl_codec::{Code, Limits, Options, Plane, pack::pack};
 use qtl_data::TokenSpan;
 use qtl_model::edge::{Cut, TextRows};
 use qtl_model::partition::ClientPartition;
-use qtl_model::parts::Half;
+use qtl_model::parts::Parts;
 use qtl_model::pretrained::{Blueprint, PretrainedError};
 use qtl_model::quant::{Encoder, FsqSpec, QuantizerSpec, Statistics};
 use qtl_model::splice::{IGNORE, IMAGE_TOKEN, Sample, Spliced, splice};

@@ -15,8 +15,8 @@ use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_train::Recipe;
 use qtl_train::answer::Linked;
 use qtl_train::bounds::Bounds;
-use qtl_train::server::{facts, terms};
 use qtl_train::start::Start;
+use qtl_train::terms::Facts;
 use qtl_wire::grpc::GrpcClient;
 use qtl_wire::{Exchange, Purpose, Standing};
 
@@ -241,7 +241,7 @@ pub fn answers(
 pub fn link(address: &str, tls: &Path, recipe: &Recipe, start: &Start) -> Result<GrpcClient> {
     let mut link = connect(address, tls, Waiting::default(), &Stops::default())?;
     link.greet(
-        &terms(recipe, &facts(start)),
+        &Facts::of(start).with(recipe),
         &Standing::default(),
         Purpose::Generate,
     )?;

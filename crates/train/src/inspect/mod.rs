@@ -11,7 +11,7 @@ use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::llm::{self, DecoderSpec, LayerSpec};
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::{BLOCKS, CONNECTOR, Half, VISION_TOWER};
+use qtl_model::parts::{BLOCKS, CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::{PretrainedError, compare_tower};
 use qtl_model::text::TextModel;
 use qtl_model::vision::{self, VisionSpec};

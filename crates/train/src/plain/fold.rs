@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Tensor};
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::{BLOCKS, Half};
+use qtl_model::parts::{BLOCKS, Parts};
 use qtl_model::quant::{Decoder, Encoder, Phase, QuantizerSpec, Unclipped};
 
 use crate::error::TrainError;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use qtl_data::{Aspect, Template};
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::{BLOCKS, Half};
+use qtl_model::parts::{BLOCKS, Parts};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::weights::{Announced, Dtype, NamedTensor, SaveType, Tensors};
 use qtl_model::{Device, quant::QuantizerSpec};

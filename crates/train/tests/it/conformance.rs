@@ -6,7 +6,7 @@ use qtl_codec::Code;
 use qtl_model::Device;
 use qtl_model::params::Named;
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::Half;
+use qtl_model::parts::Parts;
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_model::weights::NamedTensor;
@@ -30,8 +30,8 @@ impl Halves {
         let client = blueprint.client(&device).unwrap().partition;
         let server = blueprint.server(&device).unwrap().partition;
         Self {
-            client: adapt::client(client, recipe).unwrap(),
-            server: adapt::server(server, recipe).unwrap(),
+            client: adapt::tuned(client, recipe).unwrap(),
+            server: adapt::tuned(server, recipe).unwrap(),
         }
     }
 

@@ -11,7 +11,7 @@ use qtl_data::loader::Source;
 use qtl_data::{DataError, Example, IGNORED};
 use qtl_model::Device;
 use qtl_model::edge::StepError;
-use qtl_model::parts::Half;
+use qtl_model::parts::Parts;
 use qtl_model::targets;
 use qtl_train::client::{Client, Ended, Event, batch};
 use qtl_train::{Recipe, ServerWork, TrainError};

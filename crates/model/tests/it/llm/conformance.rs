@@ -9,7 +9,7 @@ use qtl_data::{Processor, TokenSpan};
 use qtl_model::config::{Fields, TinyLlavaConfig};
 use qtl_model::llm::{Decoder, DecoderSpec, FAMILIES, TokenEmbedding};
 use qtl_model::params::{self, Named};
-use qtl_model::parts::{BLOCKS, CONNECTOR, Half, VISION_TOWER};
+use qtl_model::parts::{BLOCKS, CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::splice::{IGNORE, IMAGE_TOKEN, Sample, splice};
