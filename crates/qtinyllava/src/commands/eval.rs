@@ -160,7 +160,11 @@ pub fn evaluate(
         }
         Some((address, tls)) => {
             let mut link = link(address, tls, &recipe, &start)?;
-            let outcomes = ask(&answerer, &suite, &mut Linked(&mut link), file)?;
+            let mut remote = Linked {
+                link: &mut link,
+                vocab: client.embed_tokens.vocab_size(),
+            };
+            let outcomes = ask(&answerer, &suite, &mut remote, file)?;
             link.close()?;
             outcomes
         }

@@ -63,7 +63,12 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         }
         Some((address, tls)) => {
             let mut link = eval::link(address, tls, &recipe, &start)?;
-            converse(args, &answerer, &end, &mut Linked(&mut link))?;
+            let vocab = client.embed_tokens.vocab_size();
+            let mut remote = Linked {
+                link: &mut link,
+                vocab,
+            };
+            converse(args, &answerer, &end, &mut remote)?;
             Ok(link.close()?)
         }
     }
