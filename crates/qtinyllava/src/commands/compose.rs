@@ -17,7 +17,7 @@ starts the tower from random values too.")]
 pub struct Args {
     /// Hugging Face directory of the language model, or a hub id like owner/name or owner/name@revision
     #[arg(long, value_name = "DIR|ID")]
-    language_model: String,
+    language_model: PathBuf,
     /// Hugging Face directory or hub id of the vision tower (SigLIP, CLIP, DINOv2), or of a model like CLIP that has one
     #[arg(
         long,
@@ -25,7 +25,7 @@ pub struct Args {
         required_unless_present = "vision_config",
         conflicts_with = "vision_config"
     )]
-    vision_tower: Option<String>,
+    vision_tower: Option<PathBuf>,
     /// Only the config.json of a vision tower, which then starts from random values
     #[arg(long, value_name = "FILE")]
     vision_config: Option<PathBuf>,

@@ -32,7 +32,7 @@ pub struct Args {
     to: To,
     /// Model directory, or a hub id like owner/name or owner/name@revision
     #[arg(long, value_name = "DIR|ID")]
-    model: String,
+    model: PathBuf,
     /// Put this adapter on the model first: a folder of `merge --adapter`, or one that peft wrote
     #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,

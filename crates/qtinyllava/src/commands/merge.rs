@@ -32,7 +32,7 @@ pub struct Args {
     server: Option<PathBuf>,
     /// The model directory or hub id that the run started from
     #[arg(long, value_name = "DIR|ID")]
-    model: String,
+    model: PathBuf,
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,

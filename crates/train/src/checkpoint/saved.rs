@@ -165,7 +165,10 @@ pub(super) fn read_state(dir: &Path) -> Result<State, CheckpointError> {
     if let Some(named) = step_of(dir)
         && named != state.step
     {
-        let reason = format!("it is of step {}, and lies under another one's name", state.step);
+        let reason = format!(
+            "it is of step {}, and lies under another one's name",
+            state.step
+        );
         return Err(damaged(&path, reason).into());
     }
     // A changed version must not make a checkpoint one that needs no digests.

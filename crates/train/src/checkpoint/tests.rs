@@ -78,7 +78,10 @@ fn a_checkpoint_under_another_steps_name_is_not_gone_on_with() {
     fs::rename(store.path(20), store.path(30)).unwrap();
     assert!(Saved::open(&store.path(30)).is_err());
     let store = Store::open(dir.path(), 9).unwrap();
-    assert_eq!(names(dir.path()), ["step-00000010", "step-00000030.damaged"]);
+    assert_eq!(
+        names(dir.path()),
+        ["step-00000010", "step-00000030.damaged"]
+    );
     assert_eq!(store.whole("run"), [10]);
 }
 
