@@ -64,6 +64,7 @@ pub mod start;
 pub mod terms;
 pub mod tune;
 pub mod verify;
+pub mod whole;
 
 pub use client::{Client, Ended};
 pub use error::TrainError;

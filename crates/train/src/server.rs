@@ -31,6 +31,8 @@ use crate::start::Start;
 /// The server's side of a run.
 pub struct ServerWork {
     half: Half<ServerPartition>,
+    /// A client that trains is about to be told where it goes on.
+    begun: bool,
     generate: Askers,
     applied: Option<u64>,
     /// What a step and a generation may hold.
@@ -47,6 +49,11 @@ pub enum Event {
     /// A client began or resumed a run at this step.
     Resumed {
         /// Steps already applied.
+        step: u64,
+    },
+    /// A client asks for answers, and the weights after this step are read for it.
+    Answers {
+        /// Steps applied to them.
         step: u64,
     },
     /// A step was applied.
@@ -106,6 +113,7 @@ impl ServerWork {
                 None => Askers::Any,
             },
             half,
+            begun: false,
             applied: None,
             cache: None,
             observer: Box::new(|_| {}),
@@ -226,7 +234,9 @@ impl Work for ServerWork {
             run: run.to_owned(),
             owner: self.half.record.owner.or(claimed),
         };
-        self.half.is_of(record).map_err(failed)
+        self.half.is_of(record).map_err(failed)?;
+        self.begun = true;
+        Ok(())
     }
 
     fn turned_away(&mut self, key: Key, refusal: &Refusal, here: &str) {
@@ -301,9 +311,13 @@ impl Work for ServerWork {
     }
 
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
+        let begun = std::mem::take(&mut self.begun);
         self.half.restore(step, None).map_err(failed)?;
         self.applied = Some(step);
-        (self.observer)(&Event::Resumed { step });
+        (self.observer)(&match begun {
+            true => Event::Resumed { step },
+            false => Event::Answers { step },
+        });
         Ok(())
     }
 
