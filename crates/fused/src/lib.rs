@@ -1,0 +1,19 @@
+//! Operations in one pass over their rows, with backward passes of their own, for tensors of burn's CPU backend.
+//!
+//! burn's CPU backend computes elementwise functions one number at a time on one thread, and under autodiff it takes norms,
+//! softmax and attention apart into plain operations with a fresh tensor each. The functions here go over a row once,
+//! in loops that the compiler vectorises, with rows in parallel.
+//!
+//! Each module holds one operation: the function by its name, and `composed`, the same in plain burn operations. That
+//! is what computes on other devices and in other types than `f32`, and what the tests compare with.
+//!
+//! **The same bits for any number of threads**: rows are computed whole by one thread, and sums over rows are taken in pieces
+//! whose size depends on the shape alone, added in order.
+
+pub mod rms_norm;
+
+mod graph;
+mod lanes;
+mod rows;
+
+pub use rms_norm::rms_norm;

@@ -1,0 +1,4 @@
+//! Each operation against the composed one, in values and gradients.
+
+mod norms;
+mod support;
