@@ -10,10 +10,19 @@
 //! **The same bits for any number of threads**: rows are computed whole by one thread, and sums over rows are taken in pieces
 //! whose size depends on the shape alone, added in order.
 
+pub mod activation;
+pub mod gated;
+pub mod layer_norm;
 pub mod rms_norm;
 
+mod curve;
 mod graph;
 mod lanes;
+mod math;
 mod rows;
 
+pub use activation::activation;
+pub use curve::Curve;
+pub use gated::gated;
+pub use layer_norm::layer_norm;
 pub use rms_norm::rms_norm;

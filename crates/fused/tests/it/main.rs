@@ -1,4 +1,5 @@
 //! Each operation against the composed one, in values and gradients.
 
 mod norms;
+mod pointwise;
 mod support;
