@@ -52,6 +52,14 @@ impl Value {
         }
     }
 
+    /// Its sizes.
+    pub(crate) fn shape(&self) -> burn::tensor::Shape {
+        match self {
+            Self::Plain(x) => x.layout().shape().clone(),
+            Self::Tracked(x) => x.primitive().layout().shape().clone(),
+        }
+    }
+
     /// As a tensor again.
     pub(crate) fn tensor<const D: usize>(self) -> Tensor<D> {
         match self {

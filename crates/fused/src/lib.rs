@@ -11,6 +11,7 @@
 //! whose size depends on the shape alone, added in order.
 
 pub mod activation;
+pub mod attention;
 pub mod gated;
 pub mod layer_norm;
 pub mod rms_norm;
@@ -19,9 +20,11 @@ mod curve;
 mod graph;
 mod lanes;
 mod math;
+mod product;
 mod rows;
 
 pub use activation::activation;
+pub use attention::{Bias, attention};
 pub use curve::Curve;
 pub use gated::gated;
 pub use layer_norm::layer_norm;

@@ -94,10 +94,16 @@ pub fn gradients<const D: usize>(out: &Tensor<D>, seed: u64) -> burn::tensor::Gr
 /// Equal up to `tolerance` of the largest number of the row; NaN equals NaN.
 #[track_caller]
 pub fn close(what: &str, ours: &[f32], theirs: &[f32], width: usize, tolerance: f32) {
+    close_to(what, ours, theirs, width, tolerance, 0.0);
+}
+
+/// The same where a row is a difference of numbers of size `terms`.
+#[track_caller]
+pub fn close_to(what: &str, ours: &[f32], theirs: &[f32], width: usize, tolerance: f32, terms: f32) {
     assert_eq!(ours.len(), theirs.len(), "{what}: length");
     let rows = ours.chunks(width.max(1)).zip(theirs.chunks(width.max(1)));
     for (r, (a, b)) in rows.enumerate() {
-        let size = b.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let size = b.iter().fold(terms, |m, x| m.max(x.abs()));
         for (c, (a, b)) in a.iter().zip(b).enumerate() {
             let same = a == b || (a.is_nan() && b.is_nan());
             let off = (a - b).abs();
