@@ -116,7 +116,11 @@ pub(crate) fn apply<const N: usize, O: Operation<N>>(operation: O, inputs: [Valu
 
 /// The same numbers one after another.
 pub(crate) fn dense(x: FlexTensor) -> FlexTensor {
-    if x.is_contiguous() { x } else { x.to_contiguous() }
+    if x.is_contiguous() {
+        x
+    } else {
+        x.to_contiguous()
+    }
 }
 
 /// The numbers of a tensor that [`dense`] returned.

@@ -1,6 +1,7 @@
-//! Sums over a row in sixteen lanes, and the compilation of loops for what the processor has.
+//! Numbers side by side: the compilation of loops for what the processor has, sums over a row in lanes, and registers for where
+//! the compiler does not find them by itself.
 
-use macerator::AutoArch;
+use macerator::{AutoArch, Simd, Vector};
 
 /// Numbers that are computed side by side: one register of AVX-512, two of AVX2.
 pub(crate) const LANES: usize = 16;
@@ -85,9 +86,34 @@ pub(crate) fn largest(x: &[f32]) -> f32 {
     for x in &mut chunks {
         let x = load(x);
         for lane in 0..LANES {
-            most[lane] = if x[lane] > most[lane] { x[lane] } else { most[lane] };
+            most[lane] = if x[lane] > most[lane] {
+                x[lane]
+            } else {
+                most[lane]
+            };
         }
     }
     let rest = chunks.remainder().iter();
-    most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    most.iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Numbers in a register.
+pub(crate) const fn width<S: Simd>() -> usize {
+    size_of::<Vector<S, f32>>() / size_of::<f32>()
+}
+
+/// The register's numbers from the start of `x`.
+#[inline(always)]
+pub(crate) fn read<S: Simd>(x: &[f32]) -> Vector<S, f32> {
+    bytemuck::pod_read_unaligned(bytemuck::cast_slice(&x[..const { width::<S>() }]))
+}
+
+/// Writes the register's numbers to the start of `x`.
+#[inline(always)]
+pub(crate) fn write<S: Simd>(x: &mut [f32], numbers: Vector<S, f32>) {
+    let numbers = bytemuck::bytes_of(&numbers);
+    x[..const { width::<S>() }].copy_from_slice(bytemuck::cast_slice(numbers));
 }

@@ -11,10 +11,15 @@
 //! whose size depends on the shape alone, added in order.
 
 pub mod activation;
+pub mod adamw;
 pub mod attention;
+pub mod cross_entropy;
 pub mod gated;
 pub mod layer_norm;
+pub mod pull;
 pub mod rms_norm;
+pub mod rope;
+pub mod squares;
 
 mod curve;
 mod graph;
@@ -24,8 +29,13 @@ mod product;
 mod rows;
 
 pub use activation::activation;
+pub use adamw::adamw;
 pub use attention::{Bias, attention};
+pub use cross_entropy::cross_entropy;
 pub use curve::Curve;
 pub use gated::gated;
 pub use layer_norm::layer_norm;
+pub use pull::pull;
 pub use rms_norm::rms_norm;
+pub use rope::{Angles, rope};
+pub use squares::squares;

@@ -45,14 +45,14 @@ pub(crate) fn normal(x: f32) -> f32 {
     let t = 1.0 / z.mul_add(0.5, 1.0);
     let mut p = 0.170_872_77f32;
     p = p.mul_add(t, -0.822_152_23);
-    p = p.mul_add(t, 1.488_515_87);
-    p = p.mul_add(t, -1.135_203_98);
+    p = p.mul_add(t, 1.488_515_9);
+    p = p.mul_add(t, -1.135_204);
     p = p.mul_add(t, 0.278_868_07);
     p = p.mul_add(t, -0.186_288_06);
     p = p.mul_add(t, 0.096_784_18);
     p = p.mul_add(t, 0.374_091_96);
-    p = p.mul_add(t, 1.000_023_68);
-    p = p.mul_add(t, -1.265_512_23);
+    p = p.mul_add(t, 1.000_023_7);
+    p = p.mul_add(t, -1.265_512_2);
     let tail = 0.5 * t * exp(z.mul_add(-z, p));
     if x < 0.0 { tail } else { 1.0 - tail }
 }
@@ -74,7 +74,9 @@ mod tests {
         let steps = 400_000;
         let even = (0..=steps).map(|i| low + (high - low) * (i as f32 / steps as f32));
         let small = (-149..0).flat_map(|e| [1.0f32, -1.0].map(|s| s * (e as f32).exp2()));
-        even.chain(small).chain([0.0, -0.0, f32::MIN_POSITIVE]).collect()
+        even.chain(small)
+            .chain([0.0, -0.0, f32::MIN_POSITIVE])
+            .collect()
     }
 
     /// The largest error of `ours` against `theirs`, relative to `theirs` or to at least `floor`.
@@ -100,7 +102,9 @@ mod tests {
             }
             1.0 - 2.0 * front * sum
         } else {
-            let fraction = (1..200).rev().fold(0.0, |f, n| f64::from(n) / 2.0 / (x + f));
+            let fraction = (1..200)
+                .rev()
+                .fold(0.0, |f, n| f64::from(n) / 2.0 / (x + f));
             front / (x + fraction)
         }
     }
@@ -118,10 +122,19 @@ mod tests {
     #[test]
     fn ends_of_the_range() {
         assert_eq!([exp(-1e30), exp(-88.0), exp(f32::NEG_INFINITY)], [0.0; 3]);
-        assert_eq!([exp(89.0), exp(1e30), exp(f32::INFINITY)], [f32::INFINITY; 3]);
+        assert_eq!(
+            [exp(89.0), exp(1e30), exp(f32::INFINITY)],
+            [f32::INFINITY; 3]
+        );
         assert!(exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan() && normal(f32::NAN).is_nan());
-        assert_eq!([exp(0.0), sigmoid(0.0), sigmoid(-1e30), sigmoid(1e30)], [1.0, 0.5, 0.0, 1.0]);
-        assert_eq!([normal(-1e30), normal(1e30), density(1e30)], [0.0, 1.0, 0.0]);
+        assert_eq!(
+            [exp(0.0), sigmoid(0.0), sigmoid(-1e30), sigmoid(1e30)],
+            [1.0, 0.5, 0.0, 1.0]
+        );
+        assert_eq!(
+            [normal(-1e30), normal(1e30), density(1e30)],
+            [0.0, 1.0, 0.0]
+        );
     }
 
     /// Not through a pointer, which would keep the loop from being vectorized.

@@ -2,6 +2,8 @@
 
 use macerator::{Scalar as _, Simd, Vector};
 
+use crate::lanes::{read, width, write};
+
 /// How the left factor lies in memory.
 pub(crate) trait Left: Copy {
     /// Column `k` of the rows from `row` on.
@@ -34,24 +36,6 @@ impl Left for Columns<'_> {
         column.copy_from_slice(&self.0[k * self.1 + row..][..R]);
         column
     }
-}
-
-/// Numbers in a register.
-pub(crate) const fn width<S: Simd>() -> usize {
-    size_of::<Vector<S, f32>>() / size_of::<f32>()
-}
-
-/// The register's numbers from the start of `x`.
-#[inline(always)]
-pub(crate) fn read<S: Simd>(x: &[f32]) -> Vector<S, f32> {
-    bytemuck::pod_read_unaligned(bytemuck::cast_slice(&x[..const { width::<S>() }]))
-}
-
-/// Writes the register's numbers to the start of `x`.
-#[inline(always)]
-pub(crate) fn write<S: Simd>(x: &mut [f32], numbers: Vector<S, f32>) {
-    let numbers = bytemuck::bytes_of(&numbers);
-    x[..const { width::<S>() }].copy_from_slice(bytemuck::cast_slice(numbers));
 }
 
 /// `out (+)= left right`: `out: [rows, columns]`, `right: [depth, columns]`, rows of both `stride` apart, `columns` a multiple

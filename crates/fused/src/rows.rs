@@ -30,7 +30,10 @@ pub(crate) fn each2(
     if a.len() <= size {
         return body(0, [a, b]);
     }
-    let pieces = a.par_chunks_mut(size).zip(b.par_chunks_mut(size)).enumerate();
+    let pieces = a
+        .par_chunks_mut(size)
+        .zip(b.par_chunks_mut(size))
+        .enumerate();
     pieces.for_each(|(i, (a, b))| body(i * size, [a, b]));
 }
 

@@ -8,8 +8,8 @@ use super::bias::Tiles;
 use super::forward::{add_bias, shifted_exponentials, turn};
 use super::{Head, Kept, Shape, TILE, gather, numbers};
 use crate::graph::dense;
-use crate::lanes::{LANES, dot};
-use crate::product::{Columns, Rows, product, read, width as lanes, write};
+use crate::lanes::{LANES, dot, read, width as lanes, write};
+use crate::product::{Columns, Rows, product};
 
 /// Gradients of queries, keys and values.
 pub(super) fn run(kept: &Kept, gradient: FlexTensor, tiles: Option<&Tiles>) -> [FlexTensor; 3] {
@@ -19,10 +19,24 @@ pub(super) fn run(kept: &Kept, gradient: FlexTensor, tiles: Option<&Tiles>) -> [
     let groups = (0..shape.batch * shape.groups).into_par_iter();
     let groups = groups.map(|i| {
         let (batch, group) = (i / shape.groups, i % shape.groups);
-        AutoArch::new().dispatch(Group { shape: &shape, kept, upper, tiles, batch, group })
+        AutoArch::new().dispatch(Group {
+            shape: &shape,
+            kept,
+            upper,
+            tiles,
+            batch,
+            group,
+        })
     });
     let groups: Vec<Own> = groups.collect();
-    let Shape { batch, heads, queries, keys, width, .. } = shape;
+    let Shape {
+        batch,
+        heads,
+        queries,
+        keys,
+        width,
+        ..
+    } = shape;
     let padded = padded(width);
     let per_group = shape.per_group();
     let q = gather([batch, heads, queries, width], |b, head, row| {
@@ -65,8 +79,15 @@ impl WithSimd for Group<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self) -> Own {
-        let Shape { heads, queries, keys, width, .. } = *self.shape;
-        let (padded, scale, per_group) = (padded(width), self.shape.scale(), self.shape.per_group());
+        let Shape {
+            heads,
+            queries,
+            keys,
+            width,
+            ..
+        } = *self.shape;
+        let (padded, scale, per_group) =
+            (padded(width), self.shape.scale(), self.shape.per_group());
         let [q, k, v] = &self.kept.inputs;
         let [k, v] = [k, v].map(|x| Head::of(x, self.batch, self.group).packed(keys));
         let results = numbers(&self.kept.result);
@@ -112,7 +133,9 @@ impl WithSimd for Group<'_> {
                 shifted_exponentials::<S>(shares, most);
                 for column in (0..TILE).step_by(const { lanes::<S>() }) {
                     let [inverse, along] = [inverse, &along].map(|x| read::<S>(&x[column..]));
-                    let rows = shares.chunks_exact_mut(TILE).zip(slopes.chunks_exact_mut(TILE));
+                    let rows = shares
+                        .chunks_exact_mut(TILE)
+                        .zip(slopes.chunks_exact_mut(TILE));
                     for (share, slope) in rows {
                         let (share, slope) = (&mut share[column..], &mut slope[column..]);
                         let true_share = read::<S>(share) * inverse;

@@ -23,7 +23,9 @@ impl Bias {
     pub fn new(tensor: Tensor<4>) -> Self {
         let plain = tensor.clone().inner();
         let fits = plain.dtype() == DType::F32;
-        let plain = fits.then(|| plain.try_into_primitive::<Flex>().ok()).flatten();
+        let plain = fits
+            .then(|| plain.try_into_primitive::<Flex>().ok())
+            .flatten();
         let tiles = plain.map(|plain| {
             let plain = crate::graph::dense(plain);
             let numbers = crate::graph::numbers(&plain);
@@ -63,10 +65,16 @@ pub(super) struct Tile {
 impl Tiles {
     fn new([batch, _, queries, keys]: [usize; 4], numbers: &[f32]) -> Self {
         let tile = |b: usize, first: usize| {
-            let rows = (first..queries.min(first + TILE)).map(|q| &numbers[(b * queries + q) * keys..][..keys]);
+            let rows = (first..queries.min(first + TILE))
+                .map(|q| &numbers[(b * queries + q) * keys..][..keys]);
             Tile::new(&rows.collect::<Vec<_>>(), keys)
         };
-        let sequence = |b| (0..queries).step_by(TILE).map(|first| tile(b, first)).collect();
+        let sequence = |b| {
+            (0..queries)
+                .step_by(TILE)
+                .map(|first| tile(b, first))
+                .collect()
+        };
         Self {
             batch: (0..batch).map(sequence).collect(),
         }
@@ -108,7 +116,11 @@ impl Tile {
                 *bias = row[key];
             }
         }
-        Self { keys: all, biased, bias }
+        Self {
+            keys: all,
+            biased,
+            bias,
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! The forward pass, a key/value head at a time.
 
 use burn::backend::flex::FlexTensor;
-use macerator::{AutoArch, Scalar as _, Simd, VOrd as _, Vector, WithSimd};
+use macerator::{AutoArch, Scalar as _, Simd, Vector, WithSimd};
 use rayon::prelude::*;
 
 use super::bias::{Tile, Tiles};
 use super::{Head, Shape, Statistics, TILE, gather};
-use crate::lanes::LANES;
+use crate::lanes::{LANES, read, width, write};
 use crate::math::exp;
-use crate::product::{Columns, Rows, product, read, width, write};
+use crate::product::{Columns, Rows, product};
 
 /// The result, and what is kept of every tile: `[B, H, tiles]`.
 pub(super) fn run(
@@ -16,10 +16,23 @@ pub(super) fn run(
     inputs: &[FlexTensor; 3],
     tiles: Option<&Tiles>,
 ) -> (FlexTensor, Vec<Statistics>) {
-    let Shape { batch, heads, groups, queries, width, .. } = *shape;
+    let Shape {
+        batch,
+        heads,
+        groups,
+        queries,
+        width,
+        ..
+    } = *shape;
     let own = (0..batch * groups).into_par_iter().map(|i| {
         let (batch, group) = (i / groups, i % groups);
-        AutoArch::new().dispatch(Group { shape, inputs, tiles, batch, group })
+        AutoArch::new().dispatch(Group {
+            shape,
+            inputs,
+            tiles,
+            batch,
+            group,
+        })
     });
     let own: Vec<(Vec<f32>, Vec<Statistics>)> = own.collect();
     let per_group = shape.per_group();
@@ -27,7 +40,9 @@ pub(super) fn run(
         let (out, _) = &own[b * groups + head / per_group];
         &out[(head % per_group * queries + row) * width..][..width]
     });
-    let out = out.permute(&[0, 2, 1, 3]).reshape([batch, queries, heads * width].into());
+    let out = out
+        .permute(&[0, 2, 1, 3])
+        .reshape([batch, queries, heads * width].into());
     (out, own.into_iter().flat_map(|(_, kept)| kept).collect())
 }
 
@@ -46,7 +61,12 @@ impl WithSimd for Group<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self) -> Self::Output {
-        let Shape { queries, keys, width, .. } = *self.shape;
+        let Shape {
+            queries,
+            keys,
+            width,
+            ..
+        } = *self.shape;
         let [q, k, v] = self.inputs;
         let [k, v] = [k, v].map(|x| Head::of(x, self.batch, self.group).packed(keys));
         let heads = self.shape.per_group();

@@ -3,7 +3,9 @@
 use burn::tensor::Tensor;
 use qtl_fused::{Bias, attention};
 
-use crate::support::{Draw, Kind, close, close_to, gradients, leaf, numbers, same_on_any_threads, tensor, values};
+use crate::support::{
+    Draw, Kind, close, close_to, gradients, leaf, numbers, same_on_any_threads, tensor, values,
+};
 
 type Way = fn(Tensor<4>, Tensor<4>, Tensor<4>, Option<&Bias>) -> Tensor<3>;
 
@@ -21,10 +23,22 @@ struct Case {
 
 /// Values and gradients; queries, keys and values are views of `[B, S, heads, width]`, as a model has them.
 fn run(way: Way, case: Case, bias: Option<&Bias>) -> Vec<Vec<f32>> {
-    let Case { batch, heads, groups, queries, keys, width, kind, seed } = case;
+    let Case {
+        batch,
+        heads,
+        groups,
+        queries,
+        keys,
+        width,
+        kind,
+        seed,
+    } = case;
     let input = |rows: usize, heads: usize, seed| {
         let shape = [batch, rows, heads, width];
-        leaf(&tensor(numbers(kind, shape.iter().product(), width, seed), shape))
+        leaf(&tensor(
+            numbers(kind, shape.iter().product(), width, seed),
+            shape,
+        ))
     };
     let [q, k, v] = [
         input(queries, heads, seed),
@@ -52,7 +66,14 @@ fn compare(case: Case, bias: Option<&Bias>, what: &str) {
         // The gradients of equal queries and keys are zero, as differences.
         let zero = matches!(case.kind, Kind::Equal) || case.keys == 1;
         let terms = if zero { 1.0 } else { 0.0 };
-        close_to(&format!("{what}: {name}, {case:?}"), ours, theirs, all, 2e-5, terms);
+        close_to(
+            &format!("{what}: {name}, {case:?}"),
+            ours,
+            theirs,
+            all,
+            2e-5,
+            terms,
+        );
     }
 }
 
@@ -80,12 +101,43 @@ const CASE: Case = Case {
 fn cases() -> Vec<Case> {
     vec![
         CASE,
-        Case { heads: 3, groups: 3, queries: 8, keys: 8, width: 16, ..CASE },
-        Case { heads: 6, groups: 1, queries: 33, keys: 33, width: 72, ..CASE },
-        Case { batch: 1, heads: 2, groups: 2, queries: 100, keys: 100, width: 7, ..CASE },
-        Case { kind: Kind::Denormal, ..CASE },
-        Case { kind: Kind::Equal, ..CASE },
-        Case { kind: Kind::Zero, ..CASE },
+        Case {
+            heads: 3,
+            groups: 3,
+            queries: 8,
+            keys: 8,
+            width: 16,
+            ..CASE
+        },
+        Case {
+            heads: 6,
+            groups: 1,
+            queries: 33,
+            keys: 33,
+            width: 72,
+            ..CASE
+        },
+        Case {
+            batch: 1,
+            heads: 2,
+            groups: 2,
+            queries: 100,
+            keys: 100,
+            width: 7,
+            ..CASE
+        },
+        Case {
+            kind: Kind::Denormal,
+            ..CASE
+        },
+        Case {
+            kind: Kind::Equal,
+            ..CASE
+        },
+        Case {
+            kind: Kind::Zero,
+            ..CASE
+        },
     ]
 }
 
@@ -94,8 +146,24 @@ fn without_a_bias() {
     for case in cases() {
         compare(case, None, "all see all");
     }
-    compare(Case { queries: 9, keys: 41, ..CASE }, None, "more keys than queries");
-    compare(Case { queries: 41, keys: 1, ..CASE }, None, "one key");
+    compare(
+        Case {
+            queries: 9,
+            keys: 41,
+            ..CASE
+        },
+        None,
+        "more keys than queries",
+    );
+    compare(
+        Case {
+            queries: 41,
+            keys: 1,
+            ..CASE
+        },
+        None,
+        "one key",
+    );
 }
 
 #[test]
@@ -109,13 +177,24 @@ fn causal() {
 fn branches_and_padding() {
     for seed in 0..6 {
         let mut draw = Draw(seed);
-        let case = Case { seed: 10 * seed, queries: 96 + seed as usize, keys: 96 + seed as usize, ..CASE };
+        let case = Case {
+            seed: 10 * seed,
+            queries: 96 + seed as usize,
+            keys: 96 + seed as usize,
+            ..CASE
+        };
         // Branch 0 is seen by all, every other by itself; from `real` on there is padding, which sees nothing or something.
         let mut ends = [draw.below(60), 30 + draw.below(60)];
         ends.sort_unstable();
         let real = [90, 40 + draw.below(50)];
         let blind = seed % 2 == 0;
-        let branch = |i: usize| if i < 20 { 0 } else { 1 + usize::from(i >= ends[0].max(20)) + usize::from(i >= ends[1]) };
+        let branch = |i: usize| {
+            if i < 20 {
+                0
+            } else {
+                1 + usize::from(i >= ends[0].max(20)) + usize::from(i >= ends[1])
+            }
+        };
         let sees = |b: usize, q: usize, k: usize| {
             let inside = q < real[b] || !blind;
             inside && k <= q && k < real[b] && (branch(k) == 0 || branch(k) == branch(q))
@@ -163,13 +242,26 @@ fn a_number_that_is_none_is_not_lost() {
     let out = values(attention(x.clone(), x.clone(), x, None));
     let (first, second): (Vec<_>, Vec<_>) =
         out.chunks(32).enumerate().partition(|(i, _)| i % 2 == 0);
-    assert!(first.iter().all(|(_, row)| row[7].is_nan()), "the first head has it");
-    assert!(second.iter().all(|(_, row)| row.iter().all(|x| x.is_finite())));
+    assert!(
+        first.iter().all(|(_, row)| row[7].is_nan()),
+        "the first head has it"
+    );
+    assert!(
+        second
+            .iter()
+            .all(|(_, row)| row.iter().all(|x| x.is_finite()))
+    );
 }
 
 #[test]
 fn the_same_bits_on_any_threads() {
-    let case = Case { queries: 293, keys: 293, heads: 6, groups: 3, ..CASE };
+    let case = Case {
+        queries: 293,
+        keys: 293,
+        heads: 6,
+        groups: 3,
+        ..CASE
+    };
     let bias = bias(case, 1, |_, q, k| k <= q);
     same_on_any_threads(|| run(attention, case, Some(&bias)));
 }

@@ -3,23 +3,38 @@
 use burn::tensor::Tensor;
 use qtl_fused::{Curve, activation, gated};
 
-use crate::support::{KINDS, Kind, close, gradients, leaf, numbers, same_on_any_threads, tensor, values};
+use crate::support::{
+    KINDS, Kind, close, gradients, leaf, numbers, same_on_any_threads, tensor, values,
+};
 
-const CURVES: [Curve; 5] =
-    [Curve::Gelu, Curve::GeluTanh, Curve::QuickGelu, Curve::Silu, Curve::Relu];
+const CURVES: [Curve; 5] = [
+    Curve::Gelu,
+    Curve::GeluTanh,
+    Curve::QuickGelu,
+    Curve::Silu,
+    Curve::Relu,
+];
 
 type One = fn(Tensor<2>, Curve) -> Tensor<2>;
 type Two = fn(Tensor<2>, Tensor<2>, Curve) -> Tensor<2>;
 
 fn one(f: One, curve: Curve, kind: Kind, shape: [usize; 2]) -> Vec<Vec<f32>> {
-    let x = leaf(&tensor(numbers(kind, shape[0] * shape[1], shape[1], 1), shape));
+    let x = leaf(&tensor(
+        numbers(kind, shape[0] * shape[1], shape[1], 1),
+        shape,
+    ));
     let out = f(x.clone(), curve);
     let grads = gradients(&out, 3);
     vec![values(out.inner()), values(x.grad(&grads).unwrap())]
 }
 
 fn two(f: Two, curve: Curve, kind: Kind, shape: [usize; 2]) -> Vec<Vec<f32>> {
-    let x = |seed| leaf(&tensor(numbers(kind, shape[0] * shape[1], shape[1], seed), shape));
+    let x = |seed| {
+        leaf(&tensor(
+            numbers(kind, shape[0] * shape[1], shape[1], seed),
+            shape,
+        ))
+    };
     let (gate, x) = (x(1), x(2));
     let out = f(gate.clone(), x.clone(), curve);
     let grads = gradients(&out, 3);
@@ -34,12 +49,16 @@ fn activations_are_the_composed_ones() {
             for shape in [[1, 1], [3, 7], [70, 344]] {
                 let what = format!("{curve:?}, {kind:?}, {shape:?}");
                 let pairs = one(activation, curve, kind, shape);
-                let pairs = pairs.into_iter().zip(one(activation::composed, curve, kind, shape));
+                let pairs = pairs
+                    .into_iter()
+                    .zip(one(activation::composed, curve, kind, shape));
                 for (ours, theirs) in pairs {
                     close(&what, &ours, &theirs, shape[1], 2e-6);
                 }
                 let pairs = two(gated, curve, kind, shape);
-                let pairs = pairs.into_iter().zip(two(gated::composed, curve, kind, shape));
+                let pairs = pairs
+                    .into_iter()
+                    .zip(two(gated::composed, curve, kind, shape));
                 for (ours, theirs) in pairs {
                     close(&what, &ours, &theirs, shape[1], 2e-6);
                 }

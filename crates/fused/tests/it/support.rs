@@ -99,7 +99,14 @@ pub fn close(what: &str, ours: &[f32], theirs: &[f32], width: usize, tolerance: 
 
 /// The same where a row is a difference of numbers of size `terms`.
 #[track_caller]
-pub fn close_to(what: &str, ours: &[f32], theirs: &[f32], width: usize, tolerance: f32, terms: f32) {
+pub fn close_to(
+    what: &str,
+    ours: &[f32],
+    theirs: &[f32],
+    width: usize,
+    tolerance: f32,
+    terms: f32,
+) {
     assert_eq!(ours.len(), theirs.len(), "{what}: length");
     let rows = ours.chunks(width.max(1)).zip(theirs.chunks(width.max(1)));
     for (r, (a, b)) in rows.enumerate() {
