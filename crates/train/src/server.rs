@@ -443,6 +443,7 @@ impl Work for ServerWork {
 
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
+        self.applied = None;
         self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
         if step == 0 && self.moved {
             let base = self.start.read_server(&self.recipe, &self.device);
@@ -454,7 +455,10 @@ impl Work for ServerWork {
             let store = self.store()?;
             let saved = store
                 .load(step, Side::Server, &self.record.run)
-                .map_err(failed)?;
+                .map_err(|error| match error.is_lost() {
+                    true => WorkError::Damaged(error.to_string()),
+                    false => failed(error),
+                })?;
             saved.stands_on(&self.base).map_err(failed)?;
             let entries = saved.optimizer().map_err(failed)?;
             let tune = &self.recipe.tune;
