@@ -125,6 +125,12 @@ fn admit_file(path: &Path, rules: &PictureRules) -> Result<(), ImageFault> {
         ErrorKind::NotFound | ErrorKind::NotADirectory => {
             missing(format!("no file {}", path.display()))
         }
+        // A name that no file can have: too long, or with a zero byte.
+        ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {
+            missing(format!("no file {}: {e}", path.display()))
+        }
+        ErrorKind::PermissionDenied => ImageFault::System(e),
+        _ if path.is_symlink() => missing(format!("{} leads nowhere: {e}", path.display())),
         _ => ImageFault::System(e),
     })?;
     if !about.is_file() {

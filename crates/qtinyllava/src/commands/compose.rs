@@ -45,6 +45,10 @@ pub fn run(args: &Args) -> Result<()> {
     let language_model = crate::hub::directory(&args.language_model)?;
     let tower = args.vision_tower.as_deref().map(crate::hub::directory);
     let tower = tower.transpose()?;
+    super::apart(
+        &args.out,
+        &[&language_model, tower.as_deref().unwrap_or(&language_model)],
+    )?;
     let parts = Parts {
         language_model: &language_model,
         tower: match (&tower, &args.vision_config) {

@@ -160,7 +160,11 @@ pub fn evaluate(
             ask(&answerer, &suite, &mut InProcess::new(&server), file)?
         }
         Some(link) => {
-            let outcomes = ask(&answerer, &suite, &mut Linked(link), file)?;
+            let mut remote = Linked {
+                link,
+                vocab: client.embed_tokens.vocab_size(),
+            };
+            let outcomes = ask(&answerer, &suite, &mut remote, file)?;
             link.close()?;
             outcomes
         }

@@ -64,8 +64,8 @@ enum To {
 /// Writes it and says what was changed.
 pub fn run(args: &Args) -> Result<()> {
     let dir = crate::hub::directory(&args.model)?;
-    super::apart(&args.out, &dir)?;
     let adapter = args.from_adapter.as_deref();
+    super::apart(&args.out, &[&dir, adapter.unwrap_or(&dir)])?;
     let model = answering(&dir, adapter, args.under.recipe(&dir, adapter)?)?;
     let format = Format {
         kind: args.dtype.map(Dtype::kind),

@@ -83,7 +83,9 @@ pub fn run(args: &Args) -> Result<()> {
         shard: args.shard_size.as_u64(),
     };
     let out = args.out.display();
-    super::apart(&args.out, &model)?;
+    let read = [&args.client, &args.server, &args.from_adapter];
+    let read = read.into_iter().flatten().map(PathBuf::as_path);
+    super::apart(&args.out, &read.chain([&*model]).collect::<Vec<_>>())?;
     if let (Some(adapter), None) = (&args.from_adapter, &args.client) {
         let folded = fold_adapter(&model, adapter, &args.out, format)?;
         println!(

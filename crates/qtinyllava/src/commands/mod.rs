@@ -244,18 +244,16 @@ pub fn tokenizer_fits(tokenizer: &Tokenizer, dir: &Path, rows: usize) -> Result<
     Ok(())
 }
 
-/// Checks that a directory to be written is neither a run's nor the model's own.
-pub fn apart(out: &Path, model: &Path) -> Result<()> {
-    let same = out
-        .canonicalize()
-        .is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
-    if out.join("checkpoints").exists() || same {
+/// Checks, before anything is read, that a model may be written to `out`: it is no run's directory, holds nothing of the
+/// user's, and is none of those that are `read`.
+pub fn apart(out: &Path, read: &[&Path]) -> Result<()> {
+    if out.join("checkpoints").exists() {
         bail!(
-            "{} holds a run or the model that it started from; give --out a directory of its own",
+            "{} is the directory of a run; give --out a directory of its own",
             out.display()
         );
     }
-    Ok(())
+    Ok(qtl_train::whole::replaceable(out, read)?)
 }
 
 /// How pictures that are not square are treated.

@@ -19,6 +19,7 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::actor::{self, Event, Lanes};
+use super::guests::Guests;
 use super::incoming::accept;
 use super::kit::Latest;
 use super::service::split_server::{Split, SplitServer};
@@ -32,6 +33,9 @@ use crate::{Key, WireError, Work};
 
 /// Bytes in flight per stream: enough to fill 1 Gbit/s over 60 ms.
 pub(super) const WINDOW: u32 = 8 << 20;
+
+/// Streams of one key: that many messages of the largest size it can have us hold.
+const STREAMS: usize = 8;
 
 /// How long connections may take to drain at the end.
 const DRAIN_TIME: Duration = Duration::from_secs(3);
@@ -133,6 +137,7 @@ async fn listen(
     let split = SplitServer::new(Sessions {
         lanes: lanes.clone(),
         next: AtomicU64::new(1),
+        streams: Guests::new(STREAMS),
     })
     .max_decoding_message_size(limits.message_bytes)
     .max_encoding_message_size(limits.message_bytes);
@@ -177,6 +182,7 @@ async fn listen(
 struct Sessions {
     lanes: Lanes,
     next: AtomicU64,
+    streams: Arc<Guests>,
 }
 
 #[tonic::async_trait]
@@ -190,6 +196,11 @@ impl Split for Sessions {
         // The handshake has asked for a certificate; this only keeps a change there from opening a door here.
         let key = key(&request)
             .ok_or_else(|| Status::unauthenticated("a certificate with a public key is needed"))?;
+        let seat = self.streams.seat(key).ok_or_else(|| {
+            Status::unavailable(format!(
+                "this client's key has {STREAMS} streams open already"
+            ))
+        })?;
         let stream = self.next.fetch_add(1, Ordering::Relaxed);
         let peer = Peer { stream, key };
         let who = describe(&request, key);
@@ -206,6 +217,7 @@ impl Split for Sessions {
             let clean = listen_to(peer, request.into_inner(), &to).await;
             tracing::info!("stream {stream}: {who} has gone");
             let _ = to(Event::Gone { peer, clean }).await;
+            drop(seat);
         });
         Ok(Response::new(ReceiverStream::new(replies)))
     }

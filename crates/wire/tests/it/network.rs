@@ -372,14 +372,12 @@ fn paths_of_the_server_do_not_reach_the_client() {
     );
 }
 
-#[test]
-fn health_checks_are_answered_within_mutual_tls() {
+/// Connections of one kit that answer a health check, out of so many that are held open.
+fn answered(server: &Running, tls: ClientTls, connections: usize) -> usize {
     use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::health_client::HealthClient;
-    let server = Running::fresh();
-    let tls = kits().client();
     let identity = tls.identity.unwrap();
     let config = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&tls.ca))
@@ -387,14 +385,46 @@ fn health_checks_are_answered_within_mutual_tls() {
     let endpoint = Endpoint::from_shared(format!("https://localhost:{}", server.port)).unwrap();
     let endpoint = endpoint.tls_config(config).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let status = runtime.block_on(async {
-        let mut client = HealthClient::new(endpoint.connect().await.unwrap());
-        let request = HealthCheckRequest {
-            service: "qtl.split.v1.Split".to_owned(),
-        };
-        client.check(request).await.unwrap().into_inner().status
-    });
-    assert_eq!(status, ServingStatus::Serving as i32);
+    runtime.block_on(async {
+        let (mut held, mut answered) = (Vec::new(), 0);
+        for _ in 0..connections {
+            let Ok(channel) = endpoint.connect().await else {
+                continue;
+            };
+            let mut client = HealthClient::new(channel);
+            let request = HealthCheckRequest {
+                service: "qtl.split.v1.Split".to_owned(),
+            };
+            if let Ok(answer) = client.check(request).await {
+                assert_eq!(answer.into_inner().status, ServingStatus::Serving as i32);
+                answered += 1;
+            }
+            held.push(client);
+        }
+        answered
+    })
+}
+
+#[test]
+fn health_checks_are_answered_within_mutual_tls() {
+    assert_eq!(answered(&Running::fresh(), kits().client(), 1), 1);
+}
+
+/// File descriptors and memory are left for others, and for the same key when it has let go.
+#[test]
+fn one_key_holds_so_many_connections_and_no_more() {
+    let server = Running::fresh();
+    for _ in 0..2 {
+        assert_eq!(answered(&server, kits().client(), 20), 16);
+        // Whoever has gone is not forgotten in the same instant.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let second = tempfile::tempdir().unwrap();
+    certs::make_client_kit(&kits().ca, second.path(), "x", &certs::Issue::days(1)).unwrap();
+    let second = ClientTls::from_kit(second.path()).unwrap();
+    let held: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    assert_eq!(answered(&server, second, 1), 1);
+    drop(held);
 }
 
 #[test]

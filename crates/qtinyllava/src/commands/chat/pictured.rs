@@ -62,7 +62,12 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             converse(args, &answerer, &end, &mut InProcess::new(&server))
         }
         Some(mut link) => {
-            converse(args, &answerer, &end, &mut Linked(&mut link))?;
+            let vocab = client.embed_tokens.vocab_size();
+            let mut remote = Linked {
+                link: &mut link,
+                vocab,
+            };
+            converse(args, &answerer, &end, &mut remote)?;
             Ok(link.close()?)
         }
     }
