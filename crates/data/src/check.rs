@@ -5,6 +5,8 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
+use serde::Serialize;
+
 use crate::error::{DataError, EntryError, Strictness};
 use crate::example::{rows, supervised};
 use crate::reader::Reader;
@@ -36,7 +38,7 @@ impl Sizes {
 }
 
 /// Sum and largest of something that samples have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Spread {
     /// Over all samples.
     pub total: u64,

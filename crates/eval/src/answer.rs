@@ -10,7 +10,7 @@ use qtl_model::generate::{Remote, greedy};
 use qtl_model::partition::{Batch, ClientPartition};
 use qtl_model::splice::{Sample, SpliceError, splice};
 
-use crate::benchmark::{Question, Suite};
+use crate::benchmark::{Picture, Question, Suite};
 
 /// Everything of a client that answers questions.
 #[derive(Debug)]
@@ -178,6 +178,16 @@ impl Answerer<'_> {
         Ok(pixels.data)
     }
 
+    /// The pixels of a question's picture.
+    fn seen(&self, picture: &Picture) -> Result<Vec<f32>, Miss> {
+        match &picture.absent {
+            Some(why) => Err(Miss(why.clone())),
+            None => self
+                .picture(&picture.path)
+                .map_err(|error| Miss(error.to_string())),
+        }
+    }
+
     fn tensor(&self, pixels: Vec<f32>, pictures: usize) -> Tensor<4> {
         let side = self.processor.side();
         let data = TensorData::new(pixels, [pictures, 3, side, side]);
@@ -191,20 +201,16 @@ impl Answerer<'_> {
     ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
         let mut pixels = Vec::new();
         let mut pictures = 0;
-        let mut shown: Option<(&PathBuf, Result<(), Miss>)> = None;
+        let mut shown: Option<(&Picture, Result<(), Miss>)> = None;
         let mut prompts: Vec<(Vec<TokenSpan>, usize)> = Vec::with_capacity(questions.len());
         let mut outcomes = Vec::with_capacity(questions.len());
         for question in questions {
             let seen = match shown.take() {
-                Some((path, seen)) if path == &question.image => seen,
-                _ => self.picture(&question.image).map_or_else(
-                    |error| Err(Miss(error.to_string())),
-                    |picture| {
-                        pixels.extend(picture);
-                        pictures += 1;
-                        Ok(())
-                    },
-                ),
+                Some((picture, seen)) if picture == &question.image => seen,
+                _ => self.seen(&question.image).map(|picture| {
+                    pixels.extend(picture);
+                    pictures += 1;
+                }),
             };
             shown = Some((&question.image, seen.clone()));
             let turn = Turn {

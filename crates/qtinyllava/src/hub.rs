@@ -19,18 +19,18 @@ const PICKLED: &str = ".bin";
 /// # Errors
 ///
 /// If it is neither, cannot be downloaded and is not cached, with the cache directory and the cure.
-pub fn directory(model: &str) -> Result<PathBuf> {
-    let path = Path::new(model);
-    if path.is_dir() {
-        return Ok(path.to_owned());
+pub fn directory(model: &Path) -> Result<PathBuf> {
+    if model.is_dir() {
+        return Ok(model.to_owned());
     }
-    if path.exists() {
-        bail!("{model} is a file; give the model's directory, the one with config.json");
+    let shown = model.display();
+    if model.exists() {
+        bail!("{shown} is a file; give the model's directory, the one with config.json");
     }
-    match Id::parse(model) {
+    match model.to_str().and_then(Id::parse) {
         Some(id) => Hub::from_env()?.snapshot(&id),
         None => bail!(
-            "{model} is not a directory; give a directory with config.json, or a hub id like owner/name or owner/name@revision"
+            "{shown} is not a directory; give a directory with config.json, or a hub id like owner/name or owner/name@revision"
         ),
     }
 }
@@ -76,12 +76,15 @@ struct Hub {
 impl Hub {
     fn from_env() -> Result<Self> {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let dir = set("HF_HUB_CACHE")
-            .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
-            .map(PathBuf::from)
-            .or_else(|| set("HF_HOME").map(|home| Path::new(&home).join("hub")))
+        let path = |name: &str| {
+            let value = env::var_os(name).filter(|value| !value.is_empty());
+            value.map(PathBuf::from)
+        };
+        let dir = path("HF_HUB_CACHE")
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| path("HF_HOME").map(|home| home.join("hub")))
             .or_else(|| {
-                let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
+                let cache = path("XDG_CACHE_HOME");
                 let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
                 cache.map(|cache| cache.join("huggingface").join("hub"))
             })

@@ -24,10 +24,15 @@ const QUANTIZER: (&str, &str) = ("vq_type", "discrete_size");
 ///
 /// [`TrainError`] naming the field.
 pub fn or_carried(dir: &Path) -> Result<Recipe, TrainError> {
-    if Fields::read(dir)?.get(OWN).is_some() {
-        return recipe_of(dir);
+    match carries(dir)? {
+        true => recipe_of(dir),
+        false => recipe(dir),
     }
-    recipe(dir)
+}
+
+/// Whether the `config.json` in `dir`, if there is one, carries a recipe.
+pub(crate) fn carries(dir: &Path) -> Result<bool, TrainError> {
+    Ok(dir.join("config.json").is_file() && Fields::read(dir)?.get(OWN).is_some())
 }
 
 /// The recipe for the model in `dir`: the template that TinyLLaVA trains the language model's family with, the aspect,

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use crate::companions;
 use crate::error::TrainError;
 use crate::files;
-use crate::merge::{read_json, whole};
+use crate::merge::read_json;
+use crate::whole::whole;
 
 /// What a composed model is made of.
 #[derive(Debug, Clone, Copy)]

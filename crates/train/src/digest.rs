@@ -93,21 +93,30 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, String>, Damaged> {
 ///
 /// What the file system refuses.
 pub fn write_sums(dir: &Path) -> io::Result<()> {
-    let mut names = Vec::new();
-    list(dir, Path::new(""), &mut names)?;
-    names.sort();
     let mut text = String::new();
-    for name in names {
+    for name in below(dir)? {
         text += &line(&of_file(&dir.join(&name))?, &name.to_string_lossy());
     }
     files::replace(&dir.join(SUMS), text.as_bytes())
+}
+
+/// The files below `dir` by their names from there, sorted. Links count as files and are not followed.
+///
+/// # Errors
+///
+/// What the file system refuses.
+pub fn below(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    list(dir, Path::new(""), &mut names)?;
+    names.sort();
+    Ok(names)
 }
 
 fn list(root: &Path, below: &Path, names: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
         let name = below.join(entry.file_name());
-        if entry.path().is_dir() {
+        if entry.file_type()?.is_dir() {
             list(root, &name, names)?;
         } else {
             names.push(name);

@@ -14,12 +14,13 @@ use serde_json::json;
 use crate::adapter::Adapter;
 use crate::error::TrainError;
 use crate::merge::{
-    Format, Head, Joined, OWN, companions, config, read_json, recipe_in, recipe_of, whole, write,
+    Format, Head, Joined, OWN, companions, config, read_json, recipe_in, recipe_of, write,
 };
 use crate::peft;
 use crate::plain::write_language_model;
 use crate::start::{Base, Start, folded_text};
 use crate::tune::{Method, Part};
+use crate::whole::whole;
 
 /// Where an adapter's base lies beside it, if the run's base is no directory that peft could load.
 const BASE: &str = "base_language_model";

@@ -61,6 +61,7 @@ pub mod stamp;
 pub mod start;
 pub mod tune;
 pub mod verify;
+pub mod whole;
 
 pub use client::{Client, Ended};
 pub use error::TrainError;

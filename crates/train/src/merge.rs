@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use qtl_model::Device;
@@ -17,12 +17,12 @@ use crate::adapt::Fingerprint;
 use crate::adapter::Adapter;
 use crate::checkpoint::{Saved, Side, State, Store};
 use crate::companions;
-use crate::digest;
 use crate::error::TrainError;
 use crate::files;
 use crate::recipe::{Recipe, RecipeError};
 use crate::start::{Base, Start};
 use crate::tune::Part;
+use crate::whole::whole;
 
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
 pub const OWN: &str = "qtinyllava";
@@ -432,58 +432,6 @@ pub(crate) fn companions(base: &Path, into: &Path, config: &Value) -> Result<(),
     let path = into.join("config.json");
     let text = serde_json::to_vec_pretty(config).expect("a JSON value prints");
     files::replace(&path, &text).map_err(|e| TrainError::io(&path, e))
-}
-
-/// A directory that appears whole or not at all, with the digests of its files: `fill` writes it beside `out`, and it takes
-/// the place of what was there only when all of it is on disk.
-pub(crate) fn whole(
-    out: &Path,
-    fill: &dyn Fn(&Path) -> Result<(), TrainError>,
-) -> Result<(), TrainError> {
-    if out.join("checkpoints").exists() {
-        return Err(TrainError::Halves(format!(
-            "{} is the directory of a run, which writing a model there would remove; give another --out",
-            out.display()
-        )));
-    }
-    let (beside, before) = (named(out, ".partial"), named(out, ".before"));
-    // Killed between its two renames: what was there comes back first.
-    if before.exists() && !out.exists() {
-        fs::rename(&before, out).map_err(|e| TrainError::io(out, e))?;
-    }
-    for leftover in [&beside, &before] {
-        if leftover.exists() {
-            fs::remove_dir_all(leftover).map_err(|e| TrainError::io(leftover, e))?;
-        }
-    }
-    let put = || -> Result<(), TrainError> {
-        fs::create_dir_all(&beside).map_err(|e| TrainError::io(&beside, e))?;
-        fill(&beside)?;
-        digest::write_sums(&beside).map_err(|e| TrainError::io(&beside, e))?;
-        files::sync_dir(&beside).map_err(|e| TrainError::io(&beside, e))?;
-        let replaced = out.exists();
-        if replaced {
-            fs::rename(out, &before).map_err(|e| TrainError::io(out, e))?;
-        }
-        fs::rename(&beside, out).map_err(|e| TrainError::io(out, e))?;
-        if replaced {
-            fs::remove_dir_all(&before).map_err(|e| TrainError::io(&before, e))?;
-        }
-        Ok(())
-    };
-    put().inspect_err(|_| {
-        fs::remove_dir_all(&beside).ok();
-        if !out.exists() {
-            fs::rename(&before, out).ok();
-        }
-    })
-}
-
-/// A sibling of `out` whose name ends differently.
-fn named(out: &Path, end: &str) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(end);
-    out.with_file_name(name)
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub struct ServerWork {
     _lock: Option<Lock>,
     store: Option<Store>,
     record: Record,
+    /// A client that trains is about to be told where it goes on.
+    begun: bool,
     generate: Askers,
     applied: Option<u64>,
     /// What a step and a generation may hold.
@@ -66,6 +68,11 @@ pub enum Event {
     /// A client began or resumed a run at this step.
     Resumed {
         /// Steps already applied.
+        step: u64,
+    },
+    /// A client asks for answers, and the weights after this step are read for it.
+    Answers {
+        /// Steps applied to them.
         step: u64,
     },
     /// A step was applied.
@@ -152,6 +159,7 @@ impl ServerWork {
             _lock: lock,
             store,
             record,
+            begun: false,
             applied: None,
             cache: None,
             observer: Box::new(|_| {}),
@@ -357,6 +365,7 @@ impl Work for ServerWork {
             }
         }
         self.record = record;
+        self.begun = true;
         Ok(())
     }
 
@@ -433,6 +442,8 @@ impl Work for ServerWork {
     }
 
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
+        let begun = std::mem::take(&mut self.begun);
+        self.applied = None;
         self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
         if step == 0 && self.moved {
             let base = self.start.read_server(&self.recipe, &self.device);
@@ -444,7 +455,10 @@ impl Work for ServerWork {
             let store = self.store()?;
             let saved = store
                 .load(step, Side::Server, &self.record.run)
-                .map_err(failed)?;
+                .map_err(|error| match error.is_lost() {
+                    true => WorkError::Damaged(error.to_string()),
+                    false => failed(error),
+                })?;
             saved.stands_on(&self.base).map_err(failed)?;
             let entries = saved.optimizer().map_err(failed)?;
             let tune = &self.recipe.tune;
@@ -467,7 +481,10 @@ impl Work for ServerWork {
             changes::note(dir, step, &self.recipe, None).map_err(failed)?;
         }
         self.applied = Some(step);
-        (self.observer)(&Event::Resumed { step });
+        (self.observer)(&match begun {
+            true => Event::Resumed { step },
+            false => Event::Answers { step },
+        });
         Ok(())
     }
 

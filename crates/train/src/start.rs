@@ -11,6 +11,7 @@ use qtl_model::weights::Checkpoint;
 
 use crate::adapt::{self, Fingerprint};
 use crate::adapter::{Adapter, CLIENT, SERVER, TEXT};
+use crate::assumed;
 use crate::error::TrainError;
 use crate::peft;
 use crate::recipe::Recipe;
@@ -34,7 +35,19 @@ impl<'a, P: AsRef<Path>> From<&'a P> for Base<'a> {
     }
 }
 
-impl Base<'_> {
+impl<'a> Base<'a> {
+    /// The directory whose recipe counts where no other is given: the adapter's if it carries one, or else the model's.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] if the adapter's `config.json` cannot be read; as [`Base::resolved`].
+    pub fn carrier(self) -> Result<&'a Path, TrainError> {
+        match self.adapter {
+            Some(adapter) if assumed::carries(adapter)? => Ok(adapter),
+            _ => Ok(self.resolved()?.model),
+        }
+    }
+
     /// TinyLLaVA's own training writes an adapter and the model that it belongs to into one directory: whichever of the two
     /// it is given as, both are taken from there.
     ///
@@ -258,4 +271,35 @@ pub(crate) fn folded_text(
     };
     let (tied, adapter) = (model.spec().tied_head, Adapter::open(dir)?);
     Ok((adapter.fold(model, TEXT, tied)?, adapter.count()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_model_s_recipe_counts_where_the_adapter_carries_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let [model, adapter] = ["model", "adapter"].map(|name| dir.path().join(name));
+        fs::create_dir_all(&model).unwrap();
+        fs::create_dir_all(&adapter).unwrap();
+        let base = Base {
+            model: &model,
+            adapter: Some(&adapter),
+        };
+        let config = adapter.join("config.json");
+        assert_eq!(base.carrier().unwrap(), model);
+        // Other programs copy the model's configuration beside their adapter.
+        fs::write(&config, r#"{"model_type": "llama"}"#).unwrap();
+        assert_eq!(base.carrier().unwrap(), model);
+        let own = serde_json::json!({crate::merge::OWN: {"recipe": ""}});
+        fs::write(&config, own.to_string()).unwrap();
+        assert_eq!(base.carrier().unwrap(), adapter);
+        fs::write(&config, "{").unwrap();
+        let error = base.carrier().unwrap_err().to_string();
+        assert!(error.contains("config.json"), "{error}");
+    }
 }

@@ -78,6 +78,25 @@ fn sizes_are_asked_before_anything_is_decoded() {
     ));
 }
 
+/// An entry with such a name is left out; the run goes on.
+#[test]
+fn a_name_that_no_file_can_have_is_a_missing_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut names = vec!["a\0.png".to_owned(), "x".repeat(5000), "x/".repeat(5000)];
+    #[cfg(unix)]
+    for (link, to) in [("round.png", "round.png"), ("broken.png", "nothing.png")] {
+        std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
+        names.push(link.to_owned());
+    }
+    for name in names {
+        let fault = open(&folder.path().join(&name), &PictureRules::default()).unwrap_err();
+        assert!(
+            matches!(fault, ImageFault::Sample(Fault::MissingImage, _)),
+            "{name:?}: {fault:?}"
+        );
+    }
+}
+
 /// Of a PNG chunk: polynomial 0xedb88320, as the format has it.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::Picture;
 use crate::EvalError;
 
 /// The directory of pictures within a suite's directory.
@@ -128,8 +129,8 @@ pub(super) fn list(dir: &Path, keep: impl Fn(&str) -> bool) -> Result<Vec<PathBu
     Ok(found)
 }
 
-/// The path of a picture named in a file; the reason if there is none.
-pub(super) fn picture(dir: &Path, name: &str) -> Result<PathBuf, String> {
+/// The picture named in a file; the reason if that is no name of a picture.
+pub(super) fn picture(dir: &Path, name: &str) -> Result<Picture, String> {
     let relative = Path::new(name);
     // A benchmark file comes from elsewhere: it must not make us read outside of its directory.
     if name.is_empty()
@@ -142,22 +143,27 @@ pub(super) fn picture(dir: &Path, name: &str) -> Result<PathBuf, String> {
         ));
     }
     let path = dir.join(IMAGES).join(relative);
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(format!("image `{name}`: there is no {}", path.display()))
-    }
+    let absent =
+        (!path.is_file()).then(|| format!("image `{name}`: there is no {}", path.display()));
+    Ok(Picture { path, absent })
 }
 
-/// The picture whose name without its ending is `stem`, in the first of the folders that has one; the reason if none has.
-pub(super) fn picture_named(stem: &str, folders: &[&Path]) -> Result<PathBuf, String> {
+/// The picture whose name without its ending is `stem`, in the first of the folders that has one.
+pub(super) fn picture_named(stem: &str, folders: [&Path; 3]) -> Picture {
     const ENDINGS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tiff"];
     let names = |folder: &&Path| ENDINGS.map(|ending| folder.join(format!("{stem}.{ending}")));
     let mut paths = folders.iter().flat_map(names);
-    paths.find(|path| path.is_file()).ok_or_else(|| {
-        let folders: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
-        format!("there is no picture `{stem}` in {}", folders.join(", "))
-    })
+    if let Some(path) = paths.find(|path| path.is_file()) {
+        return Picture { path, absent: None };
+    }
+    let places = folders.map(|folder| folder.display().to_string());
+    Picture {
+        path: folders[0].join(stem),
+        absent: Some(format!(
+            "there is no picture `{stem}` in {}",
+            places.join(", ")
+        )),
+    }
 }
 
 /// Pictures by the number their name ends in (`test_000012.png`, `COCO_val2014_000000000012.jpg`): VQAv2

@@ -156,9 +156,8 @@ fn read_folder(
         let stem = self::task(&path);
         let image = files::picture_named(
             &stem,
-            &[&folder.join("images"), folder, &dir.join(files::IMAGES)],
-        )
-        .map_err(|problem| EvalError::file(&path, problem))?;
+            [&folder.join("images"), folder, &dir.join(files::IMAGES)],
+        );
         let mut questions = 0;
         for (line, row) in files::lines(&path)? {
             let wrong = |problem: String| EvalError::line(&path, line, problem);

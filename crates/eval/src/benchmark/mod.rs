@@ -32,13 +32,22 @@ pub use suite::Suite;
 pub const BENCHMARKS: &[&dyn Benchmark] =
     &[&pope::Pope, &vqav2::Vqav2, &mme::Mme, &caption::Caption];
 
+/// A picture's file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Picture {
+    /// Where it lies, or should lie.
+    pub path: PathBuf,
+    /// Why there is none: questions about it have no answer.
+    pub absent: Option<String>,
+}
+
 /// A question about a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Unique in the suite: form, part of the form, and number, as in `pope/random/17`.
     pub id: String,
-    /// The picture's file, which exists.
-    pub image: PathBuf,
+    /// What it is about.
+    pub image: Picture,
     /// What to ask.
     pub text: String,
     /// The form's name: `pope`, `vqa`, `mme`, `caption`.

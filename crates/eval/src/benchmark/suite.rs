@@ -1,9 +1,9 @@
 //! All forms of a directory together.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{BENCHMARKS, Loaded, Question, Scores};
+use super::{BENCHMARKS, Loaded, Picture, Question, Scores};
 use crate::EvalError;
 use crate::score::Answers;
 
@@ -51,12 +51,12 @@ impl Suite {
     }
 
     fn ordered(parts: Vec<Box<dyn Loaded>>) -> Self {
-        let mut rank: HashMap<PathBuf, usize> = HashMap::new();
+        let mut rank: HashMap<&Picture, usize> = HashMap::new();
         let mut all: Vec<(usize, (usize, usize), Question)> = Vec::new();
         for (part, loaded) in parts.iter().enumerate() {
             for (index, question) in loaded.questions().iter().enumerate() {
                 let next = rank.len();
-                let rank = *rank.entry(question.image.clone()).or_insert(next);
+                let rank = *rank.entry(&question.image).or_insert(next);
                 all.push((rank, (part, index), question.clone()));
             }
         }

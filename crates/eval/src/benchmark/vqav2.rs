@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Benchmark, FormScore, Loaded, Question, files, shown};
+use super::{Benchmark, FormScore, Loaded, Picture, Question, files, shown};
 use crate::score::Answers;
 use crate::score::answers::number;
 use crate::score::vqav2::{self, Annotation};
@@ -132,17 +132,22 @@ impl Benchmark for Vqav2 {
                 )));
             }
             let image = match pictures.get(&image_id) {
-                Some(Some(path)) => path.clone(),
+                Some(Some(path)) => Picture {
+                    path: path.clone(),
+                    absent: None,
+                },
                 Some(None) => {
                     return Err(wrong(format!(
                         "several files in images/ have the number {image_id}"
                     )));
                 }
-                None => {
-                    return Err(wrong(format!(
-                        "no file in images/ has a name that ends in the number {image_id}"
-                    )));
-                }
+                None => Picture {
+                    path: dir.join(files::IMAGES).join(image_id.to_string()),
+                    absent: Some(format!(
+                        "no file in {} has a name that ends in the number {image_id}",
+                        dir.join(files::IMAGES).display()
+                    )),
+                },
             };
             let (id, form) = (format!("vqa/{question_id}"), self.form());
             let truth = entry.multiple_choice_answer;

@@ -27,6 +27,7 @@ pub fn run(args: &Args) -> Result<()> {
     let recipe = args.model.recipe()?;
     let blueprint = args.model.blueprint(&recipe)?;
     let tokenizer = super::tokenizer(&blueprint)?;
+    super::apart(&args.out, &[&blueprint.dir])?;
     let mut bar = Progress::new("align", recipe.train.steps);
     let mut cells = 0.0;
     align(

@@ -2,15 +2,16 @@
 
 mod show;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use qtl_data::check::{Report, check};
-use qtl_data::image::{self, PictureRules};
+use qtl_data::image::{self, ImageFault, PictureRules};
 use qtl_data::{EntryError, Reader, Skipped};
-use qtl_eval::benchmark::Suite;
+use qtl_eval::benchmark::{Picture, Suite};
 use qtl_train::Recipe;
 use qtl_train::inspect::inspect;
+use serde_json::json;
 
 use super::StartArgs;
 use crate::progress::Progress;
@@ -46,6 +47,9 @@ pub struct Args {
     /// Decode every picture
     #[arg(long)]
     all: bool,
+    /// Print JSON, without the samples
+    #[arg(long)]
+    json: bool,
 }
 
 /// Looks and prints; what is wrong is said together at the end.
@@ -53,6 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     let recipe = args.start.recipe()?;
     let start = args.start.start(&recipe)?;
     let mut problems = Vec::new();
+    let mut found = json!({});
     let decode = (!args.all).then_some(DECODED);
     let mut text_tokens = 64;
     if let Some(data) = &args.data {
@@ -62,27 +67,49 @@ pub fn run(args: &Args) -> Result<()> {
             .unwrap_or_else(|| super::train::beside(data));
         let reader = super::reader(&recipe, &start.blueprint, data, &images)?;
         let report = look(&reader, decode)?;
-        println!("{}", show::table(&report, data));
-        for note in reader.notes() {
-            println!("note: {note}");
+        if args.json {
+            found["data"] = show::json(&report, &reader);
+        } else {
+            println!("{}", show::table(&report, data));
+            for note in reader.notes() {
+                println!("note: {note}");
+            }
+            show::refused(&report.refused, usize::MAX, &mut |line| println!("{line}"));
+            show::samples(&reader, &report, SHOWN)?;
         }
-        show::refused(&report.refused, usize::MAX, &mut |line| println!("{line}"));
-        show::samples(&reader, &report, SHOWN)?;
         problems.extend(unusable(&report, &recipe));
         let samples = report.samples.max(1) as u64;
         text_tokens = usize::try_from(report.tokens_left.total / samples)?;
     }
     if let Some(test) = &args.test {
-        problems.extend(suite(test, &recipe.data.pictures, args.all)?);
+        match Suite::load(test) {
+            Err(error) => problems.push(error.to_string()),
+            Ok(suite) => {
+                let count = suite.pictures().count();
+                let questions = suite.questions().len();
+                if args.json {
+                    found["test"] = json!({"questions": questions, "pictures": count});
+                } else {
+                    let test = test.display();
+                    println!("test set {test}: {questions} questions about {count} pictures");
+                }
+                problems.extend(pictures(&suite, &recipe.data.pictures, args.all));
+            }
+        }
     }
     let model = inspect(&start.blueprint.dir, Some(&recipe), text_tokens)?;
     problems.extend(model.problems);
     super::tokenizer(&start.blueprint)?;
-    if problems.is_empty() {
+    if args.json {
+        found["problems"] = json!(problems);
+        println!("{found:#}");
+    } else if problems.is_empty() {
         println!("nothing stands in the way");
-        return Ok(());
     }
-    bail!("{}", problems.join("\n"))
+    match problems.is_empty() {
+        true => Ok(()),
+        false => bail!("{}", problems.join("\n")),
+    }
 }
 
 /// The look before a run: on standard error and in short. It stops where too much teaches nothing.
@@ -144,15 +171,11 @@ fn unusable(report: &Report, recipe: &Recipe) -> Option<String> {
     ))
 }
 
-/// Reads a test set and its pictures; what is wrong with them.
-fn suite(dir: &Path, rules: &PictureRules, all: bool) -> Result<Vec<String>> {
-    let suite = match Suite::load(dir) {
-        Ok(suite) => suite,
-        Err(error) => return Ok(vec![error.to_string()]),
-    };
-    let pictures: Vec<&Path> = suite
+/// Reads the pictures of a test set; what is wrong with them.
+fn pictures(suite: &Suite, rules: &PictureRules, all: bool) -> Vec<String> {
+    let pictures: Vec<&Picture> = suite
         .pictures()
-        .filter_map(|q| Some(q.first()?.image.as_path()))
+        .filter_map(|q| Some(&q.first()?.image))
         .collect();
     let every = if all {
         1
@@ -162,19 +185,19 @@ fn suite(dir: &Path, rules: &PictureRules, all: bool) -> Result<Vec<String>> {
     let mut bar = Progress::new("test set", pictures.len() as u64);
     let mut bad = Vec::new();
     for (i, picture) in pictures.iter().enumerate() {
-        let header = image::header(picture, rules).map(drop);
-        let seen = header.and_then(|()| match i % every {
-            0 => image::open(picture, rules).map(drop),
-            _ => Ok(()),
-        });
-        bad.extend(seen.err().map(|fault| format!("test set: {fault}")));
+        let looked = || {
+            image::header(&picture.path, rules)?;
+            if i % every == 0 {
+                image::open(&picture.path, rules)?;
+            }
+            Ok(())
+        };
+        let fault = match &picture.absent {
+            Some(why) => Some(why.clone()),
+            None => looked().err().map(|fault: ImageFault| fault.to_string()),
+        };
+        bad.extend(fault.map(|fault| format!("test set: {fault}")));
         bar.at(i as u64 + 1, "pictures");
     }
-    println!(
-        "test set {}: {} questions about {} pictures",
-        dir.display(),
-        suite.questions().len(),
-        pictures.len()
-    );
-    Ok(bad)
+    bad
 }

@@ -17,7 +17,7 @@ starts the tower from random values too.")]
 pub struct Args {
     /// Hugging Face directory of the language model, or a hub id like owner/name or owner/name@revision
     #[arg(long, value_name = "DIR|ID")]
-    language_model: String,
+    language_model: PathBuf,
     /// Hugging Face directory or hub id of the vision tower (SigLIP, CLIP, DINOv2), or of a model like CLIP that has one
     #[arg(
         long,
@@ -25,7 +25,7 @@ pub struct Args {
         required_unless_present = "vision_config",
         conflicts_with = "vision_config"
     )]
-    vision_tower: Option<String>,
+    vision_tower: Option<PathBuf>,
     /// Only the config.json of a vision tower, which then starts from random values
     #[arg(long, value_name = "FILE")]
     vision_config: Option<PathBuf>,
@@ -45,6 +45,10 @@ pub fn run(args: &Args) -> Result<()> {
     let language_model = crate::hub::directory(&args.language_model)?;
     let tower = args.vision_tower.as_deref().map(crate::hub::directory);
     let tower = tower.transpose()?;
+    super::apart(
+        &args.out,
+        &[&language_model, tower.as_deref().unwrap_or(&language_model)],
+    )?;
     let parts = Parts {
         language_model: &language_model,
         tower: match (&tower, &args.vision_config) {

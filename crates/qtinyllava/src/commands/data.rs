@@ -92,6 +92,7 @@ pub fn run(command: &Command) -> Result<()> {
             bf16,
         } => {
             let kind = if *bf16 { SaveType::Bf16 } else { SaveType::F32 };
+            super::apart(out, &[config])?;
             let parameters = random_model(config, out, *seed, kind)?;
             println!("wrote {parameters} random parameters to {}", out.display());
             return Ok(());

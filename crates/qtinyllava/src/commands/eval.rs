@@ -15,12 +15,10 @@ use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_train::Recipe;
 use qtl_train::answer::Linked;
 use qtl_train::bounds::Bounds;
-use qtl_train::server::{facts, terms};
 use qtl_train::start::Start;
-use qtl_wire::grpc::GrpcClient;
-use qtl_wire::{Exchange, Purpose, Standing};
+use qtl_wire::Exchange;
 
-use super::network::{Stops, Waiting, connect};
+use super::network::Split;
 use super::{Under, answering, aspect};
 use crate::numbers::whole;
 use crate::progress::Progress;
@@ -39,7 +37,7 @@ Started again it asks every question again; an answers file that is there is kep
 pub struct Args {
     /// Model directory, or a hub id like owner/name or owner/name@revision: merged, or before any tuning
     #[arg(long, visible_alias = "model", value_name = "DIR|ID")]
-    checkpoint: String,
+    checkpoint: PathBuf,
     #[command(flatten)]
     under: Under,
     /// Put this adapter on the model: a folder of `merge --adapter`, or one that peft wrote
@@ -54,12 +52,8 @@ pub struct Args {
     /// Write every answer as it comes, one JSON object per line [default: beside --json, ending in .answers.jsonl]
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
-    /// Get the answers over the wire from a server that was started on the same model
-    #[arg(long, value_name = "HOST:PORT", requires = "tls")]
-    split: Option<String>,
-    /// The client's kit from `qtinyllava certs`
-    #[arg(long, value_name = "DIR")]
-    tls: Option<PathBuf>,
+    #[command(flatten)]
+    remote: Split,
     /// Questions decoded together
     #[arg(long, default_value_t = 84, value_parser = whole::<usize>(1..=1 << 16))]
     batch: usize,
@@ -70,14 +64,20 @@ pub struct Args {
 
 /// Asks, scores, prints, writes.
 pub fn run(args: &Args) -> Result<()> {
-    let split = args.split.as_deref().zip(args.tls.as_deref());
     let beside = |json: &PathBuf| json.with_extension("answers.jsonl");
     let answers = args.answers.clone().or(args.json.as_ref().map(beside));
     let dir = crate::hub::directory(&args.checkpoint)?;
     let adapter = args.from_adapter.as_deref();
     let model = answering(&dir, adapter, args.under.recipe(&dir, adapter)?)?;
     let (batch, longest) = (args.batch, args.longest);
-    let evaluation = evaluate(model, &args.data, split, batch, longest, answers.as_deref())?;
+    let evaluation = evaluate(
+        model,
+        &args.data,
+        &args.remote,
+        batch,
+        longest,
+        answers.as_deref(),
+    )?;
     println!("{}", evaluation.scores);
     evaluation.list_missed();
     if let Some(path) = &args.json {
@@ -125,12 +125,12 @@ impl Evaluation {
     }
 }
 
-/// Answers every question in `data` with a model under its recipe; over the wire if `split` is given. `file` gets every
+/// Answers every question in `data` with a model under its recipe; over the wire if `remote` names a server. `file` gets every
 /// answer as it comes.
 pub fn evaluate(
     (recipe, start): (Recipe, Start),
     data: &Path,
-    split: Option<(&str, &Path)>,
+    remote: &Split,
     batch: usize,
     longest: usize,
     file: Option<&Path>,
@@ -142,7 +142,8 @@ pub fn evaluate(
     client.text_rows = recipe.quantizer.text_rows;
     // What a server takes at a time.
     let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);
-    let (batch, scores) = match split {
+    let mut link = remote.link(&recipe, &start)?;
+    let (batch, scores) = match link {
         Some(_) => (batch.min(bounds.sequences), bounds.scores),
         None => (batch, u64::MAX),
     };
@@ -153,14 +154,17 @@ pub fn evaluate(
         scores,
         ..answerer(&recipe, &start, &client, &tokenizer, &*template)?
     };
-    let outcomes = match split {
+    let outcomes = match &mut link {
         None => {
             let server = start.server(&device)?;
             ask(&answerer, &suite, &mut InProcess::new(&server), file)?
         }
-        Some((address, tls)) => {
-            let mut link = link(address, tls, &recipe, &start)?;
-            let outcomes = ask(&answerer, &suite, &mut Linked(&mut link), file)?;
+        Some(link) => {
+            let mut remote = Linked {
+                link,
+                vocab: client.embed_tokens.vocab_size(),
+            };
+            let outcomes = ask(&answerer, &suite, &mut remote, file)?;
             link.close()?;
             outcomes
         }
@@ -235,17 +239,6 @@ pub fn answers(
     let answerer = answerer(recipe, start, client, &tokenizer, &*template)?;
     let outcomes = ask(&answerer, suite, &mut InProcess::new(server), None)?;
     Ok(texts(outcomes))
-}
-
-/// A connection to a server that holds the other half of the same model, for asking questions.
-pub fn link(address: &str, tls: &Path, recipe: &Recipe, start: &Start) -> Result<GrpcClient> {
-    let mut link = connect(address, tls, Waiting::default(), &Stops::default())?;
-    link.greet(
-        &terms(recipe, &facts(start)),
-        &Standing::default(),
-        Purpose::Generate,
-    )?;
-    Ok(link)
 }
 
 /// What was answered, where anything was.

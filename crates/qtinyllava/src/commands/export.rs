@@ -32,7 +32,7 @@ pub struct Args {
     to: To,
     /// Model directory, or a hub id like owner/name or owner/name@revision
     #[arg(long, value_name = "DIR|ID")]
-    model: String,
+    model: PathBuf,
     /// Put this adapter on the model first: a folder of `merge --adapter`, or one that peft wrote
     #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,
@@ -64,8 +64,8 @@ enum To {
 /// Writes it and says what was changed.
 pub fn run(args: &Args) -> Result<()> {
     let dir = crate::hub::directory(&args.model)?;
-    super::apart(&args.out, &dir)?;
     let adapter = args.from_adapter.as_deref();
+    super::apart(&args.out, &[&dir, adapter.unwrap_or(&dir)])?;
     let model = answering(&dir, adapter, args.under.recipe(&dir, adapter)?)?;
     let format = Format {
         kind: args.dtype.map(Dtype::kind),

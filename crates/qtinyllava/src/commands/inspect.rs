@@ -19,7 +19,7 @@ It fails if something is wrong with the directory.")]
 pub struct Args {
     /// Model directory, or a hub id like owner/name or owner/name@revision
     #[arg(value_name = "DIR|ID")]
-    model: String,
+    model: PathBuf,
     /// Recipe whose quantizers, batch and tuning count [default: the one that the model carries, or else one sample, all but
     /// the tower trained]
     #[arg(long, value_name = "FILE")]

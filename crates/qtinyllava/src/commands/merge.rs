@@ -32,7 +32,7 @@ pub struct Args {
     server: Option<PathBuf>,
     /// The model directory or hub id that the run started from
     #[arg(long, value_name = "DIR|ID")]
-    model: String,
+    model: PathBuf,
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -83,7 +83,9 @@ pub fn run(args: &Args) -> Result<()> {
         shard: args.shard_size.as_u64(),
     };
     let out = args.out.display();
-    super::apart(&args.out, &model)?;
+    let read = [&args.client, &args.server, &args.from_adapter];
+    let read = read.into_iter().flatten().map(PathBuf::as_path);
+    super::apart(&args.out, &read.chain([&*model]).collect::<Vec<_>>())?;
     if let (Some(adapter), None) = (&args.from_adapter, &args.client) {
         let folded = fold_adapter(&model, adapter, &args.out, format)?;
         println!(

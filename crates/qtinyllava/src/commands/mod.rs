@@ -37,7 +37,7 @@ use qtl_train::start::{Base, Start};
 pub struct ModelArgs {
     /// Model directory (config.json, weights, tokenizer), or a hub id like owner/name or owner/name@revision
     #[arg(long, value_name = "DIR|ID")]
-    pub model: String,
+    pub model: PathBuf,
     #[arg(skip)]
     dir: OnceLock<PathBuf>,
     /// Recipe file; both sides need the same one [default: the recipe that a merged model carries]
@@ -104,11 +104,9 @@ impl Under {
             model: dir,
             adapter,
         };
-        let carries = |dir: &Path| recipe_of(dir).is_ok();
-        let mut recipe = match (&self.recipe, adapter) {
-            (Some(path), _) => Recipe::load(path, &self.set)?,
-            (None, Some(adapter)) if carries(adapter) => recipe_of(adapter)?.with(&self.set)?,
-            (None, _) => assumed::or_carried(base.resolved()?.model)?.with(&self.set)?,
+        let mut recipe = match &self.recipe {
+            Some(path) => Recipe::load(path, &self.set)?,
+            None => assumed::or_carried(base.carrier()?)?.with(&self.set)?,
         };
         if let Some(name) = &self.template {
             template::open(name, dir)?;
@@ -159,12 +157,14 @@ pub fn say_changes(changes: &[Change]) {
 impl StartArgs {
     /// The recipe, with its overrides; without a file the one that the adapter or the model carries.
     pub fn recipe(&self) -> Result<Recipe> {
-        match &self.from_adapter {
-            Some(adapter) if self.model.recipe.is_none() && self.model.set.is_empty() => {
-                carried(adapter, self.model.dir()?)
-            }
-            _ => self.model.recipe(),
+        if self.model.recipe.is_some() || !self.model.set.is_empty() {
+            return self.model.recipe();
         }
+        let base = Base {
+            model: self.model.dir()?,
+            adapter: self.from_adapter.as_deref(),
+        };
+        Ok(recipe_of(base.carrier()?)?)
     }
 
     /// The recipe and the model for answering only.
@@ -191,12 +191,6 @@ pub fn start(dir: &Path, adapter: Option<&Path>, recipe: &Recipe) -> Result<Star
         adapter,
     };
     Ok(Start::open(base, recipe)?)
-}
-
-/// The recipe that an adapter of ours carries, or else the model it goes on.
-pub fn carried(adapter: &Path, model: &Path) -> Result<Recipe> {
-    let ours = adapter.join("config.json").is_file();
-    Ok(recipe_of(if ours { adapter } else { model })?)
 }
 
 /// What it takes to build a half of the model in `dir` under `recipe`, for commands that know nothing of adapters.
@@ -250,18 +244,16 @@ pub fn tokenizer_fits(tokenizer: &Tokenizer, dir: &Path, rows: usize) -> Result<
     Ok(())
 }
 
-/// Checks that a directory to be written is neither a run's nor the model's own.
-pub fn apart(out: &Path, model: &Path) -> Result<()> {
-    let same = out
-        .canonicalize()
-        .is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
-    if out.join("checkpoints").exists() || same {
+/// Checks, before anything is read, that a model may be written to `out`: it is no run's directory, holds nothing of the
+/// user's, and is none of those that are `read`.
+pub fn apart(out: &Path, read: &[&Path]) -> Result<()> {
+    if out.join("checkpoints").exists() {
         bail!(
-            "{} holds a run or the model that it started from; give --out a directory of its own",
+            "{} is the directory of a run; give --out a directory of its own",
             out.display()
         );
     }
-    Ok(())
+    Ok(qtl_train::whole::replaceable(out, read)?)
 }
 
 /// How pictures that are not square are treated.

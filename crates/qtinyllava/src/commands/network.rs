@@ -1,13 +1,17 @@
 //! How long the network is waited for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Result;
+use qtl_train::Recipe;
+use qtl_train::server::{facts, terms};
+use qtl_train::start::Start;
 use qtl_wire::certs::{KitFacts, Role, check_kit};
 use qtl_wire::grpc::{ClientOptions, ClientTls, GrpcClient, KEEP_ALIVE, RetryPolicy};
+use qtl_wire::{Exchange, Purpose, Standing};
 
 /// How long a client waits.
 #[derive(clap::Args, Clone, Copy, Debug)]
@@ -31,6 +35,32 @@ impl Default for Waiting {
             patience: usual.reconnect_for,
             keep_alive: KEEP_ALIVE,
         }
+    }
+}
+
+/// A server that answers, where not both halves are in this process.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Split {
+    /// Get the answers over the wire from a server that was started on the same model
+    #[arg(long, value_name = "HOST:PORT", requires = "tls")]
+    pub split: Option<String>,
+    /// The client's kit from `qtinyllava certs`
+    #[arg(long, value_name = "DIR", requires = "split")]
+    tls: Option<PathBuf>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+impl Split {
+    /// A connection for asking questions to the server that holds the other half of the same model, if one is named.
+    pub fn link(&self, recipe: &Recipe, start: &Start) -> Result<Option<GrpcClient>> {
+        let (Some(address), Some(tls)) = (&self.split, &self.tls) else {
+            return Ok(None);
+        };
+        let mut link = connect(address, tls, self.waiting, &Stops::default())?;
+        let terms = terms(recipe, &facts(start));
+        link.greet(&terms, &Standing::default(), Purpose::Generate)?;
+        Ok(Some(link))
     }
 }
 

@@ -26,7 +26,7 @@ quantizer of kind none, fsq or ecsq in the recipe, and keeps its other fields.")
 pub struct Args {
     /// Model directory, or a hub id like owner/name or owner/name@revision
     #[arg(long, value_name = "DIR|ID", requires = "data")]
-    model: Option<String>,
+    model: Option<PathBuf>,
     /// Recipe file: its batches, template and statistics are used, and --write changes it [default: the one that the model
     /// carries, or else its family's template]
     #[arg(long, value_name = "FILE")]

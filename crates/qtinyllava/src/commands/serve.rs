@@ -1,6 +1,7 @@
 //! `serve`: the server's half, waiting for its client.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use qtl_model::Device;
 use qtl_train::ServerWork;
 use qtl_train::server::Event;
@@ -52,7 +54,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     tls: PathBuf,
     /// Whose the run is: a key as `certs` prints it, or a client's certificate [default: the first client whose recipe matches]
-    #[arg(long, value_name = "KEY|FILE", value_parser = owner)]
+    #[arg(long, value_name = "KEY|FILE", value_parser = OsStringValueParser::new().try_map(owner))]
     owner: Option<Key>,
     /// Who may ask for answers [default: the owner of --run; without --run any client that is let in]
     #[arg(long, value_enum, value_name = "WHO")]
@@ -87,11 +89,11 @@ enum Generate {
 }
 
 /// A key, or that of the certificate in a file.
-fn owner(text: &str) -> Result<Key, String> {
-    match text.parse::<Key>() {
+fn owner(text: OsString) -> Result<Key, String> {
+    match text.to_string_lossy().parse::<Key>() {
         Ok(key) => Ok(key),
-        Err(_) if Path::new(text).exists() => {
-            leaf_key(Path::new(text)).map_err(|error| error.to_string())
+        Err(_) if Path::new(&text).exists() => {
+            leaf_key(Path::new(&text)).map_err(|error| error.to_string())
         }
         Err(error) => Err(format!("{error}, and there is no such file")),
     }
@@ -228,6 +230,12 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
         Event::Resumed { step } => {
             *bar = None;
             eprintln!("a client trains from step {step} of {steps}");
+        }
+        Event::Answers { step } => {
+            *bar = None;
+            eprintln!(
+                "a client asks questions; it gets the answers of the weights after step {step}"
+            );
         }
         Event::Step { step, loss } => {
             let bar = bar.get_or_insert_with(|| Progress::new("serve", steps));

@@ -346,7 +346,8 @@ fn examples(evaluation: &Evaluation) -> Result<Vec<Example>> {
         let Some(first) = questions.first() else {
             continue;
         };
-        let png = fs::read(&first.image).with_context(|| first.image.display().to_string())?;
+        let png =
+            fs::read(&first.image.path).with_context(|| first.image.path.display().to_string())?;
         let qa = questions.iter().enumerate().map(|(i, question)| Qa {
             question: question.text.clone(),
             answer: evaluation.answers[at + i].clone().unwrap_or_default(),
@@ -355,6 +356,7 @@ fn examples(evaluation: &Evaluation) -> Result<Vec<Example>> {
         });
         let caption = first
             .image
+            .path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();

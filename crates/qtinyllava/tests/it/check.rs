@@ -100,6 +100,18 @@ fn check_counts_names_and_shows() {
             ended.stdout
         );
     }
+    let mut json = args.clone();
+    json.push("--json".to_owned());
+    let ended = run(json).fails_naming(&["1 of 3 entries teach nothing"]);
+    let found: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(found["data"]["entries"], 3, "{found}");
+    assert_eq!(found["data"]["pictures"]["PNG"]["least"], json!([64, 64]));
+    let left_out = found["data"]["left_out"].as_array().unwrap();
+    let faults: Vec<_> = left_out.iter().map(|e| (&e["id"], &e["fault"])).collect();
+    let gone = (&json!("gone"), &json!("missing_image"));
+    assert!(faults.len() == 2 && faults.contains(&gone), "{found}");
+    assert_eq!(found["test"]["pictures"], 4);
+    assert_eq!(found["problems"].as_array().unwrap().len(), 1, "{found}");
     args.extend(["--set".to_owned(), "data.unlearnable=1".to_owned()]);
     run(args).succeeds();
 }

@@ -12,6 +12,7 @@ mod imports;
 mod inspect;
 mod output;
 mod owner;
+mod paths;
 mod program;
 mod records;
 mod resume;

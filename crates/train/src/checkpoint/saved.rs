@@ -161,6 +161,16 @@ pub(super) fn read_state(dir: &Path) -> Result<State, CheckpointError> {
             want,
         });
     }
+    // Weights of another step under this one's name would be gone on with as if they were its own.
+    if let Some(named) = step_of(dir)
+        && named != state.step
+    {
+        let reason = format!(
+            "it is of step {}, and lies under another one's name",
+            state.step
+        );
+        return Err(damaged(&path, reason).into());
+    }
     // A changed version must not make a checkpoint one that needs no digests.
     let complete = [WEIGHTS, OPTIMIZER].map(|name| state.files.contains_key(name));
     let old = state.format == WITHOUT_DIGESTS && state.files.is_empty() && digests.is_none();
@@ -168,6 +178,12 @@ pub(super) fn read_state(dir: &Path) -> Result<State, CheckpointError> {
         return Err(damaged(&sums, "it or an entry of state.json is missing".to_owned()).into());
     }
     Ok(state)
+}
+
+/// The step in the name of a checkpoint's directory, whatever its end.
+fn step_of(dir: &Path) -> Option<u64> {
+    let name = dir.file_name()?.to_str()?.strip_prefix("step-")?;
+    name.split('.').next()?.parse().ok()
 }
 
 fn damaged(path: &Path, reason: String) -> Damaged {

@@ -70,6 +70,22 @@ fn the_newest_are_kept_and_come_back() {
 }
 
 #[test]
+fn a_checkpoint_under_another_steps_name_is_not_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 9).unwrap();
+    save(&store, 10);
+    save(&store, 20);
+    fs::rename(store.path(20), store.path(30)).unwrap();
+    assert!(Saved::open(&store.path(30)).is_err());
+    let store = Store::open(dir.path(), 9).unwrap();
+    assert_eq!(
+        names(dir.path()),
+        ["step-00000010", "step-00000030.damaged"]
+    );
+    assert_eq!(store.whole("run"), [10]);
+}
+
+#[test]
 fn what_lies_behind_is_set_aside_until_as_much_is_done_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 9).unwrap();

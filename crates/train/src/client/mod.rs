@@ -246,18 +246,13 @@ impl Client {
         // On disk before the server hears of the run: whatever happens from now on, this side knows where it belongs.
         self.record.owner = self.record.owner.or(self.key);
         self.record.write(&self.run_dir)?;
-        let standing = Standing {
-            run: self.record.run.clone(),
-            saved: self.store.whole(&self.record.run),
-            live: None,
-        };
-        let resume = link.greet(&terms(&self.recipe, &self.facts), &standing, Purpose::Train)?;
+        let at = self.greet(link)?;
         if let Some(key) = self.key.filter(|key| self.record.owner != Some(*key)) {
             // The server's operator has given the run to another key.
             self.record.owner = Some(key);
             self.record.write(&self.run_dir)?;
         }
-        let mut stream = self.restore(resume.at)?;
+        let mut stream = self.go_to(link, at)?;
         let of = self.steps();
         watch(&Event::Started {
             step: self.step,
@@ -278,12 +273,37 @@ impl Client {
                 Reply::Rewind { to } => {
                     // Its last lines are written before they are set aside.
                     drop(stream);
-                    stream = self.restore(to)?;
-                    watch(&Event::Rewound { to });
+                    stream = self.go_to(link, to)?;
+                    watch(&Event::Rewound { to: self.step });
                 }
                 Reply::Done(()) if finishing => return Ok(Ended::Finished),
                 Reply::Done(()) if stopping => return Ok(Ended::Stopped { step: self.step }),
                 Reply::Done(()) => {}
+            }
+        }
+    }
+
+    /// Tells the server where this side stands on disk; the step that both go on from.
+    fn greet(&self, link: &mut dyn Exchange) -> Result<u64, TrainError> {
+        let standing = Standing {
+            run: self.record.run.clone(),
+            saved: self.store.whole(&self.record.run),
+            live: None,
+        };
+        let terms = terms(&self.recipe, &self.facts);
+        Ok(link.greet(&terms, &standing, Purpose::Train)?.at)
+    }
+
+    /// Goes to the checkpoint of `step`; if it turns out not to be whole, both sides go to the newest that is.
+    fn go_to(&mut self, link: &mut dyn Exchange, mut step: u64) -> Result<Stream, TrainError> {
+        loop {
+            match self.restore(step) {
+                Err(TrainError::Checkpoint(lost)) if lost.is_lost() => {
+                    tracing::warn!("{lost}; both sides go back to the newest that both have whole");
+                    // What is lost is not offered again, so this comes to an end.
+                    step = self.greet(link)?;
+                }
+                restored => return restored,
             }
         }
     }

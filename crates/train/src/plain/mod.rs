@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use crate::companions;
 use crate::error::TrainError;
 use crate::files;
-use crate::merge::{Format, Head, OWN, note_types, read_json, whole};
+use crate::merge::{Format, Head, OWN, note_types, read_json};
 use crate::start::Start;
+use crate::whole::whole;
 pub use fold::Folded;
 use tokenizer::with_image;
 

@@ -453,8 +453,8 @@ impl Recipe {
             (
                 "train.save_every",
                 t.save_every.to_string(),
-                "1 or more",
-                t.save_every >= 1,
+                "1 to 10^12",
+                (1..=1_000_000_000_000).contains(&t.save_every),
             ),
             ("train.keep", t.keep.to_string(), "2 or more", t.keep >= 2),
             (

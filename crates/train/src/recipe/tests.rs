@@ -40,6 +40,7 @@ fn numbers_that_make_no_sense_are_refused_by_field() {
     for (set, field) in [
         ("train.batch=1000000000", "train.batch"),
         ("train.steps=9000000000000000000", "train.steps"),
+        ("train.save_every=9000000000000000000", "train.save_every"),
         ("train.warmup=-0.1", "train.warmup"),
         ("train.weight_decay=-1", "train.weight_decay"),
         ("train.weight_decay=nan", "train.weight_decay"),

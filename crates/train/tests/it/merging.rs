@@ -188,13 +188,14 @@ fn the_recipe_decides_whether_the_first_token_is_dropped() {
 fn a_failed_merge_leaves_what_was_there_also_after_a_kill_between_its_renames() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
+    let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/demo-base");
     // What a kill leaves: the old directory moved away, the new one not yet in its place.
-    fs::create_dir(at("out.before")).unwrap();
-    fs::write(at("out.before/old"), "old").unwrap();
-    fs::create_dir(at("out.partial")).unwrap();
+    random_model(&small, &at("out"), 7, SaveType::F32).unwrap();
+    let old = fs::read(at("out/B3SUMS")).unwrap();
+    fs::rename(at("out"), at("out.qtinyllava-before")).unwrap();
+    fs::create_dir(at("out.qtinyllava-partial")).unwrap();
     let start = at("start");
     fs::create_dir(&start).unwrap();
-    let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/demo-base");
     for name in ["config.json", "preprocessor_config.json"] {
         fs::copy(small.join(name), start.join(name)).unwrap();
     }
@@ -203,12 +204,12 @@ fn a_failed_merge_leaves_what_was_there_also_after_a_kill_between_its_renames() 
     {
         std::os::unix::fs::symlink("/proc/self/mem", start.join("tokenizer.json")).unwrap();
         random_model(&start, &at("out"), 1, SaveType::F32).unwrap_err();
-        assert_eq!(fs::read_to_string(at("out/old")).unwrap(), "old");
-        assert!(!at("out.partial").exists());
+        assert_eq!(fs::read(at("out/B3SUMS")).unwrap(), old);
+        assert!(!at("out.qtinyllava-partial").exists());
         fs::remove_file(start.join("tokenizer.json")).unwrap();
     }
     random_model(&start, &at("out"), 1, SaveType::F32).unwrap();
-    assert!(at("out/model.safetensors").exists() && !at("out/old").exists());
+    assert_ne!(fs::read(at("out/B3SUMS")).unwrap(), old);
     assert_eq!(
         fs::read_dir(dir.path()).unwrap().count(),
         2,

@@ -31,6 +31,18 @@ pub(super) fn keep(keep: Vec<u32>, limits: &Limits) -> Result<Vec<u32>, MessageE
     }
 }
 
+/// A time that a peer says it took. Sums of what is none would be none, too.
+pub(super) fn seconds(field: &'static str, value: f64) -> Result<f64, MessageError> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(value);
+    }
+    Err(MessageError::Field {
+        field,
+        value: value.to_string(),
+        expected: "a number of seconds, 0 or more",
+    })
+}
+
 /// Sizes and characters of a greeting.
 pub(super) fn greeting(greeting: &Greeting, limits: &Limits) -> Result<(), MessageError> {
     run(&greeting.standing.run)?;

@@ -348,3 +348,24 @@ fn no_message_has_a_field_for_a_pixel_or_a_file_name() {
         ]
     );
 }
+
+#[test]
+fn times_that_are_none_are_no_message() {
+    let limits = Limits::default();
+    let backward = |compute_seconds, coding_seconds| {
+        let backward = Backward {
+            compute_seconds,
+            coding_seconds,
+            ..Backward::default()
+        };
+        let frame = encode_server(ServerMessage::Backward(backward), &limits).unwrap();
+        decode_server(&frame.bytes, &limits)
+    };
+    backward(0.0, 3.5).unwrap();
+    for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
+        for error in [backward(odd, 0.0), backward(0.0, odd)] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("_seconds = "), "{error}");
+        }
+    }
+}

@@ -14,6 +14,7 @@ use qtl_data::Tokenizer;
 use qtl_model::config::Fields;
 
 use super::Under;
+use super::network::Split;
 
 /// Talk to a model, about a picture or in text only
 #[derive(clap::Args)]
@@ -31,7 +32,7 @@ it was trained with. On a terminal /new begins a new conversation, Ctrl-C cuts a
 pub struct Args {
     /// Model directory, or a hub id like owner/name or owner/name@revision: a language model, or a TinyLLaVA model
     #[arg(value_name = "DIR|ID")]
-    model: String,
+    model: PathBuf,
     /// Put this adapter on the model: a folder of `merge --adapter`, or one that peft wrote
     #[arg(long, value_name = "DIR")]
     from_adapter: Option<PathBuf>,
@@ -39,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "text_only")]
     image: Option<PathBuf>,
     /// Load nothing but the language model
-    #[arg(long)]
+    #[arg(long, conflicts_with = "split")]
     text_only: bool,
     /// Ask this one question and end
     #[arg(long, value_name = "TEXT")]
@@ -61,17 +62,8 @@ pub struct Args {
     /// Seed of the draws
     #[arg(long, default_value_t = 0, requires = "temperature")]
     seed: u64,
-    /// Get the answers over the wire from a server that was started on the same model
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        requires = "tls",
-        conflicts_with = "text_only"
-    )]
-    split: Option<String>,
-    /// The client's kit from `qtinyllava certs`
-    #[arg(long, value_name = "DIR", requires = "split")]
-    tls: Option<PathBuf>,
+    #[command(flatten)]
+    remote: Split,
 }
 
 /// Talks until the input ends.
@@ -87,7 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
             "--image",
             args.image.as_ref().map(|path| path.display().to_string()),
         ),
-        ("--split", args.split.clone()),
+        ("--split", args.remote.split.clone()),
     ] {
         if let Some(value) = value {
             bail!(

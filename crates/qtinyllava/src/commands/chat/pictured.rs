@@ -11,7 +11,7 @@ use qtl_model::generate::{InProcess, Remote};
 use qtl_train::answer::Linked;
 use qtl_wire::Exchange;
 
-use super::super::{answering, aspect, eval, tokenizer};
+use super::super::{answering, aspect, tokenizer};
 use super::talk::talk;
 use super::{Args, ends};
 
@@ -56,14 +56,18 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             "This model was trained on questions that stand alone: it does not see earlier ones."
         );
     }
-    match args.split.as_deref().zip(args.tls.as_deref()) {
+    match args.remote.link(&recipe, &start)? {
         None => {
             let server = start.server(&device)?;
             converse(args, &answerer, &end, &mut InProcess::new(&server))
         }
-        Some((address, tls)) => {
-            let mut link = eval::link(address, tls, &recipe, &start)?;
-            converse(args, &answerer, &end, &mut Linked(&mut link))?;
+        Some(mut link) => {
+            let vocab = client.embed_tokens.vocab_size();
+            let mut remote = Linked {
+                link: &mut link,
+                vocab,
+            };
+            converse(args, &answerer, &end, &mut remote)?;
             Ok(link.close()?)
         }
     }

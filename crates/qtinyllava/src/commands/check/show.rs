@@ -9,6 +9,7 @@ use qtl_data::check::{Report, Sizes};
 use qtl_data::render::{Kind, Piece, pieces};
 use qtl_data::{EntryError, Reader};
 use qtl_eval::Table;
+use serde_json::{Map, Value, json};
 
 /// Rows of a sample that are shown.
 const LONGEST: usize = 600;
@@ -51,6 +52,35 @@ pub fn table(report: &Report, data: &Path) -> Table {
     }
     table.push(["pictures decoded", &report.decoded.to_string()]);
     table
+}
+
+/// The same for programs.
+pub fn json(report: &Report, reader: &Reader) -> Value {
+    let pictures = report.pictures.iter().map(|(form, sizes)| {
+        let Sizes { count, least, most } = sizes;
+        (
+            form.clone(),
+            json!({"count": count, "least": least, "most": most}),
+        )
+    });
+    let refused = report.refused.iter().map(|error| {
+        json!({"index": error.index, "id": error.id, "field": error.field, "fault": error.fault, "reason": error.to_string()})
+    });
+    json!({
+        "entries": report.entries,
+        "samples": report.samples,
+        "without_picture": report.text_only,
+        "turns": report.turns,
+        "tokens": report.tokens,
+        "tokens_after_max_length": report.tokens_left,
+        "cut": report.cut,
+        "supervised_tokens": report.supervised,
+        "supervised_tokens_after_max_length": report.supervised_left,
+        "pictures": pictures.collect::<Map<_, _>>(),
+        "decoded": report.decoded,
+        "notes": reader.notes().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "left_out": refused.collect::<Vec<_>>(),
+    })
 }
 
 fn spread(total: u64, mean: u64, most: u64) -> String {
