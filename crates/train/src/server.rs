@@ -312,7 +312,12 @@ impl Work for ServerWork {
 
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
-        self.half.restore(step, None).map_err(failed)?;
+        self.applied = None;
+        let restored = self.half.restore(step, None);
+        restored.map_err(|error| match error {
+            TrainError::Checkpoint(lost) if lost.is_lost() => WorkError::Damaged(lost.to_string()),
+            error => failed(error),
+        })?;
         self.applied = Some(step);
         (self.observer)(&match begun {
             true => Event::Resumed { step },

@@ -199,13 +199,12 @@ impl Client {
     ) -> Result<Ended, TrainError> {
         // On disk before the server hears of the run: whatever happens from now on, this side knows where it belongs.
         self.owned_by(self.half.record.owner.or(self.key))?;
-        let standing = self.half.standing(None);
-        let resume = link.greet(&self.half.terms(), &standing, Purpose::Train)?;
+        let at = self.greet(link)?;
         if let Some(key) = self.key {
             // The server's operator may have given the run to another key.
             self.owned_by(Some(key))?;
         }
-        let mut stream = self.restore(resume.at)?;
+        let mut stream = self.go_to(link, at)?;
         let of = self.steps();
         watch(&Event::Started {
             step: self.step,
@@ -226,8 +225,8 @@ impl Client {
                 Reply::Rewind { to } => {
                     // Its last lines are written before they are set aside.
                     drop(stream);
-                    stream = self.restore(to)?;
-                    watch(&Event::Rewound { to });
+                    stream = self.go_to(link, to)?;
+                    watch(&Event::Rewound { to: self.step });
                 }
                 Reply::Done(()) if finishing => return Ok(Ended::Finished),
                 Reply::Done(()) if stopping => return Ok(Ended::Stopped { step: self.step }),
@@ -239,6 +238,27 @@ impl Client {
     fn owned_by(&mut self, owner: Option<Key>) -> Result<(), TrainError> {
         let run = self.half.record.run.clone();
         self.half.is_of(Record { run, owner })
+    }
+
+    /// Tells the server where this side stands on disk; where both go on from.
+    fn greet(&self, link: &mut dyn Exchange) -> Result<u64, TrainError> {
+        let standing = self.half.standing(None);
+        let resume = link.greet(&self.half.terms(), &standing, Purpose::Train)?;
+        Ok(resume.at)
+    }
+
+    /// Goes to the checkpoint of `step`; if it turns out not to be whole, both sides go to the newest that is.
+    fn go_to(&mut self, link: &mut dyn Exchange, mut step: u64) -> Result<Stream, TrainError> {
+        loop {
+            match self.restore(step) {
+                Err(TrainError::Checkpoint(lost)) if lost.is_lost() => {
+                    tracing::warn!("{lost}; both sides go back to the newest that both have whole");
+                    // What is lost is not offered again, so this comes to an end.
+                    step = self.greet(link)?;
+                }
+                restored => return restored,
+            }
+        }
     }
 
     /// One micro-batch, and a checkpoint where one is due.
