@@ -313,7 +313,12 @@ impl Work for ServerWork {
 
     fn restore(&mut self, micro_batches: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
-        self.half.restore(micro_batches, None).map_err(failed)?;
+        self.applied = None;
+        let restored = self.half.restore(micro_batches, None);
+        restored.map_err(|error| match error {
+            TrainError::Checkpoint(lost) if lost.is_lost() => WorkError::Damaged(lost.to_string()),
+            error => failed(error),
+        })?;
         self.applied = Some(micro_batches);
         let step = self.half.recipe.train.step_of(micro_batches);
         (self.observer)(&match begun {

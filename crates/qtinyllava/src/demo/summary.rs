@@ -130,7 +130,10 @@ impl Summary {
         };
         let saving = |name: &str, own: f64, plain: f64| {
             let (size, saved) = match plain.is_finite() {
-                true => (bytes(plain), format!("{:.1} %", 100.0 * (1.0 - own / plain))),
+                true => (
+                    bytes(plain),
+                    format!("{:.1} %", 100.0 * (1.0 - own / plain)),
+                ),
                 false => ("not compared".to_owned(), "-".to_owned()),
             };
             [name.to_owned(), bytes(own), size, saved]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use qtl_model::weights::Checkpoint;
 
 use super::{
-    CheckpointError, Damaged, FORMAT, IN_MICRO_BATCHES, OPTIMIZER, STATE, STATE_DIGEST, Side, State, WEIGHTS,
-    WITHOUT_DIGESTS,
+    CheckpointError, Damaged, FORMAT, IN_MICRO_BATCHES, OPTIMIZER, STATE, STATE_DIGEST, Side,
+    State, WEIGHTS, WITHOUT_DIGESTS,
 };
 use crate::digest;
 use crate::recipe::Recipe;

@@ -204,20 +204,21 @@ impl Client {
     ) -> Result<Ended, TrainError> {
         // On disk before the server hears of the run: whatever happens from now on, this side knows where it belongs.
         self.owned_by(self.half.record.owner.or(self.key))?;
-        let standing = self.half.standing(None);
-        let resume = link.greet(&self.half.terms(), &standing, Purpose::Train)?;
+        let at = self.greet(link)?;
         if let Some(key) = self.key {
             // The server's operator may have given the run to another key.
             self.owned_by(Some(key))?;
         }
-        let mut stream = self.restore(resume.at)?;
+        let mut stream = self.go_to(link, at)?;
         let of = self.half.recipe.train.micro_batches();
         watch(&Event::Started {
             step: self.step(),
             of: self.steps(),
         });
         loop {
-            let at_boundary = self.micro_batch.is_multiple_of(self.half.recipe.train.accumulate);
+            let at_boundary = self
+                .micro_batch
+                .is_multiple_of(self.half.recipe.train.accumulate);
             let finishing = self.micro_batch == of;
             let stopping = at_boundary && !finishing && stop.load(Ordering::Relaxed);
             let reply = if finishing {
@@ -231,7 +232,7 @@ impl Client {
                 Reply::Rewind { to } => {
                     // Its last lines are written before they are set aside.
                     drop(stream);
-                    stream = self.restore(to)?;
+                    stream = self.go_to(link, to)?;
                     watch(&Event::Rewound { to: self.step() });
                 }
                 Reply::Done(()) if finishing => return Ok(Ended::Finished),
@@ -244,6 +245,27 @@ impl Client {
     fn owned_by(&mut self, owner: Option<Key>) -> Result<(), TrainError> {
         let run = self.half.record.run.clone();
         self.half.is_of(Record { run, owner })
+    }
+
+    /// Tells the server where this side stands on disk; where both go on from.
+    fn greet(&self, link: &mut dyn Exchange) -> Result<u64, TrainError> {
+        let standing = self.half.standing(None);
+        let resume = link.greet(&self.half.terms(), &standing, Purpose::Train)?;
+        Ok(resume.at)
+    }
+
+    /// Goes to the checkpoint after so many micro-batches; if it turns out not to be whole, both sides go to the newest that is.
+    fn go_to(&mut self, link: &mut dyn Exchange, mut at: u64) -> Result<Stream, TrainError> {
+        loop {
+            match self.restore(at) {
+                Err(TrainError::Checkpoint(lost)) if lost.is_lost() => {
+                    tracing::warn!("{lost}; both sides go back to the newest that both have whole");
+                    // What is lost is not offered again, so this comes to an end.
+                    at = self.greet(link)?;
+                }
+                restored => return restored,
+            }
+        }
     }
 
     /// One micro-batch, and a checkpoint where one is due.
@@ -278,7 +300,9 @@ impl Client {
         self.tally.on_the_way(link.meter())?;
         watch(&Event::Step(Box::new(record)));
         let every = self.half.recipe.train.save_every * self.half.recipe.train.accumulate;
-        if self.micro_batch.is_multiple_of(every) || self.micro_batch == self.half.recipe.train.micro_batches() {
+        if self.micro_batch.is_multiple_of(every)
+            || self.micro_batch == self.half.recipe.train.micro_batches()
+        {
             return self.save(link, stream, watch);
         }
         Ok(Reply::Done(()))

@@ -107,7 +107,8 @@ impl Client {
     /// Removes what was set aside, now that both sides hold a checkpoint of this step.
     fn settle(&self) -> Result<(), TrainError> {
         self.half.settle(self.micro_batch)?;
-        metrics::settle(&self.run_dir, self.micro_batch).map_err(|e| TrainError::io(&self.run_dir, e))
+        metrics::settle(&self.run_dir, self.micro_batch)
+            .map_err(|e| TrainError::io(&self.run_dir, e))
     }
 
     pub(super) fn loader(&self, start: Position) -> Result<Loader, TrainError> {

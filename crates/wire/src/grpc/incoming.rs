@@ -14,8 +14,10 @@ use tokio_rustls::server::TlsStream;
 use super::ServerTls;
 use super::explain::explained;
 use super::gate::{Gate, Handshakes, Place};
+use super::guests::{Guests, Seated};
 use super::kit::Latest;
 use super::strangers::{PERIOD, Strangers};
+use crate::Key;
 
 /// How long a newcomer may take to say its first word, which clients send with the end of TCP's handshake.
 const FIRST_WORD_TIME: Duration = Duration::from_secs(3);
@@ -23,14 +25,21 @@ const FIRST_WORD_TIME: Duration = Duration::from_secs(3);
 /// How long the handshake may take from there.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
+/// Connections of one key. A client has one, and for a while those that it has lost without a word.
+const CONNECTIONS: usize = 16;
+
+/// A connection whose holder is known.
+pub(super) type Guest = Seated<TlsStream<TcpStream>>;
+
 /// Hands authenticated connections over until the other end of `ready` is dropped.
 pub(super) async fn accept(
     listener: TcpListener,
     kit: Arc<Latest<ServerTls>>,
     bounds: Handshakes,
-    ready: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
+    ready: mpsc::Sender<io::Result<Guest>>,
 ) {
     let (gate, strangers) = (Gate::new(bounds), Arc::new(Strangers::new()));
+    let guests = Guests::new(CONNECTIONS);
     let mut period = interval(PERIOD);
     loop {
         let accepted = tokio::select! {
@@ -59,6 +68,7 @@ pub(super) async fn accept(
             continue;
         };
         let (kit, ready, strangers) = (kit.clone(), ready.clone(), strangers.clone());
+        let guests = guests.clone();
         tokio::spawn(async move {
             let outcome = tokio::select! {
                 outcome = shake_hands(kit, socket, &place) => outcome,
@@ -66,12 +76,26 @@ pub(super) async fn accept(
             };
             // Given back before the connection waits to be taken over.
             drop(place);
-            match outcome {
-                Ok(stream) => drop(ready.send(Ok(stream)).await),
+            match outcome.and_then(|stream| seated(&guests, stream)) {
+                Ok(guest) => drop(ready.send(Ok(guest)).await),
                 Err(why) => strangers.tell(not_let_in(address, &why)),
             }
         });
     }
+}
+
+/// A connection, if its key has not too many.
+fn seated(guests: &Arc<Guests>, stream: TlsStream<TcpStream>) -> Result<Guest, String> {
+    let shown = stream.get_ref().1.peer_certificates();
+    let key = shown.and_then(|chain| Key::of_certificate(chain.first()?));
+    let key = key.ok_or("its certificate has no public key")?;
+    let seat = guests
+        .seat(key)
+        .ok_or_else(|| format!("its key {key} has {CONNECTIONS} connections already"))?;
+    Ok(Seated {
+        stream,
+        _seat: seat,
+    })
 }
 
 fn not_let_in(address: SocketAddr, why: &str) -> String {

@@ -20,6 +20,7 @@ mod codec;
 mod counting;
 mod explain;
 mod gate;
+mod guests;
 mod incoming;
 mod kit;
 mod loopback;

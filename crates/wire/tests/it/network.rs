@@ -372,14 +372,12 @@ fn paths_of_the_server_do_not_reach_the_client() {
     );
 }
 
-#[test]
-fn health_checks_are_answered_within_mutual_tls() {
+/// Connections of one kit that answer a health check, out of so many that are held open.
+fn answered(server: &Running, tls: ClientTls, connections: usize) -> usize {
     use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::health_client::HealthClient;
-    let server = Running::fresh();
-    let tls = kits().client();
     let identity = tls.identity.unwrap();
     let config = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&tls.ca))
@@ -387,14 +385,46 @@ fn health_checks_are_answered_within_mutual_tls() {
     let endpoint = Endpoint::from_shared(format!("https://localhost:{}", server.port)).unwrap();
     let endpoint = endpoint.tls_config(config).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let status = runtime.block_on(async {
-        let mut client = HealthClient::new(endpoint.connect().await.unwrap());
-        let request = HealthCheckRequest {
-            service: "qtl.split.v1.Split".to_owned(),
-        };
-        client.check(request).await.unwrap().into_inner().status
-    });
-    assert_eq!(status, ServingStatus::Serving as i32);
+    runtime.block_on(async {
+        let (mut held, mut answered) = (Vec::new(), 0);
+        for _ in 0..connections {
+            let Ok(channel) = endpoint.connect().await else {
+                continue;
+            };
+            let mut client = HealthClient::new(channel);
+            let request = HealthCheckRequest {
+                service: "qtl.split.v1.Split".to_owned(),
+            };
+            if let Ok(answer) = client.check(request).await {
+                assert_eq!(answer.into_inner().status, ServingStatus::Serving as i32);
+                answered += 1;
+            }
+            held.push(client);
+        }
+        answered
+    })
+}
+
+#[test]
+fn health_checks_are_answered_within_mutual_tls() {
+    assert_eq!(answered(&Running::fresh(), kits().client(), 1), 1);
+}
+
+/// File descriptors and memory are left for others, and for the same key when it has let go.
+#[test]
+fn one_key_holds_so_many_connections_and_no_more() {
+    let server = Running::fresh();
+    for _ in 0..2 {
+        assert_eq!(answered(&server, kits().client(), 20), 16);
+        // Whoever has gone is not forgotten in the same instant.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let second = tempfile::tempdir().unwrap();
+    certs::make_client_kit(&kits().ca, second.path(), "x", &certs::Issue::days(1)).unwrap();
+    let second = ClientTls::from_kit(second.path()).unwrap();
+    let held: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    assert_eq!(answered(&server, second, 1), 1);
+    drop(held);
 }
 
 #[test]
@@ -471,4 +501,48 @@ fn renewed_kits_are_used_at_the_next_connection() {
         panic!("{error:?}")
     };
     assert_eq!(refusal.reason, Reason::Owner, "another key, another owner");
+}
+
+#[test]
+fn the_owner_does_not_stand_in_line_with_strangers() {
+    let mut work = ToyServer::fresh();
+    work.bother = Duration::from_millis(10);
+    let server = Running::start(options(0), work);
+    let mut client = server.connect();
+    let mut toy = ToyClient::default();
+    toy.train(&mut client, 2, 2).unwrap();
+
+    let kit = tempfile::tempdir().unwrap();
+    let issue = certs::Issue::days(1);
+    certs::make_client_kit(&kits().ca, kit.path(), "stranger", &issue).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let strangers: Vec<_> = (0..12)
+        .map(|_| {
+            let mut options = server.client_options();
+            options.tls = ClientTls::from_kit(kit.path()).unwrap();
+            let over = Arc::clone(&over);
+            thread::spawn(move || {
+                let mut client = GrpcClient::connect(options).unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    let standing = ToyClient::default().standing();
+                    let refused = client.greet(&terms(), &standing, Purpose::Train);
+                    assert!(matches!(refused, Err(WireError::Refused(_))), "{refused:?}");
+                }
+            })
+        })
+        .collect();
+    let bothered = || server.log.lock().unwrap().turned_away.len();
+    while bothered() < 24 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (before, messages) = (bothered(), 30);
+    toy.go_on(&mut client, 2, 2 + messages - 1, 1000).unwrap();
+    let between = bothered() - before;
+    over.store(true, Ordering::Relaxed);
+    for stranger in strangers {
+        stranger.join().unwrap();
+    }
+    // One is under way when a message comes, and one more may come first after an answer. In one line with them each message
+    // would wait for nearly all twelve.
+    assert!(between <= 3 * messages as usize, "{between}");
 }
