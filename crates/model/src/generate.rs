@@ -82,7 +82,8 @@ pub fn greedy<R: Remote>(
     let count = prompts.spliced.layout.sequences.len();
     let mut answers = vec![Vec::new(); count];
     let mut running: Vec<usize> = (0..count).collect();
-    let mut tokens = remote.open(client.encode(prompts))?;
+    let (cut, mut cache) = client.prefill(prompts);
+    let mut tokens = remote.open(cut)?;
     loop {
         let mut keep = Vec::with_capacity(running.len());
         for (slot, (sequence, token)) in running.iter().zip(&tokens).enumerate() {
@@ -100,6 +101,7 @@ pub fn greedy<R: Remote>(
             return Ok(answers);
         }
         let last: Vec<i64> = keep.iter().map(|slot| i64::from(tokens[*slot])).collect();
-        tokens = remote.next(&keep, client.encode_tokens(&last))?;
+        let rows = client.encode_tokens(&last, cache.as_mut(), &keep);
+        tokens = remote.next(&keep, rows)?;
     }
 }

@@ -8,7 +8,7 @@
 
 It computes what the two halves compute in one process: rows of pictures and of text go through their quantizers, also those of
 the tokens that are generated. Towers CLIP, SigLIP, DINOv2 and their mixture; connectors identity, linear, mlpNx_gelu, resampler,
-qformer and mof_mlp; quantizers none, fsq, adsq, ecsq and fsq_tanh with recorded statistics; language models that are part of transformers.
+qformer and mof_mlp; quantizers none, exact, fsq, adsq, ecsq and fsq_tanh with recorded statistics; language models that are part of transformers.
 """
 
 import torch
@@ -64,10 +64,10 @@ class Quantizer(nn.Module):
     def __init__(self, spec, width):
         super().__init__()
         self.kind = spec["kind"]
-        if self.kind == "none":
+        if self.kind in ("none", "exact"):
             return
         if self.kind not in ("fsq", "adsq", "ecsq", "fsq_tanh"):
-            raise NotImplementedError(f"quantizer {self.kind}: here are none, fsq, adsq, ecsq and fsq_tanh")
+            raise NotImplementedError(f"quantizer {self.kind}: here are none, exact, fsq, adsq, ecsq and fsq_tanh")
         if spec.get("statistics", "channel") == "batch":
             raise NotImplementedError("statistics = batch: what a row becomes depends on the rows beside it")
         code = spec.get("code_dim") or width
@@ -82,6 +82,8 @@ class Quantizer(nn.Module):
         self.values = spec.get("values")
 
     def forward(self, rows):
+        if self.kind == "exact":
+            return rows
         if self.kind == "none":
             return rows.half().to(rows.dtype)
         dtype = rows.dtype

@@ -58,6 +58,7 @@ pub fn align(
     let device = Device::default();
     let fresh = Blueprint {
         fresh: true,
+        bottom_blocks: 0,
         ..blueprint.clone()
     };
     let (mut client, server) = start(

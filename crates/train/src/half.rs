@@ -61,9 +61,12 @@ impl Stages for ClientPartition {
         blueprint.client_keeping(device, keep)
     }
 
-    fn computing(mut self, recipe: &Recipe) -> Self {
-        self.uplink.text_rows = recipe.quantizer.text_rows;
-        self
+    fn computing(self, recipe: &Recipe) -> Self {
+        let activation = recipe.train.activation.dtype();
+        let mut half = self.sending(recipe.quantizer.text_rows);
+        let blocks = half.bottom.blocks.clone();
+        half.bottom.blocks = blocks.with(|blocks| blocks.with_activation(activation));
+        half
     }
 }
 

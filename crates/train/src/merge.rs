@@ -362,6 +362,15 @@ fn in_python(config: &mut Value) -> Result<bool, TrainError> {
         return Ok(false);
     }
     let recipe = recipe_in(config, Path::new("config.json"))?;
+    let [image, text] = [&recipe.quantizer.image, &recipe.quantizer.text];
+    if recipe.split.bottom_blocks > 0 && [image, text] != [&QuantizerSpec::NONE; 2] {
+        // There the quantizers stand at the language model's input.
+        tracing::warn!(
+            "split.bottom_blocks = {}: a model with quantizers behind a block has no class for transformers yet",
+            recipe.split.bottom_blocks
+        );
+        return Ok(false);
+    }
     config[OWN]["quantizers"] = json!({
         "image": recipe.quantizer.image.explicit(),
         "text": recipe.quantizer.text.explicit(),

@@ -16,7 +16,7 @@ use crate::assumed;
 use crate::error::TrainError;
 use crate::half::Stages;
 use crate::peft;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, RecipeError};
 use crate::tune::Part;
 
 /// Where they lie.
@@ -156,6 +156,7 @@ impl Start {
     ) -> Result<Loaded<S>, TrainError> {
         let mut loaded = adapt::read::<S>(&self.blueprint, recipe, device)?;
         if let Some(adapter) = &self.adapter {
+            self.cut_at_input()?;
             stands_on(&loaded.partition, adapter)?;
             loaded.partition = adapter.put_whole(loaded.partition, S::PARTS, self.tied())?;
             loaded.quantizers_found |= adapter.has_part(Part::Quantizer);
@@ -199,10 +200,24 @@ impl Start {
         let half = S::read(&self.blueprint, device, &|_, _| Storage::F32)?.partition;
         match &self.adapter {
             Some(adapter) => {
+                self.cut_at_input()?;
                 stands_on(&half, adapter)?;
                 Ok(adapter.fold(half, S::PARTS, self.tied())?)
             }
             None => Ok(half),
+        }
+    }
+
+    /// An adapter of the language model is put on by its one half.
+    fn cut_at_input(&self) -> Result<(), TrainError> {
+        match self.blueprint.bottom_blocks {
+            0 => Ok(()),
+            value => Err(RecipeError::Range {
+                field: "split.bottom_blocks",
+                value: value.to_string(),
+                range: "0 where there is an adapter; fold it into the model first, with `qtinyllava merge --from-adapter`",
+            }
+            .into()),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::splice::Layout;
 pub use error::StepError;
 pub use receiver::{Received, Receiver, ReceiverTape};
 pub use repeats::TextRows;
-pub use sender::{Sender, SenderTape};
+pub use sender::{Sender, SenderTape, Shown};
 pub(crate) use sender::{are_whole_pictures, used};
 
 /// What crosses the cut upward.

@@ -47,6 +47,24 @@ struct Stream {
     kept: Option<Kept>,
 }
 
+/// What of the image rows that a sender is given is sent.
+pub struct Shown {
+    /// Which rows.
+    pub rows: Vec<usize>,
+    /// How they lie in their pictures, if these are whole and every token is in its place.
+    pub grid: Option<Grid>,
+}
+
+impl Shown {
+    /// Tells the codec where the rows lie.
+    fn on_grid(&self, code: Code) -> Code {
+        match self.grid {
+            Some(grid) => code.on_grid(grid),
+            None => code,
+        }
+    }
+}
+
 impl Parts for Sender {}
 
 impl Sender {
@@ -59,13 +77,11 @@ impl Sender {
         }
     }
 
-    /// Codes of the rows of a batch for inference: recorded statistics, no graph. `grid`: how a picture's rows lie in it, see
-    /// [`Bottom::picture_grid`](crate::stage::Bottom::picture_grid).
-    pub fn encode(&self, rows: Rows, spliced: &Spliced, grid: Option<Grid>) -> Cut {
-        let shown = &spliced.image_rows;
+    /// Codes of the rows of a batch for inference: recorded statistics, no graph.
+    pub fn encode(&self, rows: Rows, spliced: &Spliced, shown: &Shown) -> Cut {
         let image = rows.image.map(|rows| {
-            let z = used(self.image.bound(self.image.input(rows)), shown);
-            on_grid(self.image.quantize(z, Phase::Evaluate), shown, grid)
+            let z = used(self.image.bound(self.image.input(rows)), &shown.rows);
+            shown.on_grid(self.image.quantize(z, Phase::Evaluate))
         });
         let ids = &spliced.text_ids;
         let z = self.text.bound(self.text.input(rows.text));
@@ -95,7 +111,7 @@ impl Sender {
         &mut self,
         rows: Rows,
         spliced: &Spliced,
-        grid: Option<Grid>,
+        shown: &Shown,
         step: u64,
         trained: &dyn Fn(&str) -> bool,
         wanted: [bool; 2],
@@ -107,11 +123,10 @@ impl Sender {
             text: begin(rows.text, wanted[1]),
         };
         let mut penalty = None;
-        let shown = &spliced.image_rows;
         let image = rows.image.clone().map(|rows| {
             let u = tracked.image.input(rows);
             let both = (&mut *self.image, &mut *tracked.image);
-            used(bound(both, u, &mut penalty), shown)
+            used(bound(both, u, &mut penalty), &shown.rows)
         });
         let u = tracked.text.input(rows.text.clone());
         let both = (&mut *self.text, &mut *tracked.text);
@@ -130,8 +145,7 @@ impl Sender {
         };
         let cut = Cut {
             image: bounded.image.as_ref().map(|z| {
-                let code = self.image.quantize(z.clone(), phase);
-                on_grid(code, shown, grid)
+                shown.on_grid(self.image.quantize(z.clone(), phase))
             }),
             text: text_code,
             index: distinct.as_ref().map(|distinct| distinct.code()),
@@ -236,14 +250,6 @@ pub(crate) fn used(z: Tensor<2>, image_rows: &[usize]) -> Tensor<2> {
     let ids: Vec<i64> = image_rows.iter().map(|row| *row as i64).collect();
     let ids = Tensor::<1, Int>::from_data(TensorData::from(ids.as_slice()), &z.device());
     z.select(0, ids)
-}
-
-/// Tells the codec where the rows lie in their pictures, if these are whole and every token is in its place.
-fn on_grid(code: Code, image_rows: &[usize], grid: Option<Grid>) -> Code {
-    match grid.filter(|grid| are_whole_pictures(image_rows, grid.tokens)) {
-        Some(grid) => code.on_grid(grid),
-        None => code,
-    }
 }
 
 /// Whether the rows are those of pictures from their first token to their last.

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Tensor};
 use super::block::Block;
 use super::{Cache, DecoderSpec};
 use crate::nn::{Mask, Named, Numbered, RopeTables};
+use crate::weights;
 
 /// A run of the decoder's blocks, under the numbers they have in the whole.
 #[derive(Module, Debug)]
@@ -53,6 +54,17 @@ impl Blocks {
             spec,
             activation: DType::F32,
         }
+    }
+
+    /// These blocks with the starting values of an untrained model.
+    ///
+    /// # Panics
+    ///
+    /// If the model has no such blocks.
+    pub fn init(spec: DecoderSpec, range: Range<usize>, seed: u64, device: &Device) -> Self {
+        let rule = spec.clone();
+        let blocks = Self::new(spec, range, device);
+        weights::initialize(blocks, "", seed, |name, _| rule.fill(name))
     }
 
     /// Computes in `activation` from now on.

@@ -21,10 +21,19 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder without values: load or initialise it before use.
     pub fn new(spec: DecoderSpec, device: &Device) -> Self {
+        Self::behind(0, spec, device)
+    }
+
+    /// What follows the first `count` blocks, without values.
+    ///
+    /// # Panics
+    ///
+    /// If the model has fewer.
+    pub fn behind(count: usize, spec: DecoderSpec, device: &Device) -> Self {
         let head = Head::new(&spec, device);
-        let all = 0..spec.layers.len();
+        let rest = count..spec.layers.len();
         Self {
-            blocks: Named::flat(Blocks::new(spec, all, device)),
+            blocks: Named::flat(Blocks::new(spec, rest, device)),
             head: Named::flat(head),
         }
     }
@@ -41,9 +50,18 @@ impl Decoder {
     /// A decoder with the starting values of an untrained model. A tied head gets the values that
     /// [`super::TokenEmbedding::init`] draws from the same seed.
     pub fn init(spec: DecoderSpec, seed: u64, device: &Device) -> Self {
+        Self::init_behind(0, spec, seed, device)
+    }
+
+    /// The same of what follows the first `count` blocks.
+    ///
+    /// # Panics
+    ///
+    /// If the model has fewer.
+    pub fn init_behind(count: usize, spec: DecoderSpec, seed: u64, device: &Device) -> Self {
         let rule = spec.clone();
-        let mut decoder =
-            weights::initialize(Self::new(spec, device), "", seed, |name, _| rule.fill(name));
+        let rest = Self::behind(count, spec, device);
+        let mut decoder = weights::initialize(rest, "", seed, |name, _| rule.fill(name));
         if rule.tied_head {
             let head = decoder.head.lm_head.weight.clone();
             let id = head.id;

@@ -1,5 +1,7 @@
 //! What files call the parts of a decoder.
 
+use std::ops::Range;
+
 use crate::weights::KeyMap;
 
 use super::DecoderSpec;
@@ -51,22 +53,40 @@ impl DecoderSpec {
         format!("{}.{}.weight", self.names.body, self.names.embedding)
     }
 
-    /// Where a file keeps the client's half, the token embedding: bare or inside a TinyLLaVA file.
+    /// Where a file keeps the token embedding: bare or inside a TinyLLaVA file.
     pub fn embedding_keys(&self) -> KeyMap {
         KeyMap::same()
             .or("", "language_model.")
             .ignore(&format!("{}.", self.names.body))
     }
 
-    /// Where a file keeps the server's half, everything else; a tied head is read from the token embedding.
-    pub fn decoder_keys(&self) -> KeyMap {
-        let keys = KeyMap::same()
-            .or("", "language_model.")
-            .ignore(&format!("{}.{}.", self.names.body, self.names.embedding));
+    /// Where a file keeps the first `count` blocks.
+    pub fn first_blocks_keys(&self, count: usize) -> KeyMap {
+        let norm = format!("{}.{}.", self.names.body, self.names.norm);
+        self.keys_without(count..self.layers.len()).ignore(&norm)
+    }
+
+    /// Where a file keeps all that follows the first `count` blocks; a tied head is read from the token embedding.
+    pub fn rest_keys(&self, count: usize) -> KeyMap {
+        let keys = self.keys_without(0..count);
         if self.tied_head {
             keys.stand_in("lm_head.weight", &self.embedding_name())
         } else {
             keys
         }
+    }
+
+    /// All but the token embedding and these blocks.
+    fn keys_without(&self, blocks: Range<usize>) -> KeyMap {
+        let (body, embedding) = (self.names.body, self.names.embedding);
+        let keys = KeyMap::same()
+            .or("", "language_model.")
+            .ignore(&format!("{body}.{embedding}."));
+        blocks.fold(keys, |keys, i| keys.ignore(&format!("{body}.layers.{i}.")))
+    }
+
+    /// Where a file keeps everything but the token embedding.
+    pub fn decoder_keys(&self) -> KeyMap {
+        self.rest_keys(0)
     }
 }

@@ -4,15 +4,13 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use qtl_codec::{Code, Grid};
 
-use crate::connector::Connector;
-use crate::edge::{Cut, Sender, SenderTape, TextRows, are_whole_pictures, used};
-use crate::llm::TokenEmbedding;
+use crate::edge::{Cut, Sender, SenderTape, Shown, TextRows, are_whole_pictures, used};
+use crate::llm::Cache;
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::Parts;
 use crate::quant::{Accumulator, Encoder};
 use crate::stage::{Batch, Bottom, BottomTape, Rows};
-use crate::vision::VisionTower;
 
 /// Everything of the model that stays with the data.
 #[derive(Module, Debug)]
@@ -32,17 +30,28 @@ pub struct Pending {
 impl Parts for ClientPartition {}
 
 impl ClientPartition {
-    /// The half of its parts. Text rows of one token cross once.
+    /// The half of its parts. Text rows of one token cross once, if they are nothing but the token's.
     pub fn new(
-        (vision_tower, connector, embed_tokens): (VisionTower, Connector, TokenEmbedding),
+        bottom: Bottom,
         image: Encoder,
         text: Encoder,
     ) -> Self {
-        let bottom = Bottom::new(vision_tower, connector, embed_tokens);
         Self {
             bottom: Renamed::flat(bottom),
-            uplink: Renamed::flat(Sender::new(image, text, TextRows::default())),
+            uplink: Renamed::flat(Sender::new(image, text, TextRows::All)),
         }
+        .sending(TextRows::default())
+    }
+
+    /// Has text rows of one token cross once, or all of them. Behind a block rows are no longer functions of their token, so
+    /// all cross whatever is asked for.
+    #[must_use]
+    pub fn sending(mut self, text_rows: TextRows) -> Self {
+        self.uplink.text_rows = match self.bottom.blocks.is_empty() {
+            true => text_rows,
+            false => TextRows::All,
+        };
+        self
     }
 
     /// Rows per picture that reach the language model.
@@ -56,30 +65,46 @@ impl ClientPartition {
         are_whole_pictures(image_rows, grid.tokens).then_some(grid)
     }
 
+    fn shown(&self, batch: &Batch) -> Shown {
+        Shown {
+            rows: self.bottom.shown(&batch.spliced),
+            grid: self.grid(&batch.spliced.image_rows),
+        }
+    }
+
     /// Codes of a batch for inference: recorded statistics, no graph.
     pub fn encode(&self, batch: &Batch) -> Cut {
         let rows = self.bottom.forward(batch);
-        let grid = self.bottom.picture_grid();
-        self.uplink.encode(rows, &batch.spliced, grid)
+        self.uplink
+            .encode(rows, &batch.spliced, &self.shown(batch))
     }
 
-    /// Code of single tokens, for generation; see [`Sender::encode_tokens`].
-    pub fn encode_tokens(&self, ids: &[i64]) -> Code {
-        self.uplink.encode_tokens(self.bottom.embed(ids))
+    /// Codes of prompts, and what this side remembers of them if it has blocks.
+    pub fn prefill(&self, prompts: &Batch) -> (Cut, Option<Cache>) {
+        let (rows, cache) = self.bottom.prefill(prompts);
+        let shown = self.shown(prompts);
+        (self.uplink.encode(rows, &prompts.spliced, &shown), cache)
+    }
+
+    /// Code of one more token for each of the sequences `keep`, numbered among those of the call before; see
+    /// [`Sender::encode_tokens`].
+    pub fn encode_tokens(&self, ids: &[i64], cache: Option<&mut Cache>, keep: &[usize]) -> Code {
+        let rows = self.bottom.step(ids, cache, keep);
+        self.uplink.encode_tokens(rows)
     }
 
     /// Projected features of a batch before they are bounded, without a graph: what a quantizer is calibrated on.
     pub fn project(&self, batch: &Batch) -> Rows {
         let rows = self.bottom.forward(batch);
-        let shown = &batch.spliced.image_rows;
+        let shown = self.bottom.shown(&batch.spliced);
         let image = rows.image.map(|rows| self.uplink.image.input(rows));
         Rows {
-            image: image.map(|u| used(u, shown)),
+            image: image.map(|u| used(u, &shown)),
             text: self.uplink.text.input(rows.text),
         }
     }
 
-    /// Projected features of pictures alone: [pictures, 3, side, side] -> [pictures x tokens, code_dim].
+    /// Projected features of pictures alone, where the cut lies before all blocks: [pictures, 3, side, side] -> [pictures x tokens, code_dim].
     pub fn project_pictures(&self, pixels: Tensor<4>) -> Tensor<2> {
         self.uplink.image.input(self.bottom.look(pixels))
     }
@@ -102,10 +127,10 @@ impl ClientPartition {
         trained: &dyn Fn(&str) -> bool,
     ) -> (Cut, Pending) {
         let (rows, bottom) = self.bottom.train_forward(batch, trained);
-        let (grid, wanted) = (self.bottom.picture_grid(), bottom.wants());
+        let (shown, wanted) = (self.shown(batch), bottom.wants());
         let (cut, uplink) =
             self.uplink
-                .train_forward(rows, &batch.spliced, grid, step, trained, wanted);
+                .train_forward(rows, &batch.spliced, &shown, step, trained, wanted);
         (cut, Pending { bottom, uplink })
     }
 

@@ -5,12 +5,13 @@ use burn::tensor::{Device, Tensor};
 use qtl_codec::Code;
 
 use crate::edge::{Cut, Receiver, StepError};
-use crate::llm::{Cache, Context, Decoder as LanguageModel, Supervision};
-use crate::nn::{Mask, Named as Renamed};
+use crate::llm::{Cache, Decoder as LanguageModel, Supervision};
+use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{BLOCKS, Parts};
 use crate::quant::Decoder;
 use crate::splice::{Grid, Layout};
+use crate::stage::context;
 use crate::targets;
 
 /// Everything of the model that stays with the server.
@@ -75,7 +76,7 @@ impl ServerPartition {
         let received = self.uplink.dequantize(cut, device)?;
         let supervision = supervision(&grid, targets, self.vocab_size())?;
         let (blocks, head) = (&self.language_model.blocks, &self.language_model.head);
-        let context = self.context(&grid, device);
+        let context = context(&self.language_model.blocks, &grid, device);
 
         let activation = blocks.activation();
         let (x, uplink) = self
@@ -139,7 +140,7 @@ impl ServerPartition {
     /// As for [`step`](Self::step).
     pub fn logits(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
         let (input, grid) = self.input(cut, device)?;
-        let context = self.context(&grid, device);
+        let context = context(&self.language_model.blocks, &grid, device);
         let hidden = self.language_model.blocks.forward(input, &context);
         Ok((self.language_model.head.forward(hidden), grid))
     }
@@ -225,20 +226,6 @@ impl ServerPartition {
             }
         }
         Ok(Grid::new(layout))
-    }
-
-    fn context(&self, grid: &Grid, device: &Device) -> Context {
-        let positions: Vec<Vec<usize>> = grid
-            .positions
-            .chunks(grid.width)
-            .map(<[usize]>::to_vec)
-            .collect();
-        let mask = Mask::new(
-            [grid.height, grid.width, grid.width],
-            device,
-            |row, to, from| grid.sees(row, to, from),
-        );
-        self.language_model.blocks.context(&positions, mask, device)
     }
 }
 

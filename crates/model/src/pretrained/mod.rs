@@ -5,6 +5,7 @@ mod fill;
 mod stored;
 mod unheld;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -12,11 +13,12 @@ use qtl_data::Processor;
 
 use crate::config::{ConfigError, TinyLlavaConfig};
 use crate::connector::{Connector, ConnectorError};
-use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
+use crate::llm::{Blocks, Decoder as LanguageModel, TokenEmbedding};
 use crate::params;
 use crate::partition::{ClientPartition, ServerPartition};
 use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, QUANTIZER_IMAGE, Row, VISION_TOWER};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
+use crate::stage::Bottom;
 use crate::tuning::{Matrix, Storage};
 use crate::vision::{VisionTower, pictures};
 use crate::weights::{
@@ -44,6 +46,8 @@ pub struct Blueprint {
     pub seed: u64,
     /// Ignore the directory's weights and start from random ones.
     pub fresh: bool,
+    /// How many blocks of the language model are before the cut, at the client.
+    pub bottom_blocks: usize,
 }
 
 /// A half of the model, and whether its quantizers' weights came from the directory (otherwise they are fresh and want
@@ -109,6 +113,7 @@ impl Blueprint {
             text,
             seed,
             fresh: false,
+            bottom_blocks: 0,
         })
     }
 
@@ -137,10 +142,11 @@ impl Blueprint {
         if self.fresh {
             let deviation = config.text.initializer_range;
             let normal = |_: &str, _: &[usize]| Fill::Normal(deviation);
-            let partition = self.client_of((
+            let partition = self.client_of(Bottom::new(
                 self.fresh_tower(tower),
                 self.fresh_connector(device)?,
                 initialize(table, EMBED_TOKENS.prefix, self.seed, normal),
+                Blocks::init(config.text.clone(), self.first(), self.seed, device),
             ));
             return Ok(Loaded {
                 partition,
@@ -160,7 +166,12 @@ impl Blueprint {
             config.text.embedding_keys(),
         );
         let table = load_keeping(table, &file, &keys, &below(&EMBED_TOKENS, keep))?;
-        self.with_quantizers(self.client_of((tower, connector, table)))
+        let mut blocks = Blocks::new(config.text.clone(), self.first(), device);
+        if !blocks.is_empty() {
+            let keys = config.text.first_blocks_keys(self.bottom_blocks);
+            blocks = load_keeping(blocks, &file, &keys, &below(&BLOCKS, keep))?;
+        }
+        self.with_quantizers(self.client_of(Bottom::new(tower, connector, table, blocks)))
     }
 
     /// The connector with the values that training starts with.
@@ -189,20 +200,26 @@ impl Blueprint {
         device: &Device,
     ) -> Result<ClientPartition, PretrainedError> {
         let config = &self.config;
-        Ok(self.client_of((
+        Ok(self.client_of(Bottom::new(
             VisionTower::new(config.vision.clone(), config.select, device),
             Connector::new(&config.connector, device)?,
             TokenEmbedding::new(&config.text, device),
+            Blocks::new(config.text.clone(), self.first(), device),
         )))
     }
 
+    /// The blocks before the cut.
+    fn first(&self) -> Range<usize> {
+        0..self.bottom_blocks
+    }
+
     /// The client's half with these parts and fresh quantizers.
-    fn client_of(&self, parts: (VisionTower, Connector, TokenEmbedding)) -> ClientPartition {
+    fn client_of(&self, bottom: Bottom) -> ClientPartition {
         let (width, seed) = (self.config.text.hidden_size, self.seed);
-        let device = parts.2.device();
+        let device = bottom.device();
         let image = Encoder::init(&self.image, width, seed, &device);
         let text = Encoder::init(&self.text, width, seed ^ 1, &device);
-        ClientPartition::new(parts, image, text)
+        ClientPartition::new(bottom, image, text)
     }
 
     /// The server's half.
@@ -227,19 +244,26 @@ impl Blueprint {
         let spec = self.config.text.clone();
         if self.fresh {
             return Ok(Loaded {
-                partition: self.server_of(LanguageModel::init(spec, self.seed, device)),
+                partition: self.server_of(LanguageModel::init_behind(
+                    self.bottom_blocks,
+                    spec,
+                    self.seed,
+                    device,
+                )),
                 quantizers_found: false,
             });
         }
-        let (file, keys) = (self.open(BLOCKS.folder)?, spec.decoder_keys());
-        let model = LanguageModel::new(spec, device);
+        let keys = spec.rest_keys(self.bottom_blocks);
+        let file = self.open(BLOCKS.folder)?;
+        let model = LanguageModel::behind(self.bottom_blocks, spec, device);
         let model = load_keeping(model, &file, &keys, &below(&BLOCKS, keep))?;
         self.with_quantizers(self.server_of(model))
     }
 
     /// The server's half as the configuration describes it; only fresh quantizers have values.
     pub fn server_without_values(&self, device: &Device) -> ServerPartition {
-        self.server_of(LanguageModel::new(self.config.text.clone(), device))
+        let spec = self.config.text.clone();
+        self.server_of(LanguageModel::behind(self.bottom_blocks, spec, device))
     }
 
     /// The server's half with this language model and fresh quantizers.

@@ -82,7 +82,8 @@ impl Blueprint {
         let text = &self.config.text;
         let server = self.server_without_values(device);
         let rest = || {
-            let (module, keys) = (&*server.language_model, text.decoder_keys());
+            let keys = text.rest_keys(self.bottom_blocks);
+            let module = &*server.language_model;
             self.types_of(&BLOCKS, module, &keys)
         };
         let client = match self.client_without_values(device) {
@@ -103,7 +104,14 @@ impl Blueprint {
             let (module, keys) = (&*client.embed_tokens, text.embedding_keys());
             self.types_of(&EMBED_TOKENS, module, &keys)
         };
-        vec![tower(), connector(), embedding(), rest()]
+        let blocks = || match client.blocks.is_empty() {
+            true => Ok(Vec::new()),
+            false => {
+                let keys = text.first_blocks_keys(self.bottom_blocks);
+                self.types_of(&BLOCKS, &*client.blocks, &keys)
+            }
+        };
+        vec![tower(), connector(), embedding(), blocks(), rest()]
     }
 
     fn types_of<M: Module>(

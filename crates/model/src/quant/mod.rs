@@ -18,6 +18,7 @@
 
 mod adsq;
 mod ecsq;
+mod exact;
 mod fedbat;
 mod fsq;
 mod fsq_tanh;
@@ -41,6 +42,7 @@ mod topk;
 
 pub use adsq::AdsqSpec;
 pub use ecsq::{Design, EcsqSpec};
+pub use exact::{ExactDecoder, ExactEncoder, ExactSpec};
 pub use fedbat::{FedbatDecoder, FedbatEncoder, FedbatSpec, binarize, straight_through};
 pub use fsq::{FsqDecoder, FsqEncoder, FsqSpec, cosine_penalty};
 pub use fsq_tanh::{FsqTanhEncoder, FsqTanhSpec};
@@ -70,6 +72,8 @@ use serde::{Deserialize, Serialize};
 list::quantizers! {
     /// 16-bit floats: no quantization, the reference to compare with.
     None(NoneSpec, NoneEncoder, NoneDecoder),
+    /// 32-bit floats: nothing at all is lost.
+    Exact(ExactSpec, ExactEncoder, ExactDecoder),
     /// The paper's: equally spaced values, clipped at a number of deviations.
     Fsq(FsqSpec, FsqEncoder, FsqDecoder),
     /// The same, bounded by tanh.

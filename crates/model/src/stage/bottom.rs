@@ -1,17 +1,21 @@
-//! The beginning of the chain: pictures and tokens into rows of the language model's width.
+//! The beginning of the chain: pictures and tokens into rows of the language model's width, and these through its first
+//! blocks, as far as the cut lies behind some.
 
 use burn::module::Module;
 use burn::tensor::{DType, Tensor, TensorData};
-use qtl_codec::Grid;
+use qtl_codec::Grid as PictureGrid;
 
+use super::BlocksTape;
+use super::cells::{context, pick, place};
 use super::tower::TowerTape;
 use crate::connector::Connector;
-use crate::llm::TokenEmbedding;
+use crate::edge::used;
+use crate::llm::{Blocks, Cache, TokenEmbedding};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
-use crate::parts::{CONNECTOR, EMBED_TOKENS, Parts, VISION_TOWER};
+use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, VISION_TOWER};
 use crate::recompute::take;
-use crate::splice::{PADDING, Spliced};
+use crate::splice::{Grid, PADDING, Spliced};
 use crate::vision::VisionTower;
 
 /// What stays with the data: nothing after it has seen a pixel.
@@ -23,6 +27,8 @@ pub struct Bottom {
     pub connector: Renamed<Connector>,
     /// Token ids into rows.
     pub embed_tokens: Renamed<TokenEmbedding>,
+    /// The blocks before the cut; none where it lies at the language model's input.
+    pub blocks: Renamed<Blocks>,
 }
 
 /// A batch as the bottom takes it.
@@ -50,6 +56,17 @@ pub struct BottomTape {
     /// In a graph, as far as something is trained.
     rows: Rows,
     tower: Option<TowerTape>,
+    blocks: Option<Through>,
+}
+
+/// Rows that went through blocks.
+struct Through {
+    tape: BlocksTape,
+    grid: Grid,
+    /// What the blocks read, in a graph.
+    cells: Tensor<3>,
+    /// Whether a block learns.
+    learns: bool,
 }
 
 impl Parts for Bottom {}
@@ -60,11 +77,13 @@ impl Bottom {
         vision_tower: VisionTower,
         connector: Connector,
         embed_tokens: TokenEmbedding,
+        blocks: Blocks,
     ) -> Self {
         Self {
             vision_tower: VISION_TOWER.holds(vision_tower),
             connector: CONNECTOR.holds(connector),
             embed_tokens: EMBED_TOKENS.holds(embed_tokens),
+            blocks: BLOCKS.holds(blocks),
         }
     }
 
@@ -74,17 +93,26 @@ impl Bottom {
     }
 
     /// How the rows of a whole picture lie in it; `None` if a row is no cell of it.
-    pub fn picture_grid(&self) -> Option<Grid> {
+    pub fn picture_grid(&self) -> Option<PictureGrid> {
         let grid = self.vision_tower.grid();
         grid.filter(|_| self.connector.on_grid())
     }
 
-    /// Rows of pictures: [pictures, 3, side, side] to [pictures x tokens, hidden].
+    /// Which of the image rows that [`forward`](Self::forward) makes of a batch are shown in it: before blocks, pictures that
+    /// nobody shows have rows as well.
+    pub fn shown(&self, spliced: &Spliced) -> Vec<usize> {
+        match self.blocks.is_empty() {
+            true => spliced.image_rows.clone(),
+            false => (0..spliced.image_rows.len()).collect(),
+        }
+    }
+
+    /// Rows of pictures, before any block: [pictures, 3, side, side] to [pictures x tokens, hidden].
     pub fn look(&self, pixels: Tensor<4>) -> Tensor<2> {
         rows(self.connector.forward(self.vision_tower.forward(pixels)))
     }
 
-    /// Rows of tokens: [ids, hidden]. [`PADDING`] gets zeros.
+    /// Rows of tokens, before any block: [ids, hidden]. [`PADDING`] gets zeros.
     pub fn embed(&self, ids: &[i64]) -> Tensor<2> {
         if !ids.contains(&PADDING) {
             return self.embed_tokens.lookup(ids).cast(DType::F32);
@@ -99,15 +127,59 @@ impl Bottom {
         self.embed_tokens.lookup(&shown).cast(DType::F32) * keep
     }
 
-    /// Rows of a batch, those of pictures that nobody shows among them.
+    /// Rows of a batch; see [`shown`](Self::shown).
     pub fn forward(&self, batch: &Batch) -> Rows {
+        let rows = self.entering(batch);
+        if self.blocks.is_empty() {
+            return rows;
+        }
+        let (cells, grid) = self.cells(rows, &batch.spliced);
+        let context = context(&self.blocks, &grid, &cells.device());
+        let cells = self.blocks.forward(cells, &context);
+        pick(cells.cast(DType::F32), &grid, &batch.spliced.layout)
+    }
+
+    /// The same of prompts, each of a single branch, and what the blocks remember of them.
+    pub fn prefill(&self, prompts: &Batch) -> (Rows, Option<Cache>) {
+        if self.blocks.is_empty() {
+            return (self.forward(prompts), None);
+        }
+        let layout = &prompts.spliced.layout;
+        let (cells, grid) = self.cells(self.entering(prompts), &prompts.spliced);
+        let (cells, cache) = self.blocks.prefill(cells, &layout.lengths());
+        (pick(cells.cast(DType::F32), &grid, layout), Some(cache))
+    }
+
+    /// Rows of one more token for each of the sequences `keep` of the `cache` (the others are finished).
+    pub fn step(&self, ids: &[i64], cache: Option<&mut Cache>, keep: &[usize]) -> Tensor<2> {
+        let rows = self.embed(ids);
+        let Some(cache) = cache else {
+            return rows;
+        };
+        cache.retain(keep);
+        let cells = self.blocks.extend(rows.unsqueeze_dim(1), cache);
+        cells.squeeze_dim::<2>(1).cast(DType::F32)
+    }
+
+    /// What the blocks read, as rows.
+    fn entering(&self, batch: &Batch) -> Rows {
         Rows {
             image: batch.pixels.clone().map(|pixels| self.look(pixels)),
             text: self.embed(&batch.spliced.text_ids),
         }
     }
 
-    /// The same, plain. Parameters for which `trained` holds get a gradient in [`BottomTape::backward`].
+    /// The rows that are shown, in their cells.
+    fn cells(&self, rows: Rows, spliced: &Spliced) -> (Tensor<3>, Grid) {
+        let grid = Grid::new(&spliced.layout);
+        let shown = Rows {
+            image: rows.image.map(|rows| used(rows, &spliced.image_rows)),
+            ..rows
+        };
+        (place(&shown, &grid).cast(self.blocks.activation()), grid)
+    }
+
+    /// As [`forward`](Self::forward). Parameters for which `trained` holds get a gradient in [`BottomTape::backward`].
     pub fn train_forward(
         &self,
         batch: &Batch,
@@ -128,43 +200,72 @@ impl Bottom {
             rows(tracked.connector.forward(features))
         });
         let text = tracked.embed(&batch.spliced.text_ids);
-        let tape = BottomTape {
+        let rows = Rows { image, text };
+        let mut tape = BottomTape {
             tracked,
             plain: self.vision_tower.clone(),
-            rows: Rows { image, text },
+            rows: rows.clone(),
             tower,
+            blocks: None,
         };
-        let plain = Rows {
-            image: tape.rows.image.clone().map(Tensor::inner),
-            text: tape.rows.text.clone().inner(),
-        };
-        (plain, tape)
+        if self.blocks.is_empty() {
+            let plain = Rows {
+                image: rows.image.map(Tensor::inner),
+                text: rows.text.inner(),
+            };
+            return (plain, tape);
+        }
+        let (cells, grid) = self.cells(rows, &batch.spliced);
+        let plain = cells.clone().inner();
+        let context = context(&self.blocks, &grid, &plain.device());
+        let (y, blocks) = self.blocks.train_forward(plain, &context, trained);
+        let y = pick(y.cast(DType::F32), &grid, &batch.spliced.layout);
+        tape.blocks = Some(Through {
+            tape: blocks,
+            grid,
+            cells,
+            learns: self.blocks.learns(trained),
+        });
+        (y, tape)
     }
 }
 
 impl BottomTape {
     /// Whether there is anything to learn from the gradient of the rows of pictures, and of text.
     pub fn wants(&self) -> [bool; 2] {
-        let image = self.rows.image.as_ref();
-        [
-            image.is_some_and(Tensor::is_tracked),
-            self.rows.text.is_tracked(),
-        ]
+        match &self.blocks {
+            Some(through) => [through.learns || through.cells.is_tracked(); 2],
+            None => {
+                let image = self.rows.image.as_ref();
+                let image = image.is_some_and(Tensor::is_tracked);
+                [image, self.rows.text.is_tracked()]
+            }
+        }
     }
 
     /// The gradients of the trained parameters are added to `into`, given those of the rows that are wanted.
     ///
     /// One scalar carries everything, since autodiff can walk a graph only once.
     pub fn backward(self, image: Option<Tensor<2>>, text: Option<Tensor<2>>, into: &mut Named) {
-        let carried = |rows: Option<Tensor<2>>, g: Option<Tensor<2>>| {
-            let rows = rows.filter(Tensor::is_tracked);
-            rows.zip(g).map(|(rows, g)| (rows * g).sum())
+        let total = match self.blocks {
+            None => {
+                let carried = |rows: Option<Tensor<2>>, g: Option<Tensor<2>>| {
+                    let rows = rows.filter(Tensor::is_tracked);
+                    rows.zip(g).map(|(rows, g)| (rows * g).sum())
+                };
+                let text = carried(Some(self.rows.text), text);
+                let terms = [carried(self.rows.image, image), text];
+                terms.into_iter().flatten().reduce(|a, b| a + b)
+            }
+            Some(through) => text.and_then(|text| {
+                let gradient = place(&Rows { image, text }, &through.grid);
+                let gradient = gradient.cast(through.cells.dtype());
+                let gradient = through.tape.backward(gradient, into);
+                let cells = Some(through.cells).filter(Tensor::is_tracked);
+                cells.map(|cells| (cells * gradient).sum())
+            }),
         };
-        let terms = [
-            carried(self.rows.image, image),
-            carried(Some(self.rows.text), text),
-        ];
-        let Some(total) = terms.into_iter().flatten().reduce(|a, b| a + b) else {
+        let Some(total) = total else {
             return;
         };
         let mut grads = total.backward();

@@ -2,8 +2,8 @@
 //!
 //! | stage | of | forward | backward |
 //! |---|---|---|---|
-//! | [`Bottom`] | vision tower, connector, token embedding | pictures and ids to [`Rows`] | gradient of the rows to nothing |
-//! | trunk: [`Blocks`] | blocks of the language model | rows in their cells to the same | gradient to gradient |
+//! | [`Bottom`] | vision tower, connector, token embedding, first blocks | pictures and ids to [`Rows`] | gradient of the rows to nothing |
+//! | trunk: [`Blocks`] | the other blocks of the language model | rows in their cells to the same | gradient to gradient |
 //! | top: [`Head`] | final norm, head, loss | cells to a loss | 1 to the gradient of the cells |
 //!
 //! Every backward also gives the gradients of the stage's own trained parameters by name. What one stage's backward returns
@@ -14,10 +14,12 @@
 //! [`Head`]: crate::llm::Head
 
 mod bottom;
+mod cells;
 mod top;
 mod tower;
 mod trunk;
 
 pub use bottom::{Batch, Bottom, BottomTape, Rows};
+pub use cells::context;
 pub use top::HeadTape;
 pub use trunk::BlocksTape;

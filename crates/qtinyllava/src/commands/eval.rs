@@ -138,8 +138,7 @@ pub fn evaluate(
     let tokenizer = super::tokenizer(&start.blueprint)?;
     let suite = Suite::load(data)?;
     let device = Device::default();
-    let mut client = start.client(&device)?;
-    client.uplink.text_rows = recipe.quantizer.text_rows;
+    let client = start.client(&device)?.sending(recipe.quantizer.text_rows);
     // What a server takes at a time.
     let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);
     let mut link = remote.link(&recipe, &start)?;

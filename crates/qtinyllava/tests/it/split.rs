@@ -64,3 +64,26 @@ fn every_quantizer_trains_the_same_in_one_process_and_in_two() {
         Outcome::read(&client, &server, 2).is(&whole);
     }
 }
+
+/// A block of the language model at the client: rows that cross are no longer functions of their tokens.
+#[test]
+fn a_cut_behind_a_block_trains_the_same_in_one_process_and_in_two() {
+    let world = World::shared();
+    let sets = [TINY, &["split.bottom_blocks=1"]].concat();
+    let dir = tempfile::tempdir().unwrap();
+    let [local, client, server] = ["local", "client", "server"].map(|name| dir.path().join(name));
+    world.local(&local, &sets).finish().succeeds();
+    let (_server, address) = world.serve(&server, "127.0.0.1:0", &sets);
+    world
+        .connect(&client, &address, "certs", &sets)
+        .finish()
+        .succeeds();
+    let whole = Outcome::read(&local, &local.join("server"), 2);
+    Outcome::read(&client, &server, 2).is(&whole);
+    // A client that cuts elsewhere is told so.
+    let (_server, address) = world.serve(&dir.path().join("other"), "127.0.0.1:0", &sets);
+    world
+        .connect(&dir.path().join("third"), &address, "certs", TINY)
+        .finish()
+        .fails_naming(&["split.bottom_blocks"]);
+}

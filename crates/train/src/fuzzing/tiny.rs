@@ -120,7 +120,7 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
     }
     legal.prompt = prompt(&client.encode(&prompts));
     legal.next = Rows {
-        text: qtl_codec::encode(&client.encode_tokens(&[3, 7]), &Options::default()),
+        text: qtl_codec::encode(&client.encode_tokens(&[3, 7], None, &[]), &Options::default()),
         keep: vec![0, 1],
     };
     Ok(legal)

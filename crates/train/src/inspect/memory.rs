@@ -97,6 +97,35 @@ impl Kept {
     }
 }
 
+/// What blocks of the language model take, in bytes; nothing where there are none.
+#[derive(Default)]
+struct Through {
+    /// The largest one while it is trained.
+    training: u64,
+    /// Inputs of all of them, kept for the recomputation, and the mask.
+    kept: u64,
+    /// The largest one while answering.
+    answering: u64,
+    /// Keys and values.
+    cache: u64,
+}
+
+impl Through {
+    fn of(shapes: &Shapes, count: u64) -> Self {
+        if count == 0 {
+            return Self::default();
+        }
+        let (batch, sequence) = (shapes.batch, shapes.sequence());
+        let rows = F32 * batch * sequence * shapes.hidden;
+        Self {
+            training: F32 * batch * shapes.text.activations_tracked(sequence),
+            kept: count * rows + F32 * batch * sequence * sequence,
+            answering: F32 * batch * shapes.text.activations(sequence),
+            cache: F32 * batch * count * sequence * shapes.text.keys_and_values(),
+        }
+    }
+}
+
 /// Whether it is the matrix of a head that does not learn: training goes through it in parts.
 fn streamed(parameter: &Parameter, recipe: &Recipe) -> bool {
     parameter.matrix == Some(Matrix::Linear)
@@ -149,9 +178,12 @@ impl Memory {
         let rows = F32 * shapes.batch * shapes.sequence() * shapes.hidden;
         // Embedded, projected, bounded, and as many gradients; then codes and messages.
         let cut = 12 * rows;
-        let all = vision + 4 * pixels + cut;
+        let count = half.bottom.blocks.len() as u64;
+        let blocks = Through::of(shapes, count);
+        let all = vision.max(blocks.training) + blocks.kept + 4 * pixels + cut;
         let kept = Kept::of(&half.parameters(), recipe, halved);
-        Self::new(&kept, recipe, all, vision + 2 * pixels + cut / 2)
+        let answering = vision.max(blocks.answering) + blocks.cache + 2 * pixels + cut / 2;
+        Self::new(&kept, recipe, all, answering)
     }
 
     /// Of the server's half; `halved` says of which parameters the files hold bfloat16.
@@ -162,11 +194,8 @@ impl Memory {
         halved: &dyn Fn(&str) -> bool,
     ) -> Self {
         let (batch, sequence) = (shapes.batch, shapes.sequence());
-        let block = F32 * batch * shapes.text.activations_tracked(sequence);
+        let blocks = Through::of(shapes, half.language_model.blocks.len() as u64);
         let rows = F32 * batch * sequence * shapes.hidden;
-        // Inputs of all blocks, kept for the recomputation.
-        let tape = shapes.layers * rows;
-        let mask = F32 * batch * sequence * sequence;
         let parameters = half.parameters();
         let supervised = F32 * batch * shapes.text_tokens;
         let head = match parameters.iter().any(|p| streamed(p, recipe)) {
@@ -178,9 +207,8 @@ impl Memory {
             false => supervised * 5 * shapes.vocabulary,
         };
         let cut = 8 * rows;
-        let all = block.max(head) + tape + mask + cut;
-        let cache = F32 * batch * shapes.layers * sequence * shapes.text.keys_and_values();
-        let answering = F32 * batch * shapes.text.activations(sequence) + cache + 4 * rows;
+        let all = blocks.training.max(head) + blocks.kept + cut;
+        let answering = blocks.answering + blocks.cache + 4 * rows;
         let kept = Kept::of(&parameters, recipe, halved);
         Self::new(&kept, recipe, all, answering)
     }

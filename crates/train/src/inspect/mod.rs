@@ -31,6 +31,7 @@ use crate::error::TrainError;
 use crate::peft;
 use crate::recipe::{Recipe, RecipeError};
 use crate::start::Base;
+use crate::tune;
 
 /// What `inspect` says about a directory.
 #[derive(Debug, Serialize)]
@@ -307,6 +308,7 @@ fn of_text(spec: &DecoderSpec) -> Vec<(String, String)> {
 fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) -> Vec<Part> {
     let (client, server) = (client.parameters(), server.parameters());
     let head = |p: &Parameter| p.name.contains("lm_head");
+    let table = |p: &Parameter| tune::Part::of(&p.name) == tune::Part::EmbedTokens;
     let below = |prefix: &'static str| move |p: &Parameter| p.name.starts_with(prefix);
     let part = |side, name, all: &[Parameter], mine: &dyn Fn(&Parameter) -> bool| {
         let count = |p: &Parameter| p.shape.iter().product::<usize>() as u64;
@@ -320,7 +322,7 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
             trained: trained.map(|p| count(p)).sum::<u64>() + branches,
         }
     };
-    vec![
+    let mut parts = vec![
         part(
             "client",
             "vision tower",
@@ -335,7 +337,9 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
             p.name.starts_with(BLOCKS.prefix) && !head(p)
         }),
         part("server", "head", &server, &head),
-    ]
+    ];
+    parts.retain(|part| part.name != "first blocks" || part.parameters > 0);
+    parts
 }
 
 /// Parameters of the low-rank branch that the recipe puts beside this one.

@@ -19,8 +19,6 @@ pub struct Shapes {
     pub pixels: u64,
     /// Width of the language model.
     pub hidden: u64,
-    /// Its blocks.
-    pub layers: u64,
     /// Its tokens.
     pub vocabulary: u64,
     /// The largest block of the tower.
@@ -64,7 +62,6 @@ impl Shapes {
             picture_rows: vision.tokens() as u64,
             pixels: (vision.channels * vision.image_size * vision.image_size) as u64,
             hidden: text.hidden_size as u64,
-            layers: text.layers.len() as u64,
             vocabulary: text.vocab_size as u64,
             vision: Block {
                 hidden: vision.hidden_size as u64,

@@ -46,8 +46,14 @@ impl Plain {
     pub fn open(start: &Start, device: &Device) -> Result<Self, TrainError> {
         let blueprint = start.blueprint.clone();
         config::check(&blueprint)?;
-        let (client, server) = (start.client(device)?, start.server(device)?);
         let specs: [&QuantizerSpec; 2] = [&blueprint.image, &blueprint.text];
+        if blueprint.bottom_blocks > 0 && specs != [&QuantizerSpec::NONE; 2] {
+            return Err(TrainError::Halves(format!(
+                "split.bottom_blocks = {}: quantizers behind a block are in no plain LLaVA, and cannot be folded into its parts",
+                blueprint.bottom_blocks
+            )));
+        }
+        let (client, server) = (start.client(device)?, start.server(device)?);
         let folded = fold::fold(&client, &server, specs, config::LAST_MAP, device)?;
         Ok(Self {
             client,

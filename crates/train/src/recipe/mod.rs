@@ -41,6 +41,9 @@ pub struct Recipe {
     /// What the vision tower hands on.
     #[serde(default, skip_serializing_if = "VisionSpec::is_default")]
     pub vision: VisionSpec,
+    /// Where the model is cut.
+    #[serde(default, skip_serializing_if = "SplitSpec::is_default")]
+    pub split: SplitSpec,
     /// How samples become token sequences.
     pub data: DataSpec,
     /// Steps, batch, learning rate.
@@ -216,6 +219,21 @@ pub struct TrainSpec {
     /// Checkpoints kept on each side (at least two, so that both sides always share one).
     #[serde(default = "two")]
     pub keep: usize,
+}
+
+/// The recipe's `[split]` section: where the model is cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SplitSpec {
+    /// How many of the language model's blocks the client runs, before what crosses; with none, text rows are functions of
+    /// their tokens.
+    pub bottom_blocks: usize,
+}
+
+impl SplitSpec {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The recipe's `[metrics]` section: what is measured beside the training. The client's own affair.
@@ -425,6 +443,22 @@ impl Recipe {
         fields
     }
 
+    /// Checks that the model is cut at the language model's input.
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError::Range`] naming the field; `range` says what needs it.
+    pub fn cut_at_input(&self, range: &'static str) -> Result<(), RecipeError> {
+        match self.split.bottom_blocks {
+            0 => Ok(()),
+            value => Err(RecipeError::Range {
+                field: "split.bottom_blocks",
+                value: value.to_string(),
+                range,
+            }),
+        }
+    }
+
     /// What it takes to build a half of the model in `dir` under this recipe.
     ///
     /// # Errors
@@ -433,6 +467,16 @@ impl Recipe {
     pub fn blueprint(&self, dir: &Path) -> Result<Blueprint, TrainError> {
         let Quantizers { image, text, .. } = &self.quantizer;
         let mut blueprint = Blueprint::read(dir, image.clone(), text.clone(), self.seed)?;
+        blueprint.bottom_blocks = self.split.bottom_blocks;
+        let blocks = blueprint.config.text.layers.len();
+        if self.split.bottom_blocks >= blocks {
+            return Err(RecipeError::Range {
+                field: "split.bottom_blocks",
+                value: self.split.bottom_blocks.to_string(),
+                range: "fewer than the language model's blocks, of which the server keeps one at least",
+            }
+            .into());
+        }
         if let Some(strategy) = self.vision.feature_select_strategy {
             let config = &mut blueprint.config;
             config.select.strategy = strategy;

@@ -14,6 +14,7 @@ mod merging;
 mod numbers;
 mod peers;
 mod peft;
+mod placement;
 mod plain;
 mod reference;
 mod resume;

@@ -35,8 +35,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     end.extend(template.end(&tokenizer)?.map(|id| id as u32));
     let end: Vec<u32> = end.into_iter().collect();
     let device = Device::default();
-    let mut client = start.client(&device)?;
-    client.uplink.text_rows = recipe.quantizer.text_rows;
+    let client = start.client(&device)?.sending(recipe.quantizer.text_rows);
     let config = &blueprint.config;
     let answerer = Answerer {
         client: &client,
