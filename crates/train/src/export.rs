@@ -48,8 +48,9 @@ pub fn write_adapter<'a>(
 ) -> Result<u64, TrainError> {
     let base = base.into();
     let run = Joined::open(client, server, base)?;
-    run.recipe
-        .cut_at_input("0 for an adapter, which belongs to a language model in one piece; merge without --adapter")?;
+    run.recipe.cut_at_input(
+        "0 for an adapter, which belongs to a language model in one piece; merge without --adapter",
+    )?;
     let tune = &run.recipe.tune;
     if !matches!(tune.llm.method, Method::Lora(_)) {
         return Err(TrainError::Halves(

@@ -144,9 +144,10 @@ impl Sender {
             None => text,
         };
         let cut = Cut {
-            image: bounded.image.as_ref().map(|z| {
-                shown.on_grid(self.image.quantize(z.clone(), phase))
-            }),
+            image: bounded
+                .image
+                .as_ref()
+                .map(|z| shown.on_grid(self.image.quantize(z.clone(), phase))),
             text: text_code,
             index: distinct.as_ref().map(|distinct| distinct.code()),
             layout: spliced.layout.clone(),

@@ -31,11 +31,7 @@ impl Parts for ClientPartition {}
 
 impl ClientPartition {
     /// The half of its parts. Text rows of one token cross once, if they are nothing but the token's.
-    pub fn new(
-        bottom: Bottom,
-        image: Encoder,
-        text: Encoder,
-    ) -> Self {
+    pub fn new(bottom: Bottom, image: Encoder, text: Encoder) -> Self {
         Self {
             bottom: Renamed::flat(bottom),
             uplink: Renamed::flat(Sender::new(image, text, TextRows::All)),
@@ -75,8 +71,7 @@ impl ClientPartition {
     /// Codes of a batch for inference: recorded statistics, no graph.
     pub fn encode(&self, batch: &Batch) -> Cut {
         let rows = self.bottom.forward(batch);
-        self.uplink
-            .encode(rows, &batch.spliced, &self.shown(batch))
+        self.uplink.encode(rows, &batch.spliced, &self.shown(batch))
     }
 
     /// Codes of prompts, and what this side remembers of them if it has blocks.

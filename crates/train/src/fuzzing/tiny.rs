@@ -77,6 +77,7 @@ pub(super) fn model(kind: usize) -> Result<(Recipe, Blueprint), String> {
         text: recipe.quantizer.text.clone(),
         seed: recipe.seed,
         fresh: true,
+        bottom_blocks: 0,
     };
     Ok((recipe, blueprint))
 }
@@ -120,7 +121,10 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
     }
     legal.prompt = prompt(&client.encode(&prompts));
     legal.next = Rows {
-        text: qtl_codec::encode(&client.encode_tokens(&[3, 7], None, &[]), &Options::default()),
+        text: qtl_codec::encode(
+            &client.encode_tokens(&[3, 7], None, &[]),
+            &Options::default(),
+        ),
         keep: vec![0, 1],
     };
     Ok(legal)

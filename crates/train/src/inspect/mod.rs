@@ -330,7 +330,10 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
             &below(VISION_TOWER.prefix),
         ),
         part("client", "connector", &client, &below(CONNECTOR.prefix)),
-        part("client", "token embedding", &client, &below(BLOCKS.prefix)),
+        part("client", "token embedding", &client, &table),
+        part("client", "first blocks", &client, &|p| {
+            p.name.starts_with(BLOCKS.prefix) && !table(p)
+        }),
         part("client", "quantizers", &client, &below("VQ.")),
         part("server", "quantizers", &server, &below("VQ.")),
         part("server", "language model", &server, &|p| {

@@ -118,11 +118,17 @@ fn answers_are_the_same_wherever_the_model_is_cut() {
         .map(|placement| {
             let recipe = recipe("", &[EXACT, &[*placement]].concat());
             let start = Start::from(&blueprint(&recipe));
-            let client = start.client(&device).unwrap().sending(recipe.quantizer.text_rows);
+            let client = start
+                .client(&device)
+                .unwrap()
+                .sending(recipe.quantizer.text_rows);
             let server = start.server(&device).unwrap();
             // Two prompts of different lengths, which end at different times.
             let mut examples = [Drawn::example(1), Drawn::example(2)];
-            for list in [&mut examples[1].spans[0].ids, &mut examples[1].spans[0].labels] {
+            for list in [
+                &mut examples[1].spans[0].ids,
+                &mut examples[1].spans[0].labels,
+            ] {
                 list.truncate(4);
             }
             let prompts = batch(&client, &examples, 256, &device).unwrap();
@@ -133,7 +139,10 @@ fn answers_are_the_same_wherever_the_model_is_cut() {
         .collect();
     assert_eq!(answers[0][0].len(), 6);
     assert_eq!(answers[0][1].len(), 1);
-    assert!(answers.iter().all(|other| *other == answers[0]), "{answers:?}");
+    assert!(
+        answers.iter().all(|other| *other == answers[0]),
+        "{answers:?}"
+    );
 }
 
 #[test]
