@@ -244,6 +244,7 @@ fn blueprint(family: &str, example: &str) -> Blueprint {
         text: QuantizerSpec::NONE,
         seed: 7,
         fresh: true,
+        bottom_blocks: 0,
     }
 }
 
