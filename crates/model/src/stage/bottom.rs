@@ -15,7 +15,7 @@ use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, VISION_TOWER};
 use crate::recompute::take;
-use crate::splice::{Grid, PADDING, Spliced};
+use crate::splice::{Grid, Layout, PADDING, Spliced};
 use crate::vision::VisionTower;
 
 /// What stays with the data: nothing after it has seen a pixel.
@@ -63,8 +63,7 @@ pub struct BottomTape {
 struct Through {
     tape: BlocksTape,
     grid: Grid,
-    /// What the blocks read, in a graph.
-    cells: Tensor<3>,
+    layout: Layout,
     /// Whether a block learns.
     learns: bool,
 }
@@ -133,7 +132,7 @@ impl Bottom {
         if self.blocks.is_empty() {
             return rows;
         }
-        let (cells, grid) = self.cells(rows, &batch.spliced);
+        let (cells, grid) = self.cells(rows, &batch.spliced.layout);
         let context = context(&self.blocks, &grid, &cells.device());
         let cells = self.blocks.forward(cells, &context);
         pick(cells.cast(DType::F32), &grid, &batch.spliced.layout)
@@ -145,7 +144,7 @@ impl Bottom {
             return (self.forward(prompts), None);
         }
         let layout = &prompts.spliced.layout;
-        let (cells, grid) = self.cells(self.entering(prompts), &prompts.spliced);
+        let (cells, grid) = self.cells(self.entering(prompts), layout);
         let (cells, cache) = self.blocks.prefill(cells, &layout.lengths());
         (pick(cells.cast(DType::F32), &grid, layout), Some(cache))
     }
@@ -161,22 +160,26 @@ impl Bottom {
         cells.squeeze_dim::<2>(1).cast(DType::F32)
     }
 
-    /// What the blocks read, as rows.
+    /// Rows before any block; with blocks, those that are shown.
     fn entering(&self, batch: &Batch) -> Rows {
+        let image = batch.pixels.clone().map(|pixels| self.look(pixels));
         Rows {
-            image: batch.pixels.clone().map(|pixels| self.look(pixels)),
+            image: image.map(|rows| self.shown_of(rows, &batch.spliced)),
             text: self.embed(&batch.spliced.text_ids),
         }
     }
 
-    /// The rows that are shown, in their cells.
-    fn cells(&self, rows: Rows, spliced: &Spliced) -> (Tensor<3>, Grid) {
-        let grid = Grid::new(&spliced.layout);
-        let shown = Rows {
-            image: rows.image.map(|rows| used(rows, &spliced.image_rows)),
-            ..rows
-        };
-        (place(&shown, &grid).cast(self.blocks.activation()), grid)
+    fn shown_of(&self, rows: Tensor<2>, spliced: &Spliced) -> Tensor<2> {
+        match self.blocks.is_empty() {
+            true => rows,
+            false => used(rows, &spliced.image_rows),
+        }
+    }
+
+    /// Rows in their cells, as the blocks read them.
+    fn cells(&self, rows: Rows, layout: &Layout) -> (Tensor<3>, Grid) {
+        let grid = Grid::new(layout);
+        (place(&rows, &grid).cast(self.blocks.activation()), grid)
     }
 
     /// As [`forward`](Self::forward). Parameters for which `trained` holds get a gradient in [`BottomTape::backward`].
@@ -197,49 +200,64 @@ impl Bottom {
             } else {
                 self.vision_tower.forward(pixels)
             };
-            rows(tracked.connector.forward(features))
+            let rows = rows(tracked.connector.forward(features));
+            self.shown_of(rows, &batch.spliced)
         });
         let text = tracked.embed(&batch.spliced.text_ids);
-        let rows = Rows { image, text };
-        let mut tape = BottomTape {
+        let rows = Rows {
+            image: image.clone().map(Tensor::inner),
+            text: text.clone().inner(),
+        };
+        let (rows, blocks) = match self.blocks.is_empty() {
+            true => (rows, None),
+            false => {
+                let (rows, through) = self.through(rows, &batch.spliced.layout, trained);
+                (rows, Some(through))
+            }
+        };
+        let tape = BottomTape {
             tracked,
             plain: self.vision_tower.clone(),
-            rows: rows.clone(),
+            rows: Rows { image, text },
             tower,
-            blocks: None,
+            blocks,
         };
-        if self.blocks.is_empty() {
-            let plain = Rows {
-                image: rows.image.map(Tensor::inner),
-                text: rows.text.inner(),
-            };
-            return (plain, tape);
-        }
-        let (cells, grid) = self.cells(rows, &batch.spliced);
-        let plain = cells.clone().inner();
-        let context = context(&self.blocks, &grid, &plain.device());
-        let (y, blocks) = self.blocks.train_forward(plain, &context, trained);
-        let y = pick(y.cast(DType::F32), &grid, &batch.spliced.layout);
-        tape.blocks = Some(Through {
-            tape: blocks,
+        (rows, tape)
+    }
+
+    /// Plain rows through the blocks.
+    fn through(
+        &self,
+        rows: Rows,
+        layout: &Layout,
+        trained: &dyn Fn(&str) -> bool,
+    ) -> (Rows, Through) {
+        let (cells, grid) = self.cells(rows, layout);
+        let context = context(&self.blocks, &grid, &cells.device());
+        let (cells, tape) = self.blocks.train_forward(cells, &context, trained);
+        let rows = pick(cells.cast(DType::F32), &grid, layout);
+        let through = Through {
+            tape,
             grid,
-            cells,
+            layout: layout.clone(),
             learns: self.blocks.learns(trained),
-        });
-        (y, tape)
+        };
+        (rows, through)
     }
 }
 
 impl BottomTape {
     /// Whether there is anything to learn from the gradient of the rows of pictures, and of text.
     pub fn wants(&self) -> [bool; 2] {
+        let image = self.rows.image.as_ref();
+        let below = [
+            image.is_some_and(Tensor::is_tracked),
+            self.rows.text.is_tracked(),
+        ];
         match &self.blocks {
-            Some(through) => [through.learns || through.cells.is_tracked(); 2],
-            None => {
-                let image = self.rows.image.as_ref();
-                let image = image.is_some_and(Tensor::is_tracked);
-                [image, self.rows.text.is_tracked()]
-            }
+            // Behind a block every row depends on rows of both kinds.
+            Some(through) => [through.learns || below.contains(&true); 2],
+            None => below,
         }
     }
 
@@ -247,25 +265,22 @@ impl BottomTape {
     ///
     /// One scalar carries everything, since autodiff can walk a graph only once.
     pub fn backward(self, image: Option<Tensor<2>>, text: Option<Tensor<2>>, into: &mut Named) {
-        let total = match self.blocks {
-            None => {
-                let carried = |rows: Option<Tensor<2>>, g: Option<Tensor<2>>| {
-                    let rows = rows.filter(Tensor::is_tracked);
-                    rows.zip(g).map(|(rows, g)| (rows * g).sum())
-                };
-                let text = carried(Some(self.rows.text), text);
-                let terms = [carried(self.rows.image, image), text];
-                terms.into_iter().flatten().reduce(|a, b| a + b)
+        let (image, text) = match (self.blocks, text) {
+            (Some(through), Some(text)) => {
+                let rows = through.backward(Rows { image, text }, into);
+                (rows.image, Some(rows.text))
             }
-            Some(through) => text.and_then(|text| {
-                let gradient = place(&Rows { image, text }, &through.grid);
-                let gradient = gradient.cast(through.cells.dtype());
-                let gradient = through.tape.backward(gradient, into);
-                let cells = Some(through.cells).filter(Tensor::is_tracked);
-                cells.map(|cells| (cells * gradient).sum())
-            }),
+            (_, text) => (image, text),
         };
-        let Some(total) = total else {
+        let carried = |rows: Option<Tensor<2>>, g: Option<Tensor<2>>| {
+            let rows = rows.filter(Tensor::is_tracked);
+            rows.zip(g).map(|(rows, g)| (rows * g).sum())
+        };
+        let terms = [
+            carried(self.rows.image, image),
+            carried(Some(self.rows.text), text),
+        ];
+        let Some(total) = terms.into_iter().flatten().reduce(|a, b| a + b) else {
             return;
         };
         let mut grads = total.backward();
@@ -274,6 +289,15 @@ impl BottomTape {
             let gradient = take(&tape.features, &mut grads);
             tape.backward(&self.tracked.vision_tower, &self.plain, gradient, into);
         }
+    }
+}
+
+impl Through {
+    /// From the gradient of the rows that came out to that of those that went in.
+    fn backward(self, rows: Rows, into: &mut Named) -> Rows {
+        let cells = place(&rows, &self.grid).cast(self.tape.dtype());
+        let cells = self.tape.backward(cells, into);
+        pick(cells.cast(DType::F32), &self.grid, &self.layout)
     }
 }
 

@@ -2,7 +2,7 @@
 //! attention scores of one block at a time are alive; only the last one is tracked straight away, since its backward is the
 //! first.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::llm::{Blocks, Context};
 use crate::params::Named;
@@ -51,6 +51,11 @@ impl Blocks {
 }
 
 impl BlocksTape {
+    /// The type that the gradient is to have.
+    pub(super) fn dtype(&self) -> DType {
+        self.tracked.activation()
+    }
+
     /// From the gradient of what [`Blocks::train_forward`] gave to that of what it took; gradients of parameters are added
     /// to `into`.
     pub fn backward(self, gradient: Tensor<3>, into: &mut Named) -> Tensor<3> {

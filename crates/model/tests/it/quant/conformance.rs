@@ -7,7 +7,7 @@ use qtl_codec::{Code, Limits, Options, Plane, ScalarData, Scalars, Symbols};
 use qtl_model::params::{self, Named};
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_model::quant::{
-    Accumulator, AdsqSpec, Decoder, EcsqSpec, Encoder, FedbatSpec, FsqSpec, FsqTanhSpec,
+    Accumulator, AdsqSpec, Decoder, EcsqSpec, Encoder, ExactSpec, FedbatSpec, FsqSpec, FsqTanhSpec,
     NormalFloatSpec, Phase, QuantizerSpec, RandTopkSpec, SplitfcSpec, Statistics, TopkSpec,
 };
 use qtl_model::recompute::leaf;
@@ -62,6 +62,7 @@ fn specs() -> Vec<QuantizerSpec> {
             random: 0.1,
             rescale: true,
         }),
+        QuantizerSpec::Exact(ExactSpec {}),
         QuantizerSpec::Splitfc(SplitfcSpec { bits: 3.0 }),
         QuantizerSpec::Fedbat(FedbatSpec {}),
     ];
