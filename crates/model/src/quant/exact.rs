@@ -68,9 +68,11 @@ impl ServerHalf for ExactDecoder {
                     data: ScalarData::F32(values),
                     ..
                 }),
-            ] if *got == cols => Ok(tensor(values.clone(), [*rows, cols], device)),
+            ] if *got == cols && values.iter().all(|v| v.is_finite()) => {
+                Ok(tensor(values.clone(), [*rows, cols], device))
+            }
             other => Err(unexpected(
-                format!("one plane of 32-bit floats with {cols} columns"),
+                format!("one plane of finite 32-bit floats with {cols} columns"),
                 other,
             )),
         }

@@ -1,6 +1,6 @@
 //! Blocks of the language model in training. They are run without a graph and run again, tracked, in backward, so that the
-//! attention scores of one block at a time are alive; only the last one is tracked straight away, since its backward is the
-//! first.
+//! attention scores of one block at a time are alive; only the model's last one is tracked straight away, since its backward is
+//! the first. (A tracked pass and a plain one may round differently, so which it is must not depend on where the model is cut.)
 
 use burn::tensor::{DType, Tensor};
 
@@ -32,11 +32,12 @@ impl Blocks {
         trained: &dyn Fn(&str) -> bool,
     ) -> (Tensor<3>, BlocksTape) {
         let tracked = self.track(trained);
-        let before_last = self.len().saturating_sub(1);
-        let (mut x, chain) = Tape::run(before_last, x, |i, x| self.block(i, x, context));
-        let last = (!self.is_empty()).then(|| {
+        let ends = self.first() + self.len() == self.spec().layers.len();
+        let plain = self.len() - usize::from(ends && !self.is_empty());
+        let (mut x, chain) = Tape::run(plain, x, |i, x| self.block(i, x, context));
+        let last = (plain < self.len()).then(|| {
             let input = leaf(x.clone());
-            let output = tracked.block(before_last, input.clone(), context);
+            let output = tracked.block(plain, input.clone(), context);
             x = output.clone().inner();
             (input, output)
         });
