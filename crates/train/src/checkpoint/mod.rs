@@ -61,6 +61,9 @@ pub struct State {
     /// The data that it was trained on (client only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Stamp>,
+    /// BLAKE3 digest of the lines of metrics.jsonl before this step (client only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
     /// BLAKE3 digests of the files beside this one; filled in when they are written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
@@ -84,6 +87,7 @@ impl State {
             recipe,
             base: None,
             data: None,
+            metrics: None,
             files: BTreeMap::new(),
         }
     }

@@ -78,6 +78,7 @@ impl Client {
         )
         .on(&self.base);
         state.data.clone_from(&self.data);
+        state.metrics = Some(stream.writer.digest());
         let stored = |name: &str| self.recipe.tune.stores(name);
         let weights = self.partition.chosen(&stored);
         self.store
@@ -99,12 +100,14 @@ impl Client {
             self.moved = false;
         }
         self.position = Position::default();
+        let mut written = None;
         if step > 0 {
             let saved = self.store.load(step, Side::Client, &self.record.run)?;
             saved.stands_on(&self.base)?;
             self.position = saved.state.position.unwrap_or_default();
+            written.clone_from(&saved.state.metrics);
             if let (Some(then), Some(now)) = (&saved.state.data, &self.data)
-                && then != now
+                && !then.agrees(now)
             {
                 // A place in the order of other data.
                 self.position.index = 0;
@@ -124,6 +127,13 @@ impl Client {
         let failed = |e| TrainError::io(&self.run_dir, e);
         self.store.set_aside_after(step).map_err(failed)?;
         let writer = Writer::open(&self.run_dir, step).map_err(failed)?;
+        if written.is_some_and(|digest| digest != writer.digest()) {
+            tracing::warn!(
+                "{}: {}",
+                self.run_dir.join("metrics.jsonl").display(),
+                metrics::changed(step)
+            );
+        }
         changes::note(&self.run_dir, step, &self.recipe, self.data.as_ref()).map_err(failed)?;
         if step > 0 {
             // A process that was killed may not have come to it.
