@@ -122,7 +122,7 @@ fn a_longer_run_goes_on_and_another_course_must_be_allowed() {
     let changed = [&text[..at], digit, &text[at + 1..]].concat();
     fs::write(&metrics, changed).unwrap();
     let verify = || run(flags(&[("verify", dir)]));
-    let not_written = "the lines of the first 2 steps are not those that were written";
+    let not_written = "the lines of the first 2 micro-batches are not those that were written";
     verify().fails_naming(&[not_written]);
     let longer = [TINY, &["train.steps=4"]].concat();
     let ended = train(&world, dir, &longer, &[]).succeeds();

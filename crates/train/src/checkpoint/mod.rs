@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use qtl_data::Position;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Written;
 use crate::stamp::Stamp;
 
 pub use error::{CheckpointError, Damaged};
@@ -22,8 +23,10 @@ pub use saved::Saved;
 pub use store::Store;
 
 /// Version of the files' layout.
-const FORMAT: u32 = 3;
-/// The version before there were digests; still read.
+const FORMAT: u32 = 4;
+/// The version whose numbers are micro-batches; read where a step is one of them.
+const IN_MICRO_BATCHES: u32 = 3;
+/// The version before, which has no digests either.
 const WITHOUT_DIGESTS: u32 = 2;
 const WEIGHTS: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -49,7 +52,7 @@ pub struct State {
     pub side: Side,
     /// The run, the same on both sides.
     pub run: String,
-    /// Micro-batches applied.
+    /// Steps applied.
     pub step: u64,
     /// Where the data goes on (client only).
     pub position: Option<Position>,
@@ -61,16 +64,16 @@ pub struct State {
     /// The data that it was trained on (client only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Stamp>,
-    /// BLAKE3 digest of the lines of metrics.jsonl before this step (client only).
+    /// The lines of metrics.jsonl so far (client only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metrics: Option<String>,
+    pub metrics: Option<Written>,
     /// BLAKE3 digests of the files beside this one; filled in when they are written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
 }
 
 impl State {
-    /// The state of `side` after `step` micro-batches.
+    /// The state of `side` after `step` steps.
     pub fn new(
         side: Side,
         run: &str,

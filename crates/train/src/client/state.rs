@@ -67,24 +67,24 @@ impl Client {
             .writer
             .flush()
             .map_err(|e| TrainError::io(&self.run_dir, e))?;
-        self.half.save(self.step, |state| {
+        self.half.save(self.micro_batch, |state| {
             state.position = Some(self.position);
             state.data.clone_from(&self.data);
-            state.metrics = Some(stream.writer.digest());
+            state.metrics = Some(stream.writer.written());
         })?;
-        let reply = link.save(self.step)?;
+        let reply = link.save(self.micro_batch)?;
         if reply == Reply::Done(()) {
             self.settle()?;
-            watch(&Event::Saved { step: self.step });
+            watch(&Event::Saved { step: self.step() });
         }
         Ok(reply)
     }
 
-    /// Goes to the checkpoint of `step`, or to the beginning.
-    pub(super) fn restore(&mut self, step: u64) -> Result<Stream, TrainError> {
+    /// Goes to the checkpoint after so many micro-batches, or to the beginning.
+    pub(super) fn restore(&mut self, micro_batches: u64) -> Result<Stream, TrainError> {
         self.position = Position::default();
         let mut written = None;
-        if let Some(saved) = self.half.restore(step, self.data.as_ref())? {
+        if let Some(saved) = self.half.restore(micro_batches, self.data.as_ref())? {
             self.position = saved.state.position.unwrap_or_default();
             written.clone_from(&saved.state.metrics);
             if let (Some(then), Some(now)) = (&saved.state.data, &self.data)
@@ -94,17 +94,17 @@ impl Client {
                 self.position.index = 0;
             }
         }
-        self.step = step;
-        let writer = Writer::open(&self.run_dir, step);
+        self.micro_batch = micro_batches;
+        let writer = Writer::open(&self.run_dir, micro_batches);
         let writer = writer.map_err(|e| TrainError::io(&self.run_dir, e))?;
-        if written.is_some_and(|digest| digest != writer.digest()) {
+        if written.is_some_and(|written| written != writer.written()) {
             tracing::warn!(
                 "{}: {}",
                 self.run_dir.join("metrics.jsonl").display(),
-                metrics::changed(step)
+                metrics::changed(micro_batches)
             );
         }
-        if step > 0 {
+        if micro_batches > 0 {
             // A process that was killed may not have come to it.
             self.settle()?;
         }
@@ -116,8 +116,9 @@ impl Client {
 
     /// Removes what was set aside, now that both sides hold a checkpoint of this step.
     fn settle(&self) -> Result<(), TrainError> {
-        self.half.settle(self.step)?;
-        metrics::settle(&self.run_dir, self.step).map_err(|e| TrainError::io(&self.run_dir, e))
+        self.half.settle(self.micro_batch)?;
+        metrics::settle(&self.run_dir, self.micro_batch)
+            .map_err(|e| TrainError::io(&self.run_dir, e))
     }
 
     pub(super) fn loader(&self, start: Position) -> Result<Loader, TrainError> {

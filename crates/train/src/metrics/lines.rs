@@ -52,21 +52,22 @@ pub fn of_run(dir: &Path) -> io::Result<Vec<StepRecord>> {
     let path = dir.join(LIVE);
     let records = read(&path)?;
     let newest = Store::look(dir).newest().ok().flatten();
-    if let Some((want, step)) = newest.and_then(|state| Some((state.metrics?, state.step))) {
+    if let Some(written) = newest.and_then(|state| state.metrics) {
         let bytes = fs::read(&path)?;
         let mut lines = by_step(&bytes, |_| Ok(()))?;
-        lines.split_off(&step);
-        if hasher(&lines).finalize().to_hex().as_str() != want {
-            return Err(io::Error::new(ErrorKind::InvalidData, changed(step)));
+        lines.split_off(&written.below);
+        if hasher(&lines).finalize().to_hex().as_str() != written.digest {
+            let changed = changed(written.below);
+            return Err(io::Error::new(ErrorKind::InvalidData, changed));
         }
     }
     Ok(records)
 }
 
-/// What there is to say where the lines before the checkpoint of `step` are others than it was written with.
-pub(crate) fn changed(step: u64) -> String {
+/// What there is to say where the lines of micro-batches below `below` are others than a checkpoint was written with.
+pub(crate) fn changed(below: u64) -> String {
     format!(
-        "the lines of the first {step} steps are not those that were written; a changed number cannot be told from a right one. \
+        "the lines of the first {below} micro-batches are not those that were written; a changed number cannot be told from a right one. \
          The weights do not depend on them"
     )
 }
@@ -79,7 +80,7 @@ fn hasher(lines: &BTreeMap<u64, &[u8]>) -> blake3::Hasher {
     hasher
 }
 
-/// Brings the lines of steps below `from` together and sets the others aside. Returns what hashes those that stay.
+/// Brings the lines of micro-batches below `from` together and sets the others aside. Returns what hashes those that stay.
 pub(super) fn divide(dir: &Path, from: u64) -> io::Result<blake3::Hasher> {
     let files = [LIVE, ASIDE].map(|name| dir.join(name));
     let [live, aside] = [content(&files[0])?, content(&files[1])?];
@@ -89,7 +90,7 @@ pub(super) fn divide(dir: &Path, from: u64) -> io::Result<blake3::Hasher> {
     let missing = (0..from).find(|step| !lines.contains_key(step));
     if let Some(step) = missing {
         tracing::warn!(
-            "{} has no line for {} of the {from} steps so far, the first of them step {step}",
+            "{} has no line for {} of the {from} micro-batches so far, the first of them {step}",
             files[0].display(),
             from as usize - lines.len()
         );
@@ -101,18 +102,18 @@ pub(super) fn divide(dir: &Path, from: u64) -> io::Result<blake3::Hasher> {
     Ok(hasher)
 }
 
-/// Drops what is set aside of steps before `step`: they are done again, and both sides hold a checkpoint of it.
+/// Drops what is set aside of micro-batches before `from`: they are done again, and both sides hold a checkpoint of it.
 ///
 /// # Errors
 ///
 /// What the file system refuses.
-pub fn settle(dir: &Path, step: u64) -> io::Result<()> {
+pub fn settle(dir: &Path, from: u64) -> io::Result<()> {
     let path = dir.join(ASIDE);
     if !path.exists() {
         return Ok(());
     }
     let before = content(&path)?;
-    let later = by_step(&before, |_| Ok(()))?.split_off(&step);
+    let later = by_step(&before, |_| Ok(()))?.split_off(&from);
     put(&path, &before, later)
 }
 
@@ -123,7 +124,7 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The lines as they are, by step.
+/// The lines as they are, by micro-batch.
 fn by_step(
     bytes: &[u8],
     mut complain: impl FnMut(&Bad<'_>) -> io::Result<()>,
@@ -132,7 +133,7 @@ fn by_step(
     bad.iter().try_for_each(&mut complain)?;
     let lines = records
         .into_iter()
-        .map(|(record, line)| (record.step, line));
+        .map(|(record, line)| (record.number(), line));
     Ok(lines.collect())
 }
 
