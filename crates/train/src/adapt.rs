@@ -7,10 +7,14 @@ use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError};
 use qtl_model::tuning::{Matrix, Storage, Treatment};
-use qtl_model::weights::NamedTensor;
+use qtl_model::weights::{NamedTensor, Parameter};
 
 use crate::recipe::Recipe;
 use crate::tune::{Method, Part, TuneError, TuneSpec, block};
+
+/// What of each half can be tuned.
+const CLIENT: &[Part] = &[Part::VisionTower, Part::Connector, Part::EmbedTokens];
+const SERVER: &[Part] = &[Part::Llm];
 
 /// The client's half as the recipe tunes it.
 ///
@@ -18,13 +22,12 @@ use crate::tune::{Method, Part, TuneError, TuneSpec, block};
 ///
 /// [`TuneError`] if a part has nothing that the recipe wants to train.
 pub fn client(partition: ClientPartition, recipe: &Recipe) -> Result<ClientPartition, TuneError> {
-    let parts = [Part::VisionTower, Part::Connector, Part::EmbedTokens];
     let seen = Seen::default();
     let partition = partition.adapt(recipe.seed, &|name, kind| {
         seen.note(name, kind);
         treatment(&recipe.tune, name, kind)
     });
-    seen.check(&recipe.tune, &parts)?;
+    seen.check(&recipe.tune, CLIENT)?;
     Ok(partition)
 }
 
@@ -45,8 +48,30 @@ pub fn server(
         seen.note(name, kind);
         treatment(&recipe.tune, name, kind)
     });
-    seen.check(&recipe.tune, &[Part::Llm])?;
+    seen.check(&recipe.tune, SERVER)?;
     Ok(partition)
+}
+
+/// What the recipe would train and these halves do not have. They need no values.
+pub(crate) fn unfit(
+    client: &ClientPartition,
+    server: &ServerPartition,
+    tune: &TuneSpec,
+) -> Vec<TuneError> {
+    let halves = [(client.parameters(), CLIENT), (server.parameters(), SERVER)];
+    let fits = |(parameters, parts): (Vec<Parameter>, &[Part])| {
+        let seen = Seen::default();
+        for parameter in parameters {
+            if let Some(kind) = parameter.matrix {
+                seen.note(&parameter.name, kind);
+            }
+        }
+        seen.check(tune, parts)
+    };
+    halves
+        .into_iter()
+        .filter_map(|half| fits(half).err())
+        .collect()
 }
 
 /// The client's half as the model directory has it, in as few bits as the recipe lets its matrices have.

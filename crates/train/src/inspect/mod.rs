@@ -23,7 +23,7 @@ pub use memory::Memory;
 pub use shapes::Shapes;
 pub use traffic::Traffic;
 
-use crate::adapt::treatment;
+use crate::adapt::{self, treatment};
 use crate::adapter::Adapter;
 use crate::assumed;
 use crate::error::TrainError;
@@ -205,7 +205,9 @@ fn whole(
     let client = blueprint.client_without_values(&device)?;
     let server = blueprint.server_without_values(&device);
     let (contents, found) = Contents::of(dir, Blueprint::FOLDERS);
-    let (problems, notes) = judged(dir, found, blueprint.compare(&device));
+    let (mut problems, notes) = judged(dir, found, blueprint.compare(&device));
+    let unfit = adapt::unfit(&client, &server, &recipe.tune).into_iter();
+    problems.extend(unfit.map(|error| error.to_string()));
     let config = &blueprint.config;
     let mut sizes = family(fields, "vision_config", "vision tower");
     sizes.extend(of_vision(&config.vision));
