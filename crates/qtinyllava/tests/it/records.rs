@@ -96,7 +96,7 @@ fn a_damaged_checkpoint_is_named_and_gone_round_and_the_counts_add_up() {
     assert_eq!(wire["connections"], 2);
 
     fs::create_dir_all(dir.join("another/checkpoints")).unwrap();
-    merge("another").fails_naming(&["another holds a run"]);
+    merge("another").fails_naming(&["another is the directory of a run"]);
     merge("merged").succeeds();
     let out = dir.join("merged");
     run(flags(&[("verify", &out)])).succeeds();
