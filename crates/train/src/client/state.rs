@@ -121,10 +121,14 @@ impl Client {
             })?;
         }
         self.step = step;
-        let failed = |e| TrainError::io(&self.run_dir, e);
-        self.store.set_aside_after(step).map_err(failed)?;
-        let writer = Writer::open(&self.run_dir, step).map_err(failed)?;
-        changes::note(&self.run_dir, step, &self.recipe, self.data.as_ref()).map_err(failed)?;
+        let dir = &self.run_dir;
+        let failed = |name| move |e| TrainError::io(&dir.join(name), e);
+        let aside = self.store.set_aside_after(step);
+        aside.map_err(failed("checkpoints"))?;
+        let writer = Writer::open(&self.run_dir, step);
+        let writer = writer.map_err(failed("metrics.jsonl or tensorboard"))?;
+        let noted = changes::note(&self.run_dir, step, &self.recipe, self.data.as_ref());
+        noted.map_err(failed("recipes"))?;
         if step > 0 {
             // A process that was killed may not have come to it.
             self.settle()?;
