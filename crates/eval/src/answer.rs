@@ -7,8 +7,9 @@ use qtl_data::example::{ask, rows};
 use qtl_data::image::{ImageFault, PictureRules};
 use qtl_data::{Aspect, DataError, Processor, Template, TokenSpan, Tokenizer, Turn, Turns};
 use qtl_model::generate::{Remote, greedy};
-use qtl_model::partition::{Batch, ClientPartition};
+use qtl_model::partition::ClientPartition;
 use qtl_model::splice::{Sample, SpliceError, splice};
+use qtl_model::stage::Batch;
 
 use crate::benchmark::{Picture, Question, Suite};
 

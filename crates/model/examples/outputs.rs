@@ -31,15 +31,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pixels: Vec<f32> = (0..channels * side * side).map(value).collect();
     let pixels = TensorData::new(pixels, [1, channels, side, side]);
     let features = client
+        .bottom
         .vision_tower
         .forward(Tensor::from_data(pixels, &device));
     let ids: Vec<i64> = (0..TOKENS).collect();
-    let rows = client.embed_tokens.lookup(&ids);
+    let rows = client.bottom.embed_tokens.lookup(&ids);
     drop(client);
 
     let decoder = blueprint.server(&device)?.partition.language_model;
-    let context = decoder.causal_context(ids.len(), &device);
-    let logits = decoder.head(decoder.forward(rows.unsqueeze_dim(0), &context));
+    let context = decoder.blocks.causal_context(ids.len(), &device);
+    let logits = decoder
+        .head
+        .forward(decoder.blocks.forward(rows.unsqueeze_dim(0), &context));
     let named = |name: &str, tensor: Tensor<3>| {
         let [_, rows, columns] = tensor.dims();
         NamedTensor {

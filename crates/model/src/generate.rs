@@ -4,8 +4,11 @@
 use burn::tensor::Device;
 use qtl_codec::Code;
 
+use crate::edge::{Cut, StepError};
 use crate::llm::Cache;
-use crate::partition::{Batch, ClientPartition, Cut, ServerPartition, StepError};
+use crate::partition::{ClientPartition, ServerPartition};
+use crate::parts::Parts;
+use crate::stage::Batch;
 
 /// The server as a generating client sees it.
 pub trait Remote {

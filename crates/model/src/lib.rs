@@ -10,27 +10,32 @@
 //! - [`nn`], [`vision`], [`connector`], [`llm`]: the parts
 //! - [`quant`]: the quantizers of the cut layer and the codec of the returned gradient
 //! - [`splice`]: pictures into text, and who sees whom; [`targets`]: what is trained on
-//! - [`partition`]: the two halves; [`recompute`]: training attention without keeping its scores
+//! - [`stage`]: the chain that a step goes through; [`edge`]: what lies between two stages; [`partition`]: who holds which;
+//!   [`recompute`]: training attention without keeping its scores
 //! - [`tuning`]: low-rank branches, frozen weights in fewer bits
 //! - [`generate`]: answers across the cut
-//! - [`pretrained`]: a directory into partitions; [`params`]: parameters by name; [`finite`]: numbers that are none
+//! - [`parts`]: the table of the parts, and the verbs over their parameters; [`params`]: parameters by name
+//! - [`pretrained`]: a directory into halves; [`finite`]: numbers that are none
 //! - [`text`]: a language model alone, without a cut; [`sampling`]: which token comes next
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
 pub mod connector;
+pub mod edge;
 pub mod finite;
 pub mod generate;
 pub mod llm;
 pub mod nn;
 pub mod params;
 pub mod partition;
+pub mod parts;
 pub mod pretrained;
 pub mod quant;
 pub mod recompute;
 pub mod sampling;
 pub mod splice;
+pub mod stage;
 pub mod targets;
 pub mod text;
 pub mod tuning;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 
 use crate::weights::PathStack;
 
@@ -44,6 +44,19 @@ pub fn replace<M: Module>(
         prefix,
         change,
     })
+}
+
+/// The device of the first parameter; the default one if there is none.
+pub fn device<M: Module>(module: &M) -> Device {
+    struct First(Option<Device>);
+    impl ModuleVisitor for First {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.get_or_insert_with(|| param.lazy_device());
+        }
+    }
+    let mut first = First(None);
+    module.visit(&mut first);
+    first.0.unwrap_or_default()
 }
 
 macro_rules! walk {

@@ -4,26 +4,25 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::config::Fields;
 use crate::llm::{Cache, Decoder, DecoderSpec, TokenEmbedding};
-use crate::params;
-use crate::partition::names;
-use crate::pretrained::{Half, PretrainedError, part_of, types};
+use crate::nn::Named;
+use crate::parts::{BLOCKS, Parts};
+use crate::pretrained::{PretrainedError, part_of, types};
 use crate::sampling::Sampling;
-use crate::weights::{
-    Dtype, NamedTensor, Parameter, Tensors, load_into, parameters, visit_tensors,
-};
+use crate::weights::{Dtype, Tensors, load_into, parameters, visit_tensors};
 
 /// Tokens read at once: it bounds the memory that the attention scores of a long text take.
 const CHUNK: usize = 512;
 
 /// Token embedding and decoder of one checkpoint.
-#[derive(Debug, Clone)]
+#[derive(Module, Debug)]
 pub struct TextModel {
-    embedding: TokenEmbedding,
-    decoder: Decoder,
+    embedding: Named<TokenEmbedding>,
+    decoder: Named<Decoder>,
 }
 
 /// Why a text cannot be continued.
@@ -72,7 +71,7 @@ impl TextModel {
         let Self { embedding, decoder } = Self::without_values(dir, device)?;
         let spec = decoder.spec();
         let (embedding_keys, keys) = (spec.embedding_keys(), spec.decoder_keys());
-        let file = part_of(dir, "language_model")?;
+        let file = part_of(dir, BLOCKS.folder)?;
         let embedding = load_into(embedding, &file, &embedding_keys)?;
         let decoder = load_into(decoder, &file, &keys)?;
         Ok(Self { embedding, decoder })
@@ -91,8 +90,8 @@ impl TextModel {
         };
         let spec = DecoderSpec::from_config(&text)?;
         Ok(Self {
-            embedding: TokenEmbedding::new(&spec, device),
-            decoder: Decoder::new(spec, device),
+            embedding: Named::flat(TokenEmbedding::new(&spec, device)),
+            decoder: Named::flat(Decoder::new(spec, device)),
         })
     }
 
@@ -102,24 +101,20 @@ impl TextModel {
     ///
     /// As [`open`](Self::open).
     pub fn stored(&self, dir: &Path) -> Result<BTreeMap<String, Dtype>, PretrainedError> {
-        let file = part_of(dir, "language_model")?;
-        let (spec, prefix) = (self.spec(), names::LANGUAGE_MODEL);
+        let file = part_of(dir, BLOCKS.folder)?;
+        let (spec, prefix) = (self.spec(), Self::PREFIX);
         let embedding = types(&self.embedding, prefix, &file, &spec.embedding_keys())?;
         let decoder = types(&self.decoder, prefix, &file, &spec.decoder_keys())?;
         Ok(embedding.into_iter().chain(decoder).collect())
     }
 
-    /// Hands its parameters, under the names that a language model's own files give them, to `take`.
-    pub fn visit_tensors(&self, wanted: &dyn Fn(&str) -> bool, take: &mut dyn FnMut(NamedTensor)) {
-        visit_tensors(&self.embedding, "", wanted, take);
-        visit_tensors(&self.decoder, "", wanted, take);
-    }
-
-    /// Those of these parameters whose names are `wanted`, for writing.
-    pub fn chosen<'a>(&'a self, wanted: &'a dyn Fn(&str) -> bool) -> Tensors<'a> {
-        let mut all = parameters(&self.embedding, "");
-        all.extend(parameters(&self.decoder, ""));
-        Tensors::chosen(all, wanted, move |take| self.visit_tensors(wanted, take))
+    /// Those of its parameters whose names are `wanted`, for writing, under the names that a language model's own files give
+    /// them.
+    pub fn own<'a>(&'a self, wanted: &'a dyn Fn(&str) -> bool) -> Tensors<'a> {
+        let all = parameters(self, "");
+        Tensors::chosen(all, wanted, move |take| {
+            visit_tensors(self, "", wanted, take);
+        })
     }
 
     /// What the model is made of.
@@ -128,23 +123,9 @@ impl TextModel {
     }
 }
 
-impl Half for TextModel {
-    fn parameters(&self) -> Vec<Parameter> {
-        let mut all = parameters(&self.embedding, names::LANGUAGE_MODEL);
-        all.extend(parameters(&self.decoder, names::LANGUAGE_MODEL));
-        all
-    }
-
-    fn device(&self) -> Device {
-        self.embedding.device()
-    }
-
-    fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
-        Self {
-            embedding: params::replace(self.embedding, names::LANGUAGE_MODEL, change),
-            decoder: params::replace(self.decoder, names::LANGUAGE_MODEL, change),
-        }
-    }
+/// By the names that they have in a whole model.
+impl Parts for TextModel {
+    const PREFIX: &'static str = BLOCKS.prefix;
 }
 
 /// A conversation with a model. What it has read stays in the cache; of the next prompt only what is new is read.

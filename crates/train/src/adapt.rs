@@ -4,100 +4,58 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use qtl_model::Device;
-use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::Parts;
 use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError};
 use qtl_model::tuning::{Matrix, Storage, Treatment};
-use qtl_model::weights::{NamedTensor, Parameter};
+use qtl_model::weights::NamedTensor;
 
+use crate::half::Stages;
 use crate::recipe::Recipe;
 use crate::tune::{Method, Part, TuneError, TuneSpec, block};
 
-/// What of each half can be tuned.
-const CLIENT: &[Part] = &[Part::VisionTower, Part::Connector, Part::EmbedTokens];
-const SERVER: &[Part] = &[Part::Llm];
-
-/// The client's half as the recipe tunes it.
+/// A half as the recipe tunes it, computing as the recipe has it compute.
 ///
 /// # Errors
 ///
 /// [`TuneError`] if a part has nothing that the recipe wants to train.
-pub fn client(partition: ClientPartition, recipe: &Recipe) -> Result<ClientPartition, TuneError> {
+pub fn tuned<S: Stages>(half: S, recipe: &Recipe) -> Result<S, TuneError> {
     let seen = Seen::default();
-    let partition = partition.adapt(recipe.seed, &|name, kind| {
+    let half = half.computing(recipe).adapt(recipe.seed, &|name, kind| {
         seen.note(name, kind);
         treatment(&recipe.tune, name, kind)
     });
-    seen.check(&recipe.tune, CLIENT)?;
-    Ok(partition)
+    seen.check(&recipe.tune, S::PARTS)?;
+    Ok(half)
 }
 
-/// The server's half as the recipe tunes it, computing in the recipe's type.
+/// Checks that a half has what the recipe would train. It needs no values.
 ///
 /// # Errors
 ///
-/// [`TuneError`] if a part has nothing that the recipe wants to train.
-pub fn server(
-    mut partition: ServerPartition,
-    recipe: &Recipe,
-) -> Result<ServerPartition, TuneError> {
+/// [`TuneError`] naming the part.
+pub fn fits<S: Stages>(half: &S, tune: &TuneSpec) -> Result<(), TuneError> {
     let seen = Seen::default();
-    partition.language_model = partition
-        .language_model
-        .with_activation(recipe.train.activation.dtype());
-    let partition = partition.adapt(recipe.seed, &|name, kind| {
-        seen.note(name, kind);
-        treatment(&recipe.tune, name, kind)
-    });
-    seen.check(&recipe.tune, SERVER)?;
-    Ok(partition)
-}
-
-/// What the recipe would train and these halves do not have. They need no values.
-pub(crate) fn unfit(
-    client: &ClientPartition,
-    server: &ServerPartition,
-    tune: &TuneSpec,
-) -> Vec<TuneError> {
-    let halves = [(client.parameters(), CLIENT), (server.parameters(), SERVER)];
-    let fits = |(parameters, parts): (Vec<Parameter>, &[Part])| {
-        let seen = Seen::default();
-        for parameter in parameters {
-            if let Some(kind) = parameter.matrix {
-                seen.note(&parameter.name, kind);
-            }
+    for parameter in half.parameters() {
+        if let Some(kind) = parameter.matrix {
+            seen.note(&parameter.name, kind);
         }
-        seen.check(tune, parts)
-    };
-    halves
-        .into_iter()
-        .filter_map(|half| fits(half).err())
-        .collect()
+    }
+    seen.check(tune, S::PARTS)
 }
 
-/// The client's half as the model directory has it, in as few bits as the recipe lets its matrices have.
+/// A half as the model directory has it, in as few bits as the recipe lets its matrices have.
 ///
 /// # Errors
 ///
 /// [`PretrainedError`] naming the file and the tensors.
-pub fn read_client(
+pub fn read<S: Stages>(
     blueprint: &Blueprint,
     recipe: &Recipe,
     device: &Device,
-) -> Result<Loaded<ClientPartition>, PretrainedError> {
-    blueprint.client_keeping(device, &|name, kind| storage(&recipe.tune, name, kind))
-}
-
-/// The server's half as the model directory has it, in as few bits as the recipe lets its matrices have.
-///
-/// # Errors
-///
-/// [`PretrainedError`] naming the file and the tensors.
-pub fn read_server(
-    blueprint: &Blueprint,
-    recipe: &Recipe,
-    device: &Device,
-) -> Result<Loaded<ServerPartition>, PretrainedError> {
-    blueprint.server_keeping(device, &|name, kind| storage(&recipe.tune, name, kind))
+) -> Result<Loaded<S>, PretrainedError> {
+    S::read(blueprint, device, &|name, kind| {
+        storage(&recipe.tune, name, kind)
+    })
 }
 
 /// How a matrix will be kept.
@@ -187,25 +145,18 @@ impl Seen {
 pub struct Fingerprint(u32);
 
 impl Fingerprint {
-    /// Of the client's half, before it is adapted.
-    pub fn of_client(partition: &ClientPartition, tune: &TuneSpec) -> String {
+    /// Of a half, before it is adapted.
+    pub fn of(half: &impl Parts, tune: &TuneSpec) -> String {
         let mut sum = Self::default();
-        partition.visit_tensors(&|name| !tune.stores(name), &mut |t| sum.add(&t));
-        sum.text()
-    }
-
-    /// Of the server's half, before it is adapted.
-    pub fn of_server(partition: &ServerPartition, tune: &TuneSpec) -> String {
-        let mut sum = Self::default();
-        partition.visit_tensors(&|name| !tune.stores(name), &mut |t| sum.add(&t));
+        half.visit_tensors(&|name| !tune.stores(name), &mut |t| sum.add(&t));
         sum.text()
     }
 
     /// Of the language model's blocks and final norm, which no adapter holds: what an adapter says of the base that it is for.
-    pub(crate) fn of_language_model(partition: &ServerPartition) -> String {
+    pub(crate) fn of_language_model(half: &impl Parts) -> String {
         let mut sum = Self::default();
         let body = |name: &str| Part::of(name) == Part::Llm && !name.contains("lm_head");
-        partition.visit_tensors(&body, &mut |t| sum.add(&t));
+        half.visit_tensors(&body, &mut |t| sum.add(&t));
         sum.text()
     }
 

@@ -12,7 +12,8 @@ use qtl_data::{Aspect, Tokenizer};
 use qtl_model::Device;
 use qtl_model::llm::cross_entropy;
 use qtl_model::params::{self, Named};
-use qtl_model::partition::{ClientPartition, ServerPartition, names};
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::{CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::weights::{SaveType, Stream};
 
@@ -117,9 +118,9 @@ fn start(
     server: ServerPartition,
     seed: u64,
 ) -> (ClientPartition, ServerPartition) {
-    let vits = client.vision_tower.vits();
+    let vits = client.bottom.vision_tower.vits();
     let depth = vits.iter().map(|vit| vit.depth()).max().unwrap_or(0);
-    let blocks = server.language_model.blocks();
+    let blocks = server.language_model.blocks.len();
     let width = server.hidden_size();
     let mut embedding = None;
     let shapes: std::collections::BTreeMap<String, Vec<usize>> = client
@@ -209,7 +210,7 @@ impl Words {
                 let word_ids = tokenizer.encode_bare(word)?;
                 ids.extend(word_ids.last());
             }
-            let rows = client.embed_tokens.lookup(&ids);
+            let rows = client.bottom.embed_tokens.lookup(&ids);
             let norm = rows.clone().square().sum_dim(1).sqrt();
             Ok((rows / norm).transpose())
         };
@@ -230,8 +231,8 @@ impl Words {
         pixels: Tensor<4>,
         scenes: &[Scene],
     ) -> (f64, f64, Named) {
-        let tower = params::track(&client.vision_tower, names::VISION_TOWER, &|_| true);
-        let connector = params::track(&client.connector, names::CONNECTOR, &|_| true);
+        let tower = params::track(&*client.bottom.vision_tower, VISION_TOWER.prefix, &|_| true);
+        let connector = params::track(&*client.bottom.connector, CONNECTOR.prefix, &|_| true);
         let tokens = connector.forward(tower.forward(pixels));
         let [count, length, width] = tokens.dims();
         let half = length.isqrt() / 2;
@@ -259,8 +260,8 @@ impl Words {
         let value = f64::from(loss.clone().inner().into_scalar::<f32>());
         let mut grads = loss.backward();
         let mut named = Named::new();
-        params::collect(&tower, names::VISION_TOWER, &mut grads, &mut named);
-        params::collect(&connector, names::CONNECTOR, &mut grads, &mut named);
+        params::collect(&tower, VISION_TOWER.prefix, &mut grads, &mut named);
+        params::collect(&connector, CONNECTOR.prefix, &mut grads, &mut named);
         (value, 100.0 * right, named)
     }
 }

@@ -1,8 +1,8 @@
 //! Generation over a link: the model's [`Remote`] spoken through the wire's [`Exchange`].
 
 use qtl_codec::{Code, Options};
+use qtl_model::edge::Cut;
 use qtl_model::generate::Remote;
-use qtl_model::partition::Cut;
 use qtl_wire::{Exchange, Prompt, Rows, WireError};
 
 use crate::message::{encode_cut, to_wire};

@@ -8,7 +8,7 @@ use qtl_data::Processor;
 use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::llm::DecoderSpec;
-use qtl_model::partition::names;
+use qtl_model::parts::{CONNECTOR, VISION_TOWER};
 use qtl_model::pretrained::{Blueprint, PretrainedError};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::vision::VisionSpec;
@@ -109,10 +109,11 @@ pub fn compose(parts: Parts<'_>, out: &Path) -> Result<(), TrainError> {
         };
         blueprint.fresh = true;
         let fresh = blueprint.fresh_connector(&device)?;
-        write(&connector, tensors_of(&fresh, names::CONNECTOR))?;
+        write(&connector, tensors_of(&fresh, CONNECTOR.prefix))?;
         if let Tower::Fresh(_) = parts.tower {
-            let held = blueprint.client(&device)?.partition.vision_tower;
-            let mut tensors = tensors_of(&held, names::VISION_TOWER);
+            let client = blueprint.client(&device)?.partition;
+            let held = &*client.bottom.vision_tower;
+            let mut tensors = tensors_of(held, VISION_TOWER.prefix);
             tensors.extend(blueprint.unheld(&device)?);
             write(&vision, tensors)?;
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use qtl_data::DataError;
 use qtl_model::config::ConfigError;
-use qtl_model::partition::StepError;
+use qtl_model::edge::StepError;
 use qtl_model::pretrained::PretrainedError;
 use qtl_model::quant::MomentsError;
 use qtl_model::quant::gradient::GradientError;
@@ -103,6 +103,11 @@ pub enum TrainError {
     /// Two halves that do not belong together.
     #[error("{0}")]
     Halves(String),
+    /// Training without a place for its checkpoints.
+    #[error(
+        "this server was started without a run directory and cannot train; start it with --run DIR"
+    )]
+    NoRun,
     /// A batch that the model cannot take.
     #[error(transparent)]
     Step(#[from] StepError),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use qtl_model::Device;
 use qtl_model::config::Fields;
-use qtl_model::partition::names;
+use qtl_model::parts::{BLOCKS, Parts};
 use qtl_model::pretrained::{Blueprint, PretrainedError};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
@@ -188,19 +188,16 @@ pub fn fold_adapter(
 fn fold_text(base: Base<'_>, out: &Path, format: Format) -> Result<usize, TrainError> {
     let (model, count) = folded_text(base, &Device::default())?;
     let mut config = read_json(&base.model.join("config.json"))?;
-    let mut pair = Vec::new();
-    let either = |name: &str| Part::of(name) == Part::EmbedTokens || name == "lm_head.weight";
-    model.visit_tensors(&either, &mut |tensor| pair.push(tensor.data));
-    let head = Head::compared(model.spec().tied_head, pair.first(), pair.get(1));
+    let head = Head::of(model.spec().tied_head, &model, &model);
     head.note(&mut config);
-    let wanted = |name: &str| head.is_written(&format!("{}{name}", names::LANGUAGE_MODEL));
+    let wanted = |name: &str| head.is_written(&format!("{}{name}", BLOCKS.prefix));
     let stored = model.stored(base.model).map_err(TrainError::from)?;
-    let own = |name: &str| name.strip_prefix(names::LANGUAGE_MODEL).map(str::to_owned);
+    let own = |name: &str| name.strip_prefix(BLOCKS.prefix).map(str::to_owned);
     let stored = stored
         .into_iter()
         .filter_map(|(name, dtype)| Some((own(&name)?, dtype)));
     let kinds = format.kinds(stored.collect());
-    let tensors = model.chosen(&wanted);
+    let tensors = model.own(&wanted);
     write(base.model, out, &tensors, config, &kinds, format.shard)?;
     Ok(count)
 }

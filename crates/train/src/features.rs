@@ -80,7 +80,7 @@ pub fn of_scenes(
     let processor = Processor::siglip(blueprint.config.vision.image_size);
     let side = processor.side();
     let mut features = FeatureRows {
-        grid: client.picture_grid(),
+        grid: client.bottom.picture_grid(),
         ..FeatureRows::default()
     };
     let mut first = 0;

@@ -7,7 +7,8 @@
 //! - [`start`]: the model directory and the [`adapter`] that it begins with; [`assumed`]: the recipe of a model that
 //!   carries none
 //! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
-//! - [`server`]: the server's side of a run; [`client`]: the client's
+//! - [`half`]: what both sides of a run do alike; [`server`]: the server's side; [`client`]: the client's; [`terms`]: what they
+//!   must agree on
 //! - [`record`]: which run a directory is of, and whose
 //! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
 //!   at a time; [`changes`]: what a run may go on with, [`stamp`]: on which data
@@ -42,6 +43,7 @@ pub mod export;
 pub mod features;
 pub mod files;
 pub mod fuzzing;
+pub mod half;
 mod held;
 pub mod inspect;
 pub mod lock;
@@ -59,6 +61,7 @@ pub mod schedule;
 pub mod server;
 pub mod stamp;
 pub mod start;
+pub mod terms;
 pub mod tune;
 pub mod verify;
 pub mod whole;

@@ -5,14 +5,15 @@ use std::collections::HashSet;
 
 use burn::tensor::Tensor;
 use qtl_codec::{Code, Options, Plane, SymbolData};
-use qtl_model::partition::{Cut, Features};
+use qtl_model::edge::Cut;
 use qtl_model::quant::{gradient::to_f32, to_f16};
+use qtl_model::stage::Rows;
 
 use crate::metrics::StepRecord;
 
 /// Fills in what packing without entropy coding, 16-bit features and 32-bit gradients would have taken, and the
 /// diagnostics of the image code.
-pub fn alternatives(record: &mut StepRecord, cut: &Cut, features: &Features) {
+pub fn alternatives(record: &mut StepRecord, cut: &Cut, features: &Rows) {
     let size = |code: &Code, entropy| qtl_codec::encode(code, &Options { entropy }).len() as u64;
     record.packed_image = cut.image.as_ref().map_or(0, |code| size(code, false));
     record.packed_text = size(&cut.text, false);

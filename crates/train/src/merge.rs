@@ -8,8 +8,9 @@ use std::sync::Arc;
 use qtl_data::template;
 use qtl_model::Device;
 use qtl_model::config::{Fields, second_path};
-use qtl_model::partition::{ClientPartition, ServerPartition, names};
-use qtl_model::pretrained::{restore_client, restore_server};
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::{BLOCKS, Parts, VISION_TOWER};
+use qtl_model::pretrained::restore;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::{Dtype, NamedTensor, SaveType, Tensors};
 use serde_json::{Value, json};
@@ -120,7 +121,8 @@ pub(crate) enum Head {
 }
 
 impl Head {
-    pub(crate) fn of(tied: bool, client: &ClientPartition, server: &ServerPartition) -> Self {
+    /// `client` has the token embedding, and `server` the head.
+    pub(crate) fn of(tied: bool, client: &impl Parts, server: &impl Parts) -> Self {
         if !tied {
             return Self::Own;
         }
@@ -128,15 +130,10 @@ impl Head {
         let embedding = |name: &str| Part::of(name) == Part::EmbedTokens;
         client.visit_tensors(&embedding, &mut |tensor| table = Some(tensor.data));
         server.visit_tensors(&is_head, &mut |tensor| head = Some(tensor.data));
-        Self::compared(tied, table.as_ref(), head.as_ref())
-    }
-
-    /// The same of the two matrices.
-    pub(crate) fn compared(tied: bool, table: Option<&Vec<f32>>, head: Option<&Vec<f32>>) -> Self {
-        match tied {
-            false => Self::Own,
-            true if table == head => Self::Tied,
-            true => Self::Parted,
+        if table == head {
+            Self::Tied
+        } else {
+            Self::Parted
         }
     }
 
@@ -165,7 +162,7 @@ impl Head {
 }
 
 fn is_head(name: &str) -> bool {
-    name.strip_prefix(names::LANGUAGE_MODEL) == Some("lm_head.weight")
+    name.strip_prefix(BLOCKS.prefix) == Some("lm_head.weight")
 }
 
 /// Both halves of a run's model at the newest step that both sides hold.
@@ -197,17 +194,16 @@ impl Joined {
         let device = Device::default();
         let stored = |name: &str| recipe.tune.stores(name);
 
-        let half = start.read_client(&recipe, &device)?.partition;
-        ours.stands_on(&Fingerprint::of_client(&half, &recipe.tune))?;
-        let half = start.tune_client(half, &recipe)?;
-        let client = restore_client(half, &ours.weights(), &stored)?;
+        let half: ClientPartition = start.read(&recipe, &device)?.partition;
+        ours.stands_on(&Fingerprint::of(&half, &recipe.tune))?;
+        let half = start.tune(half, &recipe)?;
+        let client = restore(half, &ours.weights(), &stored)?;
 
-        let half = start.read_server(&recipe, &device)?;
-        let found = Fingerprint::of_server(&half, &recipe.tune);
-        theirs.stands_on(&found)?;
+        let half: ServerPartition = start.read(&recipe, &device)?.partition;
+        theirs.stands_on(&Fingerprint::of(&half, &recipe.tune))?;
         let language_model = Fingerprint::of_language_model(&half);
-        let half = start.tune_server(half, &recipe)?;
-        let server = restore_server(half, &theirs.weights(), &stored)?;
+        let half = start.tune(half, &recipe)?;
+        let server = restore(half, &theirs.weights(), &stored)?;
         Ok(Self {
             client,
             server,
@@ -346,8 +342,8 @@ pub(crate) fn write(
     let ours = in_python(&mut config)?;
     let parts = [
         ("", ""),
-        ("/text_config", names::LANGUAGE_MODEL),
-        ("/vision_config", names::VISION_TOWER),
+        ("/text_config", BLOCKS.prefix),
+        ("/vision_config", VISION_TOWER.prefix),
     ];
     note_types(&mut config, tensors, kind, &parts);
     whole(out, &|beside| {

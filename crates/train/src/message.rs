@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use qtl_codec::{Account, Code, DecodeError, Options};
 use qtl_model::Device;
-use qtl_model::partition::Cut;
+use qtl_model::edge::Cut;
 use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError};
 use qtl_model::splice::{Kind, Layout, Span};
 use qtl_wire as wire;

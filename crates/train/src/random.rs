@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use qtl_model::Device;
+use qtl_model::parts::Parts;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::weights::SaveType;

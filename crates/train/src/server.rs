@@ -1,15 +1,14 @@
 //! The server's side of a run: what a session asks for, done on the server's partition.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
 use qtl_codec::{Code, Options, Plane, ScalarData};
 use qtl_model::Device;
+use qtl_model::edge::{Cut, StepError};
 use qtl_model::llm::Cache;
-use qtl_model::partition::{Cut, ServerPartition, StepError};
-use qtl_model::pretrained::restore_server;
+use qtl_model::partition::ServerPartition;
 use qtl_model::quant::Moments;
 use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
@@ -19,37 +18,19 @@ use qtl_wire::{
     Standing, Terms, Tokens, Work, WorkError,
 };
 
-use crate::adapt::Fingerprint;
 use crate::bounds::{self, BoundError, Bounds};
-use crate::changes::{self, Change};
-use crate::checkpoint::{Side, State, Store};
+use crate::changes::Change;
 use crate::error::TrainError;
-use crate::held::Held;
-use crate::lock::Lock;
+use crate::half::Half;
 use crate::message::{Channels, ContainerError, decode, decode_cut, encode_gradient};
-use crate::optimizer::{NotFinite, Optimizer};
+use crate::optimizer::NotFinite;
 use crate::recipe::Recipe;
 use crate::record::Record;
-use crate::schedule;
 use crate::start::Start;
 
-/// The server's partition with its optimizer and checkpoints.
+/// The server's side of a run.
 pub struct ServerWork {
-    device: Device,
-    recipe: Recipe,
-    facts: BTreeMap<String, String>,
-    /// Where the weights that step 0 starts from are read again.
-    start: Start,
-    partition: Held<ServerPartition>,
-    /// Whether the weights may be others than those of step 0.
-    moved: bool,
-    /// Fingerprint of what checkpoints leave to the base.
-    base: String,
-    optimizer: Optimizer,
-    run_dir: Option<PathBuf>,
-    _lock: Option<Lock>,
-    store: Option<Store>,
-    record: Record,
+    half: Half<ServerPartition>,
     /// A client that trains is about to be told where it goes on.
     begun: bool,
     generate: Askers,
@@ -116,49 +97,22 @@ impl ServerWork {
         run_dir: Option<&Path>,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let lock = run_dir.map(Lock::take).transpose()?;
         let start = start.into();
-        let partition = start.read_server(&recipe, &device)?;
-        let base = match run_dir {
-            Some(_) => Fingerprint::of_server(&partition, &recipe.tune),
-            None => String::new(),
-        };
-        let partition = Held::new(start.tune_server(partition, &recipe)?);
-        let store = match run_dir {
-            Some(dir) => Some(Store::open(dir, recipe.train.keep)?),
-            None => None,
-        };
-        let mut record = match run_dir {
-            Some(dir) => Record::read(dir)?.unwrap_or_default(),
-            None => Record::default(),
-        };
-        if let (Some(store), true) = (&store, record.run.is_empty()) {
-            record.run = store.run().unwrap_or_default();
-        }
         let positions = start.blueprint.config.text.max_positions;
+        let half = Half::<ServerPartition>::open(recipe, start, run_dir, "", device)?;
+        let uplink = &half.stages.uplink;
         Ok(Self {
-            training: Bounds::training(&recipe, positions),
-            generation: Bounds::generation(&recipe, positions),
+            training: Bounds::training(&half.recipe, positions),
+            generation: Bounds::generation(&half.recipe, positions),
             channels: Channels {
-                image: partition.quantizer_image.code_dim(),
-                text: partition.quantizer_text.code_dim(),
+                image: uplink.image.code_dim(),
+                text: uplink.text.code_dim(),
             },
-            facts: facts(&start),
-            optimizer: Optimizer::new(&recipe.train, &recipe.tune),
-            start,
-            partition,
-            moved: false,
-            base,
-            device,
-            recipe,
             generate: match run_dir {
                 Some(_) => Askers::Owner,
                 None => Askers::Any,
             },
-            run_dir: run_dir.map(Path::to_owned),
-            _lock: lock,
-            store,
-            record,
+            half,
             begun: false,
             applied: None,
             cache: None,
@@ -168,7 +122,7 @@ impl ServerWork {
 
     /// Whose the run is; `None` if nobody has claimed it.
     pub fn owner(&self) -> Option<Key> {
-        self.record.owner
+        self.half.record.owner
     }
 
     /// Gives the run to this key, whoever had it before.
@@ -177,11 +131,10 @@ impl ServerWork {
     ///
     /// What the file system refuses.
     pub fn belongs_to(&mut self, owner: Key) -> Result<(), TrainError> {
-        self.record.owner = Some(owner);
-        match &self.run_dir {
-            Some(dir) => self.record.write(dir),
-            None => Ok(()),
-        }
+        self.half.is_of(Record {
+            owner: Some(owner),
+            ..self.half.record.clone()
+        })
     }
 
     /// Who may have answers generated. By itself: the owner where there is a run directory, and anyone where there is none.
@@ -195,17 +148,7 @@ impl ServerWork {
     ///
     /// [`TrainError::Change`] if the run would take another course and that is not `allowed`.
     pub fn goes_on(&self, allowed: bool) -> Result<Vec<Change>, TrainError> {
-        let (Some(dir), Some(store)) = (&self.run_dir, &self.store) else {
-            return Ok(Vec::new());
-        };
-        let state = store.newest()?;
-        Ok(changes::check(
-            dir,
-            state.as_ref(),
-            &self.recipe,
-            None,
-            allowed,
-        )?)
+        self.half.goes_on(None, allowed)
     }
 
     /// Who is told what happens.
@@ -213,28 +156,10 @@ impl ServerWork {
         self.observer = Box::new(observer);
     }
 
-    fn store(&self) -> Result<&Store, WorkError> {
-        self.store.as_ref().ok_or_else(|| {
-            WorkError::Failed("this server was started without a run directory and cannot train; start it with --run DIR".into())
-        })
-    }
-
     fn write(&self, step: u64) -> Result<(), WorkError> {
-        let store = self.store()?;
-        let state = State::new(
-            Side::Server,
-            &self.record.run,
-            step,
-            None,
-            self.recipe.to_toml(),
-        );
-        let stored = |name: &str| self.recipe.tune.stores(name);
-        let weights = self.partition.chosen(&stored);
-        store
-            .save(&state.on(&self.base), &weights, &self.optimizer.entries())
-            .map_err(failed)?;
+        self.half.save(step, |_| {}).map_err(failed)?;
         // The client asks once its own checkpoint is on disk.
-        store.settle(step).map_err(failed)
+        self.half.settle(step).map_err(failed)
     }
 
     fn cut(
@@ -255,22 +180,11 @@ impl ServerWork {
         g: Tensor<2>,
     ) -> Result<Vec<u8>, WorkError> {
         let draw = gradient::Draw {
-            seed: self.recipe.seed,
+            seed: self.half.recipe.seed,
             step,
             tensor,
         };
-        encode_gradient(&self.recipe.gradient.codec, g, draw).map_err(failed)
-    }
-
-    fn apply(&mut self, step: u64) -> Result<(), NotFinite> {
-        let (schedule, _) = schedule::at(&self.recipe.train, step);
-        self.optimizer.clip()?;
-        self.moved = true;
-        let optimizer = &mut self.optimizer;
-        self.partition.change(|half| {
-            half.replace(&mut |name, value| optimizer.update(name, value, schedule))
-        });
-        Ok(())
+        encode_gradient(&self.half.recipe.gradient.codec, g, draw).map_err(failed)
     }
 
     /// Both moments of a calibration, checked, before either quantizer takes its own.
@@ -291,63 +205,25 @@ impl ServerWork {
     }
 }
 
-/// What both sides read from the model's configuration and the adapter, and must agree on.
-pub fn facts(start: &Start) -> BTreeMap<String, String> {
-    let config = &start.blueprint.config;
-    let (text, strategy) = (&config.text, config.select.strategy);
-    let adapter = start.adapter.as_ref().map(|adapter| adapter.checksum());
-    [
-        ("checkpoint.hidden_size", text.hidden_size.to_string()),
-        (
-            "checkpoint.num_hidden_layers",
-            text.layers.len().to_string(),
-        ),
-        ("checkpoint.vocab_size", text.vocab_size.to_string()),
-        (
-            "checkpoint.vision_feature_select_strategy",
-            strategy.to_string(),
-        ),
-        (
-            "checkpoint.adapter",
-            adapter.unwrap_or_else(|| "none".to_owned()),
-        ),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
-}
-
-/// Recipe and configuration as the greeting compares them.
-pub fn terms(recipe: &Recipe, facts: &BTreeMap<String, String>) -> Terms {
-    let mut fields = recipe.terms();
-    fields.extend(facts.clone());
-    Terms { fields }
-}
-
 impl Work for ServerWork {
     fn terms(&self) -> Terms {
-        terms(&self.recipe, &self.facts)
+        self.half.terms()
     }
 
     fn limits(&self, limits: Limits) -> Limits {
         let Channels { image, text } = self.channels;
-        let channels = image.max(text).max(self.partition.hidden_size());
+        let channels = image.max(text).max(self.half.stages.hidden_size());
         bounds::wire([self.training, self.generation], channels, limits)
     }
 
     fn standing(&self) -> Standing {
-        let store = self.store.as_ref();
-        let saved = store.map(|store| store.whole(&self.record.run));
-        Standing {
-            run: self.record.run.clone(),
-            saved: saved.unwrap_or_default(),
-            live: self.applied,
-        }
+        self.half.standing(self.applied)
     }
 
     fn access(&self) -> Access {
         Access {
-            owner: self.record.owner,
-            trains: self.store.is_some(),
+            owner: self.half.record.owner,
+            trains: self.half.dir().is_some(),
             generate: self.generate,
         }
     }
@@ -356,15 +232,9 @@ impl Work for ServerWork {
         let claimed = Some(owner).filter(|key| *key != Key::LOCAL);
         let record = Record {
             run: run.to_owned(),
-            owner: self.record.owner.or(claimed),
+            owner: self.half.record.owner.or(claimed),
         };
-        if let Some(dir) = &self.run_dir {
-            // What is on disk already need not wait for the disk again.
-            if Record::read(dir).ok().flatten().as_ref() != Some(&record) {
-                record.write(dir).map_err(failed)?;
-            }
-        }
-        self.record = record;
+        self.half.is_of(record).map_err(failed)?;
         self.begun = true;
         Ok(())
     }
@@ -379,12 +249,13 @@ impl Work for ServerWork {
 
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
         let [image, text] = self.moments(&c)?;
-        self.moved = true;
+        self.half.moves();
+        let uplink = &mut self.half.stages.uplink;
         if let Some(image) = image {
-            self.partition.quantizer_image.calibrate(&image);
+            uplink.image.calibrate(&image);
         }
         if let Some(text) = text {
-            self.partition.quantizer_text.calibrate(&text);
+            uplink.text.calibrate(&text);
         }
         Ok(())
     }
@@ -396,29 +267,27 @@ impl Work for ServerWork {
         let rows = cut.layout.rows(Kind::Text);
         let targets = decode("targets", &f.targets, rows, 1).map_err(invalid)?;
         let decoded = start.elapsed();
-        let tune = &self.recipe.tune;
+        let Half {
+            recipe,
+            stages,
+            device,
+            ..
+        } = &self.half;
         let draw = Draw {
-            seed: self.recipe.seed,
+            seed: recipe.seed,
             step: f.step,
         };
-        let step = drawing(draw, || {
-            self.partition
-                .step(&cut, &targets, &|name| tune.trains(name), &self.device)
-        })
-        .map_err(no_step)?;
+        let trained = |name: &str| recipe.tune.trains(name);
+        let step =
+            drawing(draw, || stages.step(&cut, &targets, &trained, device)).map_err(no_step)?;
         let coding = Instant::now();
         // A gradient that cannot travel ends the step before anything has moved.
         let image = step.image.map(|g| self.gradient("image", f.step, g));
         let image = image.transpose()?.unwrap_or_default();
         let text = self.gradient("text", f.step, step.text)?;
         let coded = decoded + coding.elapsed();
-        let weight = 1.0 / self.recipe.train.accumulate as f32;
-        self.optimizer
-            .add(step.parameters, weight)
-            .map_err(diverged)?;
-        if schedule::ends_step(&self.recipe.train, f.step) {
-            self.apply(f.step).map_err(diverged)?;
-        }
+        self.half.add(step.parameters).map_err(diverged)?;
+        self.half.apply(f.step).map_err(diverged)?;
         self.applied = Some(f.step + 1);
         (self.observer)(&Event::Step {
             step: f.step,
@@ -443,39 +312,12 @@ impl Work for ServerWork {
 
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
-        self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
-        if step == 0 && self.moved {
-            let base = self.start.read_server(&self.recipe, &self.device);
-            let half = self.start.tune_server(base.map_err(failed)?, &self.recipe);
-            self.partition = Held::new(half.map_err(failed)?);
-            self.moved = false;
-        }
-        if step > 0 {
-            let store = self.store()?;
-            let saved = store
-                .load(step, Side::Server, &self.record.run)
-                .map_err(failed)?;
-            saved.stands_on(&self.base).map_err(failed)?;
-            let entries = saved.optimizer().map_err(failed)?;
-            let tune = &self.recipe.tune;
-            let file = saved.weights();
-            // What no checkpoint holds has not moved since the base was read.
-            let half = restore_server(self.partition.clone(), &file, &|name| tune.stores(name));
-            self.partition = Held::new(half.map_err(failed)?);
-            self.moved = true;
-            let unknown = |name| {
-                WorkError::Failed(format!(
-                    "the optimizer's checkpoint has an entry {name} that does not belong"
-                ))
-            };
-            self.optimizer
-                .restore(entries, &self.device)
-                .map_err(unknown)?;
-        }
-        if let (Some(dir), Some(store)) = (&self.run_dir, &self.store) {
-            store.set_aside_after(step).map_err(failed)?;
-            changes::note(dir, step, &self.recipe, None).map_err(failed)?;
-        }
+        self.applied = None;
+        let restored = self.half.restore(step, None);
+        restored.map_err(|error| match error {
+            TrainError::Checkpoint(lost) if lost.is_lost() => WorkError::Damaged(lost.to_string()),
+            error => failed(error),
+        })?;
         self.applied = Some(step);
         (self.observer)(&match begun {
             true => Event::Resumed { step },
@@ -488,10 +330,8 @@ impl Work for ServerWork {
         self.cache = None;
         self.generation.check(&p.layout).map_err(invalid)?;
         let cut = self.cut(&p.image, &p.text, &p.text_index, &p.layout)?;
-        let (ids, cache) = self
-            .partition
-            .prefill(&cut, &self.device)
-            .map_err(invalid)?;
+        let Half { stages, device, .. } = &self.half;
+        let (ids, cache) = stages.prefill(&cut, device).map_err(invalid)?;
         self.cache = Some(cache);
         Ok(Tokens { ids })
     }
@@ -506,13 +346,11 @@ impl Work for ServerWork {
             .fits(r.keep.len(), longest)
             .map_err(invalid)?;
         // A quantizer of whole batches has a single token cross as it is.
-        let channels = self.channels.text.max(self.partition.hidden_size());
+        let channels = self.channels.text.max(self.half.stages.hidden_size());
         let code = decode("text", &r.text, r.keep.len(), channels).map_err(invalid)?;
         let keep: Vec<usize> = r.keep.iter().map(|k| *k as usize).collect();
-        let ids = self
-            .partition
-            .next(cache, &keep, &code, &self.device)
-            .map_err(invalid)?;
+        let Half { stages, device, .. } = &self.half;
+        let ids = stages.next(cache, &keep, &code, device).map_err(invalid)?;
         Ok(Tokens { ids })
     }
 
@@ -521,7 +359,8 @@ impl Work for ServerWork {
     }
 
     fn finish(&mut self, step: u64) -> Result<(), WorkError> {
-        let steps = self.recipe.train.steps * self.recipe.train.accumulate;
+        let train = &self.half.recipe.train;
+        let steps = train.steps * train.accumulate;
         if step != steps {
             return Err(WorkError::Invalid(format!(
                 "the run has {steps} steps and is not over after {step}"

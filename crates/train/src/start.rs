@@ -7,12 +7,14 @@ use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::pretrained::{Blueprint, Loaded};
 use qtl_model::text::TextModel;
+use qtl_model::tuning::Storage;
 use qtl_model::weights::Checkpoint;
 
 use crate::adapt::{self, Fingerprint};
-use crate::adapter::{Adapter, CLIENT, SERVER, TEXT};
+use crate::adapter::Adapter;
 use crate::assumed;
 use crate::error::TrainError;
+use crate::half::Stages;
 use crate::peft;
 use crate::recipe::Recipe;
 use crate::tune::Part;
@@ -142,78 +144,37 @@ impl Start {
         self.blueprint.config.text.tied_head
     }
 
-    /// The client's half before the recipe tunes it, whole tensors of the adapter in their places.
+    /// A half before the recipe tunes it, whole tensors of the adapter in their places.
     ///
     /// # Errors
     ///
-    /// [`TrainError`] naming the file and the tensors.
-    pub fn read_client(
+    /// [`TrainError`] naming the file and the tensors, or the base that the adapter does not belong to.
+    pub fn read<S: Stages>(
         &self,
         recipe: &Recipe,
         device: &Device,
-    ) -> Result<Loaded<ClientPartition>, TrainError> {
-        let mut loaded = adapt::read_client(&self.blueprint, recipe, device)?;
+    ) -> Result<Loaded<S>, TrainError> {
+        let mut loaded = adapt::read::<S>(&self.blueprint, recipe, device)?;
         if let Some(adapter) = &self.adapter {
-            loaded.partition = adapter.put_whole(loaded.partition, CLIENT, self.tied())?;
+            stands_on(&loaded.partition, adapter)?;
+            loaded.partition = adapter.put_whole(loaded.partition, S::PARTS, self.tied())?;
             loaded.quantizers_found |= adapter.has_part(Part::Quantizer);
         }
         Ok(loaded)
     }
 
-    /// The server's half before the recipe tunes it, whole tensors of the adapter in their places.
-    ///
-    /// # Errors
-    ///
-    /// [`TrainError`] naming the file and the tensors, or the base that the adapter does not belong to.
-    pub fn read_server(
-        &self,
-        recipe: &Recipe,
-        device: &Device,
-    ) -> Result<ServerPartition, TrainError> {
-        let half = adapt::read_server(&self.blueprint, recipe, device)?.partition;
-        match &self.adapter {
-            Some(adapter) => {
-                stands_on(&half, adapter)?;
-                Ok(adapter.put_whole(half, SERVER, self.tied())?)
-            }
-            None => Ok(half),
-        }
-    }
-
-    /// The client's half as the recipe tunes it, with the adapter's branches.
+    /// A half as the recipe tunes it, with the adapter's branches.
     ///
     /// # Errors
     ///
     /// [`TrainError`] if the recipe trains what the part or the adapter does not have.
-    pub fn tune_client(
-        &self,
-        half: ClientPartition,
-        recipe: &Recipe,
-    ) -> Result<ClientPartition, TrainError> {
-        let half = adapt::client(half, recipe)?;
+    pub fn tune<S: Stages>(&self, half: S, recipe: &Recipe) -> Result<S, TrainError> {
+        let half = adapt::tuned(half, recipe)?;
         let Some(adapter) = &self.adapter else {
             return Ok(half);
         };
-        adapter.agrees(&recipe.tune, CLIENT, &half.parameters())?;
-        Ok(adapter.put_branches(half, CLIENT)?)
-    }
-
-    /// The server's half as the recipe tunes it, with the adapter's branches.
-    ///
-    /// # Errors
-    ///
-    /// [`TrainError`] if the recipe trains what the part or the adapter does not have.
-    pub fn tune_server(
-        &self,
-        half: ServerPartition,
-        recipe: &Recipe,
-    ) -> Result<ServerPartition, TrainError> {
-        let half = adapt::server(half, recipe)?;
-        let Some(adapter) = &self.adapter else {
-            return Ok(half);
-        };
-        adapter.agrees(&recipe.tune, SERVER, &half.parameters())?;
-        Ok(adapter.put_branches(half, SERVER)?)
+        adapter.agrees(&recipe.tune, S::PARTS, &half.parameters())?;
+        Ok(adapter.put_branches(half, S::PARTS)?)
     }
 
     /// The client's half for answering: the adapter is part of the weights.
@@ -222,11 +183,7 @@ impl Start {
     ///
     /// [`TrainError`] naming the file and the tensors.
     pub fn client(&self, device: &Device) -> Result<ClientPartition, TrainError> {
-        let half = self.blueprint.client(device)?.partition;
-        match &self.adapter {
-            Some(adapter) => Ok(adapter.fold(half, CLIENT, self.tied())?),
-            None => Ok(half),
-        }
+        self.answering(device)
     }
 
     /// The server's half for answering: the adapter is part of the weights.
@@ -235,18 +192,26 @@ impl Start {
     ///
     /// [`TrainError`] naming the file and the tensors, or the base that the adapter does not belong to.
     pub fn server(&self, device: &Device) -> Result<ServerPartition, TrainError> {
-        let half = self.blueprint.server(device)?.partition;
+        self.answering(device)
+    }
+
+    fn answering<S: Stages>(&self, device: &Device) -> Result<S, TrainError> {
+        let half = S::read(&self.blueprint, device, &|_, _| Storage::F32)?.partition;
         match &self.adapter {
             Some(adapter) => {
                 stands_on(&half, adapter)?;
-                Ok(adapter.fold(half, SERVER, self.tied())?)
+                Ok(adapter.fold(half, S::PARTS, self.tied())?)
             }
             None => Ok(half),
         }
     }
 }
 
-fn stands_on(half: &ServerPartition, adapter: &Adapter) -> Result<(), TrainError> {
+/// Whether a half with a language model is the one that the adapter was trained on.
+fn stands_on<S: Stages>(half: &S, adapter: &Adapter) -> Result<(), TrainError> {
+    if !S::PARTS.contains(&Part::Llm) {
+        return Ok(());
+    }
     Ok(adapter.stands_on(&|| Fingerprint::of_language_model(half))?)
 }
 
@@ -270,7 +235,10 @@ pub(crate) fn folded_text(
         return Ok((model, 0));
     };
     let (tied, adapter) = (model.spec().tied_head, Adapter::open(dir)?);
-    Ok((adapter.fold(model, TEXT, tied)?, adapter.count()))
+    Ok((
+        adapter.fold(model, &[Part::Llm, Part::EmbedTokens], tied)?,
+        adapter.count(),
+    ))
 }
 
 #[cfg(test)]

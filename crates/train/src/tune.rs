@@ -9,24 +9,10 @@
 
 mod part;
 
+pub use qtl_model::parts::{Part, block};
 use serde::{Deserialize, Serialize};
 
 pub use part::{Branches, Method, PartSpec, TuneError};
-
-/// A part of the model that is tuned as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// The vision tower (client).
-    VisionTower,
-    /// The connector (client).
-    Connector,
-    /// Both halves of both quantizers.
-    Quantizer,
-    /// The language model without its token embedding (server).
-    Llm,
-    /// The token embedding (client).
-    EmbedTokens,
-}
 
 /// The recipe's `[tune]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,53 +38,6 @@ impl Default for TuneSpec {
             quantizer: Method::Full.into(),
             llm: Method::Full.into(),
             embed_tokens: Method::Full.into(),
-        }
-    }
-}
-
-impl Part {
-    /// All parts.
-    pub const ALL: [Self; 5] = [
-        Self::VisionTower,
-        Self::Connector,
-        Self::Quantizer,
-        Self::Llm,
-        Self::EmbedTokens,
-    ];
-
-    /// Its folder in TinyLLaVA's layout of a folder per part.
-    pub fn folder(self) -> &'static str {
-        match self {
-            Self::VisionTower => "vision_tower",
-            Self::Connector => "connector",
-            Self::Quantizer => "VQ_VAE",
-            Self::Llm | Self::EmbedTokens => "language_model",
-        }
-    }
-
-    /// The part that a parameter, by its checkpoint name, belongs to.
-    pub fn of(name: &str) -> Self {
-        if name.starts_with("vision_tower.") {
-            Self::VisionTower
-        } else if name.starts_with("connector.") {
-            Self::Connector
-        } else if name.starts_with("VQ.") {
-            Self::Quantizer
-        } else if name.contains("embed_tokens") || name.contains("token_embeddings") {
-            Self::EmbedTokens
-        } else {
-            Self::Llm
-        }
-    }
-
-    /// What the recipe calls it.
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::VisionTower => "vision_tower",
-            Self::Connector => "connector",
-            Self::Quantizer => "quantizer",
-            Self::Llm => "llm",
-            Self::EmbedTokens => "embed_tokens",
         }
     }
 }
@@ -160,17 +99,6 @@ pub fn decays(name: &str) -> bool {
 /// Whether a parameter belongs to a low-rank branch.
 pub fn is_branch(name: &str) -> bool {
     name.contains(".lora_A.") || name.contains(".lora_B.")
-}
-
-/// The number of the block that a parameter belongs to, if it belongs to one: `...layers.7...` or `...layer.7...`.
-pub fn block(name: &str) -> Option<usize> {
-    let mut parts = name.split('.');
-    while let Some(part) = parts.next() {
-        if part == "layers" || part == "layer" {
-            return parts.next()?.parse().ok();
-        }
-    }
-    None
 }
 
 #[cfg(test)]

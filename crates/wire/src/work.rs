@@ -59,7 +59,7 @@ pub trait Work: Send + 'static {
         limits
     }
 
-    /// Where this side stands. `run` is empty as long as there is no run; `live` is `None` before the
+    /// Where this side stands; asked of clients only who may have a session. `run` is empty as long as there is no run; `live` is `None` before the
     /// first [`Work::restore`] and the number of applied steps from then on.
     fn standing(&self) -> Standing;
 
@@ -94,7 +94,8 @@ pub trait Work: Send + 'static {
     fn save(&mut self, step: u64) -> Result<(), WorkError>;
 
     /// Goes back to the checkpoint of `step`, or to the beginning if `step` is 0, and sets the checkpoints above it
-    /// aside: nothing is deleted before something newer is common.
+    /// aside: nothing is deleted before something newer is common. After [`WorkError::Damaged`] it is called again with
+    /// an earlier step.
     fn restore(&mut self, step: u64) -> Result<(), WorkError>;
 
     /// Prefills a new cache with prompts, replacing any earlier cache, and chooses the first tokens.
@@ -116,6 +117,9 @@ pub enum WorkError {
     /// The peer's message was wrong; a sentence that says how.
     #[error("the message does not fit: {0}")]
     Invalid(String),
+    /// The checkpoint to go back to is damaged or gone. Both sides go back to the newest that is not.
+    #[error("the server's checkpoint cannot be used: {0}")]
+    Damaged(String),
     /// This side could not do it (disk full, ...); a sentence that names the cure.
     #[error("the server failed: {0}")]
     Failed(String),

@@ -67,10 +67,11 @@ pub fn open(path: &Path, rules: &PictureRules) -> Result<RgbImage, ImageFault> {
 /// # Errors
 /// What the decoder says, a file that is cut off, and what `rules` leave no place for.
 pub fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault> {
-    if dicom::is_one(bytes) {
+    let format = ::image::guess_format(bytes).ok();
+    // The preamble may make it look like something else as well.
+    if dicom::is_marked(bytes) || format.is_none() && dicom::begins_bare(bytes) {
         return dicom::decode(bytes, rules);
     }
-    let format = ::image::guess_format(bytes).ok();
     let palette = match format {
         Some(ImageFormat::Tiff) => Palette::of(bytes),
         _ => None,

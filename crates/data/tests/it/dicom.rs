@@ -1,5 +1,7 @@
 //! DICOM files, made here: what becomes of their samples, and what is refused.
 
+use std::io::{Read, Write};
+
 use dicom_core::value::{PixelFragmentSequence, PrimitiveValue, Value};
 use dicom_core::{DataElement, Tag, VR};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
@@ -293,4 +295,107 @@ fn packed_pixels_are_unpacked() {
         .zip(grey.as_raw())
         .map(|(a, b)| a.abs_diff((u16::from(*b) * 255 / 240) as u8));
     assert!(off.max().unwrap() <= 4, "{shades:?}");
+}
+
+/// The data set of a file, without all that stands before it.
+fn bare(file: &[u8]) -> &[u8] {
+    let length = u32::from_le_bytes(*file[140..].first_chunk().unwrap());
+    &file[144 + length as usize..]
+}
+
+/// What pydicom writes unless told to keep to the standard: no group length, no SOP class, no preamble, nothing at all.
+#[test]
+fn files_without_all_or_part_of_their_head_are_read() {
+    let auto = PictureRules::default();
+    let values = [0, 1, 2, 4];
+    let pixels = || PrimitiveValue::U16(values.map(|v| v as u16).as_slice().into());
+    let shades = [0, 64, 128, 255];
+    let syntax = |uid: &str| {
+        let mut element = vec![0x02, 0x00, 0x10, 0x00, b'U', b'I', uid.len() as u8, 0];
+        element.extend(uid.as_bytes());
+        element
+    };
+    let preamble = [&[0; 128][..], b"DICM"].concat();
+    let even = |uid: &str| format!("{uid}{}", ["", "\0"][uid.len() % 2]);
+    let deflated = "1.2.840.10008.1.2.1.99";
+    for uid in [
+        EXPLICIT,
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.2",
+        deflated,
+    ] {
+        let file = packed(uid, 2, false, &[], pixels().into());
+        assert_eq!(greys(&file, &auto), shades, "{uid}");
+        let [set, head] = [bare(&file), &syntax(&even(uid))];
+        assert_eq!(
+            greys(&[&preamble, head, set].concat(), &auto),
+            shades,
+            "{uid}"
+        );
+        assert_eq!(greys(&[head, set].concat(), &auto), shades, "{uid}");
+        // Nobody says what the bytes are; these two are told by their looks.
+        if [EXPLICIT, "1.2.840.10008.1.2"].contains(&uid) {
+            assert_eq!(greys(&[&preamble, set].concat(), &auto), shades, "{uid}");
+            assert_eq!(greys(set, &auto), shades, "{uid}");
+        }
+    }
+    let (_, problem) = refused(&[&preamble[..], &syntax("1.2.3.4")].concat(), &auto);
+    assert!(problem.contains("not known"), "{problem}");
+}
+
+#[test]
+fn elements_that_pixels_need_are_named_where_they_are_missing() {
+    let mut object = InMemDicomObject::new_empty();
+    object.put(DataElement::new(
+        Tag(0x0028, 0x0010),
+        VR::US,
+        PrimitiveValue::from(2_u16),
+    ));
+    let meta = FileMetaTableBuilder::new().transfer_syntax(EXPLICIT);
+    let mut bytes = Vec::new();
+    object
+        .with_meta(meta)
+        .unwrap()
+        .write_all(&mut bytes)
+        .unwrap();
+    let (fault, problem) = refused(&bytes, &PictureRules::default());
+    assert_eq!(fault, Fault::CorruptImage);
+    for name in ["Columns", "BitsStored", "PixelData"] {
+        assert!(problem.contains(name), "{problem}");
+    }
+    assert!(!problem.contains("Rows"), "{problem}");
+}
+
+/// 80 MB of nothing in 80 kB.
+#[test]
+fn a_deflated_file_expands_to_what_the_largest_picture_needs_and_no_further() {
+    let uid = "1.2.840.10008.1.2.1.99";
+    let file = packed(
+        uid,
+        2,
+        false,
+        &[],
+        PrimitiveValue::U16([1, 2, 3, 4].as_slice().into()).into(),
+    );
+    let mut set = Vec::new();
+    flate2::read::DeflateDecoder::new(bare(&file))
+        .read_to_end(&mut set)
+        .unwrap();
+    let zeros = 80_u32 << 20;
+    set.extend([0xfe, 0x7f, 0x01, 0x00, b'O', b'B', 0, 0]);
+    set.extend(zeros.to_le_bytes());
+    set.resize(set.len() + zeros as usize, 0);
+    let mut bomb = file[..file.len() - bare(&file).len()].to_vec();
+    let mut encoder = flate2::write::DeflateEncoder::new(&mut bomb, flate2::Compression::fast());
+    encoder.write_all(&set).unwrap();
+    encoder.finish().unwrap();
+    let rules = |max_pixels| PictureRules {
+        max_pixels,
+        ..PictureRules::default()
+    };
+    let (fault, problem) = refused(&bomb, &rules(4));
+    assert_eq!(fault, Fault::LargeImage);
+    assert!(problem.contains("expands to more than"), "{problem}");
+    // Room for it is a choice.
+    assert_eq!(greys(&bomb, &rules(2 << 20)).len(), 4);
 }

@@ -5,18 +5,22 @@
 //! the server and never contains it. A tied head becomes the server's own copy.
 
 mod block;
+mod blocks;
 mod cache;
 mod decoder;
 mod embedding;
+mod head;
 mod loss;
 mod names;
 mod spec;
 mod streamed;
 
 use crate::config::{ConfigError, Fields};
+pub use blocks::{Blocks, Context};
 pub use cache::Cache;
-pub use decoder::{Context, Decoder};
+pub use decoder::Decoder;
 pub use embedding::TokenEmbedding;
+pub use head::Head;
 pub use loss::{IGNORED, Supervision, cross_entropy};
 pub use names::Names;
 pub use spec::{DecoderSpec, LayerSpec};

@@ -37,6 +37,12 @@ impl Names {
         mlp_norm: "post_attention_layernorm",
         mlp: "mlp",
     };
+
+    /// Whether a parameter or module of this name is a token embedding, in any family.
+    pub fn is_embedding(name: &str) -> bool {
+        let known = [Self::LLAMA.embedding, super::openelm::NAMES.embedding];
+        name.split('.').any(|part| known.contains(&part))
+    }
 }
 
 impl DecoderSpec {

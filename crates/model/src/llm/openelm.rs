@@ -55,18 +55,21 @@ fn read(fields: &Fields) -> Result<DecoderSpec, ConfigError> {
             || fields.flag("tie_word_embeddings", true)?,
         max_positions: rope.longest(trained),
         initializer_range: fields.number("initializer_range", 0.02)?,
-        names: Names {
-            body: "transformer",
-            embedding: "token_embeddings",
-            norm: "norm",
-            attention_norm: "attn_norm",
-            attention: "attn",
-            output: "out_proj",
-            mlp_norm: "ffn_norm",
-            mlp: "ffn",
-        },
+        names: NAMES,
     })
 }
+
+/// What the files call the parts.
+pub(super) const NAMES: Names = Names {
+    body: "transformer",
+    embedding: "token_embeddings",
+    norm: "norm",
+    attention_norm: "attn_norm",
+    attention: "attn",
+    output: "out_proj",
+    mlp_norm: "ffn_norm",
+    mlp: "ffn",
+};
 
 /// Heads and widths of every layer. Published configurations list them; what is not listed follows from the multipliers,
 /// of which there is one per layer, or two between which the layers are spread evenly, or one for all.

@@ -11,6 +11,7 @@ mod mask;
 mod mlp;
 mod named;
 mod norm;
+mod numbered;
 mod param;
 mod rope;
 
@@ -23,5 +24,6 @@ pub use mlp::{FeedForward, FusedGatedMlp, GatedMlp, Mlp, MlpKind};
 pub(crate) use named::NAMED;
 pub use named::Named;
 pub use norm::{LayerNorm, Norm, NormKind, NormSpec, RmsNorm, rms_normalize};
+pub use numbered::Numbered;
 pub(crate) use param::filled;
 pub use rope::{RopeScaling, RopeSpec, RopeTables};

@@ -30,7 +30,9 @@ impl<M> Named<M> {
         Self::new("", module)
     }
 
-    fn with(self, change: impl FnOnce(M) -> M) -> Self {
+    /// The same name on what `change` makes of the module.
+    #[must_use]
+    pub fn with(self, change: impl FnOnce(M) -> M) -> Self {
         Self::new(self.name, change(self.module))
     }
 }

@@ -1,31 +1,25 @@
-//! The server's partition: codes into a loss, and the gradient that goes back.
+//! The server's half: the receiving side of the edge, and the stages above it.
 
-use burn::module::Module as _;
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use qtl_codec::{Code, Plane};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use qtl_codec::Code;
 
-use super::repeats::{self, IndexError};
-use super::{Cut, names};
-use crate::finite;
+use crate::edge::{Cut, Receiver, StepError};
 use crate::llm::{Cache, Context, Decoder as LanguageModel, Supervision};
-use crate::nn::Mask;
-use crate::params::{self, Named};
-use crate::quant::{Decoder, QuantError};
-use crate::recompute::{Tape, leaf, pull, take};
-use crate::splice::{Grid, Kind, Layout};
-use crate::targets::{self, TargetError};
-use crate::tuning::{self, Matrix, Treatment};
-use crate::weights::{NamedTensor, Parameter, Tensors, parameters, visit_tensors};
+use crate::nn::{Mask, Named as Renamed};
+use crate::params::Named;
+use crate::parts::{BLOCKS, Parts};
+use crate::quant::Decoder;
+use crate::splice::{Grid, Layout};
+use crate::targets;
 
 /// Everything of the model that stays with the server.
-#[derive(Debug, Clone)]
+#[derive(Module, Debug)]
 pub struct ServerPartition {
-    /// The language model without its token embedding.
-    pub language_model: LanguageModel,
-    /// Quantizer of image rows, the server's half.
-    pub quantizer_image: Decoder,
-    /// Quantizer of text rows, the server's half.
-    pub quantizer_text: Decoder,
+    /// The language model without its token embedding: trunk and top.
+    pub language_model: Renamed<LanguageModel>,
+    /// The quantizers' halves that receive.
+    pub uplink: Renamed<Receiver>,
 }
 
 /// What one training step gives.
@@ -44,154 +38,20 @@ pub struct Step {
     pub parameters: Named,
 }
 
-/// A message whose parts do not fit together.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum StepError {
-    /// A code of the wrong kind or shape.
-    #[error("{stream} features: {source}")]
-    Code {
-        /// `image` or `text`.
-        stream: &'static str,
-        /// What is wrong.
-        source: QuantError,
-    },
-    /// The layout counts other rows than the codes hold.
-    #[error("the layout counts {layout} {stream} rows, the code holds {code}")]
-    Rows {
-        /// `image` or `text`.
-        stream: &'static str,
-        /// Rows in the layout.
-        layout: usize,
-        /// Rows in the code.
-        code: usize,
-    },
-    /// Row numbers of the text that do not fit.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// A message without a sequence, or without a text row.
-    #[error("there is no {what} in the message")]
-    Empty {
-        /// What is missing.
-        what: &'static str,
-    },
-    /// A feature that is no finite number.
-    #[error(
-        "the {stream} features hold {value} at row {row}, channel {channel}: a picture, a weight or the scale of a row is no finite number at the client"
-    )]
-    Feature {
-        /// `image` or `text`.
-        stream: &'static str,
-        /// Row of the code.
-        row: usize,
-        /// Channel of the code.
-        channel: usize,
-        /// What stands there.
-        value: String,
-    },
-    /// The message is in order, but what it gives is no finite number.
-    #[error("the {what} is {value}{}", of(*.sequence))]
-    NotFinite {
-        /// The loss, or the gradient of which rows.
-        what: &'static str,
-        /// In which sequence of the batch, from 0, as far as it is one's.
-        sequence: Option<usize>,
-        /// Its value.
-        value: String,
-    },
-    /// A sequence without a token, or longer than the model takes.
-    #[error(
-        "sequence {sequence} of the batch has {length} tokens; the language model takes 1 to {longest}"
-    )]
-    Length {
-        /// Which.
-        sequence: usize,
-        /// Its length.
-        length: usize,
-        /// The longest allowed.
-        longest: usize,
-    },
-    /// A token was asked for before any prompt.
-    #[error("no generation is open; send a prompt first")]
-    NoPrompt,
-    /// Targets that do not fit.
-    #[error(transparent)]
-    Targets(#[from] TargetError),
-}
-
-/// Names a sequence of the batch.
-fn of(sequence: Option<usize>) -> String {
-    sequence.map_or_else(String::new, |n| format!(" in sequence {n} of the batch"))
-}
-
-/// Dequantized rows: the leaves of the server's graph.
-struct Leaves {
-    image: Option<Tensor<2>>,
-    text: Tensor<2>,
-    /// Per text row its row of `text`; `None` if they are the same.
-    index: Option<Vec<usize>>,
-}
-
-impl Step {
-    /// A batch without a supervised token teaches nothing.
-    fn nothing(leaves: Leaves) -> Self {
-        let zero = |leaf: Tensor<2>| leaf.inner().zeros_like();
-        Self {
-            loss: 0.0,
-            tokens: 0,
-            image: leaves.image.map(zero),
-            text: zero(leaves.text),
-            parameters: Named::new(),
-        }
-    }
-
-    /// Checks that the gradients of the rows are finite. `index`: per text row its row of `text`.
-    fn check(&self, layout: &Layout, index: Option<&[usize]>) -> Result<(), StepError> {
-        let image = self.image.as_ref().and_then(finite::first);
-        let image = image.map(|place| (Kind::Image, place, place.row));
-        let text = finite::first(&self.text);
-        let text = text.map(|place| {
-            let shown = index.and_then(|rows| rows.iter().position(|row| *row == place.row));
-            (Kind::Text, place, shown.unwrap_or(place.row))
-        });
-        let Some((kind, place, row)) = image.or(text) else {
-            return Ok(());
-        };
-        Err(StepError::NotFinite {
-            what: match kind {
-                Kind::Image => "gradient of the image rows",
-                Kind::Text => "gradient of the text rows",
-            },
-            sequence: layout.sequence_of(kind, row),
-            value: place.value.to_string(),
-        })
-    }
-
-    /// Leaves out the entries of the gradients that the client's backward does not read.
-    fn thin(self, server: &ServerPartition, cut: &Cut) -> Self {
-        let thin = |quantizer: &Decoder, code: &Code, g: Tensor<2>| match quantizer.kept(code) {
-            Some(kept) => kept.take(g),
-            None => g,
-        };
-        Self {
-            image: self
-                .image
-                .zip(cut.image.as_ref())
-                .map(|(g, code)| thin(&server.quantizer_image, code, g)),
-            text: thin(&server.quantizer_text, &cut.text, self.text),
-            ..self
-        }
-    }
-}
+impl Parts for ServerPartition {}
 
 impl ServerPartition {
+    /// The half of its parts.
+    pub fn new(language_model: LanguageModel, image: Decoder, text: Decoder) -> Self {
+        Self {
+            language_model: BLOCKS.holds(language_model),
+            uplink: Renamed::flat(Receiver::new(image, text)),
+        }
+    }
+
     /// Width of the language model.
     pub fn hidden_size(&self) -> usize {
         self.language_model.spec().hidden_size
-    }
-
-    /// The device the parameters live on.
-    pub fn device(&self) -> Device {
-        self.language_model.device()
     }
 
     /// Size of the vocabulary.
@@ -199,9 +59,11 @@ impl ServerPartition {
         self.language_model.spec().vocab_size
     }
 
-    /// Forward and backward of one batch. `targets` is what [`targets::encode`] wrote. Attention scores of one block
-    /// at a time are alive: the blocks are run without a graph and recomputed in backward; only the last one, whose
-    /// backward follows at once, is tracked straight away.
+    /// Forward and backward of one batch. `targets` is what [`targets::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]: the message is not in order, or what it leads to is no finite number.
     pub fn step(
         &self,
         cut: &Cut,
@@ -210,80 +72,48 @@ impl ServerPartition {
         device: &Device,
     ) -> Result<Step, StepError> {
         let grid = self.grid(&cut.layout)?;
-        let leaves = self.dequantize(cut, device)?;
-        let leaves = Leaves {
-            image: leaves.image.map(leaf),
-            text: leaf(leaves.text),
-            index: leaves.index,
-        };
+        let received = self.uplink.dequantize(cut, device)?;
         let supervision = supervision(&grid, targets, self.vocab_size())?;
-        let tracked = self.track(trained);
+        let (blocks, head) = (&self.language_model.blocks, &self.language_model.head);
         let context = self.context(&grid, device);
 
-        let input = tracked.assemble(&leaves, &grid);
-        let before_last = self.language_model.blocks().saturating_sub(1);
-        let (x, tape) = Tape::run(before_last, input.clone().inner(), |i, x| {
-            self.language_model.block(i, x, &context)
-        });
-        let last = leaf(x);
-        let mut hidden = last.clone();
-        if before_last < self.language_model.blocks() {
-            hidden = tracked.language_model.block(before_last, hidden, &context);
-        }
+        let activation = blocks.activation();
+        let (x, uplink) = self
+            .uplink
+            .train_forward(received, &grid, activation, trained);
         if supervision.targets.is_empty() {
-            return Ok(Step::nothing(leaves).thin(self, cut));
-        }
-        let plain = hidden.clone().inner();
-        let loss = tracked.language_model.loss(hidden, &supervision);
-        let value = f64::from(loss.clone().inner().into_scalar::<f32>());
-        if !value.is_finite() {
-            return Err(StepError::NotFinite {
-                what: "loss",
-                sequence: self.without_a_loss(&plain, &supervision),
-                value: value.to_string(),
+            // A batch without a supervised token teaches nothing.
+            let rows = uplink.nothing();
+            return Ok(Step {
+                loss: 0.0,
+                tokens: 0,
+                image: rows.image,
+                text: rows.text,
+                parameters: Named::new(),
             });
         }
-        drop(plain);
+        let (hidden, trunk) = blocks.train_forward(x, &context, trained);
+        let (loss, top) = head.train_forward(hidden.clone(), &supervision, trained);
+        if !loss.is_finite() {
+            return Err(StepError::NotFinite {
+                what: "loss",
+                sequence: self.without_a_loss(&hidden, &supervision),
+                value: loss.to_string(),
+            });
+        }
+        drop(hidden);
 
         let mut parameters = Named::new();
-        let mut absorb = |grads: &mut Gradients| {
-            params::collect(
-                &tracked.language_model,
-                names::LANGUAGE_MODEL,
-                grads,
-                &mut parameters,
-            );
-        };
-        let mut grads = loss.backward();
-        let gradient = take(&last, &mut grads);
-        absorb(&mut grads);
-        let gradient = tape.backward(
-            gradient,
-            |i, x| tracked.language_model.block(i, x, &context),
-            &mut absorb,
-        );
-        let mut grads = pull(input, gradient);
-        params::collect(
-            &tracked.quantizer_image,
-            names::QUANTIZER_IMAGE,
-            &mut grads,
-            &mut parameters,
-        );
-        params::collect(
-            &tracked.quantizer_text,
-            names::QUANTIZER_TEXT,
-            &mut grads,
-            &mut parameters,
-        );
-        let step = Step {
-            loss: value,
+        let gradient = top.backward(&mut parameters);
+        let gradient = trunk.backward(gradient, &mut parameters);
+        let rows = uplink.backward(gradient, &cut.layout, &mut parameters)?;
+        Ok(Step {
+            loss,
             tokens: supervision.targets.len(),
-            image: leaves.image.map(|leaf| take(&leaf, &mut grads)),
-            text: take(&leaves.text, &mut grads),
+            image: rows.image,
+            text: rows.text,
             parameters,
-        };
-        step.check(&cut.layout, leaves.index.as_deref())?;
-        Ok(step.thin(self, cut))
+        })
     }
 
     /// The first sequence whose own loss is no finite number. `hidden`: the output of the last block, plain.
@@ -296,28 +126,41 @@ impl ServerPartition {
                 .map(|(row, target)| (*row, *target))
                 .unzip();
             let own = Supervision { rows, targets };
-            let loss = self.language_model.loss(hidden.clone(), &own);
+            let loss = self.language_model.head.loss(hidden.clone(), &own);
             !own.rows.is_empty() && !loss.into_scalar::<f32>().is_finite()
         })
     }
 
     /// The logits of every cell of the padded batch: [sequences, longest, vocab], and the grid that says which cell
     /// holds what.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
     pub fn logits(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
         let (input, grid) = self.input(cut, device)?;
         let context = self.context(&grid, device);
-        let hidden = self.language_model.forward(input, &context);
-        Ok((self.language_model.head(hidden), grid))
+        let hidden = self.language_model.blocks.forward(input, &context);
+        Ok((self.language_model.head.forward(hidden), grid))
     }
 
     /// What the language model reads for a batch: [sequences, longest, hidden].
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
     pub fn input(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
         let grid = self.grid(&cut.layout)?;
-        let leaves = self.dequantize(cut, device)?;
-        Ok((self.assemble(&leaves, &grid), grid))
+        let received = self.uplink.dequantize(cut, device)?;
+        let activation = self.language_model.blocks.activation();
+        Ok((self.uplink.assemble(&received, &grid, activation), grid))
     }
 
     /// Runs a batch of prompts: the greedy next token of each, and the cache to go on with.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
     pub fn prefill(&self, cut: &Cut, device: &Device) -> Result<(Vec<u32>, Cache), StepError> {
         let (input, _) = self.input(cut, device)?;
         let (logits, cache) = self.language_model.prefill(input, &cut.layout.lengths());
@@ -325,6 +168,10 @@ impl ServerPartition {
     }
 
     /// One more token for each of the sequences `keep` of the cache (the others are finished): their next tokens.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
     pub fn next(
         &self,
         cache: &mut Cache,
@@ -337,32 +184,15 @@ impl ServerPartition {
                 what: "sequence that goes on",
             });
         }
-        // A quantizer whose statistics are those of a batch cannot code a single token; see `encode_tokens`.
-        let (leaf, plain) = match self.quantizer_text.dequantize(code, device) {
-            Ok(leaf) => (leaf, false),
-            Err(source) => match crate::quant::from_f16(code, self.hidden_size(), device) {
-                Ok(rows) => (rows, true),
-                Err(_) => {
-                    return Err(StepError::Code {
-                        stream: "text",
-                        source,
-                    });
-                }
-            },
-        };
-        if leaf.dims()[0] != keep.len() || keep.iter().any(|k| *k >= cache.rows()) {
+        let width = self.hidden_size();
+        let rows = self.uplink.tokens(code, keep.len(), width, device)?;
+        if keep.iter().any(|k| *k >= cache.rows()) {
             return Err(StepError::Rows {
                 stream: "text",
                 layout: cache.rows(),
-                code: leaf.dims()[0],
+                code: keep.len(),
             });
         }
-        let leaf = known("text", code, leaf)?;
-        let rows = if plain {
-            leaf
-        } else {
-            self.quantizer_text.expand(leaf)
-        };
         let longest = self.language_model.spec().max_positions;
         if let Some((sequence, position)) = cache
             .positions()
@@ -378,58 +208,6 @@ impl ServerPartition {
         }
         cache.retain(keep);
         Ok(greedy(self.language_model.step(rows, cache)))
-    }
-
-    fn dequantize(&self, cut: &Cut, device: &Device) -> Result<Leaves, StepError> {
-        let read = |stream, decoder: &Decoder, code: &Code| {
-            let leaf = decoder.dequantize(code, device);
-            known(
-                stream,
-                code,
-                leaf.map_err(|source| StepError::Code { stream, source })?,
-            )
-        };
-        let count = |stream, layout, leaf: Tensor<2>| match leaf.dims()[0] {
-            code if code == layout => Ok(leaf),
-            code => Err(StepError::Rows {
-                stream,
-                layout,
-                code,
-            }),
-        };
-        let image = match &cut.image {
-            Some(code) => {
-                let leaf = read("image", &self.quantizer_image, code)?;
-                Some(count("image", cut.layout.rows(Kind::Image), leaf)?)
-            }
-            None => match cut.layout.rows(Kind::Image) {
-                0 => None,
-                layout => {
-                    return Err(StepError::Rows {
-                        stream: "image",
-                        layout,
-                        code: 0,
-                    });
-                }
-            },
-        };
-        let rows = cut.layout.rows(Kind::Text);
-        if rows == 0 {
-            return Err(StepError::Empty { what: "text row" });
-        }
-        let text = read("text", &self.quantizer_text, &cut.text)?;
-        Ok(match &cut.index {
-            None => Leaves {
-                image,
-                text: count("text", rows, text)?,
-                index: None,
-            },
-            Some(index) => Leaves {
-                image,
-                index: Some(repeats::decode(index, text.dims()[0], rows)?),
-                text,
-            },
-        })
     }
 
     fn grid(&self, layout: &Layout) -> Result<Grid, StepError> {
@@ -449,34 +227,6 @@ impl ServerPartition {
         Ok(Grid::new(layout))
     }
 
-    /// Expands the leaves and puts each row in its cell; padding cells get a row of zeros.
-    fn assemble(&self, leaves: &Leaves, grid: &Grid) -> Tensor<3> {
-        let text = self.quantizer_text.expand(leaves.text.clone());
-        let [distinct, width] = text.dims();
-        let device = text.device();
-        let mut parts = Vec::with_capacity(3);
-        parts.extend(
-            leaves
-                .image
-                .clone()
-                .map(|leaf| self.quantizer_image.expand(leaf)),
-        );
-        parts.push(text);
-        parts.push(Tensor::zeros([1, width], &device));
-        // The grid counts all text rows; where fewer have crossed, its numbers are looked up.
-        let images = leaves.image.as_ref().map_or(0, |leaf| leaf.dims()[0]);
-        let row = |row: usize| match &leaves.index {
-            Some(index) if row >= images => images + index.get(row - images).unwrap_or(&distinct),
-            _ => row,
-        };
-        let source: Vec<i64> = grid.source.iter().map(|cell| row(*cell) as i64).collect();
-        let source = Tensor::<1, Int>::from_data(TensorData::from(source.as_slice()), &device);
-        Tensor::cat(parts, 0)
-            .select(0, source)
-            .reshape([grid.height, grid.width, width])
-            .cast(self.language_model.activation())
-    }
-
     fn context(&self, grid: &Grid, device: &Device) -> Context {
         let positions: Vec<Vec<usize>> = grid
             .positions
@@ -488,89 +238,7 @@ impl ServerPartition {
             device,
             |row, to, from| grid.sees(row, to, from),
         );
-        self.language_model.context(&positions, mask, device)
-    }
-
-    fn track(&self, trained: &dyn Fn(&str) -> bool) -> Self {
-        Self {
-            language_model: params::track(&self.language_model, names::LANGUAGE_MODEL, trained),
-            quantizer_image: params::track(&self.quantizer_image, names::QUANTIZER_IMAGE, trained),
-            quantizer_text: params::track(&self.quantizer_text, names::QUANTIZER_TEXT, trained),
-        }
-    }
-
-    /// Replaces each parameter by `change(name, flattened value)` where that returns a value.
-    pub fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
-        Self {
-            language_model: params::replace(self.language_model, names::LANGUAGE_MODEL, change),
-            quantizer_image: params::replace(self.quantizer_image, names::QUANTIZER_IMAGE, change),
-            quantizer_text: params::replace(self.quantizer_text, names::QUANTIZER_TEXT, change),
-        }
-    }
-
-    /// All parameters with their values, under the names of a merged checkpoint.
-    pub fn tensors(&self) -> Vec<NamedTensor> {
-        let mut all = Vec::new();
-        self.visit_tensors(&|_| true, &mut |tensor| all.push(tensor));
-        all
-    }
-
-    /// All parameters without their values, under the names of a merged checkpoint.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let mut all = parameters(&self.language_model, names::LANGUAGE_MODEL);
-        all.extend(parameters(&self.quantizer_image, names::QUANTIZER_IMAGE));
-        all.extend(parameters(&self.quantizer_text, names::QUANTIZER_TEXT));
-        all
-    }
-
-    /// The parameters whose names are `wanted`, for writing them one at a time.
-    pub fn chosen<'a>(&'a self, wanted: &'a dyn Fn(&str) -> bool) -> Tensors<'a> {
-        Tensors::chosen(self.parameters(), wanted, |take| {
-            self.visit_tensors(wanted, take)
-        })
-    }
-
-    /// Hands the parameters whose names are `wanted` to `take`, one at a time.
-    pub fn visit_tensors(&self, wanted: &dyn Fn(&str) -> bool, take: &mut dyn FnMut(NamedTensor)) {
-        visit_tensors(&self.language_model, names::LANGUAGE_MODEL, wanted, take);
-        visit_tensors(&self.quantizer_image, names::QUANTIZER_IMAGE, wanted, take);
-        visit_tensors(&self.quantizer_text, names::QUANTIZER_TEXT, wanted, take);
-    }
-
-    /// Keeps and tunes the matrices as `choose` says, given the name of the weight; see [`tuning::adapt`]. The quantizers
-    /// stay as they are.
-    #[must_use]
-    pub fn adapt(self, seed: u64, choose: &dyn Fn(&str, Matrix) -> Treatment) -> Self {
-        Self {
-            language_model: tuning::adapt(self.language_model, names::LANGUAGE_MODEL, seed, choose),
-            ..self
-        }
-    }
-
-    /// The same half with every branch folded into its matrix and every matrix in 32 bits.
-    #[must_use]
-    pub fn folded(self) -> Self {
-        Self {
-            language_model: self.language_model.materialize(),
-            ..self
-        }
-    }
-}
-
-/// The leaf of `code`, if its values are finite. Only scalars can make them anything else.
-fn known(stream: &'static str, code: &Code, leaf: Tensor<2>) -> Result<Tensor<2>, StepError> {
-    let scalars = code
-        .planes
-        .iter()
-        .any(|plane| matches!(plane, Plane::Scalars(_)));
-    match scalars.then(|| finite::first(&leaf)).flatten() {
-        None => Ok(leaf),
-        Some(place) => Err(StepError::Feature {
-            stream,
-            row: place.row,
-            channel: place.channel,
-            value: place.value.to_string(),
-        }),
+        self.language_model.blocks.context(&positions, mask, device)
     }
 }
 

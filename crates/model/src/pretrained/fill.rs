@@ -4,84 +4,24 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use super::PretrainedError;
-use crate::partition::{ClientPartition, ServerPartition, names};
+use crate::partition::{ClientPartition, ServerPartition};
+use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
 use crate::weights::{Checkpoint, CheckpointError, Mismatch, Parameter};
 
-/// Fills the client's half from a run's checkpoint: the parameters whose names are `stored`, all of them.
-///
-/// # Errors
-///
-/// [`PretrainedError::Load`] listing what is missing or has another shape.
-pub fn restore_client(
-    partition: ClientPartition,
-    file: &Path,
-    stored: &dyn Fn(&str) -> bool,
-) -> Result<ClientPartition, PretrainedError> {
-    restore(partition, file, stored)
-}
-
-/// Fills the server's half from a run's checkpoint: the parameters whose names are `stored`, all of them.
-///
-/// # Errors
-///
-/// [`PretrainedError::Load`] listing what is missing or has another shape.
-pub fn restore_server(
-    partition: ServerPartition,
-    file: &Path,
-    stored: &dyn Fn(&str) -> bool,
-) -> Result<ServerPartition, PretrainedError> {
-    restore(partition, file, stored)
-}
-
-/// What can be filled by name: a half, or a language model alone.
-pub trait Half: Sized {
-    /// All parameters without their values, under the names of a whole model.
-    fn parameters(&self) -> Vec<Parameter>;
-    /// The device that they live on.
-    fn device(&self) -> Device;
-    /// Replaces each parameter by `change(name, flattened value)` where that returns a value.
-    #[must_use]
-    fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self;
-}
-
 /// A half with quantizers.
-pub(super) trait Quantized: Half {
+pub(super) trait Quantized: Parts {
     /// Whether the quantizer of this name scales by what was recorded, and not by the batch.
     fn scales_by_record(&self, quantizer: &str) -> bool;
-}
-
-impl Half for ClientPartition {
-    fn parameters(&self) -> Vec<Parameter> {
-        self.parameters()
-    }
-    fn device(&self) -> Device {
-        self.device()
-    }
-    fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
-        self.replace(change)
-    }
-}
-
-impl Half for ServerPartition {
-    fn parameters(&self) -> Vec<Parameter> {
-        self.parameters()
-    }
-    fn device(&self) -> Device {
-        self.device()
-    }
-    fn replace(self, change: &mut dyn FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> Self {
-        self.replace(change)
-    }
 }
 
 impl Quantized for ClientPartition {
     fn scales_by_record(&self, quantizer: &str) -> bool {
         match quantizer {
-            names::QUANTIZER_IMAGE => self.quantizer_image.is_rowwise(),
-            _ => self.quantizer_text.is_rowwise(),
+            _ if quantizer == QUANTIZER_IMAGE.prefix => self.uplink.image.is_rowwise(),
+            _ => self.uplink.text.is_rowwise(),
         }
     }
 }
@@ -92,7 +32,12 @@ impl Quantized for ServerPartition {
     }
 }
 
-fn restore<H: Half>(
+/// Fills a half from a run's checkpoint: the parameters whose names are `stored`, all of them.
+///
+/// # Errors
+///
+/// [`PretrainedError::Load`] listing what is missing or has another shape.
+pub fn restore<H: Parts>(
     half: H,
     place: &Path,
     stored: &dyn Fn(&str) -> bool,
@@ -125,7 +70,7 @@ pub(super) fn quantizers<H: Quantized>(
     let mut wrong = Mismatch::default();
     let mut sources = BTreeMap::new();
     let mut all = true;
-    for quantizer in [names::QUANTIZER_IMAGE, names::QUANTIZER_TEXT] {
+    for quantizer in [QUANTIZER_IMAGE.prefix, QUANTIZER_TEXT.prefix] {
         let own: Vec<&Parameter> = parameters
             .iter()
             .filter(|p| p.name.starts_with(quantizer))
@@ -165,7 +110,7 @@ pub(super) fn quantizers<H: Quantized>(
 
 /// Whether the file has something of every quantizer of a half that has anything to learn.
 pub(super) fn has_quantizers(parameters: &[Parameter], file: &Checkpoint) -> bool {
-    [names::QUANTIZER_IMAGE, names::QUANTIZER_TEXT]
+    [QUANTIZER_IMAGE.prefix, QUANTIZER_TEXT.prefix]
         .iter()
         .all(|quantizer| {
             let learned =
@@ -192,7 +137,7 @@ fn spelled(file: &Checkpoint, name: &str) -> Option<String> {
 }
 
 /// Reads `sources[name]` into each parameter that has one; names and shapes are already compared.
-fn read<H: Half>(
+fn read<H: Parts>(
     half: H,
     file: &Checkpoint,
     sources: &BTreeMap<String, String>,

@@ -13,7 +13,9 @@ use qtl_data::Processor;
 use crate::config::{ConfigError, TinyLlavaConfig};
 use crate::connector::{Connector, ConnectorError};
 use crate::llm::{Decoder as LanguageModel, TokenEmbedding};
-use crate::partition::{ClientPartition, ServerPartition, TextRows, names};
+use crate::params;
+use crate::partition::{ClientPartition, ServerPartition};
+use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, QUANTIZER_IMAGE, Row, VISION_TOWER};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
 use crate::tuning::{Matrix, Storage};
 use crate::vision::{VisionTower, pictures};
@@ -21,7 +23,7 @@ use crate::weights::{
     Checkpoint, CheckpointError, Fill, Keep, KeyMap, LoadError, initialize, load_keeping,
     parameters,
 };
-pub use fill::{Half, restore_client, restore_server};
+pub use fill::restore;
 pub use stored::compare_tower;
 pub(crate) use stored::types;
 
@@ -85,10 +87,6 @@ pub enum PretrainedError {
 }
 
 impl Blueprint {
-    /// Folders that TinyLLaVA's training gives the parts.
-    pub const FOLDERS: &'static [&'static str] =
-        &["vision_tower", "connector", "language_model", "VQ_VAE"];
-
     /// Reads the directory's configuration and that of its picture processor.
     ///
     /// # Errors
@@ -133,45 +131,36 @@ impl Blueprint {
         device: &Device,
         keep: Keep<'_>,
     ) -> Result<Loaded<ClientPartition>, PretrainedError> {
-        let mut partition = self.client_without_values(device)?;
+        let config = &self.config;
+        let tower = VisionTower::new(config.vision.clone(), config.select, device);
+        let table = TokenEmbedding::new(&config.text, device);
         if self.fresh {
-            let seed = self.seed;
-            let deviation = self.config.text.initializer_range;
-            partition.vision_tower = self.fresh_tower(partition.vision_tower);
-            partition.connector = self.fresh_connector(device)?;
-            partition.embed_tokens = initialize(
-                partition.embed_tokens,
-                names::LANGUAGE_MODEL,
-                seed,
-                |_, _| Fill::Normal(deviation),
-            );
+            let deviation = config.text.initializer_range;
+            let normal = |_: &str, _: &[usize]| Fill::Normal(deviation);
+            let partition = self.client_of((
+                self.fresh_tower(tower),
+                self.fresh_connector(device)?,
+                initialize(table, EMBED_TOKENS.prefix, self.seed, normal),
+            ));
             return Ok(Loaded {
                 partition,
                 quantizers_found: false,
             });
         }
-        let keys = partition.vision_tower.keys();
-        partition.vision_tower = load_keeping(
-            partition.vision_tower,
-            &self.open("vision_tower")?,
-            &keys,
-            &below(names::VISION_TOWER, keep),
-        )?;
-        if !parameters(&partition.connector, "").is_empty() {
-            partition.connector = load_keeping(
-                partition.connector,
-                &self.open("connector")?,
-                &KeyMap::connector(),
-                &below(names::CONNECTOR, keep),
-            )?;
+        let keys = tower.keys();
+        let file = self.open(VISION_TOWER.folder)?;
+        let tower = load_keeping(tower, &file, &keys, &below(&VISION_TOWER, keep))?;
+        let mut connector = Connector::new(&config.connector, device)?;
+        if !parameters(&connector, "").is_empty() {
+            let (file, keys) = (self.open(CONNECTOR.folder)?, KeyMap::connector());
+            connector = load_keeping(connector, &file, &keys, &below(&CONNECTOR, keep))?;
         }
-        partition.embed_tokens = load_keeping(
-            partition.embed_tokens,
-            &self.open("language_model")?,
-            &self.config.text.embedding_keys(),
-            &below(names::LANGUAGE_MODEL, keep),
-        )?;
-        self.with_quantizers(partition)
+        let (file, keys) = (
+            self.open(EMBED_TOKENS.folder)?,
+            config.text.embedding_keys(),
+        );
+        let table = load_keeping(table, &file, &keys, &below(&EMBED_TOKENS, keep))?;
+        self.with_quantizers(self.client_of((tower, connector, table)))
     }
 
     /// The connector with the values that training starts with.
@@ -184,7 +173,7 @@ impl Blueprint {
         let rule = connector.clone();
         Ok(initialize(
             connector,
-            names::CONNECTOR,
+            CONNECTOR.prefix,
             self.seed,
             |name, shape| rule.fill(name, shape),
         ))
@@ -199,16 +188,21 @@ impl Blueprint {
         &self,
         device: &Device,
     ) -> Result<ClientPartition, PretrainedError> {
-        let (config, seed) = (&self.config, self.seed);
-        let width = config.text.hidden_size;
-        Ok(ClientPartition {
-            vision_tower: VisionTower::new(config.vision.clone(), config.select, device),
-            connector: Connector::new(&config.connector, device)?,
-            embed_tokens: TokenEmbedding::new(&config.text, device),
-            quantizer_image: Encoder::init(&self.image, width, seed, device),
-            quantizer_text: Encoder::init(&self.text, width, seed ^ 1, device),
-            text_rows: TextRows::default(),
-        })
+        let config = &self.config;
+        Ok(self.client_of((
+            VisionTower::new(config.vision.clone(), config.select, device),
+            Connector::new(&config.connector, device)?,
+            TokenEmbedding::new(&config.text, device),
+        )))
+    }
+
+    /// The client's half with these parts and fresh quantizers.
+    fn client_of(&self, parts: (VisionTower, Connector, TokenEmbedding)) -> ClientPartition {
+        let (width, seed) = (self.config.text.hidden_size, self.seed);
+        let device = parts.2.device();
+        let image = Encoder::init(&self.image, width, seed, &device);
+        let text = Encoder::init(&self.text, width, seed ^ 1, &device);
+        ClientPartition::new(parts, image, text)
     }
 
     /// The server's half.
@@ -230,34 +224,31 @@ impl Blueprint {
         device: &Device,
         keep: Keep<'_>,
     ) -> Result<Loaded<ServerPartition>, PretrainedError> {
-        let mut partition = self.server_without_values(device);
+        let spec = self.config.text.clone();
         if self.fresh {
-            partition.language_model =
-                LanguageModel::init(self.config.text.clone(), self.seed, device);
             return Ok(Loaded {
-                partition,
+                partition: self.server_of(LanguageModel::init(spec, self.seed, device)),
                 quantizers_found: false,
             });
         }
-        let file = self.open("language_model")?;
-        partition.language_model = load_keeping(
-            partition.language_model,
-            &file,
-            &self.config.text.decoder_keys(),
-            &below(names::LANGUAGE_MODEL, keep),
-        )?;
-        self.with_quantizers(partition)
+        let (file, keys) = (self.open(BLOCKS.folder)?, spec.decoder_keys());
+        let model = LanguageModel::new(spec, device);
+        let model = load_keeping(model, &file, &keys, &below(&BLOCKS, keep))?;
+        self.with_quantizers(self.server_of(model))
     }
 
     /// The server's half as the configuration describes it; only fresh quantizers have values.
     pub fn server_without_values(&self, device: &Device) -> ServerPartition {
-        let (spec, seed) = (&self.config.text, self.seed);
-        let width = spec.hidden_size;
-        ServerPartition {
-            language_model: LanguageModel::new(spec.clone(), device),
-            quantizer_image: Decoder::init(&self.image, width, seed ^ 2, device),
-            quantizer_text: Decoder::init(&self.text, width, seed ^ 3, device),
-        }
+        self.server_of(LanguageModel::new(self.config.text.clone(), device))
+    }
+
+    /// The server's half with this language model and fresh quantizers.
+    fn server_of(&self, model: LanguageModel) -> ServerPartition {
+        let (width, seed) = (self.config.text.hidden_size, self.seed);
+        let device = params::device(&model);
+        let image = Decoder::init(&self.image, width, seed ^ 2, &device);
+        let text = Decoder::init(&self.text, width, seed ^ 3, &device);
+        ServerPartition::new(model, image, text)
     }
 
     fn with_quantizers<H: fill::Quantized>(&self, half: H) -> Result<Loaded<H>, PretrainedError> {
@@ -267,7 +258,7 @@ impl Blueprint {
                 quantizers_found: true,
             });
         }
-        let (partition, quantizers_found) = match self.open("VQ_VAE") {
+        let (partition, quantizers_found) = match self.open(QUANTIZER_IMAGE.folder) {
             Ok(file) => fill::quantizers(half, &file)?,
             // Parts in folders of their own, none of them for quantizers: a model that never had any.
             Err(CheckpointError::NoWeights { .. }) => (half, false),
@@ -288,7 +279,7 @@ impl Blueprint {
         if self.image == QuantizerSpec::NONE && self.text == QuantizerSpec::NONE {
             return Ok(true);
         }
-        let file = match self.open("VQ_VAE") {
+        let file = match self.open(QUANTIZER_IMAGE.folder) {
             Ok(file) => file,
             Err(CheckpointError::NoWeights { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -317,9 +308,9 @@ impl Blueprint {
     }
 }
 
-/// [`Keep`] for a module whose names start with `prefix` in the whole model.
-fn below<'a>(prefix: &'a str, keep: Keep<'a>) -> impl Fn(&str, Matrix) -> Storage + 'a {
-    move |name, kind| keep(&format!("{prefix}{name}"), kind)
+/// [`Keep`] for a module that is this part of the whole model.
+fn below<'a>(row: &'a Row, keep: Keep<'a>) -> impl Fn(&str, Matrix) -> Storage + 'a {
+    move |name, kind| keep(&format!("{}{name}", row.prefix), kind)
 }
 
 /// A part's own folder, as TinyLLaVA's training writes them, or else the whole directory.

@@ -6,7 +6,8 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::{Blueprint, PretrainedError, names};
+use super::{Blueprint, PretrainedError};
+use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Row, VISION_TOWER};
 use crate::vision::{FeatureSelect, Strategy, VisionSpec, VisionTower};
 use crate::weights::{
     Checkpoint, Dtype, KeyMap, LoadError, Parameter, parameters, sources, unheld_names,
@@ -67,11 +68,11 @@ impl Blueprint {
         for part in self.places(device) {
             stored.extend(part?);
         }
-        let file = self.open("vision_tower")?;
+        let file = self.open(VISION_TOWER.folder)?;
         let tower = VisionTower::new(self.config.vision.clone(), self.config.select, device);
         for (name, source) in unheld_names(&tower, &file, &tower.keys()) {
             let dtype = file.entry(&source)?.dtype;
-            stored.insert(format!("{}{name}", names::VISION_TOWER), dtype);
+            stored.insert(format!("{}{name}", VISION_TOWER.prefix), dtype);
         }
         Ok(stored)
     }
@@ -80,32 +81,38 @@ impl Blueprint {
     pub(super) fn places(&self, device: &Device) -> Vec<Result<Types, PretrainedError>> {
         let text = &self.config.text;
         let server = self.server_without_values(device);
-        let head = || {
-            let file = self.open("language_model")?;
-            let (module, keys) = (&server.language_model, text.decoder_keys());
-            Ok(types(module, names::LANGUAGE_MODEL, &file, &keys)?)
+        let rest = || {
+            let (module, keys) = (&*server.language_model, text.decoder_keys());
+            self.types_of(&BLOCKS, module, &keys)
         };
         let client = match self.client_without_values(device) {
-            Ok(client) => client,
-            Err(error) => return vec![Err(error), head()],
+            Ok(client) => client.bottom,
+            Err(error) => return vec![Err(error), rest()],
         };
         let tower = || {
-            let (tower, file) = (&client.vision_tower, self.open("vision_tower")?);
-            Ok(types(tower, names::VISION_TOWER, &file, &tower.keys())?)
+            let tower = &*client.vision_tower;
+            self.types_of(&VISION_TOWER, tower, &tower.keys())
         };
         let connector = || {
-            if parameters(&client.connector, "").is_empty() {
+            if parameters(&*client.connector, "").is_empty() {
                 return Ok(Vec::new());
             }
-            let file = self.open("connector")?;
-            let keys = KeyMap::connector();
-            Ok(types(&client.connector, names::CONNECTOR, &file, &keys)?)
+            self.types_of(&CONNECTOR, &*client.connector, &KeyMap::connector())
         };
         let embedding = || {
-            let file = self.open("language_model")?;
-            let (module, keys) = (&client.embed_tokens, text.embedding_keys());
-            Ok(types(module, names::LANGUAGE_MODEL, &file, &keys)?)
+            let (module, keys) = (&*client.embed_tokens, text.embedding_keys());
+            self.types_of(&EMBED_TOKENS, module, &keys)
         };
-        vec![tower(), connector(), embedding(), head()]
+        vec![tower(), connector(), embedding(), rest()]
+    }
+
+    fn types_of<M: Module>(
+        &self,
+        row: &Row,
+        module: &M,
+        keys: &KeyMap,
+    ) -> Result<Types, PretrainedError> {
+        let file = self.open(row.folder)?;
+        Ok(types(module, row.prefix, &file, keys)?)
     }
 }

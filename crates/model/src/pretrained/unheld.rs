@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use burn::tensor::Device;
 
-use super::{Blueprint, PretrainedError, names};
+use super::{Blueprint, PretrainedError};
+use crate::parts::VISION_TOWER;
 use crate::vision::{FeatureSelect, VisionTower};
 use crate::weights::{NamedTensor, initialize, parameters, unheld, visit_tensors};
 
@@ -24,15 +25,15 @@ impl Blueprint {
                 layer: -1,
                 ..self.config.select
             };
-            let held = parameters(&held, names::VISION_TOWER);
+            let held = parameters(&held, VISION_TOWER.prefix);
             let held: HashSet<String> = held.into_iter().map(|p| p.name).collect();
             let whole = self.fresh_tower(tower(last));
             let unheld = |name: &str| !held.contains(name);
-            visit_tensors(&whole, names::VISION_TOWER, &unheld, &mut |t| rest.push(t));
+            visit_tensors(&whole, VISION_TOWER.prefix, &unheld, &mut |t| rest.push(t));
         } else {
-            rest = unheld(&held, &self.open("vision_tower")?, &held.keys())?;
+            rest = unheld(&held, &self.open(VISION_TOWER.folder)?, &held.keys())?;
             for tensor in &mut rest {
-                tensor.name.insert_str(0, names::VISION_TOWER);
+                tensor.name.insert_str(0, VISION_TOWER.prefix);
             }
         }
         Ok(rest)
@@ -41,6 +42,6 @@ impl Blueprint {
     /// The tower with the values that training from nothing starts with.
     pub(super) fn fresh_tower(&self, tower: VisionTower) -> VisionTower {
         let fill = |name: &str, shape: &[usize]| self.config.vision.fill(name, shape);
-        initialize(tower, names::VISION_TOWER, self.seed, fill)
+        initialize(tower, VISION_TOWER.prefix, self.seed, fill)
     }
 }

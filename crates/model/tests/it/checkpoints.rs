@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qtl_model::llm::Supervision;
 use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::Parts;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{FsqSpec, Phase, QuantizerSpec};
 use qtl_model::splice::{Grid, PADDING, Spliced};
@@ -27,26 +28,27 @@ fn inputs(
 ) -> (Tensor<3>, Grid, f32) {
     let device = client.device();
     let features = client
+        .bottom
         .connector
-        .forward(client.vision_tower.forward(pixels));
+        .forward(client.bottom.vision_tower.forward(pixels));
     let [pictures, tokens, width] = features.dims();
     let image = features.reshape([pictures * tokens, width]);
     let shown: Vec<i64> = spliced.text_ids.iter().map(|id| (*id).max(0)).collect();
     let real = |id: &i64| if *id == PADDING { 0.0 } else { 1.0 };
     let real: Vec<f32> = spliced.text_ids.iter().map(real).collect();
-    let text = client.embed_tokens.lookup(&shown)
+    let text = client.bottom.embed_tokens.lookup(&shown)
         * Tensor::<2>::from_data(TensorData::new(real, [shown.len(), 1]), &device);
     // All rows of all pictures count in the quantizer's statistics, also those that nobody sees.
     let through = |x: Tensor<2>, image: bool| {
         let (encoder, decoder) = if image {
-            (&client.quantizer_image, &server.quantizer_image)
+            (&client.uplink.image, &server.uplink.image)
         } else {
-            (&client.quantizer_text, &server.quantizer_text)
+            (&client.uplink.text, &server.uplink.text)
         };
         let z = encoder.bound(encoder.input(x));
         let penalty = encoder.penalty(z.clone());
         let penalty = penalty.map_or(0.0, |p| p.into_scalar::<f32>());
-        let y = match encoder {
+        let y = match &**encoder {
             qtl_model::quant::Encoder::None(_) => z,
             _ => decoder.expand(
                 decoder
@@ -109,14 +111,14 @@ fn golden_checkpoints_of_whole_models() {
         }
 
         let model = &server.language_model;
-        let context = model.causal_context(grid.width, &device);
-        let hidden = model.forward(input, &context);
-        let logits = floats(model.head(hidden.clone()));
+        let context = model.blocks.causal_context(grid.width, &device);
+        let hidden = model.blocks.forward(input, &context);
+        let logits = floats(model.head.forward(hidden.clone()));
         let vocab = server.vocab_size();
         worst = worst.max(case.check_where("out.logits", &logits, |i| mask[i / vocab] == 1));
         let labels: Vec<Vec<i64>> = labels.chunks(grid.width).map(<[i64]>::to_vec).collect();
         let supervision = Supervision::shifted(&labels, grid.width);
-        let loss = model.loss(hidden, &supervision).into_scalar::<f32>();
+        let loss = model.head.loss(hidden, &supervision).into_scalar::<f32>();
         worst = worst.max(case.check_loss("out.loss", loss));
         Ok(format!("within {worst:.1e}"))
     });

@@ -3,10 +3,13 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qtl_codec::{Code, Limits, Options, Plane, pack::pack};
 use qtl_data::TokenSpan;
-use qtl_model::partition::{Batch, ClientPartition, Cut, TextRows};
+use qtl_model::edge::{Cut, TextRows};
+use qtl_model::partition::ClientPartition;
+use qtl_model::parts::Parts;
 use qtl_model::pretrained::{Blueprint, PretrainedError};
 use qtl_model::quant::{Encoder, FsqSpec, QuantizerSpec, Statistics};
 use qtl_model::splice::{IGNORE, IMAGE_TOKEN, Sample, Spliced, splice};
+use qtl_model::stage::Batch;
 use qtl_model::targets;
 
 use crate::golden::{Case, each, each_fixture, floats};
@@ -200,7 +203,7 @@ fn golden_split_step_follows_the_fixed_rule() {
         let server = blueprint.server(&device).unwrap();
         assert!(client.quantizers_found && server.quantizers_found);
         let (mut client, server) = (client.partition, server.partition);
-        client.text_rows = TextRows::All;
+        client.uplink.text_rows = TextRows::All;
         let mut batch = shown(case, &client, blueprint.config.max_length)?;
         batch.spliced.pad_like_the_reference();
         let labels = batch.spliced.labels.clone();
@@ -212,10 +215,10 @@ fn golden_split_step_follows_the_fixed_rule() {
         for (name, quantizer, z) in [
             (
                 "image",
-                &client.quantizer_image,
+                &client.uplink.image,
                 features.image.clone().unwrap(),
             ),
-            ("text", &client.quantizer_text, features.text.clone()),
+            ("text", &client.uplink.text, features.text.clone()),
         ] {
             let got = distortion(quantizer, z);
             case.check_loss(&format!("fixed.L_comm.{name}"), got);
@@ -258,15 +261,15 @@ fn golden_split_step_as_published() {
         let blueprint = blueprint(case, &quantizer(case));
         let mut client = blueprint.client(&device).unwrap().partition;
         let server = blueprint.server(&device).unwrap().partition;
-        client.text_rows = TextRows::All;
-        client.quantizer_text = client.quantizer_image.clone();
+        client.uplink.text_rows = TextRows::All;
+        client.uplink.text = client.uplink.image.clone();
         let mut batch = shown(case, &client, blueprint.config.max_length)?;
         batch.spliced.pad_like_the_reference();
         let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
         let (cut, pending) = client.forward(&batch, 0, &|_| true);
         case.check_loss("asis.vq_loss", pending.penalty() as f32);
         let text = pending.features().text.clone();
-        case.check_loss("asis.L_comm.text", distortion(&client.quantizer_text, text));
+        case.check_loss("asis.L_comm.text", distortion(&client.uplink.text, text));
         let cut = over_the_wire(&cut);
         assert_eq!(symbols(&cut.text), case.bytes("asis.up.text.indices"));
         check_packed(case, "asis.up.text.packed", &cut.text);

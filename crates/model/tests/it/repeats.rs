@@ -3,12 +3,14 @@
 use burn::tensor::{Device, Tensor};
 use qtl_codec::{Code, Symbols};
 use qtl_data::TokenSpan;
+use qtl_model::edge::repeats::IndexError;
+use qtl_model::edge::{Cut, StepError, TextRows};
 use qtl_model::params::Named;
-use qtl_model::partition::repeats::IndexError;
-use qtl_model::partition::{Batch, Cut, Step, StepError, TextRows};
+use qtl_model::partition::Step;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics, TopkSpec};
 use qtl_model::splice::{IMAGE_TOKEN, Sample, splice};
+use qtl_model::stage::Batch;
 use qtl_model::targets;
 
 use crate::golden::{Case, each_fixture, floats};
@@ -55,7 +57,7 @@ fn run(case: &Case, spec: &QuantizerSpec, rows: TextRows) -> Run {
     let device = Device::default();
     let blueprint = blueprint(case, spec);
     let mut client = blueprint.client(&device).unwrap().partition;
-    client.text_rows = rows;
+    client.uplink.text_rows = rows;
     let server = blueprint.server(&device).unwrap().partition;
     let batch = batch(case, client.tokens_per_picture(), &device);
     let (cut, pending) = client.forward(&batch, 0, &|_| true);

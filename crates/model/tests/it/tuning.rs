@@ -64,8 +64,8 @@ fn input() -> Tensor<3> {
 }
 
 fn logits(decoder: &Decoder, x: Tensor<3>) -> Vec<f32> {
-    let context = decoder.causal_context(x.dims()[1], &x.device());
-    floats(decoder.head(decoder.forward(x, &context)))
+    let context = decoder.blocks.causal_context(x.dims()[1], &x.device());
+    floats(decoder.head.forward(decoder.blocks.forward(x, &context)))
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -178,20 +178,22 @@ fn a_branch_beside_a_fused_map_with_bias() {
 fn gradients(decoder: &Decoder, recomputed: bool) -> (Vec<f32>, Named) {
     let tracked = track(decoder, "", &|name| name.contains("lora"));
     let x = input();
-    let context = decoder.causal_context(7, &x.device());
+    let context = decoder.blocks.causal_context(7, &x.device());
     let seed = normal(2 * 7 * 32, "gradient").reshape([2, 7, 32]);
     let mut named = Named::new();
     if recomputed {
-        let (_, tape) = Tape::run(decoder.blocks(), x, |i, x| decoder.block(i, x, &context));
+        let (_, tape) = Tape::run(decoder.blocks.len(), x, |i, x| {
+            decoder.blocks.block(i, x, &context)
+        });
         let gradient = tape.backward(
             seed,
-            |i, x| tracked.block(i, x, &context),
+            |i, x| tracked.blocks.block(i, x, &context),
             |grads| collect(&tracked, "", grads, &mut named),
         );
         return (floats(gradient), named);
     }
     let x = leaf(x);
-    let mut grads = pull(tracked.forward(x.clone(), &context), seed);
+    let mut grads = pull(tracked.blocks.forward(x.clone(), &context), seed);
     let gradient = take(&x, &mut grads);
     collect(&tracked, "", &mut grads, &mut named);
     (floats(gradient), named)
@@ -345,13 +347,13 @@ fn frozen_weights_in_bfloat16_compute_with_their_rounded_values_in_32_bits() {
 #[test]
 fn activations_in_bfloat16_stay_near_those_in_32_bits() {
     let loss = |decoder: &Decoder| {
-        let x = input().cast(decoder.activation());
+        let x = input().cast(decoder.blocks.activation());
         let tracked = track(decoder, "", &|name| name.contains("lora"));
-        let context = decoder.causal_context(7, &x.device());
+        let context = decoder.blocks.causal_context(7, &x.device());
         let supervision = Supervision::shifted(&[vec![1, 2, 3, 4, 5, 6, 7], vec![8; 7]], 7);
-        let hidden = tracked.forward(x, &context);
-        assert_eq!(hidden.dtype(), decoder.activation());
-        let loss = tracked.loss(hidden, &supervision);
+        let hidden = tracked.blocks.forward(x, &context);
+        assert_eq!(hidden.dtype(), decoder.blocks.activation());
+        let loss = tracked.head.loss(hidden, &supervision);
         assert_eq!(loss.dtype(), DType::F32);
         let value = loss.clone().inner().into_scalar::<f32>();
         let mut grads = loss.backward();

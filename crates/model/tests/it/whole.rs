@@ -2,14 +2,17 @@
 //! pictures and weights, the layout padded on the left, generated tokens.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use qtl_model::edge::TextRows;
 use qtl_model::generate::{InProcess, greedy};
 use qtl_model::llm::{IGNORED, Supervision};
 use qtl_model::nn::Mask;
 use qtl_model::params::{self, Named};
-use qtl_model::partition::{Batch, ClientPartition, ServerPartition, TextRows, names};
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::{BLOCKS, CONNECTOR, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{Phase, QuantizerSpec};
 use qtl_model::splice::{Grid, Spliced};
+use qtl_model::stage::Batch;
 use qtl_model::targets;
 
 use crate::golden::{Case, each, floats};
@@ -29,7 +32,7 @@ fn open(case: &Case, spec: &QuantizerSpec) -> Whole {
     let blueprint = blueprint(case, spec);
     let mut client = blueprint.client(&device).unwrap().partition;
     // The reference counts and sends every row.
-    client.text_rows = TextRows::All;
+    client.uplink.text_rows = TextRows::All;
     let server = blueprint.server(&device).unwrap().partition;
     let cut = case.json["batch"]["tokenizer_model_max_length"].as_u64();
     assert_eq!(cut, Some(blueprint.config.max_length as u64));
@@ -107,10 +110,10 @@ fn golden_full_model_in_one_graph() {
             spliced,
         } = open(case, &QuantizerSpec::NONE);
         let all = |_: &str| true;
-        let tower = params::track(&client.vision_tower, names::VISION_TOWER, &all);
-        let connector = params::track(&client.connector, names::CONNECTOR, &all);
-        let table = params::track(&client.embed_tokens, names::LANGUAGE_MODEL, &all);
-        let decoder = params::track(&server.language_model, names::LANGUAGE_MODEL, &all);
+        let tower = params::track(&*client.bottom.vision_tower, VISION_TOWER.prefix, &all);
+        let connector = params::track(&*client.bottom.connector, CONNECTOR.prefix, &all);
+        let table = params::track(&*client.bottom.embed_tokens, BLOCKS.prefix, &all);
+        let decoder = params::track(&*server.language_model, BLOCKS.prefix, &all);
 
         let pictures: Tensor<4> = case.tensor("in.images", &device);
         let pictures = pictures.autodiff().require_grad();
@@ -144,16 +147,16 @@ fn golden_full_model_in_one_graph() {
             .map(|row| i64::from(row.is_some_and(|row| row < images)))
             .collect();
         assert_eq!(pictured, case.ints("out.image_mask"));
-        let context = decoder.causal_context(grid.width, &device);
-        let output = decoder.forward(x, &context);
+        let context = decoder.blocks.causal_context(grid.width, &device);
+        let output = decoder.blocks.forward(x, &context);
         let vocab = server.vocab_size();
-        let logits = floats(decoder.head(output.clone()));
+        let logits = floats(decoder.head.forward(output.clone()));
         worst = worst.max(case.check_where("out.logits", &logits, |i| source[i / vocab].is_some()));
         let rows_of = |labels: &[i64]| -> Vec<Vec<i64>> {
             labels.chunks(grid.width).map(<[i64]>::to_vec).collect()
         };
         let supervision = Supervision::shifted(&rows_of(&labels), grid.width);
-        let loss = decoder.loss(output, &supervision);
+        let loss = decoder.head.loss(output, &supervision);
         worst = worst.max(case.check_loss("out.loss", loss.clone().into_scalar()));
 
         let mut left = "";
@@ -168,9 +171,11 @@ fn golden_full_model_in_one_graph() {
             let mask = Mask::new(shape, &device, |b, q, k| {
                 q == k || k < q && source[b * grid.width + k].is_some()
             });
-            let context = decoder.context(&positions, mask, &device);
+            let context = decoder.blocks.context(&positions, mask, &device);
             let supervision = Supervision::shifted(&rows_of(&labels), grid.width);
-            let loss = decoder.loss(decoder.forward(x, &context), &supervision);
+            let loss = decoder
+                .head
+                .loss(decoder.blocks.forward(x, &context), &supervision);
             case.check_loss("out.left.loss", loss.into_scalar());
             left = ", left padding";
         }
@@ -178,14 +183,14 @@ fn golden_full_model_in_one_graph() {
         let mut grads = loss.backward();
         case.check_grad("grad.images", pictures.grad(&grads));
         let mut named = Named::new();
-        params::collect(&tower, names::VISION_TOWER, &mut grads, &mut named);
-        params::collect(&connector, names::CONNECTOR, &mut grads, &mut named);
-        params::collect(&table, names::LANGUAGE_MODEL, &mut grads, &mut named);
-        params::collect(&decoder, names::LANGUAGE_MODEL, &mut grads, &mut named);
+        params::collect(&tower, VISION_TOWER.prefix, &mut grads, &mut named);
+        params::collect(&connector, CONNECTOR.prefix, &mut grads, &mut named);
+        params::collect(&table, BLOCKS.prefix, &mut grads, &mut named);
+        params::collect(&decoder, BLOCKS.prefix, &mut grads, &mut named);
         if blueprint.config.text.tied_head {
             // There the table is also the head; here the head is the server's own copy with its own part of the gradient.
-            let table = names::LANGUAGE_MODEL.to_owned() + &blueprint.config.text.embedding_name();
-            let head = named[&format!("{}lm_head.weight", names::LANGUAGE_MODEL)].clone();
+            let table = BLOCKS.prefix.to_owned() + &blueprint.config.text.embedding_name();
+            let head = named[&format!("{}lm_head.weight", BLOCKS.prefix)].clone();
             named.entry(table).and_modify(|g| *g = g.clone() + head);
         }
         let checked = check_named(case, "grad.weight:", &named);
@@ -251,8 +256,9 @@ fn golden_split_batch_before_the_quantizers() {
         } = open(case, &quantizer(case));
         let pixels = case.tensor("in.images", &Device::default());
         let features = client
+            .bottom
             .connector
-            .forward(client.vision_tower.forward(pixels));
+            .forward(client.bottom.vision_tower.forward(pixels));
         let [count, tokens, hidden] = features.dims();
         let rows = features.reshape([count * tokens, hidden]);
         let worst = case.check("out.inputs_embeds", embedded(&client, rows, &spliced));
@@ -278,7 +284,7 @@ fn golden_split_batch_before_the_quantizers() {
 fn embedded(client: &ClientPartition, features: Tensor<2>, spliced: &Spliced) -> Tensor<3> {
     let hidden = features.dims()[1];
     let shown = pick(features, &spliced.image_rows);
-    let text = client.embed_tokens.lookup(&spliced.text_ids);
+    let text = client.bottom.embed_tokens.lookup(&spliced.text_ids);
     let zero = Tensor::zeros([1, hidden], &shown.device());
     // Where the grid shows no row it names the one after the last.
     let grid = Grid::new(&spliced.layout);
@@ -316,25 +322,26 @@ fn golden_full_model_with_quantizers() {
 
         // All pictures are quantized, also those that nobody shows.
         let features = client
+            .bottom
             .connector
-            .forward(client.vision_tower.forward(pixels.clone()));
+            .forward(client.bottom.vision_tower.forward(pixels.clone()));
         let mut worst = case.check("out.image.quantizer_in", features.clone());
         let [count, tokens, hidden] = features.dims();
         let rows = features.reshape([count * tokens, hidden]);
         let before = embedded(&client, rows.clone(), &unpadded);
         worst = worst.max(case.check("out.inputs_embeds_before_vq", before));
-        let u = client.quantizer_image.input(rows);
-        let z = client.quantizer_image.bound(u.clone());
+        let u = client.uplink.image.input(rows);
+        let z = client.uplink.image.bound(u.clone());
         check_range(case, "out.image.q_min_q_max", u, z.clone());
         worst = worst.max(case.check(
             "out.image.normalized",
             z.clone().reshape([count, tokens, z.dims()[1]]),
         ));
         assert_eq!(
-            symbols(&client.quantizer_image.quantize(z.clone(), Phase::Train(0))),
+            symbols(&client.uplink.image.quantize(z.clone(), Phase::Train(0))),
             case.bytes("out.image.indices")
         );
-        case.check_loss("out.image.L_comm", distortion(&client.quantizer_image, z));
+        case.check_loss("out.image.L_comm", distortion(&client.uplink.image, z));
 
         let batch = Batch {
             pixels: Some(pixels),
@@ -346,7 +353,7 @@ fn golden_full_model_with_quantizers() {
         check_range(case, "out.text.q_min_q_max", u, text.clone());
         case.check_loss(
             "out.text.L_comm",
-            distortion(&client.quantizer_text, text.clone()),
+            distortion(&client.uplink.text, text.clone()),
         );
         worst = worst.max(case.check_where("out.text.normalized", &floats(text), |_| true));
         assert_eq!(symbols(&cut.text), case.bytes("out.text.indices"));

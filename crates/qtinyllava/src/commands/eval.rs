@@ -139,7 +139,7 @@ pub fn evaluate(
     let suite = Suite::load(data)?;
     let device = Device::default();
     let mut client = start.client(&device)?;
-    client.text_rows = recipe.quantizer.text_rows;
+    client.uplink.text_rows = recipe.quantizer.text_rows;
     // What a server takes at a time.
     let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);
     let mut link = remote.link(&recipe, &start)?;
@@ -162,7 +162,7 @@ pub fn evaluate(
         Some(link) => {
             let mut remote = Linked {
                 link,
-                vocab: client.embed_tokens.vocab_size(),
+                vocab: client.bottom.embed_tokens.vocab_size(),
             };
             let outcomes = ask(&answerer, &suite, &mut remote, file)?;
             link.close()?;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use qtl_train::Recipe;
-use qtl_train::server::{facts, terms};
 use qtl_train::start::Start;
+use qtl_train::terms::Facts;
 use qtl_wire::certs::{KitFacts, Role, check_kit};
 use qtl_wire::grpc::{ClientOptions, ClientTls, GrpcClient, KEEP_ALIVE, RetryPolicy};
 use qtl_wire::{Exchange, Purpose, Standing};
@@ -58,7 +58,7 @@ impl Split {
             return Ok(None);
         };
         let mut link = connect(address, tls, self.waiting, &Stops::default())?;
-        let terms = terms(recipe, &facts(start));
+        let terms = Facts::of(start).with(recipe);
         link.greet(&terms, &Standing::default(), Purpose::Generate)?;
         Ok(Some(link))
     }

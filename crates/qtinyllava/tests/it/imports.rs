@@ -9,10 +9,17 @@ const RULES: &[(&str, &[&str])] = &[
     ("qtl-codec", &[]),
     ("qtl-wire", &["qtl-codec"]),
     ("qtl-data", &[]),
-    ("qtl-model", &["qtl-codec", "qtl-data"]),
+    ("qtl-fused", &[]),
+    ("qtl-model", &["qtl-codec", "qtl-data", "qtl-fused"]),
     (
         "qtl-train",
-        &["qtl-codec", "qtl-data", "qtl-model", "qtl-wire"],
+        &[
+            "qtl-codec",
+            "qtl-data",
+            "qtl-fused",
+            "qtl-model",
+            "qtl-wire",
+        ],
     ),
     ("qtl-eval", &["qtl-data", "qtl-model"]),
     (
@@ -28,7 +35,7 @@ const RULES: &[(&str, &[&str])] = &[
     ),
 ];
 /// The only crates that know tensors.
-const TENSORS: &[&str] = &["qtl-eval", "qtl-model", "qtl-train"];
+const TENSORS: &[&str] = &["qtl-eval", "qtl-fused", "qtl-model", "qtl-train"];
 
 /// Every kind of dependency counts: a test that needs a forbidden crate is in the wrong place.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {

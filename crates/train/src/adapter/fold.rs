@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use qtl_model::pretrained::Half;
+use qtl_model::parts::Parts;
 use qtl_model::tuning::{LoraSpec, Matrix};
 use qtl_model::weights::{NamedTensor, Parameter, values};
 
@@ -78,7 +78,7 @@ struct Unfit {
 impl Adapter {
     /// Makes the adapter's tensors of some parts a part of the weights. Those of branches beside linear maps are left out
     /// unless `all` are wanted: training keeps them apart. `tied` says whether head and token embedding are one.
-    pub(super) fn apply<H: Half>(
+    pub(super) fn apply<H: Parts>(
         &self,
         half: H,
         parts: &[Part],

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
-use qtl_model::pretrained::{Blueprint, Half, PretrainedError};
+use qtl_model::parts::{self, Parts};
+use qtl_model::pretrained::PretrainedError;
 use qtl_model::tuning::LoraSpec;
 use qtl_model::weights::{Checkpoint, NamedTensor, Parameter};
 use serde_json::Value;
@@ -18,13 +19,6 @@ use crate::error::TrainError;
 use crate::merge::{OWN, read_json};
 use crate::peft::{self, AdapterError, Peft};
 use crate::tune::{Method, Part, TuneError, TuneSpec, is_branch};
-
-/// The parts of the client's half; of the quantizers either half has something.
-pub(crate) const CLIENT: &[Part] = &[Part::VisionTower, Part::Connector, Part::EmbedTokens];
-/// The parts of the server's half.
-pub(crate) const SERVER: &[Part] = &[Part::Llm];
-/// The parts of a language model.
-pub(crate) const TEXT: &[Part] = &[Part::Llm, Part::EmbedTokens];
 
 /// What an adapter directory holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +67,7 @@ impl Adapter {
                 message: format!(
                     "no adapter: neither adapter_config.json, as PEFT writes it, nor one of the folders {}, as `merge --adapter` \
                      writes them",
-                    Blueprint::FOLDERS.join(", ")
+                    parts::folders().join(", ")
                 ),
             }
             .into());
@@ -144,7 +138,7 @@ impl Adapter {
 
     /// Puts the adapter's tensors of some parts in their places, but for the branches that training keeps apart. `tied` says
     /// whether the model's head is its token embedding.
-    pub(crate) fn put_whole<H: Half>(
+    pub(crate) fn put_whole<H: Parts>(
         &self,
         half: H,
         parts: &[Part],
@@ -154,7 +148,7 @@ impl Adapter {
     }
 
     /// Makes the adapter a part of the weights; see [`put_whole`](Self::put_whole).
-    pub(crate) fn fold<H: Half>(
+    pub(crate) fn fold<H: Parts>(
         &self,
         half: H,
         parts: &[Part],
@@ -164,7 +158,11 @@ impl Adapter {
     }
 
     /// Puts the adapter's factors of some parts in their places; the half has its branches.
-    pub(crate) fn put_branches<H: Half>(&self, half: H, parts: &[Part]) -> Result<H, AdapterError> {
+    pub(crate) fn put_branches<H: Parts>(
+        &self,
+        half: H,
+        parts: &[Part],
+    ) -> Result<H, AdapterError> {
         let parameters = half.parameters();
         let shapes: HashMap<&str, &Parameter> =
             parameters.iter().map(|p| (p.name.as_str(), p)).collect();

@@ -29,9 +29,7 @@ pub enum CheckpointError {
     #[error(transparent)]
     Damaged(#[from] Damaged),
     /// A checkpoint that was to be gone on from.
-    #[error(
-        "{damaged}; it was renamed {to}. Start again: the run goes on from the newest checkpoint that both sides have whole"
-    )]
+    #[error("{damaged}; it was renamed {to}")]
     PutBy {
         /// What is wrong.
         damaged: Damaged,
@@ -71,6 +69,13 @@ pub enum CheckpointError {
         /// What was expected.
         want: String,
     },
+}
+
+impl CheckpointError {
+    /// Whether the checkpoint is no more, so that an earlier one has to do.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::PutBy { .. } | Self::Missing { .. })
+    }
 }
 
 /// A file of a checkpoint or of a model that is not what was written.

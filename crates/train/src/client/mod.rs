@@ -4,7 +4,6 @@ mod numbers;
 mod state;
 mod tally;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,31 +13,26 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::loader::{Loader, Source};
 use qtl_data::{Example, Position, Skipped};
 use qtl_model::Device;
-use qtl_model::partition::{Batch, ClientPartition, Pending};
+use qtl_model::partition::{ClientPartition, Pending};
 use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
+use qtl_model::stage::Batch;
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::{Backward, Exchange, Key, Purpose, Reason, Reply, Standing, WireError};
+use qtl_wire::{Backward, Exchange, Key, Purpose, Reason, Reply, WireError};
 
-use crate::adapt::Fingerprint;
-use crate::changes::{self, Change};
-use crate::checkpoint::Store;
+use crate::changes::Change;
 use crate::error::{AnswerError, TrainError};
-use crate::held::Held;
-use crate::lock::Lock;
+use crate::half::Half;
 use crate::measure;
 use crate::message;
 use crate::metrics::{StepRecord, Writer};
-use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::record::Record;
 use crate::schedule;
-use crate::server::{facts, terms};
 use crate::stamp::Stamp;
 use crate::start::Start;
 use numbers::Watch;
-use state::tuned;
 use tally::Tally;
 
 /// What a client tells whoever watches it.
@@ -86,27 +80,13 @@ pub enum Ended {
     },
 }
 
-/// The client's partition with its data, optimizer and checkpoints.
+/// The client's side of a run.
 pub struct Client {
-    device: Device,
-    recipe: Recipe,
-    facts: BTreeMap<String, String>,
-    /// Where the weights that step 0 starts from are read again.
-    start: Start,
-    partition: Held<ClientPartition>,
-    /// Whether the weights may be others than those of step 0.
-    moved: bool,
-    /// Fingerprint of what checkpoints leave to the base.
-    base: String,
-    calibrate: bool,
-    optimizer: Optimizer,
+    half: Half<ClientPartition>,
+    run_dir: PathBuf,
     source: Arc<dyn Source>,
-    record: Record,
     /// The key of this side's kit, if there is one.
     key: Option<Key>,
-    run_dir: PathBuf,
-    _lock: Lock,
-    store: Store,
     tally: Tally,
     data: Option<Stamp>,
     position: Position,
@@ -134,32 +114,12 @@ impl Client {
         fresh_run: &str,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let lock = Lock::take(run_dir)?;
-        let start = start.into();
-        let loaded = start.read_client(&recipe, &device)?;
-        let base = Fingerprint::of_client(&loaded.partition, &recipe.tune);
-        let partition = tuned(&start, loaded.partition, &recipe)?;
-        let store = Store::open(run_dir, recipe.train.keep)?;
-        let mut record = Record::read(run_dir)?.unwrap_or_default();
-        if record.run.is_empty() {
-            record.run = store.run().unwrap_or_else(|| fresh_run.to_owned());
-        }
+        let half = Half::open(recipe, start.into(), Some(run_dir), fresh_run, device)?;
         Ok(Self {
-            facts: facts(&start),
-            optimizer: Optimizer::new(&recipe.train, &recipe.tune),
-            calibrate: !loaded.quantizers_found && recipe.quantizer.calibration_batches > 0,
-            start,
-            partition: Held::new(partition),
-            moved: false,
-            base,
-            device,
-            recipe,
-            source,
-            record,
-            key: None,
+            half,
             run_dir: run_dir.to_owned(),
-            _lock: lock,
-            store,
+            source,
+            key: None,
             tally: Tally::open(run_dir)?,
             data: None,
             position: Position::default(),
@@ -178,25 +138,19 @@ impl Client {
     ///
     /// [`TrainError::Change`] if the run would take another course and that is not `allowed`.
     pub fn goes_on(&mut self, data: Stamp, allowed: bool) -> Result<Vec<Change>, TrainError> {
-        let (state, data) = (self.store.newest()?, self.data.insert(data));
-        let (dir, recipe) = (&self.run_dir, &self.recipe);
-        Ok(changes::check(
-            dir,
-            state.as_ref(),
-            recipe,
-            Some(data),
-            allowed,
-        )?)
+        let data = self.data.insert(data);
+        self.half.goes_on(Some(data), allowed)
     }
 
     /// Micro-batches in all.
     pub fn steps(&self) -> u64 {
-        self.recipe.train.steps * self.recipe.train.accumulate
+        let train = &self.half.recipe.train;
+        train.steps * train.accumulate
     }
 
     /// The client's half as it stands.
     pub fn partition(&self) -> &ClientPartition {
-        &self.partition
+        &self.half.stages
     }
 
     /// Trains until the recipe's last step or until `stop` is set, whichever is first.
@@ -231,7 +185,7 @@ impl Client {
             (Reason::Owner, Some(key)) => TrainError::NotOurs {
                 sentence,
                 key,
-                began: self.record.owner.filter(|owner| *owner != key),
+                began: self.half.record.owner.filter(|owner| *owner != key),
             },
             _ => error,
         }
@@ -244,27 +198,20 @@ impl Client {
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Ended, TrainError> {
         // On disk before the server hears of the run: whatever happens from now on, this side knows where it belongs.
-        self.record.owner = self.record.owner.or(self.key);
-        self.record.write(&self.run_dir)?;
-        let standing = Standing {
-            run: self.record.run.clone(),
-            saved: self.store.whole(&self.record.run),
-            live: None,
-        };
-        let resume = link.greet(&terms(&self.recipe, &self.facts), &standing, Purpose::Train)?;
-        if let Some(key) = self.key.filter(|key| self.record.owner != Some(*key)) {
-            // The server's operator has given the run to another key.
-            self.record.owner = Some(key);
-            self.record.write(&self.run_dir)?;
+        self.owned_by(self.half.record.owner.or(self.key))?;
+        let at = self.greet(link)?;
+        if let Some(key) = self.key {
+            // The server's operator may have given the run to another key.
+            self.owned_by(Some(key))?;
         }
-        let mut stream = self.restore(resume.at)?;
+        let mut stream = self.go_to(link, at)?;
         let of = self.steps();
         watch(&Event::Started {
             step: self.step,
             of,
         });
         loop {
-            let at_boundary = self.step.is_multiple_of(self.recipe.train.accumulate);
+            let at_boundary = self.step.is_multiple_of(self.half.recipe.train.accumulate);
             let finishing = self.step == of;
             let stopping = at_boundary && !finishing && stop.load(Ordering::Relaxed);
             let reply = if finishing {
@@ -278,12 +225,38 @@ impl Client {
                 Reply::Rewind { to } => {
                     // Its last lines are written before they are set aside.
                     drop(stream);
-                    stream = self.restore(to)?;
-                    watch(&Event::Rewound { to });
+                    stream = self.go_to(link, to)?;
+                    watch(&Event::Rewound { to: self.step });
                 }
                 Reply::Done(()) if finishing => return Ok(Ended::Finished),
                 Reply::Done(()) if stopping => return Ok(Ended::Stopped { step: self.step }),
                 Reply::Done(()) => {}
+            }
+        }
+    }
+
+    fn owned_by(&mut self, owner: Option<Key>) -> Result<(), TrainError> {
+        let run = self.half.record.run.clone();
+        self.half.is_of(Record { run, owner })
+    }
+
+    /// Tells the server where this side stands on disk; where both go on from.
+    fn greet(&self, link: &mut dyn Exchange) -> Result<u64, TrainError> {
+        let standing = self.half.standing(None);
+        let resume = link.greet(&self.half.terms(), &standing, Purpose::Train)?;
+        Ok(resume.at)
+    }
+
+    /// Goes to the checkpoint of `step`; if it turns out not to be whole, both sides go to the newest that is.
+    fn go_to(&mut self, link: &mut dyn Exchange, mut step: u64) -> Result<Stream, TrainError> {
+        loop {
+            match self.restore(step) {
+                Err(TrainError::Checkpoint(lost)) if lost.is_lost() => {
+                    tracing::warn!("{lost}; both sides go back to the newest that both have whole");
+                    // What is lost is not offered again, so this comes to an end.
+                    step = self.greet(link)?;
+                }
+                restored => return restored,
             }
         }
     }
@@ -295,9 +268,9 @@ impl Client {
         stream: &mut Stream,
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Reply<()>, TrainError> {
-        self.moved = true;
+        self.half.moves();
         if self.step == 0
-            && self.calibrate
+            && self.calibrates()
             && let Reply::Rewind { to } = self.calibrate(link, watch)?
         {
             return Ok(Reply::Rewind { to });
@@ -319,7 +292,7 @@ impl Client {
             .map_err(|e| TrainError::io(&self.run_dir, e))?;
         self.tally.on_the_way(link.meter())?;
         watch(&Event::Step(Box::new(record)));
-        let every = self.recipe.train.save_every * self.recipe.train.accumulate;
+        let every = self.half.recipe.train.save_every * self.half.recipe.train.accumulate;
         if self.step.is_multiple_of(every) || self.step == self.steps() {
             return self.save(link, stream, watch);
         }
@@ -333,16 +306,14 @@ impl Client {
         examples: &[Example],
     ) -> Result<Reply<StepRecord>, TrainError> {
         let start = Instant::now();
-        let tune = self.recipe.tune.clone();
         let batch = self.batch(examples)?;
+        let Half { recipe, stages, .. } = &mut self.half;
         let draw = Draw {
-            seed: self.recipe.seed,
+            seed: recipe.seed,
             step: self.step,
         };
-        let (cut, pending) = drawing(draw, || {
-            self.partition
-                .forward(&batch, draw.step, &|name| tune.trains(name))
-        });
+        let trained = |name: &str| recipe.tune.trains(name);
+        let (cut, pending) = drawing(draw, || stages.forward(&batch, draw.step, &trained));
         let watch = Watch {
             step: self.step,
             examples,
@@ -351,7 +322,7 @@ impl Client {
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
-        let vocab = self.partition.embed_tokens.vocab_size();
+        let vocab = self.half.stages.bottom.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
         let (message, [image_account, text_account, index_account]) =
             message::forward(self.step, &cut, &targets);
@@ -396,21 +367,14 @@ impl Client {
         measure::alternatives(&mut record, &cut, pending.features());
 
         let backward = Instant::now();
-        self.optimizer
-            .add(
-                drawing(draw, || pending.backward(image, text)),
-                1.0 / self.recipe.train.accumulate as f32,
-            )
-            .map_err(|e| watch.gradient(&e))?;
-        let (factor, _) = schedule::at(&self.recipe.train, self.step);
-        record.lr = factor * self.recipe.train.lr;
-        if schedule::ends_step(&self.recipe.train, self.step) {
-            let norm = self.optimizer.clip();
-            record.gradient_norm = norm.map_err(|e| watch.gradient(&e))?;
-            let optimizer = &mut self.optimizer;
-            self.partition.change(|half| {
-                half.replace(&mut |name, value| optimizer.update(name, value, factor))
-            });
+        let gradients = drawing(draw, || pending.backward(image, text));
+        self.half.add(gradients).map_err(|e| watch.gradient(&e))?;
+        let train = &self.half.recipe.train;
+        let (factor, _) = schedule::at(train, self.step);
+        record.lr = factor * train.lr;
+        let norm = self.half.apply(self.step);
+        if let Some(norm) = norm.map_err(|e| watch.gradient(&e))? {
+            record.gradient_norm = norm;
         }
         record.compute = computed + backward.elapsed().as_secs_f64() + answer.compute_seconds;
         record.coding = coded + answer.coding_seconds;
@@ -420,9 +384,9 @@ impl Client {
     }
 
     fn batch(&self, examples: &[Example]) -> Result<Batch, TrainError> {
-        let max_length = self.recipe.data.max_length;
-        let mut batch = batch(&self.partition, examples, max_length, &self.device)?;
-        let activation = self.recipe.train.activation.dtype();
+        let max_length = self.half.recipe.data.max_length;
+        let mut batch = batch(&self.half.stages, examples, max_length, &self.half.device)?;
+        let activation = self.half.recipe.train.activation.dtype();
         batch.pixels = batch.pixels.map(|pixels| pixels.cast(activation));
         Ok(batch)
     }
@@ -434,16 +398,16 @@ impl Client {
     ) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
         let read = |tensor, bytes: &[u8], shape| {
             let draw = gradient::Draw {
-                seed: self.recipe.seed,
+                seed: self.half.recipe.seed,
                 step: self.step,
                 tensor,
             };
             message::decode_gradient(
-                &self.recipe.gradient.codec,
+                &self.half.recipe.gradient.codec,
                 bytes,
                 shape,
                 draw,
-                &self.device,
+                &self.half.device,
             )
         };
         let (image, text) = pending.gradient_shapes();

@@ -3,8 +3,9 @@
 use burn::tensor::Tensor;
 use qtl_codec::Plane;
 use qtl_data::Example;
+use qtl_model::edge::Cut;
 use qtl_model::finite;
-use qtl_model::partition::{Cut, Pending};
+use qtl_model::partition::Pending;
 use qtl_model::quant::Moments;
 use qtl_model::quant::gradient::GradientError;
 use qtl_model::splice::{Kind, Layout};

@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 use qtl_codec::{Code, Limits, Options, Plane};
 use qtl_model::Device;
-use qtl_model::partition::repeats::{self, Distinct};
-use qtl_model::partition::{Cut, TextRows};
+use qtl_model::edge::repeats::{self, Distinct};
+use qtl_model::edge::{Cut, TextRows};
 use qtl_model::quant::gradient::{Draw, GradientCodec};
 use qtl_model::quant::{Accumulator, Decoder, Encoder, Phase, QuantizerSpec};
 use qtl_wire::Backward;

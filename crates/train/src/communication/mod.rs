@@ -21,7 +21,7 @@ pub use workload::{Shape, Workload};
 
 use burn::tensor::Tensor;
 use cpu_time::ThreadTime;
-use qtl_model::partition::{StepError, TextRows};
+use qtl_model::edge::{StepError, TextRows};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_model::{Device, targets};

@@ -4,8 +4,9 @@
 use burn::tensor::{Tensor, TensorData};
 use qtl_codec::Code;
 use qtl_model::Device;
+use qtl_model::edge::{Cut, StepError, repeats};
 use qtl_model::params::{self, Named};
-use qtl_model::partition::{Cut, ServerPartition, Step, StepError, repeats};
+use qtl_model::partition::{ServerPartition, Step};
 use qtl_model::quant::Decoder;
 use qtl_model::quant::gradient::{Draw, GradientCodec};
 use qtl_model::recompute::{leaf, pull, take};
@@ -66,8 +67,8 @@ impl Peer {
         device: Device,
     ) -> Self {
         if let Network::Model(server) = &mut network {
-            server.quantizer_image = image.clone();
-            server.quantizer_text = text.clone();
+            *server.uplink.image = image.clone();
+            *server.uplink.text = text.clone();
         }
         Self {
             image,

@@ -1,7 +1,7 @@
 //! What is added up over the steps of a measurement.
 
 use burn::tensor::Tensor;
-use qtl_model::partition::{Cut, StepError, repeats};
+use qtl_model::edge::{Cut, StepError, repeats};
 use qtl_wire::meter::Tally;
 
 use super::Sent;

@@ -7,7 +7,7 @@ use qtl_data::example::{IGNORED, PLACEHOLDER, Pixels, TokenSpan};
 use qtl_data::{Example, Processor};
 use qtl_model::Device;
 use qtl_model::config::{Fields, TinyLlavaConfig};
-use qtl_model::partition::Cut;
+use qtl_model::edge::Cut;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::Accumulator;
 use qtl_model::targets;
@@ -88,7 +88,7 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         .client(&device)
         .map_err(|error| error.to_string())?;
     let mut client = client.partition;
-    client.text_rows = recipe.quantizer.text_rows;
+    client.uplink.text_rows = recipe.quantizer.text_rows;
     let made = |lengths: &[usize]| {
         let examples: Vec<_> = lengths.iter().map(|length| example(*length)).collect();
         batch(&client, &examples, MAX_LENGTH, &device).map_err(|error| error.to_string())
@@ -102,10 +102,10 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
     let prompts = made(&[9, 6])?;
     let mut legal = Legal::default();
     for moments in image.iter() {
-        client.quantizer_image.calibrate(moments);
+        client.uplink.image.calibrate(moments);
     }
     for moments in text.iter() {
-        client.quantizer_text.calibrate(moments);
+        client.uplink.text.calibrate(moments);
     }
     legal.calibration = Calibration {
         image: image.as_ref().map(calibration_code).unwrap_or_default(),
@@ -114,7 +114,7 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
     for (step, batch) in batches.iter().enumerate() {
         let step = step as u64;
         let (cut, _) = client.forward(batch, step, &|name| recipe.tune.trains(name));
-        let vocab = client.embed_tokens.vocab_size();
+        let vocab = client.bottom.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
         legal.steps.push(forward(step, &cut, &targets).0);
     }

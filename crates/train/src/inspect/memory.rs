@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use qtl_model::llm::STREAMED_PART;
 use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::Parts;
 use qtl_model::tuning::{Matrix, Storage};
 use qtl_model::weights::Parameter;
 use serde::Serialize;

@@ -10,8 +10,9 @@ use std::path::Path;
 use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::llm::{self, DecoderSpec, LayerSpec};
-use qtl_model::partition::{ClientPartition, ServerPartition, names};
-use qtl_model::pretrained::{Blueprint, PretrainedError, compare_tower};
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::{BLOCKS, CONNECTOR, Parts, VISION_TOWER};
+use qtl_model::pretrained::{PretrainedError, compare_tower};
 use qtl_model::text::TextModel;
 use qtl_model::vision::{self, VisionSpec};
 use qtl_model::weights::Parameter;
@@ -204,10 +205,11 @@ fn whole(
     let device = Device::default();
     let client = blueprint.client_without_values(&device)?;
     let server = blueprint.server_without_values(&device);
-    let (contents, found) = Contents::of(dir, Blueprint::FOLDERS);
+    let (contents, found) = Contents::of(dir, &qtl_model::parts::folders());
     let (mut problems, notes) = judged(dir, found, blueprint.compare(&device));
-    let unfit = adapt::unfit(&client, &server, &recipe.tune).into_iter();
-    problems.extend(unfit.map(|error| error.to_string()));
+    let tune = &recipe.tune;
+    let unfit = [adapt::fits(&client, tune), adapt::fits(&server, tune)].into_iter();
+    problems.extend(unfit.filter_map(|fits| Some(fits.err()?.to_string())));
     let config = &blueprint.config;
     let mut sizes = family(fields, "vision_config", "vision tower");
     sizes.extend(of_vision(&config.vision));
@@ -326,19 +328,14 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
             "client",
             "vision tower",
             &client,
-            &below(names::VISION_TOWER),
+            &below(VISION_TOWER.prefix),
         ),
-        part("client", "connector", &client, &below(names::CONNECTOR)),
-        part(
-            "client",
-            "token embedding",
-            &client,
-            &below(names::LANGUAGE_MODEL),
-        ),
+        part("client", "connector", &client, &below(CONNECTOR.prefix)),
+        part("client", "token embedding", &client, &below(BLOCKS.prefix)),
         part("client", "quantizers", &client, &below("VQ.")),
         part("server", "quantizers", &server, &below("VQ.")),
         part("server", "language model", &server, &|p| {
-            p.name.starts_with(names::LANGUAGE_MODEL) && !head(p)
+            p.name.starts_with(BLOCKS.prefix) && !head(p)
         }),
         part("server", "head", &server, &head),
     ]

@@ -7,7 +7,6 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use qtl_model::partition::names;
 use qtl_model::tuning::LoraSpec;
 use qtl_model::weights::{self, NamedTensor, SaveType};
 use serde::Serialize;
@@ -76,16 +75,6 @@ struct Config {
     inference_mode: bool,
 }
 
-/// The prefix that a part's names have in a whole model and not in an adapter.
-fn prefix(part: Part) -> &'static str {
-    match part {
-        Part::VisionTower => names::VISION_TOWER,
-        Part::Connector => names::CONNECTOR,
-        Part::Quantizer => "",
-        Part::Llm | Part::EmbedTokens => names::LANGUAGE_MODEL,
-    }
-}
-
 /// Writes the adapter of `part` into `dir`. Of `tensors`, given under the names of a whole model, those of the part's
 /// branches become factors, and others (a trained token embedding) are written whole. `base` says what it is for.
 ///
@@ -99,7 +88,7 @@ pub fn write(
     tensors: &[NamedTensor],
     base: &str,
 ) -> Result<(), TrainError> {
-    let prefix = prefix(part);
+    let prefix = part.prefix();
     let mut targets = BTreeSet::new();
     let mut saved = BTreeSet::new();
     let mut written = Vec::with_capacity(tensors.len());

@@ -12,7 +12,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{AdapterError, CONFIG, WEIGHTS, WRAPPER, fields, prefix};
+use super::{AdapterError, CONFIG, WEIGHTS, WRAPPER, fields};
 use crate::error::TrainError;
 use crate::tune::Part;
 
@@ -130,7 +130,7 @@ pub fn read(dir: &Path, part: Part) -> Result<Peft, TrainError> {
             .replace(".default", "");
         let whole = match WHOLE.iter().any(|first| own.starts_with(first)) {
             true => own.clone(),
-            false => format!("{}{own}", prefix(part)),
+            false => format!("{}{own}", part.prefix()),
         };
         let module = |end: &str| Some((own.strip_suffix(end)?, whole.strip_suffix(end)?));
         if let Some((own, whole)) = module(".lora_A.weight").or(module(".lora_embedding_A")) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use qtl_data::template::Template;
 use qtl_data::{Aspect, Tokenizer};
-use qtl_model::partition::names;
+use qtl_model::parts::{BLOCKS, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::vision::{Names, Strategy};
 use qtl_model::weights::NamedTensor;
@@ -92,7 +92,7 @@ pub(super) fn name(name: &str) -> Option<String> {
             return Some(format!("{theirs}{rest}"));
         }
     }
-    match name.strip_prefix(names::VISION_TOWER) {
+    match name.strip_prefix(VISION_TOWER.prefix) {
         Some(rest) if rest.starts_with(POOLING) => None,
         Some(rest) => Some(format!("{TOWER}{rest}")),
         None => Some(name.to_owned()),
@@ -101,14 +101,14 @@ pub(super) fn name(name: &str) -> Option<String> {
 
 /// Whether a tensor has a row for every token.
 pub(super) fn by_token(name: &str) -> bool {
-    let name = name.strip_prefix(names::LANGUAGE_MODEL).unwrap_or_default();
+    let name = name.strip_prefix(BLOCKS.prefix).unwrap_or_default();
     name.ends_with("embed_tokens.weight") || name.starts_with("lm_head.")
 }
 
 /// The norm after a tower's last block, where the model does not have one.
 pub(super) fn norm(blueprint: &Blueprint, unheld: &[NamedTensor]) -> Vec<NamedTensor> {
     let width = blueprint.config.vision.hidden_size;
-    let named = |end: &str| format!("{}{NORM}{end}", names::VISION_TOWER);
+    let named = |end: &str| format!("{}{NORM}{end}", VISION_TOWER.prefix);
     [("weight", 1.0), ("bias", 0.0)]
         .into_iter()
         .filter(|(end, _)| unheld.iter().all(|tensor| tensor.name != named(end)))

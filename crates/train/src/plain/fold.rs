@@ -2,7 +2,8 @@
 //! without its rounding goes into the connector.
 
 use burn::tensor::{Device, Tensor};
-use qtl_model::partition::{ClientPartition, ServerPartition, names};
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::{BLOCKS, Parts};
 use qtl_model::quant::{Decoder, Encoder, Phase, QuantizerSpec, Unclipped};
 
 use crate::error::TrainError;
@@ -36,17 +37,12 @@ pub fn fold(
     device: &Device,
 ) -> Result<Folded, TrainError> {
     let [image, text] = specs;
-    let width = client.embed_tokens.hidden_size();
+    let width = client.bottom.embed_tokens.hidden_size();
     let mut folded = client.clone();
     let (image_says, map) = match image {
         QuantizerSpec::None(_) => ("none: 16-bit rounding left out".to_owned(), None),
         spec => {
-            let map = affine(
-                &client.quantizer_image,
-                &server.quantizer_image,
-                width,
-                device,
-            );
+            let map = affine(&client.uplink.image, &server.uplink.image, width, device);
             let map = map.ok_or_else(|| {
                 refused("image", spec, "it is no linear map but for its rounding")
             })?;
@@ -63,18 +59,18 @@ pub fn fold(
     }
     let table_changed = *text != QuantizerSpec::NONE;
     let text_says = if table_changed {
-        let encoder = &client.quantizer_text;
+        let encoder = &client.uplink.text;
         if !(encoder.is_rowwise() && encoder.codes_rows_alone()) {
             let why = "what it makes of a token depends on the tokens beside it";
             return Err(refused("text", text, why));
         }
         let table = quantized(
-            client.embed_tokens.table(),
+            client.bottom.embed_tokens.table(),
             encoder,
-            &server.quantizer_text,
+            &server.uplink.text,
             device,
         )?;
-        let count = client.embed_tokens.vocab_size() * width;
+        let count = client.bottom.embed_tokens.vocab_size() * width;
         let table = table.reshape([count]);
         folded = folded.replace(&mut |name, _| is_table(name).then(|| table.clone()));
         format!("{text}: folded into the token embedding")
@@ -84,15 +80,14 @@ pub fn fold(
     let none = QuantizerSpec::NONE;
     let encoder = || Encoder::init(&none, width, 0, device);
     let decoder = || Decoder::init(&none, width, 0, device);
-    folded.quantizer_image = encoder();
-    folded.quantizer_text = encoder();
+    *folded.uplink.image = encoder();
+    *folded.uplink.text = encoder();
+    let mut served = server.clone();
+    *served.uplink.image = decoder();
+    *served.uplink.text = decoder();
     Ok(Folded {
         client: folded,
-        server: ServerPartition {
-            language_model: server.language_model.clone(),
-            quantizer_image: decoder(),
-            quantizer_text: decoder(),
-        },
+        server: served,
         table_changed,
         says: [image_says, text_says],
     })
@@ -107,7 +102,7 @@ fn refused(modality: &str, spec: &QuantizerSpec, why: &str) -> TrainError {
 
 /// Whether this is the token embedding in the client's half.
 pub(super) fn is_table(name: &str) -> bool {
-    name.starts_with(names::LANGUAGE_MODEL)
+    name.starts_with(BLOCKS.prefix)
 }
 
 /// The rows as the server reads them.

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qtl_data::{Aspect, Template};
-use qtl_model::partition::{ClientPartition, ServerPartition, names};
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::{BLOCKS, Parts};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::weights::{Announced, Dtype, NamedTensor, SaveType, Tensors};
 use qtl_model::{Device, quant::QuantizerSpec};
@@ -73,7 +74,7 @@ impl Plain {
         let base = &self.blueprint.dir;
         let device = Device::default();
         let words = with_image(base)?;
-        let rows = self.folded.client.embed_tokens.vocab_size();
+        let rows = self.folded.client.bottom.embed_tokens.vocab_size();
         let grown = rows.max(words.id + 1);
         let head = Head::of(
             self.blueprint.config.text.tied_head && !self.folded.table_changed,
@@ -106,7 +107,7 @@ impl Plain {
         let mut fields = config::llava(&self.blueprint, words.id, grown, tied)?;
         let parts = [
             ("", ""),
-            ("/text_config", names::LANGUAGE_MODEL),
+            ("/text_config", BLOCKS.prefix),
             ("/vision_config", config::TOWER),
         ];
         note_types(&mut fields, &tensors, &kinds, &parts);
@@ -162,8 +163,8 @@ pub fn write_language_model(start: &Start, out: &Path, format: Format) -> Result
     let (client, server) = (start.client(&device)?, start.server(&device)?);
     let base = &start.blueprint.dir;
     let head = Head::of(start.blueprint.config.text.tied_head, &client, &server);
-    let wanted = |name: &str| head.is_written(name) && name.starts_with(names::LANGUAGE_MODEL);
-    let name = |name: &str| name.strip_prefix(names::LANGUAGE_MODEL).map(str::to_owned);
+    let wanted = |name: &str| head.is_written(name) && name.starts_with(BLOCKS.prefix);
+    let name = |name: &str| name.strip_prefix(BLOCKS.prefix).map(str::to_owned);
     let tensors = client.chosen(&wanted).chain(server.chosen(&wanted));
     let kinds = renamed(&tensors, format, start.blueprint.stored(&device)?, &name);
     let tensors = tensors.map(

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
 use qtl_data::{DataError, PictureRules, Strictness, Turns};
-use qtl_model::partition::TextRows;
+use qtl_model::edge::TextRows;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient::{GradientCodec, GradientError};
 use qtl_model::quant::{QuantError, QuantizerSpec};

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use qtl_model::partition::ServerPartition;
+use qtl_model::parts::Parts;
 use qtl_model::weights::{Checkpoint, NamedTensor, SaveType, save};
 use qtl_train::adapt;
 use qtl_train::adapter::Adapter;
@@ -230,8 +231,8 @@ fn an_adapter_that_the_recipe_does_not_train_on_is_named() {
     let server = |tune: &str| {
         let recipe = recipe(&format!("{tune}\nembed_tokens = 'frozen'"), QUANTIZED);
         let start = start(&recipe, &at("adapter"));
-        let half = start.read_server(&recipe, &device)?;
-        start.tune_server(half, &recipe)
+        let half: ServerPartition = start.read(&recipe, &device)?.partition;
+        start.tune(half, &recipe)
     };
     for (tune, says) in [
         (
@@ -348,8 +349,8 @@ fn wrong(tune: &str) -> String {
             let device = qtl_model::Device::default();
             let client = halves.client(&device).unwrap().partition;
             let server = halves.server(&device).unwrap().partition;
-            let client = adapt::client(client, &recipe).err();
-            let error = client.or(adapt::server(server, &recipe).err());
+            let client = adapt::tuned(client, &recipe).err();
+            let error = client.or(adapt::tuned(server, &recipe).err());
             error.expect("nothing is wrong").to_string()
         }
     }

@@ -1,7 +1,7 @@
 //! What a measurement says of the bytes on the wire.
 
 use qtl_model::Device;
-use qtl_model::partition::TextRows;
+use qtl_model::edge::TextRows;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_train::communication::{Sent, Shape, Workload, measure};

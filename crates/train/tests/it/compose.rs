@@ -44,11 +44,11 @@ fn a_composed_model_has_the_language_model_s_values_and_loads_in_both_halves() {
     let composed = Blueprint::read(&out, none.clone(), none, 0).unwrap();
     let server = composed.server(&device).unwrap().partition;
     assert_eq!(
-        tensors_of(&server.language_model, ""),
+        tensors_of(&*server.language_model, ""),
         tensors_of(&decoder, "")
     );
     let client = composed.client(&device).unwrap().partition;
-    let spread = tensors_of(&client.connector, "");
+    let spread = tensors_of(&*client.bottom.connector, "");
     assert!(spread[0].data.iter().any(|v| *v != 0.0));
 
     // A language model that is not whole is named, and nothing is left behind.
@@ -122,7 +122,7 @@ fn pretrained_parts_keep_their_values_and_what_belongs_to_them() {
     assert!(read("preprocessor_config.json").contains("SiglipImageProcessor"));
     let client = composed.client(&Device::default()).unwrap().partition;
     let file = Checkpoint::open(&tower).unwrap();
-    for tensor in tensors_of(&client.vision_tower, "") {
+    for tensor in tensors_of(&*client.bottom.vision_tower, "") {
         assert_eq!(
             file.read(&tensor.name).unwrap(),
             tensor.data,

@@ -6,6 +6,7 @@ use qtl_codec::Code;
 use qtl_model::Device;
 use qtl_model::params::Named;
 use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::Parts;
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_model::weights::NamedTensor;
@@ -29,8 +30,8 @@ impl Halves {
         let client = blueprint.client(&device).unwrap().partition;
         let server = blueprint.server(&device).unwrap().partition;
         Self {
-            client: adapt::client(client, recipe).unwrap(),
-            server: adapt::server(server, recipe).unwrap(),
+            client: adapt::tuned(client, recipe).unwrap(),
+            server: adapt::tuned(server, recipe).unwrap(),
         }
     }
 
@@ -75,7 +76,7 @@ fn what_is_trained_gets_a_gradient_and_nothing_else_moves() {
         let start = halves.tensors();
         let trained: BTreeSet<&String> = start.keys().filter(|n| recipe.tune.trains(n)).collect();
         // The feature is taken before the tower's last block, so that one never runs.
-        let depth = halves.client.vision_tower.vits()[0].depth();
+        let depth = halves.client.bottom.vision_tower.vits()[0].depth();
         let idle = |name: &str| {
             name.starts_with("vision_tower.") && block(name).is_some_and(|b| b >= depth)
         };

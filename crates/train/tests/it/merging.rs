@@ -8,8 +8,8 @@ use qtl_train::Recipe;
 use qtl_train::inspect::inspect;
 use qtl_train::merge::{Format, merge};
 use qtl_train::random::random_model;
-use qtl_train::server::facts;
 use qtl_train::start::Start;
+use qtl_train::terms::Facts;
 use serde_json::{Value, json};
 
 use crate::world::{kind, recipe, train_on};
@@ -153,8 +153,8 @@ fn the_recipe_decides_whether_the_first_token_is_dropped() {
         .map(|sets| recipe(kind("frozen"), &[sets, &["train.steps=2"]].concat()));
     // Both sides compare what was decided, and where.
     let fact = |recipe: &Recipe| {
-        facts(&Start::from(&recipe.blueprint(&base).unwrap()))["checkpoint.vision_feature_select_strategy"]
-            .clone()
+        let facts = Facts::of(&Start::from(&recipe.blueprint(&base).unwrap()));
+        facts.with(recipe).fields["checkpoint.vision_feature_select_strategy"].clone()
     };
     assert_eq!(
         (fact(&silent).as_str(), fact(&all).as_str()),

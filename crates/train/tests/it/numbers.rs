@@ -10,7 +10,8 @@ use qtl_codec::{Code, Options, Plane, ScalarData, Symbols};
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example, IGNORED};
 use qtl_model::Device;
-use qtl_model::partition::StepError;
+use qtl_model::edge::StepError;
+use qtl_model::parts::Parts;
 use qtl_model::targets;
 use qtl_train::client::{Client, Ended, Event, batch};
 use qtl_train::{Recipe, ServerWork, TrainError};
@@ -283,7 +284,7 @@ fn the_server_names_the_sequence() {
     );
     let blueprint = blueprint(&recipe);
     let mut client = blueprint.client(&device).unwrap().partition;
-    client.text_rows = recipe.quantizer.text_rows;
+    client.uplink.text_rows = recipe.quantizer.text_rows;
     let examples = [0, 1].map(Drawn::example);
     let batch = batch(&client, &examples, 256, &device).unwrap();
     let (mut cut, _) = client.forward(&batch, 0, &|_| false);

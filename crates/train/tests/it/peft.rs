@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use qtl_model::Device;
-use qtl_model::weights::{Checkpoint, Dtype, NamedTensor, SaveType, Stream, save};
+use qtl_model::partition::ServerPartition;
+use qtl_model::parts::Parts;
+use qtl_model::weights::{Checkpoint, Dtype, NamedTensor, SaveType, Stream, save, tensors_of};
 use qtl_train::adapter::Adapter;
 use qtl_train::export::fold_adapter;
 use qtl_train::inspect::inspect;
@@ -58,11 +60,9 @@ fn adapter(dir: &Path, file: &str, config: &Value, tensors: &[NamedTensor]) {
 /// The parameters of the language model in `model` with an adapter on it.
 fn answering(model: &Path, adapter: Option<&Path>) -> BTreeMap<String, NamedTensor> {
     let on = Base { model, adapter };
-    let mut all = BTreeMap::new();
-    text_model(on, &Device::default())
-        .unwrap()
-        .visit_tensors(&|_| true, &mut |t| drop(all.insert(t.name.clone(), t)));
-    all
+    let model = text_model(on, &Device::default()).unwrap();
+    let all = tensors_of(&model, "").into_iter();
+    all.map(|tensor| (tensor.name.clone(), tensor)).collect()
 }
 
 fn product(b: &NamedTensor, a: &NamedTensor, scale: f32) -> Vec<f32> {
@@ -170,8 +170,8 @@ fn ranks_and_scales_by_pattern_tables_heads_and_rows() {
         adapter: Some(dir.path()),
     };
     let start = Start::open(on, &recipe).unwrap();
-    let half = start.read_server(&recipe, &Device::default()).unwrap();
-    let error = start.tune_server(half, &recipe).unwrap_err().to_string();
+    let half: ServerPartition = start.read(&recipe, &Device::default()).unwrap().partition;
+    let error = start.tune(half, &recipe).unwrap_err().to_string();
     assert!(
         error.contains("of rank 4 and alpha 3") && error.contains("--from-adapter"),
         "{error}"
@@ -234,8 +234,8 @@ fn dora_is_folded_and_not_trained_on() {
         "llm = { kind = 'lora', rank = 4, alpha = 8, rslora = true, targets = ['q_proj'] }";
     let recipe = recipe(&format!("{targets}\nembed_tokens = 'frozen'"), &[]);
     let start = Start::open(on, &recipe).unwrap();
-    let half = start.read_server(&recipe, &Device::default()).unwrap();
-    let error = start.tune_server(half, &recipe).unwrap_err().to_string();
+    let half: ServerPartition = start.read(&recipe, &Device::default()).unwrap().partition;
+    let error = start.tune(half, &recipe).unwrap_err().to_string();
     assert!(error.contains("DoRA"), "{error}");
     fs::remove_file(dir.path().join("adapter_model.bin")).unwrap();
     let error = Adapter::open(dir.path()).unwrap_err().to_string();

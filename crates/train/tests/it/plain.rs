@@ -56,7 +56,7 @@ fn quantizers_are_folded_and_a_plain_llava_is_written() {
     let plain = Plain::open(&start, &device).unwrap();
 
     // Four values in all are left of the table: those of the levels.
-    let table = plain.folded.client.embed_tokens.table();
+    let table = plain.folded.client.bottom.embed_tokens.table();
     let mut values: Vec<f32> = table.into_data().try_into_vec().unwrap();
     values.sort_by(f32::total_cmp);
     values.dedup_by(|a, b| (*a - *b).abs() < 1e-6);
@@ -67,8 +67,9 @@ fn quantizers_are_folded_and_a_plain_llava_is_written() {
         let side = start.blueprint.processor.side();
         let pixels = burn::tensor::Tensor::ones([1, 3, side, side], &device);
         let rows = client
+            .bottom
             .connector
-            .forward(client.vision_tower.forward(pixels));
+            .forward(client.bottom.vision_tower.forward(pixels));
         rows.into_data().try_into_vec().unwrap()
     };
     let (before, after) = (rows(&plain.client), rows(&plain.folded.client));

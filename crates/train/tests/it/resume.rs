@@ -1,11 +1,20 @@
 //! Runs that are interrupted, with every way of tuning.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use qtl_data::example::IGNORED;
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example};
+use qtl_model::Device;
+use qtl_train::client::{Client, Ended};
 use qtl_train::start::Start;
+use qtl_train::{ServerWork, files};
+use qtl_wire::{
+    Access, Backward, Calibration, Forward, Key, Limits, LocalLink, Prompt, Rows, Simulation,
+    Standing, Terms, Tokens, Work, WorkError,
+};
 
 use crate::world::{Drawn, KINDS, blueprint, recipe, records_of, saved, train};
 
@@ -67,4 +76,126 @@ fn a_step_without_supervised_tokens_has_no_loss() {
     assert_eq!(text.matches("\"loss\":null").count(), 2, "{text}");
     let read = qtl_train::metrics::read(&dir.path().join("metrics.jsonl"));
     assert_eq!(read.unwrap().len(), 2);
+}
+
+/// A server that forgets the run with every lost connection, on disks that lose a bit of the checkpoint that is gone back to.
+struct Forgetful {
+    work: ServerWork,
+    dir: PathBuf,
+    /// On whose disk, one after the other.
+    damage: Vec<&'static str>,
+    /// The steps that were gone back to, and whether that was possible.
+    back: Arc<Mutex<Vec<(u64, bool)>>>,
+}
+
+impl Work for Forgetful {
+    fn standing(&self) -> Standing {
+        Standing {
+            live: None,
+            ..self.work.standing()
+        }
+    }
+
+    fn restore(&mut self, step: u64) -> Result<(), WorkError> {
+        if step > 0
+            && let Some(side) = self.damage.pop()
+        {
+            let path = format!("checkpoints/step-{step:08}/model.safetensors");
+            let path = self.dir.join(side).join(path);
+            let mut bytes = std::fs::read(&path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            files::replace(&path, &bytes).unwrap();
+        }
+        let restored = self.work.restore(step);
+        self.back.lock().unwrap().push((step, restored.is_ok()));
+        restored
+    }
+
+    fn terms(&self) -> Terms {
+        self.work.terms()
+    }
+
+    fn limits(&self, limits: Limits) -> Limits {
+        self.work.limits(limits)
+    }
+
+    fn access(&self) -> Access {
+        self.work.access()
+    }
+
+    fn begin(&mut self, run: &str, owner: Key) -> Result<(), WorkError> {
+        self.work.begin(run, owner)
+    }
+
+    fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
+        self.work.calibrate(c)
+    }
+
+    fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
+        self.work.step(f)
+    }
+
+    fn save(&mut self, step: u64) -> Result<(), WorkError> {
+        self.work.save(step)
+    }
+
+    fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
+        self.work.open(p)
+    }
+
+    fn next(&mut self, r: Rows) -> Result<Tokens, WorkError> {
+        self.work.next(r)
+    }
+
+    fn close(&mut self) {
+        self.work.close();
+    }
+
+    fn finish(&mut self, step: u64) -> Result<(), WorkError> {
+        self.work.finish(step)
+    }
+}
+
+#[test]
+fn checkpoints_that_are_damaged_while_both_sides_live_are_gone_round() {
+    let recipe = recipe("", &["train.save_every=1"]);
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [whole, broken] = [dirs[0].path(), dirs[1].path()];
+    train(&recipe, whole, None);
+    let (start, device) = (Start::from(&blueprint(&recipe)), Device::default());
+    let source = Arc::new(Drawn);
+    let mut client = Client::open(
+        recipe.clone(),
+        &start,
+        source,
+        broken,
+        "test",
+        device.clone(),
+    )
+    .unwrap();
+    let server = broken.join("server");
+    let back = Arc::default();
+    let work = Forgetful {
+        work: ServerWork::open(recipe.clone(), &start, Some(&server), device).unwrap(),
+        dir: broken.to_owned(),
+        damage: vec!["", "server", "server", ""],
+        back: Arc::clone(&back),
+    };
+    let network = Simulation {
+        loss: 0.3,
+        seed: 5,
+        ..Simulation::default()
+    };
+    let mut link = LocalLink::simulated(work, network);
+    let ended = client.train(&mut link, &AtomicBool::new(false), &mut |_| {});
+    assert_eq!(ended.unwrap(), Ended::Finished);
+    assert!(link.work().damage.is_empty());
+    let back = back.lock().unwrap().clone();
+    assert_eq!(back.iter().filter(|(_, went)| !went).count(), 2, "{back:?}");
+    for side in ["", "server"] {
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            let same = saved(whole, side, 6, file) == saved(broken, side, 6, file);
+            assert!(same, "{side}/{file} differs after {back:?}");
+        }
+    }
 }

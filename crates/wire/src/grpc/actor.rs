@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use super::ShutdownHandle;
@@ -12,7 +13,7 @@ use crate::limits::Limits;
 use crate::message::MessageError;
 use crate::session::drive::{Output, drive, refuse};
 use crate::session::server::{Peer, Server};
-use crate::{Purpose, Work};
+use crate::{Key, Purpose, Work};
 
 /// What the streams report.
 pub(super) enum Event {
@@ -31,18 +32,101 @@ pub(super) enum Event {
     Shutdown,
 }
 
-/// Works until told to end, or until nobody is left who could send anything.
+/// Who need not stand in line with strangers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Whose the run is.
+    pub owner: Option<Key>,
+    /// The stream that is in session.
+    pub session: Option<u64>,
+}
+
+/// What the streams send. A message waits in its stream, where flow control holds the sender back.
+#[derive(Clone)]
+pub(super) struct Lanes {
+    /// The owner's streams, the one in session, and the end.
+    pub first: mpsc::Sender<Event>,
+    /// All others.
+    others: mpsc::Sender<Event>,
+    known: watch::Receiver<Known>,
+}
+
+/// What the worker takes from.
+pub(super) struct Inbox {
+    first: mpsc::Receiver<Event>,
+    others: mpsc::Receiver<Event>,
+    known: watch::Sender<Known>,
+}
+
+/// Both ends of the way to the worker.
+pub(super) fn lanes(owner: Option<Key>) -> (Lanes, Inbox) {
+    // Small: see above.
+    let (first, from_first) = mpsc::channel(4);
+    let (others, from_others) = mpsc::channel(4);
+    let session = None;
+    let (told, known) = watch::channel(Known { owner, session });
+    let lanes = Lanes {
+        first,
+        others,
+        known,
+    };
+    let inbox = Inbox {
+        first: from_first,
+        others: from_others,
+        known: told,
+    };
+    (lanes, inbox)
+}
+
+impl Lanes {
+    /// Whether the run belongs to this key.
+    pub fn owned_by(&self, key: Key) -> bool {
+        self.known.borrow().owner == Some(key)
+    }
+
+    /// Where an event of `peer` goes. `owned`: what [`Lanes::owned_by`] said when the stream was opened; a stream that changed
+    /// lanes before its greeting was answered could overtake itself.
+    pub fn of(&self, peer: Peer, owned: bool) -> &mpsc::Sender<Event> {
+        let first = owned || self.known.borrow().session == Some(peer.stream);
+        if first { &self.first } else { &self.others }
+    }
+}
+
+impl Inbox {
+    /// The next event: a stranger's only where nothing else waits.
+    async fn next(&mut self) -> Option<Event> {
+        tokio::select! {
+            biased;
+            Some(event) = self.first.recv() => Some(event),
+            Some(event) = self.others.recv() => Some(event),
+            else => None,
+        }
+    }
+
+    /// Tells the streams who is known from now on.
+    fn tell(&self, known: Known) {
+        self.known
+            .send_if_modified(|told| std::mem::replace(told, known) != known);
+    }
+}
+
+/// Works until told to end, or until nobody is left who could send anything. Blocks; `runtime` is that of the streams.
 pub(super) fn run<W: Work>(
     mut work: W,
     limits: Limits,
-    mut events: mpsc::Receiver<Event>,
+    mut events: Inbox,
+    runtime: &Handle,
     shutdown: &ShutdownHandle,
 ) {
     let mut server = Server::new(limits).discreet();
     let mut outboxes: HashMap<Peer, mpsc::Sender<Result<Bytes, Status>>> = HashMap::new();
     loop {
         let since = Instant::now();
-        let Some(event) = events.blocking_recv() else {
+        events.tell(Known {
+            owner: work.access().owner,
+            session: server.in_session().map(|peer| peer.stream),
+        });
+        let Some(event) = runtime.block_on(events.next()) else {
             return;
         };
         server.waited(since.elapsed());

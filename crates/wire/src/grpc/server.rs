@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +18,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::actor::{self, Event};
+use super::actor::{self, Event, Lanes};
 use super::guests::Guests;
 use super::incoming::accept;
 use super::kit::Latest;
@@ -99,20 +100,19 @@ pub fn serve(
         .build()
         .map_err(io_error("cannot start the server's threads"))?;
 
-    // Small: a message waits in its stream, where flow control holds the sender back.
-    let (events, inbox) = mpsc::channel(4);
+    let (lanes, inbox) = actor::lanes(work.access().owner);
     let (over, work_over) = oneshot::channel();
-    let ending = shutdown.clone();
+    let (ending, handle) = (shutdown.clone(), runtime.handle().clone());
     let worker = thread::Builder::new()
         .name("qtl-work".to_owned())
         .spawn(move || {
             // Dropped also by a panic, which tells the server that the work is over.
             let _over: oneshot::Sender<()> = over;
-            actor::run(work, limits, inbox, &ending);
+            actor::run(work, limits, inbox, &handle, &ending);
         })
         .map_err(io_error("cannot start the worker thread"))?;
 
-    let served = runtime.block_on(listen(options, kit, limits, events, work_over, shutdown));
+    let served = runtime.block_on(listen(options, kit, limits, lanes, work_over, shutdown));
     let worked = worker.join();
     runtime.shutdown_timeout(Duration::from_millis(200));
     served?;
@@ -123,7 +123,7 @@ async fn listen(
     options: ServeOptions,
     kit: Arc<Latest<ServerTls>>,
     limits: Limits,
-    events: mpsc::Sender<Event>,
+    lanes: Lanes,
     mut work_over: oneshot::Receiver<()>,
     shutdown: ShutdownHandle,
 ) -> Result<(), WireError> {
@@ -135,7 +135,7 @@ async fn listen(
         .map_err(io_error("cannot use the listener"))?;
     let (health, health_service) = tonic_health::server::health_reporter();
     let split = SplitServer::new(Sessions {
-        events: events.clone(),
+        lanes: lanes.clone(),
         next: AtomicU64::new(1),
         streams: Guests::new(STREAMS),
     })
@@ -166,8 +166,8 @@ async fn listen(
     accepting.abort();
     health.set_not_serving::<SplitServer<Sessions>>().await;
     // Behind the message that is worked on, whose answer still goes out.
-    let _ = events.send(Event::Shutdown).await;
-    drop(events);
+    let _ = lanes.first.send(Event::Shutdown).await;
+    drop(lanes);
     if !panicked {
         let _ = work_over.await;
     }
@@ -180,7 +180,7 @@ async fn listen(
 
 /// The service: every stream reports to the worker thread.
 struct Sessions {
-    events: mpsc::Sender<Event>,
+    lanes: Lanes,
     next: AtomicU64,
     streams: Arc<Guests>,
 }
@@ -206,15 +206,17 @@ impl Split for Sessions {
         let who = describe(&request, key);
         tracing::info!("stream {stream}: {who} has come");
         let (outbox, replies) = mpsc::channel(4);
-        let events = self.events.clone();
+        let lanes = self.lanes.clone();
         // The headers do not wait for the work: they tell the client that its greeting is on the way.
         tokio::spawn(async move {
-            if events.send(Event::Opened { peer, outbox }).await.is_err() {
+            let owned = lanes.owned_by(key);
+            let to = |event| lanes.of(peer, owned).send(event);
+            if to(Event::Opened { peer, outbox }).await.is_err() {
                 return;
             }
-            let clean = listen_to(peer, request.into_inner(), &events).await;
+            let clean = listen_to(peer, request.into_inner(), &to).await;
             tracing::info!("stream {stream}: {who} has gone");
-            let _ = events.send(Event::Gone { peer, clean }).await;
+            let _ = to(Event::Gone { peer, clean }).await;
             drop(seat);
         });
         Ok(Response::new(ReceiverStream::new(replies)))
@@ -222,10 +224,10 @@ impl Split for Sessions {
 }
 
 /// Reports messages until the stream is over, and returns whether the client has ended it.
-async fn listen_to(
+async fn listen_to<S: Future<Output = Result<(), SendError<Event>>>>(
     peer: Peer,
     mut incoming: Streaming<Bytes>,
-    events: &mpsc::Sender<Event>,
+    send: &impl Fn(Event) -> S,
 ) -> bool {
     loop {
         let event = match incoming.message().await {
@@ -233,7 +235,7 @@ async fn listen_to(
             Ok(None) => return true,
             Err(status) if status.code() == Code::OutOfRange => {
                 let error = MessageError::Malformed(printable(status.message(), SENTENCE));
-                let _ = events.send(Event::Garbled { peer, error }).await;
+                let _ = send(Event::Garbled { peer, error }).await;
                 return false;
             }
             Err(status) => {
@@ -242,7 +244,7 @@ async fn listen_to(
                 return false;
             }
         };
-        if events.send(event).await.is_err() {
+        if send(event).await.is_err() {
             return false;
         }
     }

@@ -7,6 +7,7 @@ use super::proto::{self, client_message, server_message};
 use super::{ClientMessage, Greeting, MessageError, ServerMessage, layout, validate};
 use crate::foreign::{NAME, SENTENCE, printable};
 use crate::limits::Limits;
+use crate::meter::Kind as MessageKind;
 use crate::{
     Backward, Calibration, Forward, Prompt, Purpose, Reason, Refusal, Rows, Standing, Terms,
 };
@@ -51,6 +52,19 @@ pub fn decode_client(bytes: &[u8], limits: &Limits) -> Result<ClientMessage, Mes
         Kind::Close(close) => ClientMessage::Close {
             generation: close.generation,
         },
+    })
+}
+
+/// What kind of message a client's bytes hold, without decoding it.
+pub(crate) fn kind_of_client(bytes: &[u8]) -> Result<MessageKind, MessageError> {
+    Ok(match guard::only_part(bytes)?.ok_or_else(empty)? {
+        1 => MessageKind::Greeting,
+        2 => MessageKind::Calibration,
+        3 => MessageKind::Step,
+        4 => MessageKind::Save,
+        5 => MessageKind::Finish,
+        6..=8 => MessageKind::Generate,
+        _ => return Err(empty()),
     })
 }
 

@@ -64,14 +64,8 @@ pub(super) const SERVER: Shape = Shape {
 /// Checks the sizes of a message and of its parts.
 pub(super) fn check(bytes: &[u8], shape: &Shape, limits: &Limits) -> Result<(), MessageError> {
     bound("the message in bytes", bytes.len(), limits.message_bytes)?;
-    let mut parts = 0;
+    only_part(bytes)?;
     walk(bytes, |number, part| {
-        parts += 1;
-        if parts > 1 {
-            return Err(MessageError::Malformed(
-                "more than one message in one".to_owned(),
-            ));
-        }
         match shape.large.iter().find(|large| large.number == number) {
             Some(large) => check_large(part, large, limits),
             None => bound(
@@ -81,6 +75,18 @@ pub(super) fn check(bytes: &[u8], shape: &Shape, limits: &Limits) -> Result<(), 
             ),
         }
     })
+}
+
+/// The number of the one part of a message, if it has any.
+pub(super) fn only_part(bytes: &[u8]) -> Result<Option<u32>, MessageError> {
+    let mut only = None;
+    walk(bytes, |number, _| match only.replace(number) {
+        None => Ok(()),
+        Some(_) => Err(MessageError::Malformed(
+            "more than one message in one".to_owned(),
+        )),
+    })?;
+    Ok(only)
 }
 
 fn check_large(bytes: &[u8], large: &Large, limits: &Limits) -> Result<(), MessageError> {

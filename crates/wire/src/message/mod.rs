@@ -10,6 +10,7 @@ mod layout;
 mod proto;
 mod validate;
 
+pub(crate) use decode::kind_of_client;
 pub use decode::{decode_client, decode_server};
 pub use encode::{encode_client, encode_server};
 

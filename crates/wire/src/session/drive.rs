@@ -2,7 +2,7 @@
 
 use super::server::{Action, Call, Peer, Returned, Server};
 use crate::limits::Limits;
-use crate::message::{Frame, MessageError, decode_client};
+use crate::message::{Frame, MessageError, decode_client, kind_of_client};
 use crate::{Work, WorkError};
 
 /// What is left for the transport.
@@ -22,7 +22,7 @@ pub enum Output {
     },
 }
 
-/// Takes one encoded message from a peer, lets the work do what it asks for, and returns what to send.
+/// Takes one encoded message from a peer, decodes it if the peer may send such a one, lets the work do what it asks for, and returns what to send.
 pub fn drive<W: Work>(
     server: &mut Server,
     work: &mut W,
@@ -30,13 +30,16 @@ pub fn drive<W: Work>(
     peer: Peer,
     bytes: &[u8],
 ) -> Vec<Output> {
-    match decode_client(bytes, limits) {
-        Ok(message) => {
-            let actions = server.receive(peer, message);
-            run(server, work, actions)
-        }
-        Err(error) => refuse(server, peer, &error),
-    }
+    let message = kind_of_client(bytes).and_then(|kind| match server.may(peer, kind) {
+        Ok(()) => decode_client(bytes, limits).map(Ok),
+        Err(no) => Ok(Err(no)),
+    });
+    let actions = match message {
+        Ok(Ok(message)) => server.receive(peer, message),
+        Ok(Err(no)) => server.forbidden(peer, no),
+        Err(error) => return refuse(server, peer, &error),
+    };
+    run(server, work, actions)
 }
 
 /// Answers bytes from a peer that were no message.
@@ -74,13 +77,8 @@ fn run<W: Work>(server: &mut Server, work: &mut W, mut actions: Vec<Action>) -> 
 
 fn ask<W: Work>(work: &mut W, call: Call) -> Result<Returned, WorkError> {
     match call {
-        Call::Stand => {
-            return Ok(Returned::Stand(
-                work.terms(),
-                work.standing(),
-                work.access(),
-            ));
-        }
+        Call::Access => return Ok(Returned::Access(work.access())),
+        Call::Stand => return Ok(Returned::Stand(work.terms(), work.standing())),
         Call::Restore { run, to } => {
             if let Some((run, owner)) = run {
                 work.begin(&run, owner)?;

@@ -502,3 +502,47 @@ fn renewed_kits_are_used_at_the_next_connection() {
     };
     assert_eq!(refusal.reason, Reason::Owner, "another key, another owner");
 }
+
+#[test]
+fn the_owner_does_not_stand_in_line_with_strangers() {
+    let mut work = ToyServer::fresh();
+    work.bother = Duration::from_millis(10);
+    let server = Running::start(options(0), work);
+    let mut client = server.connect();
+    let mut toy = ToyClient::default();
+    toy.train(&mut client, 2, 2).unwrap();
+
+    let kit = tempfile::tempdir().unwrap();
+    let issue = certs::Issue::days(1);
+    certs::make_client_kit(&kits().ca, kit.path(), "stranger", &issue).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let strangers: Vec<_> = (0..12)
+        .map(|_| {
+            let mut options = server.client_options();
+            options.tls = ClientTls::from_kit(kit.path()).unwrap();
+            let over = Arc::clone(&over);
+            thread::spawn(move || {
+                let mut client = GrpcClient::connect(options).unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    let standing = ToyClient::default().standing();
+                    let refused = client.greet(&terms(), &standing, Purpose::Train);
+                    assert!(matches!(refused, Err(WireError::Refused(_))), "{refused:?}");
+                }
+            })
+        })
+        .collect();
+    let bothered = || server.log.lock().unwrap().turned_away.len();
+    while bothered() < 24 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (before, messages) = (bothered(), 30);
+    toy.go_on(&mut client, 2, 2 + messages - 1, 1000).unwrap();
+    let between = bothered() - before;
+    over.store(true, Ordering::Relaxed);
+    for stranger in strangers {
+        stranger.join().unwrap();
+    }
+    // One is under way when a message comes, and one more may come first after an answer. In one line with them each message
+    // would wait for nearly all twelve.
+    assert!(between <= 3 * messages as usize, "{between}");
+}

@@ -4,7 +4,7 @@ use qtl_wire::message::{ClientMessage, ServerMessage};
 use qtl_wire::*;
 
 use crate::greeting::{Desk, hello, owner};
-use crate::toy::{ToyClient, ToyServer, layout, terms};
+use crate::toy::{ToyClient, ToyServer, layout, terms, undisturbed};
 
 fn forward(step: u64) -> ClientMessage {
     ClientMessage::Forward(ToyClient::default().forward(step))
@@ -220,4 +220,33 @@ fn another_client_ends_an_abandoned_generation() {
     assert!(desk.work.cache.is_some(), "its client may come back");
     desk.say(2, ClientMessage::Greeting(hello(2, 1)));
     assert!(desk.work.cache.is_none());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_gone_round_while_both_processes_live() {
+    for (damaged, to) in [(vec![12], 8), (vec![12, 8], 4), (vec![12, 8, 4], 0)] {
+        let mut link = LocalLink::local(ToyServer::fresh());
+        let mut toy = ToyClient::default();
+        toy.train(&mut link, 14, 4).unwrap();
+        let (disk, log) = (link.work().disk.clone(), link.work().log.clone());
+        disk.lock().unwrap().damaged = damaged;
+        link.restart(ToyServer::new(&disk, &log));
+        assert_eq!(link.step(toy.forward(14)).unwrap(), Reply::Rewind { to });
+        toy.restore(to);
+        toy.go_on(&mut link, to, 20, 4).unwrap();
+        assert_eq!(toy.state, undisturbed(20).0);
+    }
+}
+
+#[test]
+fn who_asks_for_answers_gets_those_of_the_newest_checkpoint_that_is_whole() {
+    let mut link = LocalLink::local(ToyServer::fresh());
+    ToyClient::default().train(&mut link, 10, 4).unwrap();
+    let (disk, log) = (link.work().disk.clone(), link.work().log.clone());
+    disk.lock().unwrap().damaged = vec![8];
+    let mut link = LocalLink::local(ToyServer::new(&disk, &log));
+    let resume = link
+        .greet(&terms(), &Standing::default(), Purpose::Generate)
+        .unwrap();
+    assert_eq!(resume.at, 4);
 }

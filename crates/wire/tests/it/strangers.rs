@@ -351,3 +351,35 @@ fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet(
     assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: false }]);
     assert_eq!(desk.work.disk.lock().unwrap().run, "run-2");
 }
+
+/// A message with one part of this number, whose content no decoder takes.
+fn undecodable(number: u8) -> Vec<u8> {
+    vec![number << 3 | 2, 3, 0xff, 0xff, 0xff]
+}
+
+#[test]
+fn what_nobody_may_send_is_refused_undecoded() {
+    let mut desk = owned(Askers::Any);
+    let reason = |desk: &mut Desk, peer: Peer, number: u8| {
+        let (heard, _) = desk.say_bytes(peer, &undecodable(number));
+        match heard.as_slice() {
+            [ServerMessage::Refusal(refusal)] => refusal.reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Without a session nothing but a greeting is read.
+    for number in 2..=8 {
+        assert_eq!(reason(&mut desk, stranger(2), number), Reason::Order);
+    }
+    assert_eq!(reason(&mut desk, stranger(2), 1), Reason::Invalid);
+    // Who is in a session for questions may only ask.
+    desk.server.gone(owner(1));
+    desk.say_as(stranger(3), greets(asking(5, 1)));
+    assert_eq!(desk.server.in_session(), Some(stranger(3)));
+    assert_eq!(reason(&mut desk, stranger(3), 3), Reason::Order);
+    desk.say_as(stranger(3), greets(asking(5, 2)));
+    assert_eq!(reason(&mut desk, stranger(3), 6), Reason::Invalid);
+    // The owner's are read.
+    desk.say(4, greets(hello(1, 2)));
+    assert_eq!(reason(&mut desk, owner(4), 3), Reason::Invalid);
+}

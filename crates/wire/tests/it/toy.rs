@@ -40,6 +40,8 @@ pub struct Disk {
     /// Checkpoints that were set aside.
     pub aside: BTreeMap<u64, u64>,
     pub calibrated: u64,
+    /// Checkpoints that are there and turn out not to be whole.
+    pub damaged: Vec<u64>,
 }
 
 /// What happened to a server, over all its lives.
@@ -72,6 +74,8 @@ pub struct ToyServer {
     pub fail_steps: u32,
     /// Time one step takes.
     pub pace: std::time::Duration,
+    /// Time that sending someone away takes.
+    pub bother: std::time::Duration,
     /// State of the open generation.
     pub cache: Option<u64>,
 }
@@ -89,6 +93,7 @@ impl ToyServer {
             fail_saves: 0,
             fail_steps: 0,
             pace: std::time::Duration::ZERO,
+            bother: std::time::Duration::ZERO,
             cache: None,
         }
     }
@@ -129,6 +134,7 @@ impl Work for ToyServer {
     }
 
     fn turned_away(&mut self, key: Key, refusal: &Refusal, here: &str) {
+        std::thread::sleep(self.bother);
         let told = (key, refusal.clone(), here.to_owned());
         self.log.lock().unwrap().turned_away.push(told);
     }
@@ -195,6 +201,9 @@ impl Work for ToyServer {
 
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
         let mut disk = self.disk.lock().unwrap();
+        if disk.damaged.contains(&step) {
+            return Err(WorkError::Damaged(format!("/srv/step-{step} is damaged")));
+        }
         self.state = match step {
             0 => 0,
             step => disk.checkpoints[&step],

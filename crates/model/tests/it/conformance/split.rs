@@ -8,10 +8,12 @@ use qtl_data::TokenSpan;
 use qtl_model::connector::FAMILIES;
 use qtl_model::llm::Supervision;
 use qtl_model::params::{Named, collect, track};
-use qtl_model::partition::{Batch, ClientPartition, ServerPartition, names};
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::{BLOCKS, CONNECTOR, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{FsqSpec, QuantizerSpec};
 use qtl_model::splice::{IMAGE_TOKEN, Sample, splice};
+use qtl_model::stage::Batch;
 use qtl_model::targets;
 
 use super::{noise, vision_config};
@@ -57,9 +59,9 @@ fn model(
 /// Loss and gradients of tower, connector and token embedding in one graph, features rounded to 16 bits as on the wire.
 fn whole(client: &ClientPartition, server: &ServerPartition, pixels: Tensor<4>) -> (f32, Named) {
     let device = Device::flex();
-    let tower = track(&client.vision_tower, names::VISION_TOWER, &|_| true);
-    let connector = track(&client.connector, names::CONNECTOR, &|_| true);
-    let table = track(&client.embed_tokens, names::LANGUAGE_MODEL, &|_| true);
+    let tower = track(&*client.bottom.vision_tower, VISION_TOWER.prefix, &|_| true);
+    let connector = track(&*client.bottom.connector, CONNECTOR.prefix, &|_| true);
+    let table = track(&*client.bottom.embed_tokens, BLOCKS.prefix, &|_| true);
     let sent = |x: Tensor<3>| {
         let rounded = x.clone().inner().cast(DType::F16).cast(DType::F32);
         x.clone() + (Tensor::from_inner(rounded) - x.detach())
@@ -83,14 +85,18 @@ fn whole(client: &ClientPartition, server: &ServerPartition, pixels: Tensor<4>) 
         labels
     });
     let model = &server.language_model;
-    let hidden = model.forward(input, &model.causal_context(length, &device));
-    let loss = model.loss(hidden, &Supervision::shifted(&labels, length));
+    let hidden = model
+        .blocks
+        .forward(input, &model.blocks.causal_context(length, &device));
+    let loss = model
+        .head
+        .loss(hidden, &Supervision::shifted(&labels, length));
     let value = loss.clone().inner().into_scalar::<f32>();
     let mut grads = loss.backward();
     let mut named = Named::new();
-    collect(&tower, names::VISION_TOWER, &mut grads, &mut named);
-    collect(&connector, names::CONNECTOR, &mut grads, &mut named);
-    collect(&table, names::LANGUAGE_MODEL, &mut grads, &mut named);
+    collect(&tower, VISION_TOWER.prefix, &mut grads, &mut named);
+    collect(&connector, CONNECTOR.prefix, &mut grads, &mut named);
+    collect(&table, BLOCKS.prefix, &mut grads, &mut named);
     (value, named)
 }
 
@@ -137,7 +143,7 @@ fn split(
 }
 
 fn pictures(client: &ClientPartition) -> Tensor<4> {
-    let side = client.vision_tower.vits()[0].spec().image_size;
+    let side = client.bottom.vision_tower.vits()[0].spec().image_size;
     noise([2, 3, side, side], "pixels")
 }
 
@@ -169,7 +175,7 @@ fn halves_equal_the_whole(tower: &str, connector: &str) {
         }
     }
     // Freezing is by name, on this side of the cut as well.
-    let connector_only = |name: &str| name.starts_with(names::CONNECTOR);
+    let connector_only = |name: &str| name.starts_with(CONNECTOR.prefix);
     let (_, got) = split(&mut client, &server, pixels, &connector_only);
     assert!(got.keys().all(|name| connector_only(name)), "{what}");
 }
@@ -206,7 +212,7 @@ fn codes_lie_on_a_grid_only_where_the_connector_leaves_every_token_in_its_place(
         assert_eq!(plane.rows, pictures, "{}", family.name);
         assert_eq!(
             plane.grid.is_some(),
-            client.connector.on_grid(),
+            client.bottom.connector.on_grid(),
             "{}",
             family.name
         );

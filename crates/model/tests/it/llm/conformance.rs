@@ -9,10 +9,11 @@ use qtl_data::{Processor, TokenSpan};
 use qtl_model::config::{Fields, TinyLlavaConfig};
 use qtl_model::llm::{Decoder, DecoderSpec, FAMILIES, TokenEmbedding};
 use qtl_model::params::{self, Named};
-use qtl_model::partition::{Batch, names};
+use qtl_model::parts::{BLOCKS, CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::splice::{IGNORE, IMAGE_TOKEN, Sample, splice};
+use qtl_model::stage::Batch;
 use qtl_model::targets;
 use qtl_model::weights::{SaveType, Stream, parameters, save, tensors_of};
 
@@ -209,7 +210,7 @@ fn gradients_agree_with_finite_differences() {
 #[test]
 fn saved_and_loaded_is_the_same_model() {
     each(|name, embedding, decoder| {
-        for prefix in ["", names::LANGUAGE_MODEL] {
+        for prefix in ["", BLOCKS.prefix] {
             let folder = tempfile::tempdir().unwrap();
             let mut stored = tensors_of(embedding, prefix);
             stored.extend(tensors_of(decoder, prefix));
@@ -293,10 +294,10 @@ fn monolith_equals_split() {
         split.extend(step.parameters);
 
         let all = |name: &str| !name.is_empty();
-        let tower = params::track(&client.vision_tower, names::VISION_TOWER, &all);
-        let connector = params::track(&client.connector, names::CONNECTOR, &all);
-        let table = params::track(&client.embed_tokens, names::LANGUAGE_MODEL, &all);
-        let decoder = params::track(&server.language_model, names::LANGUAGE_MODEL, &all);
+        let tower = params::track(&*client.bottom.vision_tower, VISION_TOWER.prefix, &all);
+        let connector = params::track(&*client.bottom.connector, CONNECTOR.prefix, &all);
+        let table = params::track(&*client.bottom.embed_tokens, BLOCKS.prefix, &all);
+        let decoder = params::track(&*server.language_model, BLOCKS.prefix, &all);
         let features = connector.forward(tower.forward(batch.pixels.clone().unwrap()));
         let [pictures, tokens, width] = features.dims();
         let image = crossed(features.reshape([pictures * tokens, width]));
@@ -320,10 +321,10 @@ fn monolith_equals_split() {
         close(family, &[step.loss as f32], &floats(value.clone()), 1e-6);
         let mut grads = value.backward();
         let mut whole = Named::new();
-        params::collect(&tower, names::VISION_TOWER, &mut grads, &mut whole);
-        params::collect(&connector, names::CONNECTOR, &mut grads, &mut whole);
-        params::collect(&table, names::LANGUAGE_MODEL, &mut grads, &mut whole);
-        params::collect(&decoder, names::LANGUAGE_MODEL, &mut grads, &mut whole);
+        params::collect(&tower, VISION_TOWER.prefix, &mut grads, &mut whole);
+        params::collect(&connector, CONNECTOR.prefix, &mut grads, &mut whole);
+        params::collect(&table, BLOCKS.prefix, &mut grads, &mut whole);
+        params::collect(&decoder, BLOCKS.prefix, &mut grads, &mut whole);
         let keys = |named: &Named| named.keys().cloned().collect::<BTreeSet<_>>();
         assert_eq!(keys(&split), keys(&whole), "{family}");
         for (name, want) in whole {
@@ -349,17 +350,17 @@ fn what_is_trained_gets_a_gradient_and_nothing_else_does() {
         let batch = batch(client.tokens_per_picture());
         let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
         let rules: [&dyn Fn(&str) -> bool; 4] = [
-            &|name| name.starts_with(names::LANGUAGE_MODEL),
+            &|name| name.starts_with(BLOCKS.prefix),
             &|name| name.contains("layers.1."),
             &|name| name.contains("norm"),
-            &|name| name.starts_with(names::CONNECTOR) || name.contains("embed"),
+            &|name| name.starts_with(CONNECTOR.prefix) || name.contains("embed"),
         ];
         for trained in rules {
             let (cut, pending) = client.forward(&batch, 0, trained);
             let step = server.step(&cut, &targets, trained, &device).unwrap();
             let mut got = pending.backward(step.image, step.text);
             got.extend(step.parameters);
-            let last = names::VISION_TOWER.to_owned() + "vision_model.encoder.layers.2.";
+            let last = VISION_TOWER.prefix.to_owned() + "vision_model.encoder.layers.2.";
             let all = client.tensors().into_iter().chain(server.tensors());
             // The selected features leave the tower before its last block.
             let want: BTreeSet<String> = all

@@ -69,15 +69,15 @@ fn generate(
 }
 
 fn logits(decoder: &Decoder, x: Tensor<3>) -> Tensor<3> {
-    let context = decoder.causal_context(x.dims()[1], &x.device());
-    decoder.head(decoder.forward(x, &context))
+    let context = decoder.blocks.causal_context(x.dims()[1], &x.device());
+    decoder.head.forward(decoder.blocks.forward(x, &context))
 }
 
 fn loss(decoder: &Decoder, x: Tensor<3>, labels: &[Vec<i64>]) -> Tensor<1> {
     let length = x.dims()[1];
-    let context = decoder.causal_context(length, &x.device());
-    decoder.loss(
-        decoder.forward(x, &context),
+    let context = decoder.blocks.causal_context(length, &x.device());
+    decoder.head.loss(
+        decoder.blocks.forward(x, &context),
         &Supervision::shifted(labels, length),
     )
 }

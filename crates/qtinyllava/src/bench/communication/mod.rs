@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use qtl_data::scenes::{Plan, TRAIN_SEED};
 use qtl_eval::Table;
 use qtl_model::Device;
-use qtl_model::partition::TextRows;
+use qtl_model::edge::TextRows;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_train::Recipe;

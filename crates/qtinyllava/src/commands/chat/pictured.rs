@@ -36,7 +36,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     let end: Vec<u32> = end.into_iter().collect();
     let device = Device::default();
     let mut client = start.client(&device)?;
-    client.text_rows = recipe.quantizer.text_rows;
+    client.uplink.text_rows = recipe.quantizer.text_rows;
     let config = &blueprint.config;
     let answerer = Answerer {
         client: &client,
@@ -62,7 +62,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             converse(args, &answerer, &end, &mut InProcess::new(&server))
         }
         Some(mut link) => {
-            let vocab = client.embed_tokens.vocab_size();
+            let vocab = client.bottom.embed_tokens.vocab_size();
             let mut remote = Linked {
                 link: &mut link,
                 vocab,

@@ -6,17 +6,12 @@ use crate::{Purpose, Reason};
 
 impl Server {
     pub(super) fn asked(&mut self, peer: Peer, message: ClientMessage) -> Result<Vec<Action>, No> {
-        let Some(session) = self.session.as_mut().filter(|session| session.peer == peer) else {
-            return Err((Reason::Order, "a session begins with a greeting".to_owned()));
+        self.may(peer, message.kind())?;
+        let Some(session) = &mut self.session else {
+            unreachable!("who may ask has a session");
         };
         session.heard = self.clock;
         let (who, purpose) = (session.who, session.purpose);
-        if purpose == Purpose::Generate && !message.generates() {
-            return Err((
-                Reason::Order,
-                "this session is for generation only; greet for training".to_owned(),
-            ));
-        }
         self.memory.confirmed |= purpose == Purpose::Train;
         let applied = self.memory.live.unwrap_or(0);
         let call = match message {

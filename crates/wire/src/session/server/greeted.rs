@@ -1,6 +1,6 @@
 //! The greeting: who may have the session, and where it goes on.
 
-use super::{Action, Call, No, Peer, Server, Session, What, Who};
+use super::{Action, Call, Guest, No, Peer, Server, Session, What, Who};
 use crate::message::{Greeting, PROTOCOL_VERSION, ServerMessage};
 use crate::session::negotiate::{Difference, compare, negotiate};
 use crate::{Access, Askers, Purpose, Reason, Refusal, Standing, Terms};
@@ -40,23 +40,53 @@ impl Server {
                 "the client has greeted again since, on another stream".to_owned(),
             ));
         }
-        Ok(self.call(peer, who, Call::Stand, What::Stand(greeting)))
+        Ok(self.call(peer, who, Call::Access, What::Access(greeting)))
     }
 
-    /// Terms, standing and access are known: the heart of the greeting.
-    pub(super) fn compared(
+    /// Who may do what is known.
+    pub(super) fn let_in(
         &mut self,
         peer: Peer,
         greeting: Greeting,
-        terms: &Terms,
-        standing: Standing,
         access: Access,
     ) -> Result<Vec<Action>, No> {
         permitted(peer, &greeting, access)?;
+        let guest = Guest {
+            greeting,
+            access,
+            damaged: None,
+        };
+        Ok(self.stand(peer, guest))
+    }
+
+    fn stand(&mut self, peer: Peer, guest: Guest) -> Vec<Action> {
+        let who = who(peer, &guest.greeting);
+        self.call(peer, who, Call::Stand, What::Stand(guest))
+    }
+
+    /// The checkpoint to go back to is not whole: on to an earlier one.
+    pub(super) fn damaged(&mut self, peer: Peer, mut guest: Guest, at: u64) -> Vec<Action> {
+        guest.damaged = Some(at);
+        self.stand(peer, guest)
+    }
+
+    /// Terms and standing are known: the heart of the greeting.
+    pub(super) fn compared(
+        &mut self,
+        peer: Peer,
+        guest: Guest,
+        terms: &Terms,
+        mut standing: Standing,
+    ) -> Result<Vec<Action>, No> {
+        let (greeting, access) = (&guest.greeting, guest.access);
+        if let Some(damaged) = guest.damaged {
+            standing.saved.retain(|step| *step < damaged);
+            standing.live = None;
+        }
         if let Some(difference) = compare(&greeting.terms, terms) {
             return Ok(self.differs(peer, access, difference));
         }
-        self.free(peer, &greeting, access)?;
+        self.free(peer, greeting, access)?;
         let run = &greeting.standing.run;
         let train = greeting.purpose == Purpose::Train;
         if train && run.is_empty() {
@@ -74,19 +104,19 @@ impl Server {
             // Generation uses what is in memory, or else the latest checkpoint: going back to an
             // earlier one would set the later ones aside.
             return match standing.live {
-                Some(at) => self.welcome(peer, &greeting, at, true),
+                Some(at) => self.welcome(peer, greeting, at, true),
                 None => {
                     let to = standing.saved.iter().max().copied().unwrap_or(0);
-                    self.restore(peer, greeting, false, to)
+                    self.restore(peer, guest, false, to)
                 }
             };
         }
         let usable =
             self.memory
-                .standing(standing.clone(), who(peer, &greeting), &greeting.standing);
+                .standing(standing.clone(), who(peer, greeting), &greeting.standing);
         let resume = negotiate(&greeting.standing, &usable);
         if resume.live {
-            return self.welcome(peer, &greeting, resume.at, true);
+            return self.welcome(peer, greeting, resume.at, true);
         }
         // A side that knows the run goes back to the beginning with its peer where there is no checkpoint yet. One that
         // has never seen it is the wrong one, or has lost what it had: nobody goes back for that by accident.
@@ -95,7 +125,7 @@ impl Server {
             let no = "the server's run directory has never seen the client's run";
             return Ok(self.other_run(peer, no, run, &standing));
         }
-        self.restore(peer, greeting, true, resume.at)
+        self.restore(peer, guest, true, resume.at)
     }
 
     /// Refuses different terms. The server's own value is nobody's business before the terms match.
@@ -154,18 +184,16 @@ impl Server {
     fn restore(
         &mut self,
         peer: Peer,
-        greeting: Greeting,
+        guest: Guest,
         begins: bool,
         to: u64,
     ) -> Result<Vec<Action>, No> {
+        let greeting = &guest.greeting;
         let run = begins.then(|| (greeting.standing.run.clone(), peer.key));
-        let mut actions = self.take_over(peer, &greeting);
-        actions.extend(self.call(
-            peer,
-            who(peer, &greeting),
-            Call::Restore { run, to },
-            What::Restore(greeting, to),
-        ));
+        let mut actions = self.take_over(peer, greeting);
+        let who = who(peer, greeting);
+        let call = Call::Restore { run, to };
+        actions.extend(self.call(peer, who, call, What::Restore(guest, to)));
         Ok(actions)
     }
 

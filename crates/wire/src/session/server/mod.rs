@@ -16,6 +16,7 @@ use hints::Hints;
 use super::memory::Memory;
 use crate::limits::Limits;
 use crate::message::{ClientMessage, Frame, Greeting, MessageError, ServerMessage, encode_server};
+use crate::meter::Kind;
 use crate::{
     Access, Backward, Calibration, Forward, Key, Prompt, Purpose, Reason, Refusal, Rows, Standing,
     Terms, Tokens, WorkError,
@@ -80,7 +81,9 @@ pub enum Action {
 /// What the work is asked.
 #[derive(Debug)]
 pub enum Call {
-    /// Terms, standing and access.
+    /// [`crate::Work::access`].
+    Access,
+    /// Terms and standing.
     Stand,
     /// Begin a run if one is named, then go back to checkpoint `to`.
     Restore {
@@ -106,8 +109,10 @@ pub enum Call {
 /// What the work answered.
 #[derive(Debug)]
 pub enum Returned {
+    /// To [`Call::Access`].
+    Access(Access),
     /// To [`Call::Stand`].
-    Stand(Terms, Standing, Access),
+    Stand(Terms, Standing),
     /// To calls without a result.
     Done,
     /// To [`Call::Step`].
@@ -165,14 +170,24 @@ struct Waiting {
 
 #[derive(Debug)]
 enum What {
-    Stand(Greeting),
-    Restore(Greeting, u64),
+    Access(Greeting),
+    Stand(Guest),
+    Restore(Guest, u64),
     Calibrate(Calibration),
     Step(u64),
     Save(u64),
     Finish(u64),
     Open(u64),
     Next,
+}
+
+/// A greeting from someone who may have a session.
+#[derive(Debug)]
+struct Guest {
+    greeting: Greeting,
+    access: Access,
+    /// From here on this side's checkpoints were found damaged.
+    damaged: Option<u64>,
 }
 
 /// Why a message is not followed: reason and sentence.
@@ -230,6 +245,30 @@ impl Server {
         }
     }
 
+    /// Whether a message of this kind from `peer` can be followed at all. It is asked before the message is decoded: whoever
+    /// has no session costs no more than a look at its first bytes.
+    pub(super) fn may(&self, peer: Peer, kind: Kind) -> Result<(), No> {
+        if kind == Kind::Greeting {
+            return Ok(());
+        }
+        let session = self.session.as_ref();
+        match session.filter(|session| session.peer == peer) {
+            None => Err((Reason::Order, "a session begins with a greeting".to_owned())),
+            Some(session) if session.purpose == Purpose::Generate && kind != Kind::Generate => {
+                Err((
+                    Reason::Order,
+                    "this session is for generation only; greet for training".to_owned(),
+                ))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a message that [`Server::may`] not be followed.
+    pub(super) fn forbidden(&mut self, peer: Peer, no: No) -> Vec<Action> {
+        self.refuse(peer, no)
+    }
+
     /// Takes bytes that were no message.
     pub fn garbled(&mut self, peer: Peer, error: &MessageError) -> Vec<Action> {
         self.refuse(peer, (Reason::Invalid, error.to_string()))
@@ -247,7 +286,10 @@ impl Server {
             return Vec::new();
         };
         let peer = waiting.peer;
-        let greets = matches!(waiting.what, What::Stand(_) | What::Restore(..));
+        let greets = matches!(
+            waiting.what,
+            What::Access(_) | What::Stand(_) | What::Restore(..)
+        );
         self.concluded(waiting, outcome)
             .unwrap_or_else(|no| match greets {
                 true => self.turn_away(peer, no, String::new()),

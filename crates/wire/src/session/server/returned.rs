@@ -1,6 +1,6 @@
 //! What becomes of the work's outcome.
 
-use super::{Action, No, Peer, Returned, Server, Waiting, What, Who};
+use super::{Action, Guest, No, Peer, Returned, Server, Waiting, What, Who};
 use crate::foreign::without_paths;
 use crate::message::{ServerMessage, encode_server};
 use crate::session::memory::{Generation, Memory};
@@ -15,13 +15,16 @@ impl Server {
         let Waiting { peer, who, what } = waiting;
         let returned = match outcome {
             Ok(returned) => returned,
-            Err(error) => return self.failed(peer, &what, error),
+            Err(error) => return self.failed(peer, what, error),
         };
         match (what, returned) {
-            (What::Stand(greeting), Returned::Stand(terms, standing, access)) => {
-                self.compared(peer, greeting, &terms, standing, access)
+            (What::Access(greeting), Returned::Access(access)) => {
+                self.let_in(peer, greeting, access)
             }
-            (What::Restore(greeting, to), Returned::Done) => {
+            (What::Stand(guest), Returned::Stand(terms, standing)) => {
+                self.compared(peer, guest, &terms, standing)
+            }
+            (What::Restore(Guest { greeting, .. }, to), Returned::Done) => {
                 if greeting.purpose == Purpose::Train {
                     self.memory = Memory::restored(who, to);
                 }
@@ -72,7 +75,7 @@ impl Server {
         }
     }
 
-    fn failed(&mut self, peer: Peer, what: &What, error: WorkError) -> Result<Vec<Action>, No> {
+    fn failed(&mut self, peer: Peer, what: What, error: WorkError) -> Result<Vec<Action>, No> {
         // After a failure nobody knows what was applied: only a checkpoint is sure.
         let harmless = matches!(error, WorkError::Invalid(_));
         if matches!(what, What::Step(_) | What::Restore(..)) && !harmless {
@@ -81,15 +84,19 @@ impl Server {
         if matches!(what, What::Open(_) | What::Next) {
             self.memory.generation = None;
         }
+        if let (What::Restore(guest, to @ 1..), WorkError::Damaged(why)) = (what, &error) {
+            tracing::warn!("{why}; both sides go back to the newest that both have whole");
+            return Ok(self.damaged(peer, guest, to));
+        }
         let sentence = error.to_string();
         match error {
             WorkError::Invalid(_) => Err((Reason::Invalid, sentence)),
             // In full only for whoever runs this side.
-            WorkError::Failed(_) if self.discreet => {
+            WorkError::Failed(_) | WorkError::Damaged(_) if self.discreet => {
                 tracing::error!("{sentence}");
                 Err((Reason::Failed, without_paths(&sentence)))
             }
-            WorkError::Failed(_) => Err((Reason::Failed, sentence)),
+            WorkError::Failed(_) | WorkError::Damaged(_) => Err((Reason::Failed, sentence)),
             WorkError::NotFinite { sequence, .. } => {
                 let frame = self.refusal(Refusal {
                     reason: Reason::NotFinite,

@@ -1,13 +1,15 @@
 //! DICOM: one frame as 8-bit RGB. What the file says about the patient is neither kept nor passed on, not even in messages.
 
+mod file;
+
 use ::image::RgbImage;
-use dicom_object::file::ReadPreamble;
-use dicom_object::{DefaultDicomObject, OpenFileOptions, Tag};
+use dicom_object::{DefaultDicomObject, Tag};
 use dicom_pixeldata::{
     DecodedPixelData, PhotometricInterpretation, PixelDecoder, PixelRepresentation,
     PlanarConfiguration, Rescale, VoiLutFunction, WindowLevelTransform,
 };
 
+pub(super) use self::file::{begins_bare, is_marked};
 use super::{BurnedIn, ImageFault, PictureRules, admit, jpeg};
 use crate::error::Fault;
 
@@ -20,12 +22,11 @@ const PHOTOMETRIC_INTERPRETATION: Tag = Tag(0x0028, 0x0004);
 const PIXEL_DATA: Tag = Tag(0x7fe0, 0x0010);
 const PIXEL_PADDING_VALUE: Tag = Tag(0x0028, 0x0120);
 
-/// Transfer syntaxes that leave colours as they are stored: implicit, explicit, deflated, big-endian, run
+/// Transfer syntaxes that leave colours as they are stored: implicit, explicit (deflated ones are by now), big-endian, run
 /// lengths, lossless JPEG.
-const AS_STORED: [&str; 7] = [
+const AS_STORED: [&str; 6] = [
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.1.99",
     "1.2.840.10008.1.2.2",
     "1.2.840.10008.1.2.5",
     "1.2.840.10008.1.2.4.57",
@@ -47,19 +48,11 @@ const UNREAD: [(&str, &str); 4] = [
     ("1.2.840.10008.1.2.4.102", "a video: export a frame"),
 ];
 
-/// The mark behind the preamble.
-pub(super) fn is_one(bytes: &[u8]) -> bool {
-    bytes.get(128..132) == Some(b"DICM")
-}
-
 /// Decodes the one frame, or the one that was chosen.
 pub(super) fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, ImageFault> {
     // The library's own words may quote the file; they stay here.
     let damaged = |part: &str| ImageFault::corrupt(format!("its DICOM {part} cannot be read"));
-    let file = OpenFileOptions::new()
-        .read_preamble(ReadPreamble::Always)
-        .from_reader(bytes);
-    let file = file.map_err(|_| damaged("data set"))?;
+    let file = file::read(bytes, rules)?;
     let number = |tag| {
         file.get(tag)
             .and_then(|element| element.to_int::<u32>().ok())

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::names;
 use crate::params::{self, Named};
+use crate::parts::VISION_TOWER;
 use crate::recompute::{Tape, leaf, pull, take};
 use crate::vision::{VisionTower, beside};
 
@@ -53,11 +53,11 @@ impl TowerTape {
             let own = blocks.backward(
                 own,
                 |i, x| tracked.block(i, x),
-                |grads| params::collect(tower, names::VISION_TOWER, grads, into),
+                |grads| params::collect(tower, VISION_TOWER.prefix, grads, into),
             );
             if embedded.is_tracked() {
                 let mut grads = pull(embedded, own);
-                params::collect(tower, names::VISION_TOWER, &mut grads, into);
+                params::collect(tower, VISION_TOWER.prefix, &mut grads, into);
             }
         }
     }

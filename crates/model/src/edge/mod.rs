@@ -1,0 +1,31 @@
+//! An edge: what lies between two stages that run in different places. The sender's half of it makes codes of rows, the
+//! receiver's half makes rows of codes; gradients go the other way.
+//!
+//! The uplink's edge lies between bottom and trunk, and what crosses it is a [`Cut`].
+
+mod error;
+mod receiver;
+pub mod repeats;
+mod sender;
+
+use qtl_codec::Code;
+
+use crate::splice::Layout;
+pub use error::StepError;
+pub use receiver::{Received, Receiver, ReceiverTape};
+pub use repeats::TextRows;
+pub use sender::{Sender, SenderTape};
+pub(crate) use sender::{are_whole_pictures, used};
+
+/// What crosses the cut upward.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// Code of the image rows; `None` without pictures.
+    pub image: Option<Code>,
+    /// Code of the text rows, or of the different ones among them.
+    pub text: Code,
+    /// Which row of `text` each text row is (see [`repeats`]); `None` if `text` holds them all in order.
+    pub index: Option<Code>,
+    /// How the two interleave.
+    pub layout: Layout,
+}

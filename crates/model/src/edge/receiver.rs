@@ -1,0 +1,282 @@
+//! The receiver's half: codes into rows in their cells, and the gradient of the cells into what goes back.
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use qtl_codec::{Code, Plane};
+
+use super::{Cut, StepError, repeats};
+use crate::finite;
+use crate::nn::Named as Renamed;
+use crate::params::Named;
+use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
+use crate::quant::{Decoder, Kept};
+use crate::recompute::{leaf, pull, take};
+use crate::splice::{Grid, Kind, Layout};
+use crate::stage::Rows;
+
+/// The receiver's halves of both quantizers.
+#[derive(Module, Debug)]
+pub struct Receiver {
+    /// Of image rows.
+    pub image: Renamed<Decoder>,
+    /// Of text rows.
+    pub text: Renamed<Decoder>,
+}
+
+/// Dequantized rows: the leaves of the receiver's graph.
+pub struct Received {
+    image: Option<Tensor<2>>,
+    text: Tensor<2>,
+    /// Per text row its row of `text`; `None` if they are the same.
+    index: Option<Vec<usize>>,
+    /// Which entries of each row's gradient go back; `None` for all.
+    kept: [Option<Kept>; 2],
+}
+
+/// Rows that were put in their cells, and wait for the gradient of these.
+pub struct ReceiverTape {
+    tracked: Receiver,
+    received: Received,
+    cells: Tensor<3>,
+}
+
+impl Parts for Receiver {}
+
+impl Receiver {
+    /// The two halves.
+    pub fn new(image: Decoder, text: Decoder) -> Self {
+        Self {
+            image: QUANTIZER_IMAGE.holds(image),
+            text: QUANTIZER_TEXT.holds(text),
+        }
+    }
+
+    /// Reads the codes of a cut.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] if they and the layout do not belong together, or hold what is no finite number.
+    pub fn dequantize(&self, cut: &Cut, device: &Device) -> Result<Received, StepError> {
+        let read = |stream, decoder: &Decoder, code: &Code| {
+            let leaf = decoder.dequantize(code, device);
+            known(
+                stream,
+                code,
+                leaf.map_err(|source| StepError::Code { stream, source })?,
+            )
+        };
+        let count = |stream, layout, leaf: Tensor<2>| match leaf.dims()[0] {
+            code if code == layout => Ok(leaf),
+            code => Err(StepError::Rows {
+                stream,
+                layout,
+                code,
+            }),
+        };
+        let image = match &cut.image {
+            Some(code) => {
+                let leaf = read("image", &self.image, code)?;
+                Some(count("image", cut.layout.rows(Kind::Image), leaf)?)
+            }
+            None => match cut.layout.rows(Kind::Image) {
+                0 => None,
+                layout => {
+                    return Err(StepError::Rows {
+                        stream: "image",
+                        layout,
+                        code: 0,
+                    });
+                }
+            },
+        };
+        let rows = cut.layout.rows(Kind::Text);
+        if rows == 0 {
+            return Err(StepError::Empty { what: "text row" });
+        }
+        let text = read("text", &self.text, &cut.text)?;
+        let kept = [
+            cut.image.as_ref().and_then(|code| self.image.kept(code)),
+            self.text.kept(&cut.text),
+        ];
+        let (text, index) = match &cut.index {
+            None => (count("text", rows, text)?, None),
+            Some(index) => {
+                let index = repeats::decode(index, text.dims()[0], rows)?;
+                (text, Some(index))
+            }
+        };
+        Ok(Received {
+            image,
+            text,
+            index,
+            kept,
+        })
+    }
+
+    /// Rows of single tokens, for generation: what [`Sender::encode_tokens`](super::Sender::encode_tokens) wrote for so many
+    /// sequences. `width` is that of the language model.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] as for [`dequantize`](Self::dequantize).
+    pub fn tokens(
+        &self,
+        code: &Code,
+        sequences: usize,
+        width: usize,
+        device: &Device,
+    ) -> Result<Tensor<2>, StepError> {
+        let stream = "text";
+        // A quantizer whose statistics are those of a batch cannot code a single token.
+        let (leaf, plain) = match self.text.dequantize(code, device) {
+            Ok(leaf) => (leaf, false),
+            Err(source) => match crate::quant::from_f16(code, width, device) {
+                Ok(rows) => (rows, true),
+                Err(_) => return Err(StepError::Code { stream, source }),
+            },
+        };
+        let rows = leaf.dims()[0];
+        if rows != sequences {
+            return Err(StepError::Rows {
+                stream,
+                layout: sequences,
+                code: rows,
+            });
+        }
+        let leaf = known(stream, code, leaf)?;
+        Ok(if plain { leaf } else { self.text.expand(leaf) })
+    }
+
+    /// Expands the rows and puts each in its cell; padding cells get a row of zeros. [sequences, longest, hidden] in
+    /// `activation`.
+    pub fn assemble(&self, received: &Received, grid: &Grid, activation: DType) -> Tensor<3> {
+        let text = self.text.expand(received.text.clone());
+        let [distinct, width] = text.dims();
+        let device = text.device();
+        let mut parts = Vec::with_capacity(3);
+        let image = received.image.clone();
+        parts.extend(image.map(|leaf| self.image.expand(leaf)));
+        parts.push(text);
+        parts.push(Tensor::zeros([1, width], &device));
+        // The grid counts all text rows; where fewer have crossed, its numbers are looked up.
+        let images = received.image.as_ref().map_or(0, |leaf| leaf.dims()[0]);
+        let row = |row: usize| match &received.index {
+            Some(index) if row >= images => images + index.get(row - images).unwrap_or(&distinct),
+            _ => row,
+        };
+        let source: Vec<i64> = grid.source.iter().map(|cell| row(*cell) as i64).collect();
+        let source = Tensor::<1, Int>::from_data(TensorData::from(source.as_slice()), &device);
+        Tensor::cat(parts, 0)
+            .select(0, source)
+            .reshape([grid.height, grid.width, width])
+            .cast(activation)
+    }
+
+    /// The same, plain. Parameters for which `trained` holds get a gradient in [`ReceiverTape::backward`].
+    pub fn train_forward(
+        &self,
+        received: Received,
+        grid: &Grid,
+        activation: DType,
+        trained: &dyn Fn(&str) -> bool,
+    ) -> (Tensor<3>, ReceiverTape) {
+        let tracked = self.track(trained);
+        let received = Received {
+            image: received.image.map(leaf),
+            text: leaf(received.text),
+            ..received
+        };
+        let cells = tracked.assemble(&received, grid, activation);
+        let tape = ReceiverTape {
+            tracked,
+            received,
+            cells: cells.clone(),
+        };
+        (cells.inner(), tape)
+    }
+}
+
+impl ReceiverTape {
+    /// From the gradient of the cells to those of the rows that were received. Gradients of parameters are added to `into`.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::NotFinite`] naming the sequence of `layout`.
+    pub fn backward(
+        self,
+        gradient: Tensor<3>,
+        layout: &Layout,
+        into: &mut Named,
+    ) -> Result<Rows, StepError> {
+        let mut grads = pull(self.cells, gradient);
+        self.tracked.collect(&mut grads, into);
+        let rows = Rows {
+            image: self.received.image.map(|leaf| take(&leaf, &mut grads)),
+            text: take(&self.received.text, &mut grads),
+        };
+        check(&rows, layout, self.received.index.as_deref())?;
+        Ok(thin(rows, self.received.kept))
+    }
+
+    /// What [`backward`](Self::backward) gives where nothing depends on the cells.
+    pub fn nothing(self) -> Rows {
+        let zero = |leaf: Tensor<2>| leaf.inner().zeros_like();
+        let rows = Rows {
+            image: self.received.image.map(zero),
+            text: zero(self.received.text),
+        };
+        thin(rows, self.received.kept)
+    }
+}
+
+/// Checks that the gradients of the rows are finite. `index`: per text row its row of `text`.
+fn check(rows: &Rows, layout: &Layout, index: Option<&[usize]>) -> Result<(), StepError> {
+    let image = rows.image.as_ref().and_then(finite::first);
+    let image = image.map(|place| (Kind::Image, place, place.row));
+    let text = finite::first(&rows.text);
+    let text = text.map(|place| {
+        let shown = index.and_then(|rows| rows.iter().position(|row| *row == place.row));
+        (Kind::Text, place, shown.unwrap_or(place.row))
+    });
+    let Some((kind, place, row)) = image.or(text) else {
+        return Ok(());
+    };
+    Err(StepError::NotFinite {
+        what: match kind {
+            Kind::Image => "gradient of the image rows",
+            Kind::Text => "gradient of the text rows",
+        },
+        sequence: layout.sequence_of(kind, row),
+        value: place.value.to_string(),
+    })
+}
+
+/// Leaves out the entries of the gradients that the sender's backward does not read.
+fn thin(rows: Rows, kept: [Option<Kept>; 2]) -> Rows {
+    let thin = |g: Tensor<2>, kept: Option<Kept>| match kept {
+        Some(kept) => kept.take(g),
+        None => g,
+    };
+    let [image, text] = kept;
+    Rows {
+        image: rows.image.map(|g| thin(g, image)),
+        text: thin(rows.text, text),
+    }
+}
+
+/// The leaf of `code`, if its values are finite. Only scalars can make them anything else.
+fn known(stream: &'static str, code: &Code, leaf: Tensor<2>) -> Result<Tensor<2>, StepError> {
+    let scalars = code
+        .planes
+        .iter()
+        .any(|plane| matches!(plane, Plane::Scalars(_)));
+    match scalars.then(|| finite::first(&leaf)).flatten() {
+        None => Ok(leaf),
+        Some(place) => Err(StepError::Feature {
+            stream,
+            row: place.row,
+            channel: place.channel,
+            value: place.value.to_string(),
+        }),
+    }
+}

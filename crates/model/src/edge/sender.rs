@@ -1,0 +1,291 @@
+//! The sender's half: rows into codes, and the gradient that comes back for them into one of the rows.
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor, TensorData};
+use qtl_codec::{Code, Grid};
+
+use super::Cut;
+use super::repeats::{self, TextRows};
+use crate::nn::Named as Renamed;
+use crate::params::Named;
+use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
+use crate::quant::{Encoder, Kept, Phase};
+use crate::recompute::{leaf, take};
+use crate::splice::Spliced;
+use crate::stage::Rows;
+
+/// The sender's halves of both quantizers.
+#[derive(Module, Debug)]
+pub struct Sender {
+    /// Of image rows.
+    pub image: Renamed<Encoder>,
+    /// Of text rows.
+    pub text: Renamed<Encoder>,
+    /// Whether text rows of one token cross once.
+    #[module(skip)]
+    pub text_rows: TextRows,
+}
+
+/// Rows that were sent, and wait for their gradient.
+pub struct SenderTape {
+    tracked: Sender,
+    /// What was sent, before rounding: plain.
+    bounded: Rows,
+    /// What the graph begins with.
+    rows: Rows,
+    image: Option<Stream>,
+    text: Stream,
+    penalty: Option<Tensor<1>>,
+    penalty_value: f64,
+}
+
+/// Rows of one modality.
+struct Stream {
+    /// What backward pretends the code was: [rows, code_dim].
+    surrogate: Tensor<2>,
+    /// Which entries of its gradient come back; `None` for all.
+    kept: Option<Kept>,
+}
+
+impl Parts for Sender {}
+
+impl Sender {
+    /// The two halves, and whether text rows of one token cross once.
+    pub fn new(image: Encoder, text: Encoder, text_rows: TextRows) -> Self {
+        Self {
+            image: QUANTIZER_IMAGE.holds(image),
+            text: QUANTIZER_TEXT.holds(text),
+            text_rows,
+        }
+    }
+
+    /// Codes of the rows of a batch for inference: recorded statistics, no graph. `grid`: how a picture's rows lie in it, see
+    /// [`Bottom::picture_grid`](crate::stage::Bottom::picture_grid).
+    pub fn encode(&self, rows: Rows, spliced: &Spliced, grid: Option<Grid>) -> Cut {
+        let shown = &spliced.image_rows;
+        let image = rows.image.map(|rows| {
+            let z = used(self.image.bound(self.image.input(rows)), shown);
+            on_grid(self.image.quantize(z, Phase::Evaluate), shown, grid)
+        });
+        let ids = &spliced.text_ids;
+        let z = self.text.bound(self.text.input(rows.text));
+        let (text, distinct) = repeats::encode(&self.text, z, ids, self.text_rows, Phase::Evaluate);
+        Cut {
+            image,
+            text,
+            index: distinct.map(|distinct| distinct.code()),
+            layout: spliced.layout.clone(),
+        }
+    }
+
+    /// Code of rows of single tokens, for generation. Where the statistics are those of the batch, a single token has
+    /// none, and its row crosses as 16-bit floats.
+    pub fn encode_tokens(&self, rows: Tensor<2>) -> Code {
+        if self.text.is_rowwise() {
+            let z = self.text.bound(self.text.input(rows));
+            self.text.quantize(z, Phase::Evaluate)
+        } else {
+            crate::quant::to_f16(rows)
+        }
+    }
+
+    /// What is sent in the micro-batch number `step`, given plain rows. Recorded statistics move; parameters for which
+    /// `trained` holds get a gradient in [`SenderTape::backward`], and so do the rows that are `wanted` (image, text).
+    pub fn train_forward(
+        &mut self,
+        rows: Rows,
+        spliced: &Spliced,
+        grid: Option<Grid>,
+        step: u64,
+        trained: &dyn Fn(&str) -> bool,
+        wanted: [bool; 2],
+    ) -> (Cut, SenderTape) {
+        let mut tracked = self.track(trained);
+        let begin = |rows: Tensor<2>, wanted| if wanted { leaf(rows) } else { rows };
+        let rows = Rows {
+            image: rows.image.map(|rows| begin(rows, wanted[0])),
+            text: begin(rows.text, wanted[1]),
+        };
+        let mut penalty = None;
+        let shown = &spliced.image_rows;
+        let image = rows.image.clone().map(|rows| {
+            let u = tracked.image.input(rows);
+            let both = (&mut *self.image, &mut *tracked.image);
+            used(bound(both, u, &mut penalty), shown)
+        });
+        let u = tracked.text.input(rows.text.clone());
+        let both = (&mut *self.text, &mut *tracked.text);
+        let text = bound(both, u, &mut penalty);
+        let bounded = Rows {
+            image: image.clone().map(Tensor::inner),
+            text: text.clone().inner(),
+        };
+        let phase = Phase::Train(step);
+        let z = bounded.text.clone();
+        let (text_code, distinct) =
+            repeats::encode(&self.text, z, &spliced.text_ids, self.text_rows, phase);
+        let text = match &distinct {
+            Some(distinct) => distinct.select(text),
+            None => text,
+        };
+        let cut = Cut {
+            image: bounded.image.as_ref().map(|z| {
+                let code = self.image.quantize(z.clone(), phase);
+                on_grid(code, shown, grid)
+            }),
+            text: text_code,
+            index: distinct.as_ref().map(|distinct| distinct.code()),
+            layout: spliced.layout.clone(),
+        };
+        let penalty_value = penalty.clone().map_or(0.0, |p: Tensor<1>| {
+            f64::from(p.inner().into_scalar::<f32>())
+        });
+        let image = image.zip(cut.image.as_ref());
+        let image = image.map(|(z, code)| Stream::new(&tracked.image, z, code));
+        let text = Stream::new(&tracked.text, text, &cut.text);
+        let tape = SenderTape {
+            tracked,
+            bounded,
+            rows,
+            image,
+            text,
+            penalty,
+            penalty_value,
+        };
+        (cut, tape)
+    }
+}
+
+impl Stream {
+    fn new(quantizer: &Encoder, z: Tensor<2>, code: &Code) -> Self {
+        Self {
+            surrogate: quantizer.surrogate(z, code),
+            kept: quantizer.kept(code),
+        }
+    }
+
+    /// Shape of what comes back.
+    fn shape(&self) -> [usize; 2] {
+        match &self.kept {
+            Some(kept) => kept.shape(),
+            None => self.surrogate.dims(),
+        }
+    }
+
+    /// A scalar whose gradient is `g`, that of the leaf, applied to the surrogate.
+    fn carry(self, g: Tensor<2>) -> Tensor<1> {
+        let g = match self.kept {
+            Some(kept) => kept.spread(g),
+            None => g,
+        };
+        (self.surrogate * g).sum()
+    }
+}
+
+impl SenderTape {
+    /// What would cross without a quantizer's rounding, for comparing sizes: plain tensors.
+    pub fn features(&self) -> &Rows {
+        &self.bounded
+    }
+
+    /// Shapes of the gradients that are to come back, image and text: [rows that crossed, code_dim], or as many entries
+    /// of each row as the code keeps (see [`ClientHalf::kept`](crate::quant::ClientHalf::kept)).
+    pub fn gradient_shapes(&self) -> (Option<[usize; 2]>, [usize; 2]) {
+        (self.image.as_ref().map(Stream::shape), self.text.shape())
+    }
+
+    /// What the quantizers add to the loss of this step, weights included.
+    pub fn penalty(&self) -> f64 {
+        self.penalty_value
+    }
+
+    /// From the gradients that came back (of these [shapes](Self::gradient_shapes)), and that of the penalty, to those of the
+    /// rows, as far as they are wanted. Gradients of parameters are added to `into`.
+    ///
+    /// One scalar carries everything, since autodiff can walk a graph only once:
+    /// `sum(z_image g_image) + sum(z_text g_text) + penalty`.
+    pub fn backward(
+        self,
+        image: Option<Tensor<2>>,
+        text: Tensor<2>,
+        into: &mut Named,
+    ) -> [Option<Tensor<2>>; 2] {
+        let carried = self.image.zip(image);
+        let carried = carried.map(|(stream, g)| stream.carry(g));
+        let mut terms: Vec<_> = carried.into_iter().collect();
+        terms.push(self.text.carry(text));
+        terms.extend(self.penalty);
+        let tracked = terms.into_iter().filter(Tensor::is_tracked);
+        let Some(total) = tracked.reduce(|a, b| a + b) else {
+            return [None, None];
+        };
+        let mut grads = total.backward();
+        self.tracked.collect(&mut grads, into);
+        [self.rows.image, Some(self.rows.text)].map(|rows| {
+            let rows = rows.filter(Tensor::is_tracked)?;
+            Some(take(&rows, &mut grads))
+        })
+    }
+}
+
+/// The rows that the batch really shows; pictures nobody shows and rows beyond the cut stay home.
+pub(crate) fn used(z: Tensor<2>, image_rows: &[usize]) -> Tensor<2> {
+    if image_rows.len() == z.dims()[0] && image_rows.iter().enumerate().all(|(i, row)| i == *row) {
+        return z;
+    }
+    let ids: Vec<i64> = image_rows.iter().map(|row| *row as i64).collect();
+    let ids = Tensor::<1, Int>::from_data(TensorData::from(ids.as_slice()), &z.device());
+    z.select(0, ids)
+}
+
+/// Tells the codec where the rows lie in their pictures, if these are whole and every token is in its place.
+fn on_grid(code: Code, image_rows: &[usize], grid: Option<Grid>) -> Code {
+    match grid.filter(|grid| are_whole_pictures(image_rows, grid.tokens)) {
+        Some(grid) => code.on_grid(grid),
+        None => code,
+    }
+}
+
+/// Whether the rows are those of pictures from their first token to their last.
+pub(crate) fn are_whole_pictures(rows: &[usize], tokens: usize) -> bool {
+    rows.chunks(tokens).all(|picture| {
+        let first = picture[0];
+        let runs = picture.iter().enumerate().all(|(i, row)| *row == first + i);
+        runs && picture.len() == tokens && first.is_multiple_of(tokens)
+    })
+}
+
+/// Records statistics in both copies of a quantizer (the plain and the tracked one), bounds with the tracked one, and
+/// adds the penalty.
+fn bound(
+    (plain, tracked): (&mut Encoder, &mut Encoder),
+    u: Tensor<2>,
+    penalty: &mut Option<Tensor<1>>,
+) -> Tensor<2> {
+    if let Some(recorded) = plain.observe(u.clone().inner()) {
+        plain.record(&recorded);
+        tracked.record(&recorded);
+    }
+    let z = tracked.bound(u);
+    if let Some(own) = tracked.penalty(z.clone()) {
+        *penalty = Some(match penalty.take() {
+            Some(other) => other + own,
+            None => own,
+        });
+    }
+    z
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_whole_or_not() {
+        assert!(are_whole_pictures(&[0, 1, 2, 3, 8, 9, 10, 11], 4));
+        assert!(are_whole_pictures(&[], 4));
+        assert!(!are_whole_pictures(&[0, 1, 2, 3, 4, 5], 4), "cut short");
+        assert!(!are_whole_pictures(&[1, 2, 3, 4], 4), "of two pictures");
+        assert!(!are_whole_pictures(&[0, 1, 3, 2], 4), "out of order");
+    }
+}

@@ -1,0 +1,23 @@
+//! The model as a chain of stages, each with a forward that leaves a tape and a backward that takes it up again.
+//!
+//! | stage | of | forward | backward |
+//! |---|---|---|---|
+//! | [`Bottom`] | vision tower, connector, token embedding | pictures and ids to [`Rows`] | gradient of the rows to nothing |
+//! | trunk: [`Blocks`] | blocks of the language model | rows in their cells to the same | gradient to gradient |
+//! | top: [`Head`] | final norm, head, loss | cells to a loss | 1 to the gradient of the cells |
+//!
+//! Every backward also gives the gradients of the stage's own trained parameters by name. What one stage's backward returns
+//! is what the one below it takes: nothing else passes between them, so a stage may run anywhere. What lies between two
+//! stages that run in different places is an [edge](crate::edge).
+//!
+//! [`Blocks`]: crate::llm::Blocks
+//! [`Head`]: crate::llm::Head
+
+mod bottom;
+mod top;
+mod tower;
+mod trunk;
+
+pub use bottom::{Batch, Bottom, BottomTape, Rows};
+pub use top::HeadTape;
+pub use trunk::BlocksTape;

@@ -1,0 +1,302 @@
+//! One side of a run: its half of the model, the optimizer, and where both are kept. What client and server do alike is
+//! here; what they do with it is theirs.
+
+use std::path::{Path, PathBuf};
+
+use qtl_model::Device;
+use qtl_model::params::Named;
+use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::parts::Parts;
+use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError, restore};
+use qtl_model::weights::Keep;
+use qtl_wire::{Standing, Terms};
+
+use crate::adapt::Fingerprint;
+use crate::changes::{self, Change};
+use crate::checkpoint::{Saved, Side, State, Store};
+use crate::error::TrainError;
+use crate::held::Held;
+use crate::lock::Lock;
+use crate::optimizer::{NotFinite, Optimizer};
+use crate::recipe::Recipe;
+use crate::record::Record;
+use crate::schedule;
+use crate::stamp::Stamp;
+use crate::start::Start;
+use crate::terms::Facts;
+use crate::tune::Part;
+
+/// What of the model a side holds.
+pub trait Stages: Parts {
+    /// Which side.
+    const SIDE: Side;
+    /// The parts that are this side's alone; of the quantizers either side has something.
+    const PARTS: &'static [Part];
+
+    /// Reads it from a model directory, its matrices kept as `keep` says.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainedError`] naming the file and the tensors.
+    fn read(
+        blueprint: &Blueprint,
+        device: &Device,
+        keep: Keep<'_>,
+    ) -> Result<Loaded<Self>, PretrainedError>;
+
+    /// As the recipe has it compute.
+    #[must_use]
+    fn computing(self, recipe: &Recipe) -> Self;
+}
+
+impl Stages for ClientPartition {
+    const SIDE: Side = Side::Client;
+    const PARTS: &'static [Part] = &[Part::VisionTower, Part::Connector, Part::EmbedTokens];
+
+    fn read(
+        blueprint: &Blueprint,
+        device: &Device,
+        keep: Keep<'_>,
+    ) -> Result<Loaded<Self>, PretrainedError> {
+        blueprint.client_keeping(device, keep)
+    }
+
+    fn computing(mut self, recipe: &Recipe) -> Self {
+        self.uplink.text_rows = recipe.quantizer.text_rows;
+        self
+    }
+}
+
+impl Stages for ServerPartition {
+    const SIDE: Side = Side::Server;
+    const PARTS: &'static [Part] = &[Part::Llm];
+
+    fn read(
+        blueprint: &Blueprint,
+        device: &Device,
+        keep: Keep<'_>,
+    ) -> Result<Loaded<Self>, PretrainedError> {
+        blueprint.server_keeping(device, keep)
+    }
+
+    fn computing(mut self, recipe: &Recipe) -> Self {
+        let activation = recipe.train.activation.dtype();
+        let compute = self.language_model.clone();
+        self.language_model = compute.with(|model| model.with_activation(activation));
+        self
+    }
+}
+
+/// One side of a run.
+pub(crate) struct Half<S> {
+    pub(crate) device: Device,
+    pub(crate) recipe: Recipe,
+    /// Where the weights that step 0 starts from are read again.
+    start: Start,
+    facts: Facts,
+    pub(crate) stages: Held<S>,
+    /// Whether the base had the quantizers' weights, or they have nothing to learn.
+    pub(crate) quantizers_found: bool,
+    /// Whether the weights may be others than those of step 0.
+    moved: bool,
+    /// Fingerprint of what checkpoints leave to the base.
+    base: String,
+    optimizer: Optimizer,
+    pub(crate) record: Record,
+    run: Option<RunDir>,
+}
+
+/// The directory of a run, which is this process's alone.
+struct RunDir {
+    path: PathBuf,
+    store: Store,
+    _lock: Lock,
+}
+
+impl<S: Stages> Half<S> {
+    /// Loads this side's half of the model and looks for checkpoints in `run_dir`, if there is one. `fresh_run` names the run if
+    /// there are none.
+    pub(crate) fn open(
+        recipe: Recipe,
+        start: Start,
+        run_dir: Option<&Path>,
+        fresh_run: &str,
+        device: Device,
+    ) -> Result<Self, TrainError> {
+        let lock = run_dir.map(Lock::take).transpose()?;
+        let loaded = start.read::<S>(&recipe, &device)?;
+        let base = match run_dir {
+            Some(_) => Fingerprint::of(&loaded.partition, &recipe.tune),
+            None => String::new(),
+        };
+        let stages = start.tune(loaded.partition, &recipe)?;
+        let (mut record, mut run) = (Record::default(), None);
+        if let (Some(path), Some(lock)) = (run_dir, lock) {
+            let store = Store::open(path, recipe.train.keep)?;
+            record = Record::read(path)?.unwrap_or_default();
+            if record.run.is_empty() {
+                record.run = store.run().unwrap_or_else(|| fresh_run.to_owned());
+            }
+            run = Some(RunDir {
+                path: path.to_owned(),
+                store,
+                _lock: lock,
+            });
+        }
+        Ok(Self {
+            facts: Facts::of(&start),
+            optimizer: Optimizer::new(&recipe.train, &recipe.tune),
+            start,
+            stages: Held::new(stages),
+            quantizers_found: loaded.quantizers_found,
+            moved: false,
+            base,
+            device,
+            recipe,
+            record,
+            run,
+        })
+    }
+
+    /// What both sides must agree on, as the greeting compares it.
+    pub(crate) fn terms(&self) -> Terms {
+        self.facts.with(&self.recipe)
+    }
+
+    /// Where this side stands; `live`: steps applied in memory.
+    pub(crate) fn standing(&self, live: Option<u64>) -> Standing {
+        let run = self.record.run.clone();
+        let saved = self.run.as_ref().map(|dir| dir.store.whole(&run));
+        Standing {
+            saved: saved.unwrap_or_default(),
+            live,
+            run,
+        }
+    }
+
+    /// The run's directory, if there is one.
+    pub(crate) fn dir(&self) -> Option<&Path> {
+        self.run.as_ref().map(|dir| dir.path.as_path())
+    }
+
+    fn run(&self) -> Result<&RunDir, TrainError> {
+        self.run.as_ref().ok_or(TrainError::NoRun)
+    }
+
+    /// Which run this is, and whose, on disk as well.
+    pub(crate) fn is_of(&mut self, record: Record) -> Result<(), TrainError> {
+        if let Some(dir) = self.dir()
+            // What is on disk already need not wait for the disk again.
+            && Record::read(dir).ok().flatten().as_ref() != Some(&record)
+        {
+            record.write(dir)?;
+        }
+        self.record = record;
+        Ok(())
+    }
+
+    /// What differs from what the newest checkpoint was trained with.
+    pub(crate) fn goes_on(
+        &self,
+        data: Option<&Stamp>,
+        allowed: bool,
+    ) -> Result<Vec<Change>, TrainError> {
+        let Some(dir) = &self.run else {
+            return Ok(Vec::new());
+        };
+        let (state, recipe) = (dir.store.newest()?, &self.recipe);
+        Ok(changes::check(
+            &dir.path,
+            state.as_ref(),
+            recipe,
+            data,
+            allowed,
+        )?)
+    }
+
+    /// From now on the weights are not those of step 0.
+    pub(crate) fn moves(&mut self) {
+        self.moved = true;
+    }
+
+    /// Adds the gradients of one micro-batch to those of its optimizer step.
+    pub(crate) fn add(&mut self, gradients: Named) -> Result<(), NotFinite> {
+        let weight = 1.0 / self.recipe.train.accumulate as f32;
+        self.optimizer.add(gradients, weight)
+    }
+
+    /// Ends the optimizer step if micro-batch `step` is its last: the norm of its gradient before clipping.
+    pub(crate) fn apply(&mut self, step: u64) -> Result<Option<f64>, NotFinite> {
+        if !schedule::ends_step(&self.recipe.train, step) {
+            return Ok(None);
+        }
+        let (factor, _) = schedule::at(&self.recipe.train, step);
+        let norm = self.optimizer.clip()?;
+        self.moved = true;
+        let optimizer = &mut self.optimizer;
+        self.stages
+            .change(|half| half.replace(&mut |name, value| optimizer.update(name, value, factor)));
+        Ok(Some(norm))
+    }
+
+    /// Writes a checkpoint; `state` completes what it says of this side.
+    pub(crate) fn save(
+        &self,
+        step: u64,
+        complete: impl FnOnce(&mut State),
+    ) -> Result<(), TrainError> {
+        let recipe = self.recipe.to_toml();
+        let state = State::new(S::SIDE, &self.record.run, step, None, recipe);
+        let mut state = state.on(&self.base);
+        complete(&mut state);
+        let stored = |name: &str| self.recipe.tune.stores(name);
+        let (weights, optimizer) = (self.stages.chosen(&stored), self.optimizer.entries());
+        Ok(self.run()?.store.save(&state, &weights, &optimizer)?)
+    }
+
+    /// Removes what was set aside, now that both sides hold a checkpoint of this step.
+    pub(crate) fn settle(&self, step: u64) -> Result<(), TrainError> {
+        let dir = self.run()?;
+        let settled = dir.store.settle(step);
+        settled.map_err(|e| TrainError::io(&dir.path, e))
+    }
+
+    /// Goes to the checkpoint of `step`, which is returned, or to the beginning. `data`: on which data it goes on.
+    pub(crate) fn restore(
+        &mut self,
+        step: u64,
+        data: Option<&Stamp>,
+    ) -> Result<Option<Saved>, TrainError> {
+        self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
+        if step == 0 && self.moved {
+            let base = self.start.read::<S>(&self.recipe, &self.device)?;
+            self.stages = Held::new(self.start.tune(base.partition, &self.recipe)?);
+            self.moved = false;
+        }
+        let mut found = None;
+        if step > 0 {
+            let store = &self.run()?.store;
+            let saved = store.load(step, S::SIDE, &self.record.run)?;
+            saved.stands_on(&self.base)?;
+            let entries = saved.optimizer()?;
+            let tune = &self.recipe.tune;
+            // What no checkpoint holds has not moved since the base was read.
+            let stored = |name: &str| tune.stores(name);
+            let half = restore(self.stages.clone(), &saved.weights(), &stored)?;
+            self.stages = Held::new(half);
+            self.moved = true;
+            self.optimizer.restore(entries, &self.device).map_err(|name| {
+                TrainError::Halves(format!(
+                    "the optimizer's checkpoint of step {step} has an entry {name} that does not belong"
+                ))
+            })?;
+            found = Some(saved);
+        }
+        if let Some(RunDir { path, store, .. }) = &self.run {
+            let failed = |e| TrainError::io(path, e);
+            store.set_aside_after(step).map_err(failed)?;
+            changes::note(path, step, &self.recipe, data).map_err(failed)?;
+        }
+        Ok(found)
+    }
+}
