@@ -94,7 +94,7 @@ pub fn align(
         };
         optimizer.add(gradients, 1.0).map_err(diverged)?;
         optimizer.clip().map_err(diverged)?;
-        let (factor, _) = schedule::at(train, step);
+        let factor = schedule::at(train, step);
         client = client.replace(&mut |name, value| optimizer.update(name, value, factor));
         watch(Progress {
             step: step + 1,

@@ -13,8 +13,9 @@ use crate::schedule;
 use crate::stamp::Stamp;
 
 /// Fields that do not enter into what is computed.
-const HARMLESS: [&str; 5] = [
+const HARMLESS: [&str; 6] = [
     "name",
+    "metrics.compare_every",
     "train.save_every",
     "train.keep",
     "data.strict",
@@ -154,7 +155,7 @@ pub fn changes(state: &State, recipe: &Recipe, data: Option<&Stamp>) -> Vec<Chan
 
 /// The schedule stretches with the run.
 fn rate(before: &Recipe, now: &Recipe, step: u64) -> String {
-    let at = |recipe: &Recipe| schedule::at(&recipe.train, step).0 * recipe.train.lr;
+    let at = |recipe: &Recipe| schedule::at(&recipe.train, step) * recipe.train.lr;
     format!(
         "the learning rate follows the schedule of the longer run: at step {step} it is {:.3e} instead of {:.3e}",
         at(now),
@@ -189,9 +190,12 @@ pub fn check(
         });
     }
     let asked = recipe.train.steps;
-    if step > asked * recipe.train.accumulate {
-        let done = step / recipe.train.accumulate;
-        return Err(ChangeError::Shorter { dir, done, asked });
+    if step > asked {
+        return Err(ChangeError::Shorter {
+            dir,
+            done: step,
+            asked,
+        });
     }
     Ok(changes)
 }

@@ -163,12 +163,14 @@ impl<S: Stages> Half<S> {
         self.facts.with(&self.recipe)
     }
 
-    /// Where this side stands; `live`: steps applied in memory.
+    /// Where this side stands, in micro-batches, by which the sides count; `live`: those applied in memory.
     pub(crate) fn standing(&self, live: Option<u64>) -> Standing {
         let run = self.record.run.clone();
         let saved = self.run.as_ref().map(|dir| dir.store.whole(&run));
+        let saved = saved.unwrap_or_default().into_iter();
+        let each = self.recipe.train.accumulate;
         Standing {
-            saved: saved.unwrap_or_default(),
+            saved: saved.map(|step| step.saturating_mul(each)).collect(),
             live,
             run,
         }
@@ -225,12 +227,13 @@ impl<S: Stages> Half<S> {
         self.optimizer.add(gradients, weight)
     }
 
-    /// Ends the optimizer step if micro-batch `step` is its last: the norm of its gradient before clipping.
-    pub(crate) fn apply(&mut self, step: u64) -> Result<Option<f64>, NotFinite> {
-        if !schedule::ends_step(&self.recipe.train, step) {
+    /// Ends the step if this micro-batch is its last: the norm of its gradient before clipping.
+    pub(crate) fn apply(&mut self, micro_batch: u64) -> Result<Option<f64>, NotFinite> {
+        let train = &self.recipe.train;
+        if !schedule::ends_step(train, micro_batch) {
             return Ok(None);
         }
-        let (factor, _) = schedule::at(&self.recipe.train, step);
+        let factor = schedule::at(train, train.step_of(micro_batch));
         let norm = self.optimizer.clip()?;
         self.moved = true;
         let optimizer = &mut self.optimizer;
@@ -239,13 +242,26 @@ impl<S: Stages> Half<S> {
         Ok(Some(norm))
     }
 
-    /// Writes a checkpoint; `state` completes what it says of this side.
+    /// The step that so many micro-batches end.
+    fn ended(&self, micro_batches: u64) -> Result<u64, TrainError> {
+        let train = &self.recipe.train;
+        let step = train.step_of(micro_batches);
+        if step * train.accumulate == micro_batches {
+            return Ok(step);
+        }
+        Err(TrainError::Halves(format!(
+            "{micro_batches} micro-batches end no step of {} each, and only there a run is saved",
+            train.accumulate
+        )))
+    }
+
+    /// Writes a checkpoint after so many micro-batches; `complete` adds what it says of this side alone.
     pub(crate) fn save(
         &self,
-        step: u64,
+        micro_batches: u64,
         complete: impl FnOnce(&mut State),
     ) -> Result<(), TrainError> {
-        let recipe = self.recipe.to_toml();
+        let (step, recipe) = (self.ended(micro_batches)?, self.recipe.to_toml());
         let state = State::new(S::SIDE, &self.record.run, step, None, recipe);
         let mut state = state.on(&self.base);
         complete(&mut state);
@@ -254,19 +270,21 @@ impl<S: Stages> Half<S> {
         Ok(self.run()?.store.save(&state, &weights, &optimizer)?)
     }
 
-    /// Removes what was set aside, now that both sides hold a checkpoint of this step.
-    pub(crate) fn settle(&self, step: u64) -> Result<(), TrainError> {
+    /// Removes what was set aside, now that both sides hold a checkpoint after so many micro-batches.
+    pub(crate) fn settle(&self, micro_batches: u64) -> Result<(), TrainError> {
         let dir = self.run()?;
-        let settled = dir.store.settle(step);
+        let settled = dir.store.settle(self.ended(micro_batches)?);
         settled.map_err(|e| TrainError::io(&dir.path, e))
     }
 
-    /// Goes to the checkpoint of `step`, which is returned, or to the beginning. `data`: on which data it goes on.
+    /// Goes to the checkpoint after so many micro-batches, which is returned, or to the beginning. `data`: on which data it
+    /// goes on.
     pub(crate) fn restore(
         &mut self,
-        step: u64,
+        micro_batches: u64,
         data: Option<&Stamp>,
     ) -> Result<Option<Saved>, TrainError> {
+        let step = self.ended(micro_batches)?;
         self.optimizer = Optimizer::new(&self.recipe.train, &self.recipe.tune);
         if step == 0 && self.moved {
             let base = self.start.read::<S>(&self.recipe, &self.device)?;

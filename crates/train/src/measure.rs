@@ -9,26 +9,23 @@ use qtl_model::edge::Cut;
 use qtl_model::quant::{gradient::to_f32, to_f16};
 use qtl_model::stage::Rows;
 
-use crate::metrics::StepRecord;
+use crate::metrics::{Alternatives, StepRecord};
 
-/// Fills in what packing without entropy coding, 16-bit features and 32-bit gradients would have taken, and the
-/// diagnostics of the image code.
-pub fn alternatives(record: &mut StepRecord, cut: &Cut, features: &Rows) {
+/// What packing without entropy coding, 16-bit features and 32-bit gradients would have taken in the step of `record`.
+pub fn alternatives(record: &StepRecord, cut: &Cut, features: &Rows) -> Alternatives {
     let size = |code: &Code, entropy| qtl_codec::encode(code, &Options { entropy }).len() as u64;
-    record.packed_image = cut.image.as_ref().map_or(0, |code| size(code, false));
-    record.packed_text = size(&cut.text, false);
     let half = |x: &Tensor<2>| size(&to_f16(x.clone()), false);
     // Everything else in the message, targets and layout, would be the same.
     let others = record.bytes_up - record.bytes_image - record.bytes_text - record.bytes_index;
-    record.up_16bit = others + features.image.as_ref().map_or(0, half) + half(&features.text);
     // Of every row, also of those whose gradients came added up. 32-bit floats take the same bytes whatever they are.
     let full = |x: &Tensor<2>| size(&to_f32(x.zeros_like()), false);
-    record.down_32bit = record.bytes_down - record.bytes_gradient
-        + features.image.as_ref().map_or(0, full)
-        + full(&features.text);
-    if let Some((distinct, constant)) = cut.image.as_ref().and_then(liveliness) {
-        record.distinct_per_1000 = distinct;
-        record.constant_channels = constant;
+    Alternatives {
+        packed_image: cut.image.as_ref().map_or(0, |code| size(code, false)),
+        packed_text: size(&cut.text, false),
+        up_16bit: others + features.image.as_ref().map_or(0, half) + half(&features.text),
+        down_32bit: record.bytes_down - record.bytes_gradient
+            + features.image.as_ref().map_or(0, full)
+            + full(&features.text),
     }
 }
 

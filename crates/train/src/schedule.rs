@@ -12,18 +12,14 @@ pub fn cosine(step: u64, total: u64, warmup: f64) -> f64 {
     (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0)
 }
 
-/// The factor for the optimizer step that micro-batch `step` belongs to, and the number of that optimizer step.
-pub fn at(train: &TrainSpec, step: u64) -> (f64, u64) {
-    let optimizer_step = step / train.accumulate;
-    (
-        cosine(optimizer_step, train.steps, train.warmup),
-        optimizer_step,
-    )
+/// The factor for `step`.
+pub fn at(train: &TrainSpec, step: u64) -> f64 {
+    cosine(step, train.steps, train.warmup)
 }
 
-/// Whether micro-batch `step` is the last of its optimizer step.
-pub fn ends_step(train: &TrainSpec, step: u64) -> bool {
-    (step + 1).is_multiple_of(train.accumulate)
+/// Whether a micro-batch is the last of its step.
+pub fn ends_step(train: &TrainSpec, micro_batch: u64) -> bool {
+    (micro_batch + 1).is_multiple_of(train.accumulate)
 }
 
 #[cfg(test)]

@@ -56,9 +56,9 @@ pub enum Event {
         /// Steps applied to them.
         step: u64,
     },
-    /// A step was applied.
+    /// A micro-batch was worked on.
     Step {
-        /// Its number.
+        /// The step that it belongs to.
         step: u64,
         /// Its loss; none where no token was supervised.
         loss: Option<f64>,
@@ -156,10 +156,10 @@ impl ServerWork {
         self.observer = Box::new(observer);
     }
 
-    fn write(&self, step: u64) -> Result<(), WorkError> {
-        self.half.save(step, |_| {}).map_err(failed)?;
+    fn write(&self, micro_batches: u64) -> Result<(), WorkError> {
+        self.half.save(micro_batches, |_| {}).map_err(failed)?;
         // The client asks once its own checkpoint is on disk.
-        self.half.settle(step).map_err(failed)
+        self.half.settle(micro_batches).map_err(failed)
     }
 
     fn cut(
@@ -290,7 +290,7 @@ impl Work for ServerWork {
         self.half.apply(f.step).map_err(diverged)?;
         self.applied = Some(f.step + 1);
         (self.observer)(&Event::Step {
-            step: f.step,
+            step: self.half.recipe.train.step_of(f.step),
             loss: (step.tokens > 0).then_some(step.loss),
         });
         Ok(Backward {
@@ -304,21 +304,23 @@ impl Work for ServerWork {
         })
     }
 
-    fn save(&mut self, step: u64) -> Result<(), WorkError> {
-        self.write(step)?;
+    fn save(&mut self, micro_batches: u64) -> Result<(), WorkError> {
+        self.write(micro_batches)?;
+        let step = self.half.recipe.train.step_of(micro_batches);
         (self.observer)(&Event::Saved { step });
         Ok(())
     }
 
-    fn restore(&mut self, step: u64) -> Result<(), WorkError> {
+    fn restore(&mut self, micro_batches: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
         self.applied = None;
-        let restored = self.half.restore(step, None);
+        let restored = self.half.restore(micro_batches, None);
         restored.map_err(|error| match error {
             TrainError::Checkpoint(lost) if lost.is_lost() => WorkError::Damaged(lost.to_string()),
             error => failed(error),
         })?;
-        self.applied = Some(step);
+        self.applied = Some(micro_batches);
+        let step = self.half.recipe.train.step_of(micro_batches);
         (self.observer)(&match begun {
             true => Event::Resumed { step },
             false => Event::Answers { step },
@@ -358,15 +360,15 @@ impl Work for ServerWork {
         self.cache = None;
     }
 
-    fn finish(&mut self, step: u64) -> Result<(), WorkError> {
+    fn finish(&mut self, micro_batches: u64) -> Result<(), WorkError> {
         let train = &self.half.recipe.train;
-        let steps = train.steps * train.accumulate;
-        if step != steps {
+        let (step, all) = (train.steps, train.micro_batches());
+        if micro_batches != all {
             return Err(WorkError::Invalid(format!(
-                "the run has {steps} steps and is not over after {step}"
+                "the run has {all} micro-batches and is not over after {micro_batches}"
             )));
         }
-        self.write(step)?;
+        self.write(micro_batches)?;
         (self.observer)(&Event::Finished { step });
         Ok(())
     }

@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         None => args.start.answering(args.template.clone())?,
     };
-    let steps = recipe.train.steps * recipe.train.accumulate;
+    let steps = recipe.train.steps;
     if let (Some(run), true) = (&args.run, args.start_over) {
         super::start_over(run)?;
     }

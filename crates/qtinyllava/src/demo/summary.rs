@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use qtl_eval::Table;
 use qtl_eval::report::{self, BarChart, BarSeries, Chart, Example, Qa, Report, Series};
 use qtl_train::Recipe;
-use qtl_train::metrics::{self, StepRecord};
+use qtl_train::metrics::{self, Alternatives, StepRecord};
 use serde_json::{Value, json};
 
 use crate::commands::eval::Evaluation;
@@ -52,6 +52,26 @@ impl Summary {
         8.0 * self.sum(bytes) / self.sum(elements).max(1.0)
     }
 
+    /// Mean over the steps in which sizes were compared; nothing if there was none.
+    fn compared(&self, field: fn(&StepRecord, &Alternatives) -> u64) -> f64 {
+        let (mut bytes, mut samples) = (0, 0);
+        for record in &self.records {
+            if let Some(other) = &record.alternatives {
+                bytes += field(record, other);
+                samples += record.samples;
+            }
+        }
+        bytes as f64 / samples as f64
+    }
+
+    fn packed(
+        &self,
+        bytes: fn(&StepRecord, &Alternatives) -> u64,
+        elements: fn(&StepRecord, &Alternatives) -> u64,
+    ) -> f64 {
+        8.0 * self.compared(bytes) / self.compared(elements)
+    }
+
     fn distinct(&self) -> f64 {
         let last = &self.records[self.records.len().saturating_sub(50)..];
         last.iter().map(|r| r.distinct_per_1000).sum::<f64>() / last.len().max(1) as f64
@@ -65,8 +85,8 @@ impl Summary {
             "bytes_per_sample": {
                 "up": self.per_sample(|r| r.bytes_up as f64),
                 "down": self.per_sample(|r| r.bytes_down as f64),
-                "up_16bit": self.per_sample(|r| r.up_16bit as f64),
-                "down_32bit": self.per_sample(|r| r.down_32bit as f64),
+                "up_16bit": self.compared(|_, other| other.up_16bit),
+                "down_32bit": self.compared(|_, other| other.down_32bit),
                 "parts": {
                     "image": self.per_sample(|r| r.bytes_image as f64),
                     "text": self.per_sample(|r| r.bytes_text as f64),
@@ -81,9 +101,9 @@ impl Summary {
                 "crossed": self.per_sample(|r| r.rows_distinct as f64),
             },
             "bits_per_element": {
-                "image_packed": self.bits(|r| r.packed_image as f64, |r| r.elements_image as f64),
+                "image_packed": self.packed(|_, other| other.packed_image, |r, _| r.elements_image),
                 "image_coded": self.bits(|r| r.bytes_image as f64, |r| r.elements_image as f64),
-                "text_packed": self.bits(|r| r.packed_text as f64, |r| r.elements_text as f64),
+                "text_packed": self.packed(|_, other| other.packed_text, |r, _| r.elements_text),
                 "text_coded": self.bits(|r| r.bytes_text as f64, |r| r.elements_text as f64),
                 "gradient": self.bits(|r| r.bytes_gradient as f64, |r| r.elements_gradient as f64),
             },
@@ -94,7 +114,7 @@ impl Summary {
             },
             "distinct_codes_per_1000": self.distinct(),
             "socket_bytes": { "sent": self.wire["socket_sent"], "received": self.wire["socket_received"] },
-            "steps": self.records.len(),
+            "steps": self.records.last().map_or(0, |record| record.step + 1),
             "recipe": self.recipe.to_toml(),
             "details": self.scores["details"],
         })
@@ -108,15 +128,17 @@ impl Summary {
                 .and_then(Value::as_f64)
                 .unwrap_or(f64::NAN)
         };
-        let row = |name: &str, own: &str, plain: &str| {
-            let (own, plain) = (number(own), number(plain));
-            [
-                name.to_owned(),
-                bytes(own),
-                bytes(plain),
-                format!("{:.1} %", 100.0 * (1.0 - own / plain)),
-            ]
+        let saving = |name: &str, own: f64, plain: f64| {
+            let (size, saved) = match plain.is_finite() {
+                true => (
+                    bytes(plain),
+                    format!("{:.1} %", 100.0 * (1.0 - own / plain)),
+                ),
+                false => ("not compared".to_owned(), "-".to_owned()),
+            };
+            [name.to_owned(), bytes(own), size, saved]
         };
+        let row = |name: &str, own: &str, plain: &str| saving(name, number(own), number(plain));
         let mut wire = Table::new(
             "Bytes per sample",
             &["direction", "measured", "uncompressed", "saved"],
@@ -136,12 +158,7 @@ impl Summary {
             sum("/bytes_per_sample/up", "/bytes_per_sample/down"),
             sum("/bytes_per_sample/up_16bit", "/bytes_per_sample/down_32bit"),
         );
-        wire.push([
-            "round trip".to_owned(),
-            bytes(own),
-            bytes(plain),
-            format!("{:.1} %", 100.0 * (1.0 - own / plain)),
-        ]);
+        wire.push(saving("round trip", own, plain));
         wire.note = format!(
             "Uncompressed: the same features as 16-bit and the same gradients as 32-bit floats, encoded for real. \
              The sockets carried {} up and {} down in all, TLS included.",

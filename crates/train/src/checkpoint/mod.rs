@@ -22,8 +22,10 @@ pub use saved::Saved;
 pub use store::Store;
 
 /// Version of the files' layout.
-const FORMAT: u32 = 3;
-/// The version before there were digests; still read.
+const FORMAT: u32 = 4;
+/// The version whose numbers are micro-batches; read where a step is one of them.
+const IN_MICRO_BATCHES: u32 = 3;
+/// The version before, which has no digests either.
 const WITHOUT_DIGESTS: u32 = 2;
 const WEIGHTS: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -49,7 +51,7 @@ pub struct State {
     pub side: Side,
     /// The run, the same on both sides.
     pub run: String,
-    /// Micro-batches applied.
+    /// Steps applied.
     pub step: u64,
     /// Where the data goes on (client only).
     pub position: Option<Position>,
@@ -67,7 +69,7 @@ pub struct State {
 }
 
 impl State {
-    /// The state of `side` after `step` micro-batches.
+    /// The state of `side` after `step` steps.
     pub fn new(
         side: Side,
         run: &str,

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use qtl_model::weights::Checkpoint;
 
 use super::{
-    CheckpointError, Damaged, FORMAT, OPTIMIZER, STATE, STATE_DIGEST, Side, State, WEIGHTS,
-    WITHOUT_DIGESTS,
+    CheckpointError, Damaged, FORMAT, IN_MICRO_BATCHES, OPTIMIZER, STATE, STATE_DIGEST, Side,
+    State, WEIGHTS, WITHOUT_DIGESTS,
 };
 use crate::digest;
+use crate::recipe::Recipe;
 
 /// A checkpoint whose files are what was written.
 #[derive(Debug, Clone)]
@@ -152,8 +153,19 @@ pub(super) fn read_state(dir: &Path) -> Result<State, CheckpointError> {
         digest::check(&path, want)?;
     }
     let state: State = serde_json::from_slice(&bytes).map_err(|e| damaged(&path, e.to_string()))?;
-    if ![FORMAT, WITHOUT_DIGESTS].contains(&state.format) {
-        let (got, want) = (state.format.to_string(), FORMAT.to_string());
+    let fields = Recipe::fields_of(&state.recipe);
+    let accumulate = fields.get("train.accumulate").map_or("1", String::as_str);
+    let known = match state.format {
+        FORMAT => true,
+        IN_MICRO_BATCHES | WITHOUT_DIGESTS => accumulate == "1",
+        _ => false,
+    };
+    if !known {
+        let mut got = state.format.to_string();
+        if accumulate != "1" {
+            got += &format!(", whose numbers are micro-batches, {accumulate} to a step");
+        }
+        let want = FORMAT.to_string();
         return Err(CheckpointError::Other {
             path,
             field: "format",

@@ -300,8 +300,30 @@ fn the_format_before_is_read_and_others_are_refused_by_name() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("\"format\":2", "\"format\":9")).unwrap();
     let error = Store::open(dir.path(), 2).unwrap_err().to_string();
-    assert!(error.contains("format = 9, expected 3"), "{error}");
+    assert!(error.contains("format = 9, expected 4"), "{error}");
     assert_eq!(names(dir.path()), ["step-00000020"]);
+}
+
+#[test]
+fn numbers_of_micro_batches_are_read_where_they_are_those_of_steps() {
+    for (accumulate, fits) in [(1, true), (2, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 2).unwrap();
+        let mut before = state(20);
+        before.format = IN_MICRO_BATCHES;
+        before.recipe = format!("[train]\naccumulate = {accumulate}\n");
+        store.save(&before, &tensors(1.0), &tensors(0.5)).unwrap();
+        match Store::open(dir.path(), 2) {
+            Ok(store) => assert!(fits && store.whole("run") == [20]),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(
+                    !fits && error.contains("micro-batches, 2 to a step"),
+                    "{error}"
+                );
+            }
+        }
+    }
 }
 
 /// `/dev/full` answers every write with "no space left on device".

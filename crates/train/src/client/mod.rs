@@ -57,7 +57,7 @@ pub enum Event {
         /// Steps applied there.
         to: u64,
     },
-    /// A step was applied.
+    /// A micro-batch was worked on.
     Step(Box<StepRecord>),
     /// Samples were left out.
     Skipped(Skipped),
@@ -90,7 +90,8 @@ pub struct Client {
     tally: Tally,
     data: Option<Stamp>,
     position: Position,
-    step: u64,
+    /// Those applied.
+    micro_batch: u64,
 }
 
 /// A loader and a metrics file that go on from the same step.
@@ -123,7 +124,7 @@ impl Client {
             tally: Tally::open(run_dir)?,
             data: None,
             position: Position::default(),
-            step: 0,
+            micro_batch: 0,
         })
     }
 
@@ -142,10 +143,14 @@ impl Client {
         self.half.goes_on(Some(data), allowed)
     }
 
-    /// Micro-batches in all.
+    /// Steps in all.
     pub fn steps(&self) -> u64 {
-        let train = &self.half.recipe.train;
-        train.steps * train.accumulate
+        self.half.recipe.train.steps
+    }
+
+    /// Steps applied.
+    fn step(&self) -> u64 {
+        self.half.recipe.train.step_of(self.micro_batch)
     }
 
     /// The client's half as it stands.
@@ -205,14 +210,16 @@ impl Client {
             self.owned_by(Some(key))?;
         }
         let mut stream = self.go_to(link, at)?;
-        let of = self.steps();
+        let of = self.half.recipe.train.micro_batches();
         watch(&Event::Started {
-            step: self.step,
-            of,
+            step: self.step(),
+            of: self.steps(),
         });
         loop {
-            let at_boundary = self.step.is_multiple_of(self.half.recipe.train.accumulate);
-            let finishing = self.step == of;
+            let at_boundary = self
+                .micro_batch
+                .is_multiple_of(self.half.recipe.train.accumulate);
+            let finishing = self.micro_batch == of;
             let stopping = at_boundary && !finishing && stop.load(Ordering::Relaxed);
             let reply = if finishing {
                 link.finish(of)?
@@ -226,10 +233,10 @@ impl Client {
                     // Its last lines are written before they are set aside.
                     drop(stream);
                     stream = self.go_to(link, to)?;
-                    watch(&Event::Rewound { to: self.step });
+                    watch(&Event::Rewound { to: self.step() });
                 }
                 Reply::Done(()) if finishing => return Ok(Ended::Finished),
-                Reply::Done(()) if stopping => return Ok(Ended::Stopped { step: self.step }),
+                Reply::Done(()) if stopping => return Ok(Ended::Stopped { step: self.step() }),
                 Reply::Done(()) => {}
             }
         }
@@ -247,14 +254,14 @@ impl Client {
         Ok(resume.at)
     }
 
-    /// Goes to the checkpoint of `step`; if it turns out not to be whole, both sides go to the newest that is.
-    fn go_to(&mut self, link: &mut dyn Exchange, mut step: u64) -> Result<Stream, TrainError> {
+    /// Goes to the checkpoint after so many micro-batches; if it turns out not to be whole, both sides go to the newest that is.
+    fn go_to(&mut self, link: &mut dyn Exchange, mut at: u64) -> Result<Stream, TrainError> {
         loop {
-            match self.restore(step) {
+            match self.restore(at) {
                 Err(TrainError::Checkpoint(lost)) if lost.is_lost() => {
                     tracing::warn!("{lost}; both sides go back to the newest that both have whole");
                     // What is lost is not offered again, so this comes to an end.
-                    step = self.greet(link)?;
+                    at = self.greet(link)?;
                 }
                 restored => return restored,
             }
@@ -269,7 +276,7 @@ impl Client {
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Reply<()>, TrainError> {
         self.half.moves();
-        if self.step == 0
+        if self.micro_batch == 0
             && self.calibrates()
             && let Reply::Rewind { to } = self.calibrate(link, watch)?
         {
@@ -293,7 +300,9 @@ impl Client {
         self.tally.on_the_way(link.meter())?;
         watch(&Event::Step(Box::new(record)));
         let every = self.half.recipe.train.save_every * self.half.recipe.train.accumulate;
-        if self.step.is_multiple_of(every) || self.step == self.steps() {
+        if self.micro_batch.is_multiple_of(every)
+            || self.micro_batch == self.half.recipe.train.micro_batches()
+        {
             return self.save(link, stream, watch);
         }
         Ok(Reply::Done(()))
@@ -310,12 +319,12 @@ impl Client {
         let Half { recipe, stages, .. } = &mut self.half;
         let draw = Draw {
             seed: recipe.seed,
-            step: self.step,
+            step: self.micro_batch,
         };
         let trained = |name: &str| recipe.tune.trains(name);
         let (cut, pending) = drawing(draw, || stages.forward(&batch, draw.step, &trained));
         let watch = Watch {
-            step: self.step,
+            step: self.step(),
             examples,
         };
         watch.features(&pending, &cut.layout)?;
@@ -325,7 +334,7 @@ impl Client {
         let vocab = self.half.stages.bottom.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
         let (message, [image_account, text_account, index_account]) =
-            message::forward(self.step, &cut, &targets);
+            message::forward(self.micro_batch, &cut, &targets);
         let mut coded = coding.elapsed().as_secs_f64();
 
         let before = link.meter();
@@ -343,7 +352,8 @@ impl Client {
         let (image, text) = gradients.map_err(|e| watch.answer(e, &cut, &pending))?;
         coded += coding.elapsed().as_secs_f64();
         let mut record = StepRecord {
-            step: self.step,
+            step: self.step(),
+            micro_batch: Some(self.micro_batch),
             loss: (answer.tokens > 0).then_some(answer.loss),
             penalty: pending.penalty(),
             samples: examples.len() as u64,
@@ -363,23 +373,29 @@ impl Client {
             elements_gradient: measure::elements(image.as_ref()) + measure::elements(Some(&text)),
             ..StepRecord::default()
         };
-        // What other ways of sending the same tensors would have cost. Not part of the step's own time.
-        measure::alternatives(&mut record, &cut, pending.features());
+        if let Some((distinct, constant)) = cut.image.as_ref().and_then(measure::liveliness) {
+            record.distinct_per_1000 = distinct;
+            record.constant_channels = constant;
+        }
+        // Not part of the step's own time.
+        if self.half.recipe.metrics.compares(self.micro_batch) {
+            let other = measure::alternatives(&record, &cut, pending.features());
+            record.alternatives = Some(other);
+        }
 
         let backward = Instant::now();
         let gradients = drawing(draw, || pending.backward(image, text));
         self.half.add(gradients).map_err(|e| watch.gradient(&e))?;
         let train = &self.half.recipe.train;
-        let (factor, _) = schedule::at(train, self.step);
-        record.lr = factor * train.lr;
-        let norm = self.half.apply(self.step);
+        record.lr = schedule::at(train, record.step) * train.lr;
+        let norm = self.half.apply(self.micro_batch);
         if let Some(norm) = norm.map_err(|e| watch.gradient(&e))? {
             record.gradient_norm = norm;
         }
         record.compute = computed + backward.elapsed().as_secs_f64() + answer.compute_seconds;
         record.coding = coded + answer.coding_seconds;
         record.waiting = (waited - answer.compute_seconds - answer.coding_seconds).max(0.0);
-        self.step += 1;
+        self.micro_batch += 1;
         Ok(Reply::Done(record))
     }
 
@@ -399,7 +415,7 @@ impl Client {
         let read = |tensor, bytes: &[u8], shape| {
             let draw = gradient::Draw {
                 seed: self.half.recipe.seed,
-                step: self.step,
+                step: self.micro_batch,
                 tensor,
             };
             message::decode_gradient(

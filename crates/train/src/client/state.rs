@@ -67,22 +67,22 @@ impl Client {
             .writer
             .flush()
             .map_err(|e| TrainError::io(&self.run_dir, e))?;
-        self.half.save(self.step, |state| {
+        self.half.save(self.micro_batch, |state| {
             state.position = Some(self.position);
             state.data.clone_from(&self.data);
         })?;
-        let reply = link.save(self.step)?;
+        let reply = link.save(self.micro_batch)?;
         if reply == Reply::Done(()) {
             self.settle()?;
-            watch(&Event::Saved { step: self.step });
+            watch(&Event::Saved { step: self.step() });
         }
         Ok(reply)
     }
 
-    /// Goes to the checkpoint of `step`, or to the beginning.
-    pub(super) fn restore(&mut self, step: u64) -> Result<Stream, TrainError> {
+    /// Goes to the checkpoint after so many micro-batches, or to the beginning.
+    pub(super) fn restore(&mut self, micro_batches: u64) -> Result<Stream, TrainError> {
         self.position = Position::default();
-        if let Some(saved) = self.half.restore(step, self.data.as_ref())? {
+        if let Some(saved) = self.half.restore(micro_batches, self.data.as_ref())? {
             self.position = saved.state.position.unwrap_or_default();
             if let (Some(then), Some(now)) = (&saved.state.data, &self.data)
                 && then != now
@@ -91,11 +91,11 @@ impl Client {
                 self.position.index = 0;
             }
         }
-        self.step = step;
-        let writer = Writer::open(&self.run_dir, step);
+        self.micro_batch = micro_batches;
+        let writer = Writer::open(&self.run_dir, micro_batches);
         let named = self.run_dir.join("metrics.jsonl or tensorboard");
         let writer = writer.map_err(|e| TrainError::io(&named, e))?;
-        if step > 0 {
+        if micro_batches > 0 {
             // A process that was killed may not have come to it.
             self.settle()?;
         }
@@ -107,8 +107,9 @@ impl Client {
 
     /// Removes what was set aside, now that both sides hold a checkpoint of this step.
     fn settle(&self) -> Result<(), TrainError> {
-        self.half.settle(self.step)?;
-        metrics::settle(&self.run_dir, self.step).map_err(|e| TrainError::io(&self.run_dir, e))
+        self.half.settle(self.micro_batch)?;
+        metrics::settle(&self.run_dir, self.micro_batch)
+            .map_err(|e| TrainError::io(&self.run_dir, e))
     }
 
     pub(super) fn loader(&self, start: Position) -> Result<Loader, TrainError> {

@@ -41,7 +41,7 @@ pub fn read(path: &Path) -> io::Result<Vec<StepRecord>> {
     }
 }
 
-/// Brings the lines of steps below `from` together and sets the others aside.
+/// Brings the lines of micro-batches below `from` together and sets the others aside.
 pub(super) fn divide(dir: &Path, from: u64) -> io::Result<()> {
     let files = [LIVE, ASIDE].map(|name| dir.join(name));
     let [live, aside] = [content(&files[0])?, content(&files[1])?];
@@ -51,7 +51,7 @@ pub(super) fn divide(dir: &Path, from: u64) -> io::Result<()> {
     let missing = (0..from).find(|step| !lines.contains_key(step));
     if let Some(step) = missing {
         tracing::warn!(
-            "{} has no line for {} of the {from} steps so far, the first of them step {step}",
+            "{} has no line for {} of the {from} micro-batches so far, the first of them {step}",
             files[0].display(),
             from as usize - lines.len()
         );
@@ -61,18 +61,18 @@ pub(super) fn divide(dir: &Path, from: u64) -> io::Result<()> {
     put(&files[0], &live, lines)
 }
 
-/// Drops what is set aside of steps before `step`: they are done again, and both sides hold a checkpoint of it.
+/// Drops what is set aside of micro-batches before `from`: they are done again, and both sides hold a checkpoint of it.
 ///
 /// # Errors
 ///
 /// What the file system refuses.
-pub fn settle(dir: &Path, step: u64) -> io::Result<()> {
+pub fn settle(dir: &Path, from: u64) -> io::Result<()> {
     let path = dir.join(ASIDE);
     if !path.exists() {
         return Ok(());
     }
     let before = content(&path)?;
-    let later = by_step(&before, |_| Ok(()))?.split_off(&step);
+    let later = by_step(&before, |_| Ok(()))?.split_off(&from);
     put(&path, &before, later)
 }
 
@@ -83,7 +83,7 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The lines as they are, by step.
+/// The lines as they are, by micro-batch.
 fn by_step(
     bytes: &[u8],
     mut complain: impl FnMut(&Bad<'_>) -> io::Result<()>,
@@ -92,7 +92,7 @@ fn by_step(
     bad.iter().try_for_each(&mut complain)?;
     let lines = records
         .into_iter()
-        .map(|(record, line)| (record.step, line));
+        .map(|(record, line)| (record.number(), line));
     Ok(lines.collect())
 }
 

@@ -1,4 +1,4 @@
-//! What is written down while training: one JSON line per step, and TensorBoard event files.
+//! What is written down while training: one JSON line per micro-batch, and TensorBoard event files.
 
 mod events;
 mod lines;
@@ -12,11 +12,14 @@ use serde::{Deserialize, Serialize};
 use events::Events;
 pub use lines::{read, settle};
 
-/// Everything measured in one step (one micro-batch).
+/// Everything measured in one micro-batch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Number of the micro-batch, from 0.
+    /// The step that it belongs to, from 0.
     pub step: u64,
+    /// Its own number in the run, from 0; the same where steps are single micro-batches, which older files do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<u64>,
     /// Mean cross-entropy over the supervised tokens; none where no token of the batch was supervised.
     pub loss: Option<f64>,
     /// Distortion penalty, weighted.
@@ -53,14 +56,9 @@ pub struct StepRecord {
     pub elements_image: u64,
     /// See `elements_image`.
     pub elements_text: u64,
-    /// The same codes packed without entropy coding: image, text.
-    pub packed_image: u64,
-    /// See `packed_image`.
-    pub packed_text: u64,
-    /// The whole message with the features of all rows as 16-bit floats.
-    pub up_16bit: u64,
-    /// The whole message with the gradient of all rows as 32-bit floats.
-    pub down_32bit: u64,
+    /// What other ways of sending the same would have cost, where that was measured.
+    #[serde(flatten)]
+    pub alternatives: Option<Alternatives>,
     /// Bytes of the returned gradient's containers and their elements.
     pub bytes_gradient: u64,
     /// Of them: the text's container.
@@ -80,6 +78,26 @@ pub struct StepRecord {
     pub constant_channels: u64,
 }
 
+/// Bytes that other ways of sending a step's tensors would have taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternatives {
+    /// The same codes packed without entropy coding: image, text.
+    pub packed_image: u64,
+    /// See `packed_image`.
+    pub packed_text: u64,
+    /// The whole message with the features of all rows as 16-bit floats.
+    pub up_16bit: u64,
+    /// The whole message with the gradient of all rows as 32-bit floats.
+    pub down_32bit: u64,
+}
+
+impl StepRecord {
+    /// Number of the micro-batch in the run, from 0.
+    pub fn number(&self) -> u64 {
+        self.micro_batch.unwrap_or(self.step)
+    }
+}
+
 /// Appends to `metrics.jsonl` and the TensorBoard event file of a run.
 pub struct Writer {
     lines: BufWriter<File>,
@@ -87,7 +105,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the files of the run in `dir`. Lines of steps from `from` on, left by an earlier life of the run that went back
+    /// Opens the files of the run in `dir`. Lines of micro-batches from `from` on, left by an earlier life of the run that went back
     /// to `from`, are set aside until [`settle`].
     ///
     /// # Errors

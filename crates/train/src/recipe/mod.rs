@@ -48,6 +48,9 @@ pub struct Recipe {
     /// What is trained.
     #[serde(default)]
     pub tune: TuneSpec,
+    /// What is measured beside it.
+    #[serde(default, skip_serializing_if = "MetricsSpec::is_default")]
+    pub metrics: MetricsSpec,
 }
 
 /// One quantizer per modality.
@@ -215,6 +218,38 @@ pub struct TrainSpec {
     pub keep: usize,
 }
 
+/// The recipe's `[metrics]` section: what is measured beside the training. The client's own affair.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsSpec {
+    /// In every how many micro-batches the same tensors are also encoded as 16-bit features, 32-bit gradients and without
+    /// entropy coding, to compare sizes; 0 for never.
+    pub compare_every: u64,
+}
+
+impl MetricsSpec {
+    /// Whether that is done in this micro-batch.
+    pub fn compares(&self, step: u64) -> bool {
+        self.compare_every > 0 && step.is_multiple_of(self.compare_every)
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl TrainSpec {
+    /// Micro-batches of the whole run.
+    pub fn micro_batches(&self) -> u64 {
+        self.steps * self.accumulate
+    }
+
+    /// The step that a micro-batch belongs to, or, of a number of micro-batches, how many steps they are.
+    pub fn step_of(&self, micro_batch: u64) -> u64 {
+        micro_batch / self.accumulate
+    }
+}
+
 /// Type of the activations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -379,11 +414,13 @@ impl Recipe {
     }
 
     /// Every field that both sides must agree on, flattened to `section.field`. Of the data section that is
-    /// the longest sequence, which bounds what the server takes; what the client does with its files is its own affair.
+    /// the longest sequence, which bounds what the server takes; what the client does with its files and measures is its own
+    /// affair.
     pub fn terms(&self) -> BTreeMap<String, String> {
         let mut fields = self.fields();
         fields.retain(|key, _| {
-            (!key.starts_with("data.") || key == "data.max_length") && key != "name"
+            let own = ["data.", "metrics."].iter().any(|own| key.starts_with(own));
+            (!own || key == "data.max_length") && key != "name"
         });
         fields
     }

@@ -9,6 +9,7 @@ use qtl_data::loader::Source;
 use qtl_data::{DataError, Example};
 use qtl_model::Device;
 use qtl_train::client::{Client, Ended};
+use qtl_train::metrics::{self, StepRecord};
 use qtl_train::start::Start;
 use qtl_train::{ServerWork, files};
 use qtl_wire::{
@@ -43,6 +44,40 @@ fn an_interrupted_run_ends_in_the_same_bits_with_every_tuning() {
                 let same = saved(whole, side, 6, file) == saved(broken, side, 6, file);
                 assert!(same, "{name}: {side}/{file} differs");
             }
+        }
+    }
+}
+
+/// What a user sees are steps, of however many micro-batches; draws and the wire go by the latter.
+#[test]
+fn steps_of_several_micro_batches_are_counted_as_steps() {
+    let tune = "llm = { kind = 'lora', rank = 2, alpha = 4, dropout = 0.1 }";
+    let recipe = recipe(tune, &["train.accumulate=2", "train.steps=4"]);
+    let start = Start::from(&blueprint(&recipe));
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [whole, broken] = [dirs[0].path(), dirs[1].path()];
+    let run = |dir, stop| records_of(Arc::new(Drawn), &start, &recipe, dir, stop);
+    let numbers = |records: &[StepRecord]| -> Vec<[u64; 2]> {
+        let numbers = records.iter().map(|r| [r.step, r.number()]);
+        numbers.collect()
+    };
+    let all = run(whole, None);
+    let want: Vec<[u64; 2]> = (0..8).map(|n| [n / 2, n]).collect();
+    assert_eq!(numbers(&all), want);
+    assert!(all[1].gradient_norm > 0.0 && all[2].gradient_norm == 0.0);
+    for step in ["step-00000002", "step-00000004"] {
+        assert!(whole.join("server/checkpoints").join(step).is_dir());
+    }
+    // It stops where a step ends.
+    assert_eq!(numbers(&run(broken, Some(2))), want[..6]);
+    assert!(broken.join("checkpoints/step-00000003").is_dir());
+    assert_eq!(numbers(&run(broken, None)), want[6..]);
+    let lines = metrics::read(&broken.join("metrics.jsonl")).unwrap();
+    assert_eq!(numbers(&lines), want);
+    for side in ["", "server"] {
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            let same = saved(whole, side, 4, file) == saved(broken, side, 4, file);
+            assert!(same, "{side}/{file} differs");
         }
     }
 }

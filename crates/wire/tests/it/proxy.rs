@@ -18,7 +18,7 @@ pub enum Fate {
     Page,
     /// The server on this port, instead of the right one.
     Elsewhere(u16),
-    /// One bit is flipped, up or down, so many bytes from its beginning.
+    /// Bits are flipped, up or down, so many bytes from its beginning.
     FlippedUp(usize),
     FlippedDown(usize),
     /// Cut after so many bytes from the server, in the middle of whatever they are.
@@ -108,10 +108,11 @@ fn pump(
         if lose.is_some_and(|lose| lose.swap(false, Ordering::Relaxed)) {
             break;
         }
-        if let Some(at) = flip
-            && (passed..passed + read).contains(&at)
-        {
-            buffer[at - passed] ^= 0x10;
+        // In three bytes, since TLS reads over the two of a record that name an old version.
+        for at in flip.into_iter().flat_map(|at| at..at + 3) {
+            if (passed..passed + read).contains(&at) {
+                buffer[at - passed] ^= 0x10;
+            }
         }
         let wanted = read.min(cut - passed);
         passed += read;
