@@ -293,7 +293,10 @@ fn numbers_of_micro_batches_are_read_where_they_are_those_of_steps() {
             Ok(store) => assert!(fits && store.whole("run") == [20]),
             Err(error) => {
                 let error = error.to_string();
-                assert!(!fits && error.contains("micro-batches, 2 to a step"), "{error}");
+                assert!(
+                    !fits && error.contains("micro-batches, 2 to a step"),
+                    "{error}"
+                );
             }
         }
     }
