@@ -96,13 +96,11 @@ impl Client {
         }
         self.micro_batch = micro_batches;
         let writer = Writer::open(&self.run_dir, micro_batches);
-        let writer = writer.map_err(|e| TrainError::io(&self.run_dir, e))?;
+        let named = self.run_dir.join("metrics.jsonl or tensorboard");
+        let writer = writer.map_err(|e| TrainError::io(&named, e))?;
         if written.is_some_and(|written| written != writer.written()) {
-            tracing::warn!(
-                "{}: {}",
-                self.run_dir.join("metrics.jsonl").display(),
-                metrics::changed(micro_batches)
-            );
+            let named = self.run_dir.join("metrics.jsonl");
+            tracing::warn!("{}: {}", named.display(), metrics::changed(micro_batches));
         }
         if micro_batches > 0 {
             // A process that was killed may not have come to it.
