@@ -1,6 +1,6 @@
 """The rows of runs/faults.sh. Standard library only."""
 
-import hashlib, json, os, re, shutil, signal, socket, subprocess, sys, threading, time
+import glob, hashlib, json, os, re, shutil, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 
 PROGRAM, ONLY = os.path.abspath(sys.argv[1]), sys.argv[2]
@@ -21,11 +21,11 @@ def model():
 class Process:
     """The program, with what it says in a file."""
 
-    def __init__(self, log, *args, limits=None):
+    def __init__(self, log, *args, limits=None, env=None, within=()):
         self.path = Path(log)
         self.file = open(log, "ab")
-        env = dict(os.environ, QTL_LOG="warn,qtinyllava=debug,qtl_wire::grpc::server=info", NO_COLOR="1")
-        self.process = subprocess.Popen([PROGRAM, *map(str, args)], stdin=subprocess.DEVNULL, stdout=self.file,
+        env = dict(os.environ, QTL_LOG="warn,qtinyllava=debug,qtl_wire::grpc::server=info", NO_COLOR="1", **(env or {}))
+        self.process = subprocess.Popen([*within, PROGRAM, *map(str, args)], stdin=subprocess.DEVNULL, stdout=self.file,
                                         stderr=subprocess.STDOUT, env=env, preexec_fn=limits)
 
     def said(self):
@@ -67,7 +67,7 @@ class Proxy:
     """Forwards bytes to the server; `fates` say what each connection meets with, in order, and None is nothing."""
 
     def __init__(self, to, fates):
-        self.to, self.fates, self.cut_now = to, list(fates), False
+        self.to, self.fates, self.cut_now, self.open = to, list(fates), False, []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -93,10 +93,20 @@ class Proxy:
         except OSError:
             near.close()
             return
+        self.open += [near, far]
         up = fate if fate in ("flip up", "cut up", "stall", "throttle", "duplicate") else None
         down = fate if fate in ("flip down", "truncate", "throttle", "late") else None
         threading.Thread(target=self.pump, args=(near, far, up, at), daemon=True).start()
         self.pump(far, near, down, at)
+
+    def cut_all(self):
+        """Ends the connections that are there; later ones are forwarded."""
+        for s in self.open:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.open.clear()
 
     def pump(self, a, b, fate, at):
         passed = 0
@@ -141,19 +151,19 @@ class Run:
         self.client_dir, self.server_dir = self.dir / "client", self.dir / "server"
         self.processes = []
 
-    def serve(self, *more, listen="127.0.0.1:0", kit="certs/server", run=None, limits=None):
+    def serve(self, *more, listen="127.0.0.1:0", kit="certs/server", run=None, **how):
         server = Process(self.dir / f"serve{len(self.processes)}.log", "serve", *model(), "--run", run or self.server_dir,
-                         "--tls", ROOT / kit, "--listen", listen, *more, limits=limits)
+                         "--tls", ROOT / kit, "--listen", listen, *more, **how)
         self.processes.append(server)
         server.await_line("listening on ")
         server.address = re.search(r"listening on (\S+)", server.said()).group(1)
         server.port = int(server.address.rsplit(":")[-1])
         return server
 
-    def train(self, address, *more, kit="certs/client", run=None, data=None, limits=None):
+    def train(self, address, *more, kit="certs/client", run=None, data=None, **how):
         client = Process(self.dir / f"train{len(self.processes)}.log", "train", *model(), "--run", run or self.client_dir,
                          "--tls", ROOT / kit, "--connect", address, "--data", data or ROOT / "data/llava.json",
-                         *more, limits=limits)
+                         *more, **how)
         self.processes.append(client)
         return client
 
@@ -527,6 +537,175 @@ for side in ("client", "server"):
         return f"{said}; then {run.finish()}"
 
 
+class SmallDisk:
+    """A directory on a file system of its own with room for so many bytes, which only processes `within` see."""
+
+    def __init__(self, directory, size):
+        self.directory = directory
+        directory.mkdir()
+        mount = f"mount -t tmpfs -o size={size} none '{directory}' && echo mounted && exec sleep 600"
+        self.holder = subprocess.Popen(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount], stdout=subprocess.PIPE)
+        if self.holder.stdout.readline() != b"mounted\n":
+            raise Failed("no file system of its own can be mounted")
+        self.within = ["nsenter", "--target", str(self.holder.pid), "--user", "--mount", "--preserve-credentials"]
+        self.seen = Path(f"/proc/{self.holder.pid}/root") / directory.relative_to("/")
+
+    def close(self):
+        shutil.copytree(self.seen, self.directory, dirs_exist_ok=True)
+        self.holder.kill()
+        self.holder.wait()
+
+
+def can_mount():
+    """Whether there are namespaces for everyone here."""
+    try:
+        return subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
+                              capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+for side in ("client", "server") if can_mount() else ():
+    @row("a full disk", side, "saving")
+    def _(run, side=side):
+        disk = SmallDisk({"client": run.client_dir, "server": run.server_dir}[side], "64m")
+        try:
+            filler = disk.seen / "filler"
+            server = run.serve(within=disk.within if side == "server" else ())
+            client = run.train(server.address, within=disk.within if side == "client" else ())
+            server.await_line(step(6))  # one checkpoint is whole
+            with open(filler, "wb") as file:
+                try:
+                    while file.write(bytes(1 << 16)):
+                        file.flush()
+                except OSError:
+                    pass
+            said = run.refused(client, "No space left on device")
+            server.end(signal.SIGTERM)
+            kept = sorted(path.name for path in disk.seen.glob("checkpoints/step-*[0-9]"))
+            if not kept or list(disk.seen.glob("checkpoints/*.partial")):
+                raise Failed(f"left: {kept}, {list(disk.seen.glob('checkpoints/*'))}")
+            filler.unlink()
+        finally:
+            disk.close()
+        return f"{said}; {', '.join(kept)} kept; then {run.finish()}"
+
+
+# Time
+
+def faketime():
+    """libfaketime, if it is here: where LIBFAKETIME says, or where distributions have it."""
+    known = [os.environ.get("LIBFAKETIME", ""), *glob.glob("/usr/lib*/faketime/libfaketime.so.1"), *glob.glob("/usr/lib/*/faketime/libfaketime.so.1")]
+    return next((path for path in known if path and os.path.exists(path)), None)
+
+
+class Clock:
+    """The time of day as one process sees it, so many seconds off."""
+
+    def __init__(self, run):
+        self.file = run.dir / "clock"
+        self.jump(0)
+        self.env = {"LD_PRELOAD": faketime(), "FAKETIME_TIMESTAMP_FILE": str(self.file), "FAKETIME_NO_CACHE": "1",
+                    "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+
+    def jump(self, seconds):
+        beside = self.file.with_suffix(".new")
+        beside.write_text(f"{seconds:+d}\n")
+        beside.replace(self.file)
+
+
+DAY = 86_400
+for side in ("client", "server") if faketime() else ():
+    @row("the clock jumps a day forwards and two back", side, "between saves")
+    def _(run, side=side):
+        clock = Clock(run)
+        server = run.serve(env=clock.env if side == "server" else None)
+        client = run.train(server.address, env=clock.env if side == "client" else None)
+        for at, off in ((4, DAY), (8, -DAY), (12, 3_600)):
+            server.await_line(step(at))
+            clock.jump(off)
+        if client.wait() != 0:
+            raise Failed(client.last())
+        return run.same()
+
+    for off, word in ((20 * 365 * DAY, "expired"), (-20 * 365 * DAY, "not valid yet")):
+        @row(f"the clock jumps twenty years {'forwards' if off > 0 else 'back'} and the connection is lost", side, "between saves")
+        def _(run, side=side, off=off, word=word):
+            clock = Clock(run)
+            ours = {"env": clock.env}
+            server = run.serve(**(ours if side == "server" else {}))
+            proxy = Proxy(server.port, [])
+            client = run.train(proxy.address, **(ours if side == "client" else {}))
+            server.await_line(step(7))
+            clock.jump(off)
+            proxy.cut_all()
+            client.await_line(word)
+            clock.jump(0)
+            if client.wait() != 0:
+                raise Failed(client.last())
+            return f"said to be {word}; then {run.same()}"
+
+
+def openssl(*args, cwd=None):
+    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True, cwd=cwd)
+
+
+def short_lived(run, side, seconds):
+    """A kit with the key of the usual one, whose certificate expires in so many seconds."""
+    kit = run.dir / "kit" / side
+    shutil.copytree(ROOT / "certs" / side, kit)
+    shutil.copytree(ROOT / "certs/ca", run.dir / "kit/ca")
+    place = run.dir / "issue"
+    place.mkdir()
+    (place / "index.txt").touch()
+    (place / "serial").write_text("7531\n")
+    purpose = f"extendedKeyUsage = {side}Auth\nsubjectAltName = DNS:localhost, IP:127.0.0.1"
+    (place / "ca.cnf").write_text("[ca]\ndefault_ca = c\n[c]\ndatabase = index.txt\nnew_certs_dir = .\nserial = serial\n"
+                                  f"default_md = sha256\npolicy = p\nx509_extensions = e\n[p]\ncommonName = supplied\n[e]\n{purpose}\n")
+    openssl("req", "-new", "-key", kit / f"{side}.key", "-subj", f"/CN={side}", "-out", place / "csr.pem")
+    when = lambda at: time.strftime("%Y%m%d%H%M%SZ", time.gmtime(at))
+    expires = int(time.time()) + seconds
+    openssl("ca", "-batch", "-notext", "-config", "ca.cnf", "-cert", kit.parent / "ca/ca.pem", "-keyfile", kit.parent / "ca/ca.key",
+            "-in", "csr.pem", "-out", kit / f"{side}.pem", "-startdate", when(expires - 3600), "-enddate", when(expires), cwd=place)
+    return kit, expires
+
+
+def renew(kit):
+    subprocess.run([PROGRAM, "certs", "renew", kit], check=True, capture_output=True)
+
+
+for side in ("client", "server") if shutil.which("openssl") else ():
+    def expires(run, side, *more):
+        """A run whose certificate expires; the connection is lost after that. The client, when it has said so."""
+        kit, end = short_lived(run, side, 8)
+        kits = {"client": "certs/client", "server": "certs/server", side: kit}
+        server = run.serve(kit=kits["server"])
+        proxy = Proxy(server.port, [])
+        client = run.train(proxy.address, *more, kit=kits["client"])
+        server.await_line(step(7))
+        client.process.send_signal(signal.SIGSTOP)
+        time.sleep(max(0, end + 1 - time.time()))
+        proxy.cut_all()
+        client.process.send_signal(signal.SIGCONT)
+        client.await_line("expired")
+        return kit, server, client
+
+    @row("a certificate expires during the run and is renewed", side, "between saves")
+    def _(run, side=side, expires=expires):
+        kit, _, client = expires(run, side)
+        renew(kit)
+        if client.wait() != 0:
+            raise Failed(client.last())
+        return run.same()
+
+    @row("a certificate expires during the run", side, "between saves")
+    def _(run, side=side, expires=expires):
+        kit, server, client = expires(run, side, "--patience", 2)
+        said = run.refused(client, "expired", "the same command resumes")
+        server.end(signal.SIGTERM)
+        return f"{said}; then {run.finish()}"
+
+
 # Damaged files
 
 def flip(path):
@@ -641,5 +820,9 @@ for fault, side, phase, function in ROWS:
     print(f"{name} ({time.time() - start:.0f} s): {outcome}", flush=True)
     table.append(f"| {fault} | {side} | {phase} | {outcome} |")
 (ROOT / "table.md").write_text("\n".join(table) + "\n")
+for missing, what in ((not can_mount(), "a full disk: nothing can be mounted here"), (not faketime(), "clocks: libfaketime is not here"),
+                      (not shutil.which("openssl"), "certificates that expire: openssl is not here")):
+    if missing:
+        print(f"left out: {what}")
 print(f"{len(table) - 2} rows, {bad} failed; {ROOT / 'table.md'}")
 sys.exit(bad > 0)

@@ -152,9 +152,14 @@ fn failed(path: &Path, error: &Error) -> DataError {
     }
 }
 
+/// Steps that laying out one conversation may take: a template comes with a model, and might not end. Those of published
+/// models take a few hundred a message.
+const STEPS: u64 = 10_000_000;
+
 /// Jinja as transformers sets it up.
 fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
+    environment.set_fuel(Some(STEPS));
     let mut syntax = SyntaxConfig::builder();
     environment.set_syntax(syntax.trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);

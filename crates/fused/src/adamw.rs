@@ -6,11 +6,11 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
-use crate::graph::dense;
+use crate::graph::{dense, numbers, shaped};
 use crate::lanes::vectorized;
 
 /// Numbers that one thread updates at a time.
-const PIECE: usize = 1 << 16;
+const PIECE: usize = 1 << 14;
 
 /// How a step is taken.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +51,18 @@ pub fn adamw(
     drop(copies);
     let own = |x: Tensor<1>| x.try_into_primitive::<Flex>().expect("looked at above");
     let [value, gradient, first, second] = [value, gradient, first, second].map(own);
-    let [mut value, mut first, mut second] = [value, first, second].map(whole);
-    let gradient = dense(gradient);
-    update([&mut value, &mut first, &mut second], &gradient, rule);
+    let (gradient, [mut first, mut second]) = (dense(gradient), [first, second].map(whole));
+    let moments = [&mut first, &mut second].map(|x| x.storage_mut::<f32>());
+    let value = if value.is_unique() {
+        let mut value = whole(value);
+        update(value.storage_mut::<f32>(), None, moments, &gradient, rule);
+        value
+    } else {
+        let old = dense(value);
+        let mut value = vec![0.0; old.layout().num_elements()];
+        update(&mut value, Some(numbers(&old)), moments, &gradient, rule);
+        shaped(value, &old)
+    };
     let [value, first, second] = [value, first, second].map(Tensor::from_primitive::<Flex>);
     (value, [first, second])
 }
@@ -99,18 +108,24 @@ fn whole(x: FlexTensor) -> FlexTensor {
         return x;
     }
     let dense = dense(x);
-    let numbers = crate::graph::numbers(&dense).to_vec();
-    crate::graph::shaped(numbers, &dense)
+    shaped(numbers(&dense).to_vec(), &dense)
 }
 
-fn update(own: [&mut FlexTensor; 3], gradient: &FlexTensor, rule: &Rule) {
-    let gradient = crate::graph::numbers(gradient);
-    let [value, first, second] = own.map(|x| x.storage_mut::<f32>());
+/// A step from what `value` holds, or from `old`.
+fn update(
+    value: &mut [f32],
+    old: Option<&[f32]>,
+    [first, second]: [&mut [f32]; 2],
+    gradient: &FlexTensor,
+    rule: &Rule,
+) {
     let pieces = value.par_chunks_mut(PIECE).zip(first.par_chunks_mut(PIECE));
-    let pieces = pieces
-        .zip(second.par_chunks_mut(PIECE))
-        .zip(gradient.par_chunks(PIECE));
-    pieces.for_each(|(((value, first), second), gradient)| {
+    let pieces = pieces.zip(second.par_chunks_mut(PIECE));
+    let pieces = pieces.zip(numbers(gradient).par_chunks(PIECE)).enumerate();
+    pieces.for_each(|(i, (((value, first), second), gradient))| {
+        if let Some(old) = old {
+            value.copy_from_slice(&old[i * PIECE..][..value.len()]);
+        }
         vectorized(
             #[inline(always)]
             || piece([value, first, second], gradient, rule),

@@ -55,6 +55,30 @@ pub(crate) fn each_summed(
         return piece((0, out));
     }
     let pieces: Vec<Vec<f32>> = out.par_chunks_mut(size).enumerate().map(piece).collect();
+    total(pieces, count)
+}
+
+/// The same without an output: `body` gets the numbers of each piece of `rows`.
+pub(crate) fn summed(
+    rows: &[f32],
+    width: usize,
+    count: usize,
+    body: impl Fn(&[f32], &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let piece = |piece: &[f32]| {
+        let mut sums = vec![0.0; count];
+        body(piece, &mut sums);
+        sums
+    };
+    let size = per_piece(width) * width;
+    if rows.len() <= size {
+        return piece(rows);
+    }
+    total(rows.par_chunks(size).map(piece).collect(), count)
+}
+
+/// In order.
+fn total(pieces: Vec<Vec<f32>>, count: usize) -> Vec<f32> {
     let mut total = vec![0.0; count];
     for sums in &pieces {
         total.iter_mut().zip(sums).for_each(|(t, s)| *t += s);

@@ -3,6 +3,7 @@
 //! than one block exist, for one extra forward pass.
 
 use burn::tensor::{Gradients, Tensor};
+pub use qtl_fused::pull;
 
 /// The inputs of the blocks that were run.
 #[derive(Debug)]
@@ -49,12 +50,6 @@ impl Tape {
 /// A plain tensor as a leaf of a new graph.
 pub fn leaf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.autodiff().require_grad()
-}
-
-/// The vector-Jacobian product: the gradients of everything that `output` was computed from, given that of
-/// `output`. Autodiff has no seed for backward, so the seed is a factor of the one scalar that is differentiated.
-pub fn pull<const D: usize>(output: Tensor<D>, gradient: Tensor<D>) -> Gradients {
-    (output * gradient).sum().backward()
 }
 
 /// The gradient of a leaf; zero if nothing depended on it.

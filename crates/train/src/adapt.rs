@@ -28,6 +28,21 @@ pub fn tuned<S: Stages>(half: S, recipe: &Recipe) -> Result<S, TuneError> {
     Ok(half)
 }
 
+/// Checks that a half has what the recipe would train. It needs no values.
+///
+/// # Errors
+///
+/// [`TuneError`] naming the part.
+pub fn fits<S: Stages>(half: &S, tune: &TuneSpec) -> Result<(), TuneError> {
+    let seen = Seen::default();
+    for parameter in half.parameters() {
+        if let Some(kind) = parameter.matrix {
+            seen.note(&parameter.name, kind);
+        }
+    }
+    seen.check(tune, S::PARTS)
+}
+
 /// A half as the model directory has it, in as few bits as the recipe lets its matrices have.
 ///
 /// # Errors

@@ -107,11 +107,12 @@ fn lines(changes: &[Change]) -> String {
 /// Everything that differs between what `state` was trained with and what it is to go on with. Data that either side says
 /// nothing of is not compared.
 pub fn changes(state: &State, recipe: &Recipe, data: Option<&Stamp>) -> Vec<Change> {
-    let now = recipe.fields();
     let former = Recipe::parse(&state.recipe, &[], Path::new("state.json"));
-    // A recipe that this release would not take is still one to compare with.
+    // As they are written: 0.9 in 32 bits is a longer number in 64. A recipe that this release would not take is still one
+    // to compare with.
+    let now = Recipe::fields_of(&recipe.to_toml());
     let before = match &former {
-        Ok(former) => former.fields(),
+        Ok(former) => Recipe::fields_of(&former.to_toml()),
         Err(_) => Recipe::fields_of(&state.recipe),
     };
     let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
@@ -139,7 +140,7 @@ pub fn changes(state: &State, recipe: &Recipe, data: Option<&Stamp>) -> Vec<Chan
         })
         .collect();
     if let (Some(before), Some(now)) = (&state.data, data)
-        && before != now
+        && !before.agrees(now)
     {
         found.push(Change {
             field: "data".to_owned(),
@@ -274,6 +275,7 @@ mod tests {
             file: digest.to_owned(),
             samples: 3,
             pictures: "x".to_owned(),
+            contents: None,
         }
     }
 
@@ -298,6 +300,20 @@ mod tests {
         assert_eq!(checked(10, &sets, true).unwrap().len(), 3);
         assert_eq!(checked(10, &[], false).unwrap(), []);
         assert_eq!(checked(10, &["train.keep=5"], false).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn numbers_are_shown_as_they_are_written() {
+        let sets = ["train.betas=[0.9, 0.95]"];
+        let error = checked(10, &sets, false).unwrap_err().to_string();
+        let says = "train.betas: [0.9, 0.999] before, [0.9, 0.95] now";
+        assert!(error.contains(says), "{error}");
+        // Also beside a recipe of another release.
+        let mut state = state(10);
+        state.recipe = state.recipe.replace("clip", "clap");
+        let fields = changes(&state, &recipe(&[]), None).into_iter();
+        let fields: Vec<String> = fields.map(|change| change.field).collect();
+        assert_eq!(fields, ["train.clap", "train.clip"]);
     }
 
     #[test]

@@ -55,6 +55,10 @@ impl Lock {
             source,
         };
         fs::create_dir_all(dir).map_err(fail)?;
+        if path.is_symlink() {
+            // Its file would be written over, wherever it lies.
+            return Err(fail(io::Error::other("it is a link; remove it")));
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(&path).map_err(fail)?;
@@ -127,6 +131,18 @@ mod tests {
     }
 
     /// What a killed process leaves is no lock.
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let precious = dir.path().join("precious");
+        fs::write(&precious, "mine").unwrap();
+        std::os::unix::fs::symlink(&precious, dir.path().join(NAME)).unwrap();
+        let error = Lock::take(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("it is a link"), "{error}");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+    }
+
     #[test]
     fn a_file_that_nobody_holds_does_not_matter() {
         let dir = tempfile::tempdir().unwrap();

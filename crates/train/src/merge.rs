@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use qtl_data::template;
 use qtl_model::Device;
 use qtl_model::config::{Fields, second_path};
 use qtl_model::partition::{ClientPartition, ServerPartition};
@@ -20,6 +21,7 @@ use crate::checkpoint::{Saved, Side, State, Store};
 use crate::companions;
 use crate::error::TrainError;
 use crate::files;
+use crate::plain;
 use crate::recipe::{Recipe, RecipeError};
 use crate::start::{Base, Start};
 use crate::tune::Part;
@@ -351,9 +353,23 @@ pub(crate) fn write(
         if ours {
             let path = beside.join(format!("{MODELING_NAME}.py"));
             files::replace(&path, MODELING.as_bytes()).map_err(|e| TrainError::io(&path, e))?;
+            ends(base, beside, &config)?;
         }
         companions(base, beside, &config)
     })
+}
+
+/// A model that was tuned under its own chat template ends an answer as that does, in Python too.
+fn ends(base: &Path, into: &Path, config: &Value) -> Result<(), TrainError> {
+    let recipe = recipe_in(config, Path::new("config.json"))?;
+    if recipe.data.template != "chat" {
+        return Ok(());
+    }
+    let template = template::open(&recipe.data.template, base)?;
+    let generation = plain::config::generation(base, config, &*template)?;
+    let path = into.join("generation_config.json");
+    let text = format!("{generation:#}\n");
+    files::replace(&path, text.as_bytes()).map_err(|e| TrainError::io(&path, e))
 }
 
 /// Names in the configuration of a model of ours what loads it in Python, and spells out its quantizers.

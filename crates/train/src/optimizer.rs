@@ -1,12 +1,13 @@
 //! AdamW over named parameters, with a state that can be written into a checkpoint by name.
 //!
-//! The arithmetic is burn's own AdamW, applied tensor by tensor: burn's module optimizer keys its state by
+//! The arithmetic is that of burn's AdamW, to the bit, in one pass: burn's module optimizer keys its state by
 //! random parameter ids, which mean nothing to another process.
 
 use std::collections::BTreeMap;
 
-use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Device, Tensor, TensorData};
+use qtl_fused::adamw::Rule;
+use qtl_fused::{adamw, squares};
 use qtl_model::finite;
 use qtl_model::params::Named;
 use qtl_model::weights::{NamedTensor, Tensors, values};
@@ -16,14 +17,20 @@ use crate::tune::{TuneSpec, decays};
 
 /// The optimizer of one half of the model.
 pub struct Optimizer {
-    decayed: AdamW,
-    plain: AdamW,
+    rule: Rule,
     tune: TuneSpec,
     peak: f64,
     clip: f64,
-    state: BTreeMap<String, AdamWState<1>>,
+    state: BTreeMap<String, Moments>,
     /// Gradients of the micro-batches since the last step.
     pending: Named,
+}
+
+/// What the optimizer knows of a parameter.
+struct Moments {
+    moments: [Tensor<1>; 2],
+    /// Steps so far.
+    time: usize,
 }
 
 /// What is kept of a parameter.
@@ -40,13 +47,15 @@ pub type Entry = (String, Vec<f32>);
 impl Optimizer {
     /// A fresh optimizer.
     pub fn new(train: &TrainSpec, tune: &TuneSpec) -> Self {
-        let config = AdamWConfig::new()
-            .with_beta_1(train.betas[0])
-            .with_beta_2(train.betas[1])
-            .with_epsilon(train.epsilon);
         Self {
-            decayed: config.clone().with_weight_decay(train.weight_decay).build(),
-            plain: config.with_weight_decay(0.0).build(),
+            rule: Rule {
+                lr: train.lr,
+                betas: train.betas,
+                epsilon: train.epsilon,
+                decay: train.weight_decay,
+                factor: 1.0,
+                time: 0,
+            },
             tune: tune.clone(),
             peak: train.lr,
             clip: train.clip,
@@ -86,18 +95,17 @@ impl Optimizer {
     ///
     /// [`NotFinite`] naming a parameter, or all of them if only the norm is not.
     pub fn clip(&mut self) -> Result<f64, NotFinite> {
-        let square = |g: &Tensor<1>| f64::from(g.clone().square().sum().into_scalar::<f32>());
-        let norm = self.pending.values().map(square).sum::<f64>().sqrt();
+        let norm = self.pending.values().map(squares).sum::<f64>().sqrt();
         if !norm.is_finite() {
             all_finite(&self.pending)?;
             return Err(NotFinite("all parameters together".to_owned()));
         }
-        if self.clip > 0.0 && norm > self.clip {
-            let factor = self.clip / (norm + 1e-6);
-            for gradient in self.pending.values_mut() {
-                *gradient = gradient.clone().mul_scalar(factor);
-            }
-        }
+        let clipped = self.clip > 0.0 && norm > self.clip;
+        self.rule.factor = if clipped {
+            (self.clip / (norm + 1e-6)) as f32
+        } else {
+            1.0
+        };
         Ok(norm)
     }
 
@@ -105,28 +113,34 @@ impl Optimizer {
     pub fn update(&mut self, name: &str, value: Tensor<1>, schedule: f64) -> Option<Tensor<1>> {
         let gradient = self.pending.remove(name)?;
         let lr = self.peak * self.tune.lr_scale(name, self.peak) * schedule;
-        let rule = if decays(name) {
-            &self.decayed
-        } else {
-            &self.plain
+        let state = self.state.remove(name).unwrap_or_else(|| Moments {
+            moments: [gradient.zeros_like(), gradient.zeros_like()],
+            time: 0,
+        });
+        let time = state.time + 1;
+        let decay = if decays(name) { self.rule.decay } else { 0.0 };
+        let rule = Rule {
+            lr,
+            decay,
+            time,
+            ..self.rule
         };
-        let (value, state) = rule.step(lr, value, gradient, self.state.remove(name));
-        if let Some(state) = state {
-            self.state.insert(name.to_owned(), state);
-        }
+        let (value, moments) = adamw(value, gradient, state.moments, &rule);
+        self.state
+            .insert(name.to_owned(), Moments { moments, time });
         Some(value)
     }
 
     /// The state by name: `NAME.moment_1`, `NAME.moment_2`, `NAME.time`.
     pub fn entries(&self) -> Tensors<'_> {
         let names = self.state.iter().flat_map(|(name, state)| {
-            let moment = state.momentum.moment_1.dims().to_vec();
+            let moment = state.moments[0].dims().to_vec();
             let shapes = [moment.clone(), moment, vec![1]];
             let named = ENTRIES.iter().zip(shapes);
             named.map(move |(entry, shape)| (format!("{name}.{entry}"), shape))
         });
         Tensors::new(names.collect(), |take| {
-            for (name, AdamWState { momentum }) in &self.state {
+            for (name, state) in &self.state {
                 let mut push = |entry: &str, data: Vec<f32>| {
                     take(&NamedTensor {
                         name: format!("{name}.{entry}"),
@@ -135,9 +149,9 @@ impl Optimizer {
                     });
                 };
                 let [first, second, time] = ENTRIES;
-                push(first, values(momentum.moment_1.clone()));
-                push(second, values(momentum.moment_2.clone()));
-                push(time, vec![momentum.time as f32]);
+                push(first, values(state.moments[0].clone()));
+                push(second, values(state.moments[1].clone()));
+                push(time, vec![state.time as f32]);
             }
         })
     }
@@ -155,13 +169,11 @@ impl Optimizer {
             let time = entries.remove(&format!("{name}.time")).ok_or(key)?;
             let tensor =
                 |v: Vec<f32>| Tensor::<1>::from_data(TensorData::from(v.as_slice()), device);
-            let momentum = AdaptiveMomentumState {
+            let state = Moments {
                 time: time.first().copied().unwrap_or(0.0) as usize,
-                moment_1: tensor(moment_1),
-                moment_2: tensor(moment_2),
-                max_moment_2: None,
+                moments: [tensor(moment_1), tensor(moment_2)],
             };
-            self.state.insert(name, AdamWState { momentum });
+            self.state.insert(name, state);
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub fn verify(dir: &Path) -> Result<Vec<Checked>, TrainError> {
         found.extend(all.map(|(_, path)| checkpoint(&path)));
         let path = run.join("metrics.jsonl");
         if path.exists() {
-            let faults = metrics::read(&path).err();
+            let faults = metrics::of_run(&run).err();
             found.push(Checked {
                 faults: faults
                     .map(|e| format!("{}: {e}", path.display()))

@@ -132,3 +132,13 @@ fn what_is_not_supported_is_refused_or_seen_to_be_absent() {
         "{error}"
     );
 }
+
+/// It comes with a model, and the model may come from anywhere.
+#[test]
+fn a_template_that_does_not_end_is_ended() {
+    let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
+    let folder = folder(&json!({}), Some(endless));
+    let template = ChatTemplate::open(folder.path()).unwrap().unwrap();
+    let error = template.prompt(&[]).unwrap_err().to_string();
+    assert!(error.contains("fuel"), "{error}");
+}

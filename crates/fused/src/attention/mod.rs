@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 
 pub use bias::Bias;
@@ -25,7 +25,7 @@ const FEWEST: usize = 8;
 /// `softmax(q kᵀ / √width + bias) v`.
 ///
 /// `q: [B, H, Sq, width]`, `k, v: [B, G, Sk, width]` with `G` dividing `H`: every key/value head serves `H/G` consecutive query
-/// heads. Returns `[B, Sq, H width]`. Views with strides are fine.
+/// heads. Returns `[B, Sq, H width]`. Views with strides are fine. Scores and their sums are kept in 32 bits.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<&Bias>) -> Tensor<3> {
     let values = [Value::of(&q), Value::of(&k), Value::of(&v)];
     let tiles = match bias {
@@ -52,13 +52,23 @@ pub fn composed(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<&Bias>) -
     // Query heads of one group become more rows of one product.
     let rows = heads / groups * queries;
     let q = q.reshape([batch, groups, rows, width]);
-    let mut scores = (q * scale).matmul(k.swap_dims(2, 3));
+    let dtype = v.dtype();
+    let mut scores = (q * scale).matmul(k.swap_dims(2, 3)).cast(DType::F32);
     if let Some(bias) = bias {
         let by_head = scores.reshape([batch, heads, queries, keys]);
         scores = (by_head + bias.tensor()).reshape([batch, groups, rows, keys]);
     }
-    softmax(scores, 3)
-        .matmul(v)
+    let mixed = if scores.is_autodiff() {
+        // Dividing after the product touches `width` numbers per row instead of `keys`, and spares the backward pass
+        // the gradient of a quotient over the whole score matrix. The shift by the maximum is a constant.
+        let highest = scores.clone().inner().max_dim(3);
+        let weights = (scores - highest).exp();
+        let total = weights.clone().sum_dim(3);
+        (weights.cast(dtype).matmul(v).cast(DType::F32) / total).cast(dtype)
+    } else {
+        softmax(scores, 3).cast(dtype).matmul(v)
+    };
+    mixed
         .reshape([batch, heads, queries, width])
         .swap_dims(1, 2)
         .reshape([batch, queries, heads * width])

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attention;
+mod linear;
 mod losses;
 mod norms;
 mod optimizer;

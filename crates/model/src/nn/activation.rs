@@ -1,7 +1,7 @@
 //! Pointwise non-linearities, under the names that Hugging Face configurations use.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, relu, sigmoid};
+use qtl_fused::{Curve, activation, gated};
 use serde::{Deserialize, Serialize};
 
 /// A pointwise non-linearity.
@@ -40,19 +40,21 @@ impl Activation {
 
     /// Applies it elementwise.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        activation(x, self.curve())
+    }
+
+    /// `self(gate) * x`, elementwise.
+    pub fn gated<const D: usize>(self, gate: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
+        gated(gate, x, self.curve())
+    }
+
+    fn curve(self) -> Curve {
         match self {
-            Self::Gelu => gelu(x),
-            Self::GeluTanh => gelu_tanh(x),
-            Self::QuickGelu => x.clone() * sigmoid(x * 1.702),
-            Self::Silu => x.clone() * sigmoid(x),
-            Self::Relu => relu(x),
+            Self::Gelu => Curve::Gelu,
+            Self::GeluTanh => Curve::GeluTanh,
+            Self::QuickGelu => Curve::QuickGelu,
+            Self::Silu => Curve::Silu,
+            Self::Relu => Curve::Relu,
         }
     }
-}
-
-/// `x/2 (1 + tanh u) = x σ(2u)` with `u = √(2/π) (x + 0.044715 x³)`: the sigmoid form needs no power and one pass less.
-fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    const TWICE: f64 = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
-    let inner = (x.clone() * x.clone() * (TWICE * 0.044715) + TWICE) * x.clone();
-    x * sigmoid(inner)
 }

@@ -1,8 +1,8 @@
 //! Affine map `y = x Wᵀ + b`.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
+use qtl_fused::linear;
 
 use super::param::filled;
 use crate::tuning::Adapted;
@@ -38,7 +38,7 @@ impl Linear {
             let mut dims = dims;
             dims[D - 1] = weight.dims()[0];
             let x = x.reshape([rows, width]);
-            linear(x, weight.cast(dtype).transpose(), bias).reshape(dims)
+            linear(x, weight.cast(dtype), bias).reshape(dims)
         };
         let Some(adapted) = self.weight.reparameterization::<Adapted>() else {
             return product(stored, x);

@@ -1,6 +1,7 @@
 //! Which position may look at which.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use qtl_fused::Bias;
 
 /// Added to a score that must not count. Finite, so that a row that sees nothing (padding) gives a finite average instead
 /// of NaN.
@@ -10,7 +11,7 @@ const HIDDEN: f32 = -1e30;
 #[derive(Clone, Debug)]
 pub struct Mask {
     /// `[B or 1, 1, queries, keys]`, zero where the query sees the key.
-    bias: Tensor<4>,
+    bias: Bias,
 }
 
 impl Mask {
@@ -28,7 +29,7 @@ impl Mask {
         }
         let data = TensorData::new(bias, [batch, 1, queries, keys]);
         Self {
-            bias: Tensor::from_data(data, device),
+            bias: Bias::new(Tensor::from_data(data, device)),
         }
     }
 
@@ -39,7 +40,7 @@ impl Mask {
     }
 
     /// The values to add to the scores.
-    pub fn bias(&self) -> Tensor<4> {
-        self.bias.clone()
+    pub fn bias(&self) -> &Bias {
+        &self.bias
     }
 }

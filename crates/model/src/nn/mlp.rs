@@ -120,8 +120,9 @@ impl GatedMlp {
 
     /// `[.., width]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let gate = self.activation.forward(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let gate = self.gate_proj.forward(x.clone());
+        let gated = self.activation.gated(gate, self.up_proj.forward(x));
+        self.down_proj.forward(gated)
     }
 }
 
@@ -151,9 +152,10 @@ impl FusedGatedMlp {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let both = self.proj_1.forward(x);
         let inner = both.dims()[D - 1] / 2;
-        let gate = self
+        let gate = both.clone().narrow(D - 1, 0, inner);
+        let gated = self
             .activation
-            .forward(both.clone().narrow(D - 1, 0, inner));
-        self.proj_2.forward(gate * both.narrow(D - 1, inner, inner))
+            .gated(gate, both.narrow(D - 1, inner, inner));
+        self.proj_2.forward(gated)
     }
 }

@@ -1,8 +1,8 @@
 //! Layer and root-mean-square normalisation over the last dimension, always computed in f32.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::layer_norm;
 use burn::tensor::{DType, Device, Tensor};
+use qtl_fused::{layer_norm, rms_norm};
 use serde::{Deserialize, Serialize};
 
 use super::param::filled;
@@ -82,7 +82,7 @@ impl LayerNorm {
     /// Normalises the last dimension.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
-        in_f32(x, |x| layer_norm(x, weight, Some(bias), self.eps))
+        in_f32(x, |x| layer_norm(x, weight, bias, self.eps))
     }
 }
 
@@ -125,7 +125,7 @@ impl RmsNorm {
         } else {
             weight + self.offset
         };
-        in_f32(x, |x| rms_normalize(x, self.eps) * scale.unsqueeze())
+        in_f32(x, |x| rms_norm(x, scale, self.eps))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rotary position embedding (Su et al. 2021) in the rotate-half form of GPT-NeoX and Llama.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use qtl_fused::{Angles, rope};
 use serde::{Deserialize, Serialize};
 
 /// How the angles of a model that was trained on short sequences are stretched for long ones.
@@ -94,15 +95,7 @@ impl RopeSpec {
 
 /// Sines and cosines of a batch of positions, made once per forward pass and shared by all blocks.
 #[derive(Clone, Debug)]
-pub struct RopeTables {
-    /// `[B or 1, S, 1, head_dim]`; one where a dimension is not rotated.
-    cos: Tensor<4>,
-    /// Same shape; zero where a dimension is not rotated.
-    sin: Tensor<4>,
-    /// `[head_dim, head_dim]`, entries 0 and ±1: `x R` is rotate-half. A product with a tiny constant matrix is exact and
-    /// cheaper, forward and backward, than slicing, negating and concatenating.
-    turn: Tensor<2>,
-}
+pub struct RopeTables(Angles);
 
 impl RopeTables {
     /// Tables for the positions of every row; rows have equal lengths.
@@ -128,26 +121,17 @@ impl RopeTables {
                 }
             }
         }
-        let mut turn = vec![0.0f32; width * width];
-        for i in 0..half {
-            turn[(i + half) * width + i] = -1.0;
-            turn[i * width + i + half] = 1.0;
-        }
         let shape = [rows.len(), length, 1, width];
-        Self {
+        Self(Angles {
             cos: Tensor::from_data(TensorData::new(cos, shape), device),
             sin: Tensor::from_data(TensorData::new(sin, shape), device),
-            turn: Tensor::from_data(TensorData::new(turn, [width, width]), device),
-        }
+            half,
+        })
     }
 
     /// Rotates `x: [B, S, heads, head_dim]`.
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let dims @ [batch, length, heads, width] = x.dims();
-        let flat = x.clone().reshape([batch * length * heads, width]);
-        let turned = flat.matmul(self.turn.clone()).reshape(dims);
-        (turned * self.sin.clone() + x * self.cos.clone()).cast(dtype)
+        rope(x.cast(DType::F32), &self.0).cast(dtype)
     }
 }

@@ -30,12 +30,12 @@ pub struct Args {
     #[arg(long = "server-name", value_name = "NAME", default_values_t = LOOPBACK.map(str::to_owned))]
     server_names: Vec<String>,
     /// Name of the client
-    #[arg(long, value_name = "NAME", default_value = "client")]
+    #[arg(long, value_name = "NAME", default_value = "client", value_parser = folder)]
     client: String,
     /// Days until the certificates expire
     #[arg(long, default_value_t = 365, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
-    /// Replace files that are there
+    /// Make all anew, with new keys; what was there is kept under the ending .old
     #[arg(long)]
     overwrite: bool,
 }
@@ -54,8 +54,18 @@ struct Renew {
     #[arg(long, value_name = "DIR")]
     ca: Option<PathBuf>,
     /// Days until the certificate expires
-    #[arg(long, default_value_t = 365)]
+    #[arg(long, default_value_t = 365, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
+}
+
+/// The name of a client, which is also that of its kit's folder beside the authority's and the server's.
+fn folder(name: &str) -> Result<String, String> {
+    let odd = |c: char| matches!(c, '/' | '\\') || c.is_control();
+    let plain = !name.trim().is_empty() && !name.contains(odd) && !name.starts_with('.');
+    match plain && !["ca", "server"].contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err("expected a name for a folder beside those called ca and server".to_owned()),
+    }
 }
 
 /// Makes what is missing, or renews what is there.
@@ -101,4 +111,22 @@ pub fn run(args: &Args) -> Result<()> {
     let key = leaf_key(&client.join("client.pem"))?;
     println!("wrote {}; its key is {key}", client.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_kit_is_a_folder_of_its_own() {
+        for name in ["client", "Klinikum Köln", "site-2.example"] {
+            assert_eq!(folder(name).as_deref(), Ok(name));
+        }
+        // Elsewhere, hidden, or beside the authority's key, which would go along to the client.
+        for name in [
+            "", " ", "..", "../a", "a/b", "a\\b", "a\nb", ".a", "ca", "server",
+        ] {
+            assert!(folder(name).is_err(), "{name:?}");
+        }
+    }
 }

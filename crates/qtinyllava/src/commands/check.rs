@@ -78,6 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
             show::samples(&reader, &report, SHOWN)?;
         }
         problems.extend(unusable(&report, &recipe));
+        problems.extend(too_few(&report, &recipe));
         let samples = report.samples.max(1) as u64;
         text_tokens = usize::try_from(report.tokens_left.total / samples)?;
     }
@@ -125,10 +126,18 @@ pub fn before(recipe: &Recipe, reader: &Reader) -> Result<()> {
     show::refused(&report.refused, NAMED, &mut |line| {
         eprintln!("warning: {line}")
     });
-    match unusable(&report, recipe) {
+    match unusable(&report, recipe).or_else(|| too_few(&report, recipe)) {
         Some(problem) => bail!("{problem}"),
         None => Ok(()),
     }
+}
+
+/// What to say where the samples do not fill a batch.
+fn too_few(report: &Report, recipe: &Recipe) -> Option<String> {
+    let (batch, samples) = (recipe.train.batch, report.samples);
+    (0 < samples && samples < batch).then(|| {
+        format!("train.batch = {batch} is more than the {samples} samples that can be used; give {samples} at most")
+    })
 }
 
 fn look(reader: &Reader, decode: Option<usize>) -> Result<Report> {

@@ -25,8 +25,9 @@ pub struct Summary {
 impl Summary {
     /// Reads what the run left in `out`.
     pub fn new(recipe: &Recipe, out: &Path, evaluation: &Evaluation, wall: f64) -> Result<Self> {
-        let path = out.join("client/metrics.jsonl");
-        let records = metrics::read(&path).with_context(|| path.display().to_string())?;
+        let run = out.join("client");
+        let records = metrics::of_run(&run)
+            .with_context(|| format!("cannot use the metrics in {}", run.display()))?;
         let path = out.join("client/wire.json");
         let wire =
             serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?)?;

@@ -70,11 +70,10 @@ fn check_counts_names_and_shows() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
     let data = entries(&world, dir.path());
-    let mut args = vec![
-        "check".to_owned(),
-        "--set".to_owned(),
-        "data.max_length=30".to_owned(),
-    ];
+    let mut args = vec!["check".to_owned()];
+    for set in ["data.max_length=30", "train.batch=1"] {
+        args.extend(["--set".to_owned(), set.to_owned()]);
+    }
     args.extend(flags(&[
         ("--model", &base()),
         ("--recipe", &recipe()),
@@ -113,7 +112,26 @@ fn check_counts_names_and_shows() {
     assert_eq!(found["test"]["pictures"], 4);
     assert_eq!(found["problems"].as_array().unwrap().len(), 1, "{found}");
     args.extend(["--set".to_owned(), "data.unlearnable=1".to_owned()]);
-    run(args).succeeds();
+    run(args.clone()).succeeds();
+
+    // What only training would find out about the recipe.
+    for (set, says) in [
+        (
+            "train.batch=2",
+            "train.batch = 2 is more than the 1 samples",
+        ),
+        (
+            "tune.llm={kind=\"from_layer\", layer=9}",
+            "layer = 9, but the model's blocks are 0 to 1",
+        ),
+        (
+            "tune.llm={kind=\"lora\", rank=1, alpha=1, targets=[\"q\"]}",
+            "targets holds \"q\"",
+        ),
+    ] {
+        let sets = ["--set".to_owned(), set.to_owned()];
+        run([&args[..], &sets].concat()).fails_naming(&[says]);
+    }
 }
 
 #[test]

@@ -110,6 +110,20 @@ fn a_longer_run_goes_on_and_another_course_must_be_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     train(&world, dir, TINY, &[]).succeeds();
+    // A changed digit is still JSON.
+    let metrics = dir.join("metrics.jsonl");
+    let text = fs::read_to_string(&metrics).unwrap();
+    let at = text.find("\"loss\":").unwrap() + "\"loss\":".len();
+    let digit = if text[at..].starts_with('1') {
+        "2"
+    } else {
+        "1"
+    };
+    let changed = [&text[..at], digit, &text[at + 1..]].concat();
+    fs::write(&metrics, changed).unwrap();
+    let verify = || run(flags(&[("verify", dir)]));
+    let not_written = "the lines of the first 2 micro-batches are not those that were written";
+    verify().fails_naming(&[not_written]);
     let longer = [TINY, &["train.steps=4"]].concat();
     let ended = train(&world, dir, &longer, &[]).succeeds();
     assert!(
@@ -117,6 +131,8 @@ fn a_longer_run_goes_on_and_another_course_must_be_allowed() {
         "{}",
         ended.stderr
     );
+    assert!(ended.stderr.contains(not_written), "{}", ended.stderr);
+    verify().succeeds();
     assert_eq!(records(dir).len(), 4);
 
     let other = [&longer[..], &["train.lr=0.25", "train.steps=6"]].concat();

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use qtl_data::Position;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Written;
 use crate::stamp::Stamp;
 
 pub use error::{CheckpointError, Damaged};
@@ -63,6 +64,9 @@ pub struct State {
     /// The data that it was trained on (client only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Stamp>,
+    /// The lines of metrics.jsonl so far (client only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Written>,
     /// BLAKE3 digests of the files beside this one; filled in when they are written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
@@ -86,6 +90,7 @@ impl State {
             recipe,
             base: None,
             data: None,
+            metrics: None,
             files: BTreeMap::new(),
         }
     }

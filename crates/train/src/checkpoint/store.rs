@@ -45,7 +45,7 @@ impl Store {
         };
         fs::create_dir_all(&store.dir).map_err(refused)?;
         for (_, leftover) in store.list(|end| end == ".partial" || end == ".gone") {
-            fs::remove_dir_all(leftover).map_err(refused)?;
+            remove_all(&leftover).map_err(refused)?;
         }
         for (step, path) in [store.live(), store.aside()].concat() {
             match Saved::open(&path) {
@@ -116,6 +116,10 @@ impl Store {
                 let rest = name.strip_prefix("step-")?;
                 let digits = rest.split('.').next()?;
                 let step = digits.parse().ok()?;
+                // Only what `path` would find again.
+                if format!("{step:08}") != digits {
+                    return None;
+                }
                 wanted(&rest[digits.len()..]).then(|| (step, entry.path()))
             })
             .collect();
@@ -291,11 +295,19 @@ impl Store {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let gone = path.with_extension("gone");
         if gone.exists() {
-            fs::remove_dir_all(&gone)?;
+            remove_all(&gone)?;
         }
         fs::rename(path, &gone)?;
         files::sync_dir(&self.dir)?;
-        fs::remove_dir_all(&gone)
+        remove_all(&gone)
+    }
+}
+
+/// Removes a directory, or what somebody has put in the place of one.
+fn remove_all(path: &Path) -> io::Result<()> {
+    match path.is_dir() && !path.is_symlink() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
     }
 }
 

@@ -86,6 +86,30 @@ fn a_checkpoint_under_another_steps_name_is_not_gone_on_with() {
 }
 
 #[test]
+fn what_somebody_else_has_put_there_blocks_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 9).unwrap();
+    save(&store, 10);
+    let at = |name: &str| dir.path().join("checkpoints").join(name);
+    for name in [
+        "step-00000020",
+        "step-00000030.partial",
+        "step-00000040.gone",
+    ] {
+        fs::write(at(name), "a file").unwrap();
+    }
+    // Neither name is one that a step is looked for under.
+    fs::create_dir(at("step-20")).unwrap();
+    fs::create_dir(at("step-+0000020")).unwrap();
+    let store = Store::open(dir.path(), 9).unwrap();
+    assert_eq!(store.whole("run"), [10]);
+    save(&store, 20);
+    store.settle(20).unwrap();
+    let left = ["step-+0000020", "step-00000010", "step-00000020", "step-20"];
+    assert_eq!(names(dir.path()), left);
+}
+
+#[test]
 fn what_lies_behind_is_set_aside_until_as_much_is_done_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 9).unwrap();

@@ -70,6 +70,7 @@ impl Client {
         self.half.save(self.micro_batch, |state| {
             state.position = Some(self.position);
             state.data.clone_from(&self.data);
+            state.metrics = Some(stream.writer.written());
         })?;
         let reply = link.save(self.micro_batch)?;
         if reply == Reply::Done(()) {
@@ -82,10 +83,12 @@ impl Client {
     /// Goes to the checkpoint after so many micro-batches, or to the beginning.
     pub(super) fn restore(&mut self, micro_batches: u64) -> Result<Stream, TrainError> {
         self.position = Position::default();
+        let mut written = None;
         if let Some(saved) = self.half.restore(micro_batches, self.data.as_ref())? {
             self.position = saved.state.position.unwrap_or_default();
+            written.clone_from(&saved.state.metrics);
             if let (Some(then), Some(now)) = (&saved.state.data, &self.data)
-                && then != now
+                && !then.agrees(now)
             {
                 // A place in the order of other data.
                 self.position.index = 0;
@@ -93,7 +96,12 @@ impl Client {
         }
         self.micro_batch = micro_batches;
         let writer = Writer::open(&self.run_dir, micro_batches);
-        let writer = writer.map_err(|e| TrainError::io(&self.run_dir, e))?;
+        let named = self.run_dir.join("metrics.jsonl or tensorboard");
+        let writer = writer.map_err(|e| TrainError::io(&named, e))?;
+        if written.is_some_and(|written| written != writer.written()) {
+            let named = self.run_dir.join("metrics.jsonl");
+            tracing::warn!("{}: {}", named.display(), metrics::changed(micro_batches));
+        }
         if micro_batches > 0 {
             // A process that was killed may not have come to it.
             self.settle()?;

@@ -24,7 +24,7 @@ pub use memory::Memory;
 pub use shapes::Shapes;
 pub use traffic::Traffic;
 
-use crate::adapt::treatment;
+use crate::adapt::{self, treatment};
 use crate::adapter::Adapter;
 use crate::assumed;
 use crate::error::TrainError;
@@ -207,7 +207,10 @@ fn whole(
     let client = blueprint.client_without_values(&device)?;
     let server = blueprint.server_without_values(&device);
     let (contents, found) = Contents::of(dir, &qtl_model::parts::folders());
-    let (problems, notes) = judged(dir, found, blueprint.compare(&device));
+    let (mut problems, notes) = judged(dir, found, blueprint.compare(&device));
+    let tune = &recipe.tune;
+    let unfit = [adapt::fits(&client, tune), adapt::fits(&server, tune)].into_iter();
+    problems.extend(unfit.filter_map(|fits| Some(fits.err()?.to_string())));
     let config = &blueprint.config;
     let mut sizes = family(fields, "vision_config", "vision tower");
     sizes.extend(of_vision(&config.vision));

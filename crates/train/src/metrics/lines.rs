@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use super::StepRecord;
+use crate::checkpoint::Store;
 use crate::files;
 
 /// The lines of the run.
@@ -41,8 +42,46 @@ pub fn read(path: &Path) -> io::Result<Vec<StepRecord>> {
     }
 }
 
-/// Brings the lines of micro-batches below `from` together and sets the others aside.
-pub(super) fn divide(dir: &Path, from: u64) -> io::Result<()> {
+/// The records of the run in `dir`. Lines that are not those that its newest checkpoint was written with are an error: what
+/// is made of them would be wrong without a sign.
+///
+/// # Errors
+///
+/// As [`read`]; [`ErrorKind::InvalidData`] for such lines.
+pub fn of_run(dir: &Path) -> io::Result<Vec<StepRecord>> {
+    let path = dir.join(LIVE);
+    let records = read(&path)?;
+    let newest = Store::look(dir).newest().ok().flatten();
+    if let Some(written) = newest.and_then(|state| state.metrics) {
+        let bytes = fs::read(&path)?;
+        let mut lines = by_step(&bytes, |_| Ok(()))?;
+        lines.split_off(&written.below);
+        if hasher(&lines).finalize().to_hex().as_str() != written.digest {
+            let changed = changed(written.below);
+            return Err(io::Error::new(ErrorKind::InvalidData, changed));
+        }
+    }
+    Ok(records)
+}
+
+/// What there is to say where the lines of micro-batches below `below` are others than a checkpoint was written with.
+pub(crate) fn changed(below: u64) -> String {
+    format!(
+        "the lines of the first {below} micro-batches are not those that were written; a changed number cannot be told from a right one. \
+         The weights do not depend on them"
+    )
+}
+
+fn hasher(lines: &BTreeMap<u64, &[u8]>) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    for line in lines.values() {
+        hasher.update(line).update(b"\n");
+    }
+    hasher
+}
+
+/// Brings the lines of micro-batches below `from` together and sets the others aside. Returns what hashes those that stay.
+pub(super) fn divide(dir: &Path, from: u64) -> io::Result<blake3::Hasher> {
     let files = [LIVE, ASIDE].map(|name| dir.join(name));
     let [live, aside] = [content(&files[0])?, content(&files[1])?];
     let mut lines = by_step(&aside, |_| Ok(()))?;
@@ -58,7 +97,9 @@ pub(super) fn divide(dir: &Path, from: u64) -> io::Result<()> {
     }
     // In this order a line is in both files for a moment rather than in none.
     put(&files[1], &aside, later)?;
-    put(&files[0], &live, lines)
+    let hasher = hasher(&lines);
+    put(&files[0], &live, lines)?;
+    Ok(hasher)
 }
 
 /// Drops what is set aside of micro-batches before `from`: they are done again, and both sides hold a checkpoint of it.

@@ -10,7 +10,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use events::Events;
-pub use lines::{read, settle};
+pub(crate) use lines::changed;
+pub use lines::{of_run, read, settle};
 
 /// Everything measured in one micro-batch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -98,9 +99,22 @@ impl StepRecord {
     }
 }
 
+/// The lines of `metrics.jsonl` that a checkpoint was written with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Those of the micro-batches below this.
+    pub below: u64,
+    /// Their BLAKE3 digest.
+    pub digest: String,
+}
+
 /// Appends to `metrics.jsonl` and the TensorBoard event file of a run.
 pub struct Writer {
     lines: BufWriter<File>,
+    /// Over all lines.
+    hasher: blake3::Hasher,
+    /// Number of the next micro-batch.
+    next: u64,
     events: Events,
 }
 
@@ -112,11 +126,13 @@ impl Writer {
     ///
     /// What the file system refuses.
     pub fn open(dir: &Path, from: u64) -> std::io::Result<Self> {
-        lines::divide(dir, from)?;
+        let hasher = lines::divide(dir, from)?;
         let path = dir.join(lines::LIVE);
         let lines = OpenOptions::new().create(true).append(true).open(&path)?;
         Ok(Self {
             lines: BufWriter::new(lines),
+            hasher,
+            next: from,
             events: Events::create(&dir.join("tensorboard"))?,
         })
     }
@@ -127,8 +143,11 @@ impl Writer {
     ///
     /// What the file system refuses.
     pub fn step(&mut self, record: &StepRecord) -> std::io::Result<()> {
-        serde_json::to_writer(&mut self.lines, record)?;
-        self.lines.write_all(b"\n")?;
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        self.lines.write_all(&line)?;
+        self.hasher.update(&line);
+        self.next = record.number() + 1;
         let per_sample = |bytes: u64| bytes as f64 / record.samples.max(1) as f64;
         let loss = record.loss.map(|loss| ("train/loss", loss));
         let mut scalars = Vec::from_iter(loss);
@@ -145,6 +164,14 @@ impl Writer {
             ("seconds/waiting", record.waiting),
         ]);
         self.events.scalars(record.step, &scalars)
+    }
+
+    /// All lines so far, for the checkpoint that is written with them.
+    pub fn written(&self) -> Written {
+        Written {
+            below: self.next,
+            digest: self.hasher.finalize().to_hex().to_string(),
+        }
     }
 
     /// Puts all lines so far on disk.

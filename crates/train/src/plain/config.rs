@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use qtl_data::template::Template;
 use qtl_data::{Aspect, Tokenizer};
 use qtl_model::parts::{BLOCKS, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
@@ -170,9 +171,13 @@ fn strategy(strategy: Strategy) -> &'static str {
     }
 }
 
-/// The `generation_config.json`: an answer ends where `chat` ends it, at the tokens that the configurations name and at the
-/// tokenizer's own.
-pub(super) fn generation(base: &Path, config: &Value) -> Result<Value, TrainError> {
+/// The `generation_config.json`: an answer ends where `chat` ends it, at the tokens that the configurations name, at the
+/// tokenizer's own and at the template's.
+pub(crate) fn generation(
+    base: &Path,
+    config: &Value,
+    template: &dyn Template,
+) -> Result<Value, TrainError> {
     const END: &str = "eos_token_id";
     let file = base.join("generation_config.json");
     let mut generation = if file.is_file() {
@@ -180,7 +185,9 @@ pub(super) fn generation(base: &Path, config: &Value) -> Result<Value, TrainErro
     } else {
         json!({})
     };
-    let mut ends: BTreeSet<i64> = Tokenizer::open(base)?.eos().into_iter().collect();
+    let tokenizer = Tokenizer::open(base)?;
+    let mut ends: BTreeSet<i64> = tokenizer.eos().into_iter().collect();
+    ends.extend(template.end(&tokenizer)?);
     for named in [&generation[END], &config["text_config"][END]] {
         let list = named
             .as_array()

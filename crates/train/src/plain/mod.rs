@@ -1,7 +1,7 @@
 //! A model as directories that transformers reads without our code: the language model alone, or, where the parts allow it,
 //! the whole as a `LlavaForConditionalGeneration`.
 
-mod config;
+pub(crate) mod config;
 mod fold;
 mod tokenizer;
 
@@ -118,7 +118,7 @@ impl Plain {
         ];
         note_types(&mut fields, &tensors, &kinds, &parts);
         fields[OWN] = record;
-        let generation = config::generation(base, &fields)?;
+        let generation = config::generation(base, &fields, template)?;
         whole(out, &|beside| {
             tensors
                 .save_folder(beside, &kinds, format.shard)

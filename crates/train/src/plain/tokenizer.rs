@@ -67,7 +67,7 @@ pub(super) fn with_image(dir: &Path) -> Result<WithImage, TrainError> {
                 "content": IMAGE, "lstrip": false, "normalized": false, "rstrip": false,
                 "single_word": false, "special": true,
             });
-            if let Value::Object(decoder) = &mut config["added_tokens_decoder"] {
+            if let Some(Value::Object(decoder)) = config.get_mut("added_tokens_decoder") {
                 decoder.insert(number.to_string(), token.clone());
             }
             token["id"] = json!(number);

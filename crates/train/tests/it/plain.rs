@@ -121,6 +121,9 @@ fn quantizers_are_folded_and_a_plain_llava_is_written() {
     }
     let tokenizer = read(&out.join("tokenizer.json"));
     assert_eq!(tokenizer["added_tokens"][0]["content"], "<image>");
+    // A field that is null where transformers expects a table keeps it from loading.
+    let fields = read(&out.join("tokenizer_config.json"));
+    assert!(fields.as_object().unwrap().values().all(|v| !v.is_null()));
     let pictures = read(&out.join("preprocessor_config.json"));
     assert_eq!(pictures["do_pad"], true);
     let template = fs::read_to_string(out.join("chat_template.jinja")).unwrap();
@@ -176,4 +179,26 @@ fn a_language_model_alone_is_one_of_the_hub() {
     }
     assert!(own.contains("model.embed_tokens.weight"));
     assert!(!out.join("preprocessor_config.json").exists());
+}
+
+#[test]
+fn an_answer_ends_in_python_where_the_models_own_template_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = model(dir.path(), "mlp2x_gelu");
+    let template = "{% for m in messages %}{{ m.content }}<end>{% endfor %}";
+    fs::write(base.join("chat_template.jinja"), template).unwrap();
+    let mut tokenizer = read(&base.join("tokenizer.json"));
+    tokenizer["added_tokens"] = json!([{"id": 2, "content": "<end>", "special": true,
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false}]);
+    fs::write(base.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let start = Start::from(&recipe("", &[]).blueprint(&base).unwrap());
+    let plain = Plain::open(&start, &Device::default()).unwrap();
+    let out = dir.path().join("plain");
+    let own = qtl_data::template::open("chat", &base).unwrap();
+    let format = SaveType::F32.into();
+    plain
+        .write(&out, format, &*own, Aspect::Square, false, Value::Null)
+        .unwrap();
+    let ends = read(&out.join("generation_config.json"))["eos_token_id"].clone();
+    assert_eq!(ends, json!([1, 2, 5, 7]));
 }

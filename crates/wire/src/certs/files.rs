@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::KitError;
 
@@ -41,7 +41,8 @@ pub(super) struct File<'a> {
     pub secret: bool,
 }
 
-/// Writes all files, or none if one of them is there with other content and `overwrite` is not set.
+/// Writes all files, or none if one of them is there with other content and `overwrite` is not set. A file that is replaced
+/// is kept under another name: a run may belong to its key, and kits to its authority.
 pub(super) fn write(dir: &Path, files: &[File<'_>], overwrite: bool) -> Result<(), KitError> {
     let io = |what, path: &Path| {
         let path = path.to_owned();
@@ -65,6 +66,8 @@ pub(super) fn write(dir: &Path, files: &[File<'_>], overwrite: bool) -> Result<(
             }
         }
     }
+    // A certificate alone is made again for the same key.
+    let keys = files.iter().any(|file| file.secret);
     for (path, file) in missing {
         // Temporary files are born with mode 0600.
         let mut beside = tempfile::NamedTempFile::new_in(dir).map_err(io("write", &path))?;
@@ -75,6 +78,9 @@ pub(super) fn write(dir: &Path, files: &[File<'_>], overwrite: bool) -> Result<(
             publish(beside.as_file()).map_err(io("write", &path))?;
         }
         beside.as_file().sync_all().map_err(io("write", &path))?;
+        if overwrite && keys && path.exists() {
+            fs::copy(&path, free(&path)).map_err(io("keep", &path))?;
+        }
         let renamed = match overwrite {
             true => beside.persist(&path),
             false => beside.persist_noclobber(&path),
@@ -82,6 +88,22 @@ pub(super) fn write(dir: &Path, files: &[File<'_>], overwrite: bool) -> Result<(
         renamed.map_err(|error| io("write", &path)(error.error))?;
     }
     Ok(())
+}
+
+/// A name that no file has: with the ending `.old`, and a number if there are several.
+fn free(path: &Path) -> PathBuf {
+    let named = |end: String| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let mut old = named(".old".to_owned());
+    let mut number = 1;
+    while old.exists() {
+        number += 1;
+        old = named(format!(".old-{number}"));
+    }
+    old
 }
 
 #[cfg(unix)]

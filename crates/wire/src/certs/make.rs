@@ -7,6 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::ServerName;
 use time::OffsetDateTime;
 
 use super::files::{File, read, write};
@@ -202,6 +203,13 @@ fn params(names: &[String], subject: &str, issue: &Issue) -> Result<CertificateP
             name: subject.to_owned(),
             cause: "the name is empty".to_owned(),
         });
+    }
+    for name in names {
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        ServerName::try_from(host).map_err(|_| KitError::Name {
+            name: name.clone(),
+            cause: "it is neither a host name nor an IP address".to_owned(),
+        })?;
     }
     let mut params = CertificateParams::new(names).map_err(|error| KitError::Name {
         name: names.join(", "),

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error, RootCertStore, ServerConfig,
 };
@@ -81,6 +81,9 @@ impl ServerTls {
             })
             .map_err(|error| unusable(&self.identity.origin, error.to_string()))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
+        // Whoever resumes a session shows no certificate, so nobody would see that it has expired.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(config)
     }
 }
@@ -135,6 +138,8 @@ impl ClientTls {
                 .map_err(|error| unusable(&origin, error.to_string()))?,
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
+        // As on the server: certificates are looked at in each connection.
+        config.resumption = Resumption::disabled();
         Ok(config)
     }
 }
@@ -252,4 +257,51 @@ pub(super) fn problem(error: &io::Error) -> Option<TlsProblem> {
 
 fn other_problem(text: &str) -> TlsProblem {
     TlsProblem::Other(printable(text, SENTENCE))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+
+    use super::*;
+    use crate::certs::throw_away;
+
+    /// Messages of both, until neither has any.
+    fn talk(client: &mut ClientConnection, server: &mut ServerConnection) {
+        loop {
+            let (mut up, mut down) = (Vec::new(), Vec::new());
+            while client.wants_write() {
+                client.write_tls(&mut up).unwrap();
+            }
+            while server.wants_write() {
+                server.write_tls(&mut down).unwrap();
+            }
+            if up.is_empty() && down.is_empty() {
+                return;
+            }
+            server.read_tls(&mut up.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            client.read_tls(&mut down.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+
+    #[test]
+    fn every_connection_looks_at_both_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        throw_away(dir.path()).unwrap();
+        let [client, server] = ["client", "server"].map(|name| dir.path().join(name));
+        let ours = Arc::new(ClientTls::from_kit(&client).unwrap().config().unwrap());
+        let theirs = Arc::new(ServerTls::from_kit(&server).unwrap().config().unwrap());
+        for _ in 0..2 {
+            let name = "127.0.0.1".try_into().unwrap();
+            let mut client = ClientConnection::new(Arc::clone(&ours), name).unwrap();
+            let mut server = ServerConnection::new(Arc::clone(&theirs)).unwrap();
+            talk(&mut client, &mut server);
+            assert!(!client.is_handshaking() && !server.is_handshaking());
+            assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
+            assert!(server.peer_certificates().is_some());
+        }
+    }
 }

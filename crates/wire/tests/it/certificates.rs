@@ -110,11 +110,45 @@ fn nothing_is_overwritten_unless_told() {
     make_client_kit(&kits.ca, &kits.path("client"), "other", &issue).unwrap();
     let facts = check_kit(&kits.path("client"), Role::Client, SystemTime::now()).unwrap();
     assert_eq!(facts.name, "other");
-    let names: Vec<_> = fs::read_dir(kits.path("client"))
+    // A run may belong to the key that was there.
+    make_client_kit(&kits.ca, &kits.path("client"), "third", &issue).unwrap();
+    assert_eq!(
+        fs::read(kits.path("client/client.key.old")).unwrap(),
+        before
+    );
+    let mut names: Vec<_> = fs::read_dir(kits.path("client"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(names.len(), 3, "nothing is left beside: {names:?}");
+    names.sort();
+    let kept = ["ca.pem", "client.key", "client.key.old", "client.key.old-2"];
+    let pem = ["client.pem", "client.pem.old", "client.pem.old-2"];
+    assert_eq!(names, [&kept[..], &pem].concat());
+}
+
+#[test]
+fn a_server_has_names_that_a_client_can_ask_for() {
+    let kits = Kits::new("names");
+    let make = |name: &str| {
+        let names = [name.to_owned()];
+        make_server_kit(
+            &kits.ca,
+            &kits.path(&format!("of {}", name.len())),
+            &names,
+            &Issue::days(1),
+        )
+    };
+    for name in [
+        "gpu.example.org",
+        "*.example.org",
+        "10.0.0.5",
+        "2001:db8::5",
+    ] {
+        make(name).unwrap();
+    }
+    for name in ["a b", "https://gpu.example.org", "gpu:7443", "x..y", ""] {
+        assert!(matches!(make(name), Err(KitError::Name { .. })), "{name:?}");
+    }
 }
 
 #[test]

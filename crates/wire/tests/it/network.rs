@@ -512,14 +512,15 @@ fn the_owner_does_not_stand_in_line_with_strangers() {
     let mut toy = ToyClient::default();
     toy.train(&mut client, 2, 2).unwrap();
 
-    let kit = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let issue = certs::Issue::days(1);
-    certs::make_client_kit(&kits().ca, kit.path(), "stranger", &issue).unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let strangers: Vec<_> = (0..12)
-        .map(|_| {
+        .map(|number: u32| {
+            let kit = dir.path().join(number.to_string());
+            certs::make_client_kit(&kits().ca, &kit, "stranger", &issue).unwrap();
             let mut options = server.client_options();
-            options.tls = ClientTls::from_kit(kit.path()).unwrap();
+            options.tls = ClientTls::from_kit(&kit).unwrap();
             let over = Arc::clone(&over);
             thread::spawn(move || {
                 let mut client = GrpcClient::connect(options).unwrap();

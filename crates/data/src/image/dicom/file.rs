@@ -22,7 +22,9 @@ const TRANSFER_SYNTAX: [u8; 4] = [0x02, 0x00, 0x10, 0x00];
 /// Groups that a data set begins with.
 const FIRST_GROUPS: [u8; 4] = [0x08, 0x10, 0x18, 0x28];
 /// Value representations whose length has four bytes, behind two that say nothing.
-const LONG: [&[u8; 2]; 8] = [b"OB", b"OD", b"OF", b"OL", b"OW", b"SQ", b"UN", b"UT"];
+const LONG: [&[u8; 2]; 13] = [
+    b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV",
+];
 
 const IMPLICIT: &str = "1.2.840.10008.1.2";
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
