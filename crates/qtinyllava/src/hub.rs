@@ -27,7 +27,20 @@ pub fn directory(model: &Path) -> Result<PathBuf> {
     if model.exists() {
         bail!("{shown} is a file; give the model's directory, the one with config.json");
     }
-    match model.to_str().and_then(Id::parse) {
+    let id = model.to_str().and_then(Id::parse);
+    // A slip in a path is nobody else's business.
+    let beside = model.parent().filter(|folder| folder.is_dir());
+    if let (Some(id), Some(folder)) = (&id, beside)
+        && !shown.to_string().contains('@')
+        && !folder.as_os_str().is_empty()
+    {
+        bail!(
+            "there is a folder {} and no {shown} in it; correct the path, or give the hub's model as {shown}@{}",
+            folder.display(),
+            id.revision
+        );
+    }
+    match id {
         Some(id) => Hub::from_env()?.snapshot(&id),
         None => bail!(
             "{shown} is not a directory; give a directory with config.json, or a hub id like owner/name or owner/name@revision"
@@ -144,14 +157,7 @@ impl Hub {
         let info = repo.info()?;
         let names: Vec<String> = info.siblings.into_iter().map(|s| s.rfilename).collect();
         let safe = names.iter().any(|name| name.ends_with(".safetensors"));
-        let wanted = |name: &str| {
-            // Other programs' versions of the weights lie in folders of these names.
-            let foreign = ["onnx/", "original/", "openvino/", "coreml/"];
-            let ending = ENDINGS.iter().any(|ending| name.ends_with(ending))
-                || (!safe && name.ends_with(PICKLED));
-            ending && !foreign.iter().any(|folder| name.starts_with(folder))
-        };
-        for name in names.iter().filter(|name| wanted(name)) {
+        for name in names.iter().filter(|name| wanted(name, safe)) {
             repo.get(name)?;
         }
         let config = repo.get("config.json")?;
@@ -168,6 +174,18 @@ impl Hub {
             id.repo,
         )
     }
+}
+
+/// Whether a repository's file is needed; `safe`: it has safetensors. No name leads out of the cache.
+fn wanted(name: &str, safe: bool) -> bool {
+    // Other programs' versions of the weights lie in folders of these names.
+    let foreign = ["onnx/", "original/", "openvino/", "coreml/"];
+    let ending =
+        ENDINGS.iter().any(|ending| name.ends_with(ending)) || (!safe && name.ends_with(PICKLED));
+    let inside = name
+        .split(['/', '\\'])
+        .all(|part| !["", ".", ".."].contains(&part));
+    ending && inside && !foreign.iter().any(|folder| name.starts_with(folder))
 }
 
 /// What the hub's refusals mean.
@@ -197,6 +215,29 @@ fn explain(error: &ApiError) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_a_repository_stay_in_its_folder() {
+        for name in ["config.json", "part/model.safetensors", "a..b.json"] {
+            assert!(wanted(name, true), "{name}");
+        }
+        assert!(wanted("a.bin", false) && !wanted("a.bin", true));
+        for name in [
+            "../a.json",
+            "a/../../b.json",
+            "/etc/a.json",
+            "a//b.json",
+            "..\\a.json",
+        ] {
+            assert!(!wanted(name, true), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_slip_in_a_path_does_not_leave_this_machine() {
+        let error = directory(Path::new("src/no-such-model")).unwrap_err();
+        assert!(error.to_string().contains("a folder src and no"), "{error}");
+    }
 
     #[test]
     fn ids_are_told_from_paths() {

@@ -233,9 +233,12 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
         }
         Event::Answers { step } => {
             *bar = None;
-            eprintln!(
-                "a client asks questions; it gets the answers of the weights after step {step}"
-            );
+            // A finished model has no steps of its own here.
+            let after = match step {
+                0 => String::new(),
+                step => format!("; it gets the answers of the weights after step {step}"),
+            };
+            eprintln!("a client asks questions{after}");
         }
         Event::Step { step, loss } => {
             let bar = bar.get_or_insert_with(|| Progress::new("serve", steps));
