@@ -45,7 +45,6 @@ impl Plain {
     /// [`TrainError`] naming the part that a plain LLaVA cannot have.
     pub fn open(start: &Start, device: &Device) -> Result<Self, TrainError> {
         let blueprint = start.blueprint.clone();
-        config::check(&blueprint)?;
         let specs: [&QuantizerSpec; 2] = [&blueprint.image, &blueprint.text];
         if blueprint.bottom_blocks > 0 && specs != [&QuantizerSpec::NONE; 2] {
             return Err(TrainError::Halves(format!(
@@ -53,6 +52,7 @@ impl Plain {
                 blueprint.bottom_blocks
             )));
         }
+        config::check(&blueprint)?;
         let (client, server) = (start.client(device)?, start.server(device)?);
         let folded = fold::fold(&client, &server, specs, config::LAST_MAP, device)?;
         Ok(Self {
