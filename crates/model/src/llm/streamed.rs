@@ -34,7 +34,7 @@ impl Seen {
     }
 }
 
-/// [`super::cross_entropy`] of the logits `x Wᵀ + b`, without a gradient to `weight` and `bias`.
+/// [`super::cross_entropy()`] of the logits `x Wᵀ + b`, without a gradient to `weight` and `bias`.
 ///
 /// `x: [rows, width]`, `weight: [vocab, width]` as it is stored, `bias: [vocab]`. Products are formed in the type of `x`,
 /// the rest in 32 bits. In one pass: `d/dx = (Σ exp(l) W / Σ exp(l) - W[target]) / rows` is a sum over the vocabulary like
