@@ -157,6 +157,9 @@ fn admit_file(path: &Path, rules: &PictureRules) -> Result<(), ImageFault> {
 
 /// Refuses what has more pixels than it may.
 fn admit((width, height): (u32, u32), rules: &PictureRules) -> Result<(), ImageFault> {
+    if width == 0 || height == 0 {
+        return Err(ImageFault::corrupt("it has no pixels"));
+    }
     if u64::from(width) * u64::from(height) <= rules.max_pixels {
         return Ok(());
     }

@@ -399,3 +399,33 @@ fn a_deflated_file_expands_to_what_the_largest_picture_needs_and_no_further() {
     // Room for it is a choice.
     assert_eq!(greys(&bomb, &rules(2 << 20)).len(), 4);
 }
+
+/// Each ended the program, or took gigabytes.
+#[test]
+fn hostile_files_cost_their_entry_only() {
+    let rules = PictureRules::default();
+    let nothing = file(&[], false, &[]);
+    assert!(refused(&nothing, &rules).1.contains("no pixels"));
+    // Sequences within sequences, and a length of four gigabytes, both behind a sound beginning.
+    let sound = file(&[1, 2, 3, 4], false, &[]);
+    let tag = [0xe0, 0x7f, 0x10, 0x00];
+    let pixels = sound.windows(4).position(|four| four == tag).unwrap();
+    let mut nested = sound[..pixels].to_vec();
+    for _ in 0..100_000 {
+        nested.extend(b"\x50\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff");
+    }
+    let mut long = sound[..pixels].to_vec();
+    long.extend(b"\xe0\x7f\x10\x00OW\0\0\xf0\xff\xff\xff");
+    for bytes in [nested, long] {
+        assert!(refused(&bytes, &rules).1.contains("data set"));
+    }
+    // Run lengths whose head says of four thousand million segments, or is cut off.
+    let mut far = vec![0; 80];
+    far[..8].copy_from_slice(&[1, 0, 0, 0, 0xff, 0xff, 0, 0]);
+    for packed_data in [vec![0xff; 80], vec![1; 6], vec![0; 80], far] {
+        let fragments = PixelFragmentSequence::new_fragments(vec![packed_data]);
+        let pixels = Value::PixelSequence(fragments);
+        let bytes = packed("1.2.840.10008.1.2.5", 2, false, &[], pixels);
+        assert!(refused(&bytes, &rules).1.contains("run lengths"));
+    }
+}

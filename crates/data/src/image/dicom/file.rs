@@ -9,6 +9,7 @@ use dicom_object::{
 use dicom_transfer_syntax_registry::{TransferSyntaxIndex, TransferSyntaxRegistry};
 use flate2::read::DeflateDecoder;
 
+use super::depth::{Form, is_sound};
 use super::{ImageFault, PictureRules};
 use crate::error::Fault;
 use crate::image::bytes_for;
@@ -22,12 +23,16 @@ const TRANSFER_SYNTAX: [u8; 4] = [0x02, 0x00, 0x10, 0x00];
 /// Groups that a data set begins with.
 const FIRST_GROUPS: [u8; 4] = [0x08, 0x10, 0x18, 0x28];
 /// Value representations whose length has four bytes, behind two that say nothing.
-const LONG: [&[u8; 2]; 13] = [
+pub(super) const LONG: [&[u8; 2]; 13] = [
     b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV",
 ];
 
+/// The group of what stands before, between and behind the items of a sequence.
+pub(super) const MARK_OF_ITEMS: [u8; 2] = [0xfe, 0xff];
+
 const IMPLICIT: &str = "1.2.840.10008.1.2";
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 
 /// Elements without which pixels mean nothing.
@@ -93,6 +98,13 @@ pub(super) fn read(bytes: &[u8], rules: &PictureRules) -> Result<DefaultDicomObj
             "its DICOM transfer syntax is not known; gdcmconv --raw in.dcm out.dcm unpacks most",
         )
     })?;
+    let form = Form {
+        explicit: syntax != IMPLICIT,
+        big: syntax == BIG_ENDIAN,
+    };
+    if !is_sound(&elements, form) {
+        return Err(damaged());
+    }
     let object =
         InMemDicomObject::read_dataset_with_ts(&*elements, known).map_err(|_| damaged())?;
     let missing = NEEDED.iter().filter(|(_, tag)| object.get(*tag).is_none());

@@ -1,5 +1,6 @@
 //! DICOM: one frame as 8-bit RGB. What the file says about the patient is neither kept nor passed on, not even in messages.
 
+mod depth;
 mod file;
 
 use ::image::RgbImage;
@@ -21,6 +22,9 @@ const COLUMNS: Tag = Tag(0x0028, 0x0011);
 const PHOTOMETRIC_INTERPRETATION: Tag = Tag(0x0028, 0x0004);
 const PIXEL_DATA: Tag = Tag(0x7fe0, 0x0010);
 const PIXEL_PADDING_VALUE: Tag = Tag(0x0028, 0x0120);
+
+/// Run lengths.
+const RUN_LENGTHS: &str = "1.2.840.10008.1.2.5";
 
 /// Transfer syntaxes that leave colours as they are stored: implicit, explicit (deflated ones are by now), big-endian, run
 /// lengths, lossless JPEG.
@@ -100,6 +104,9 @@ pub(super) fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, Ima
         .get(PIXEL_DATA)
         .and_then(|element| element.value().fragments());
     for packed in fragments.unwrap_or_default() {
+        if syntax == RUN_LENGTHS && !has_segments(packed) {
+            return Err(damaged("run lengths"));
+        }
         let frame = jpeg::frame(packed);
         let size = frame
             .as_ref()
@@ -150,6 +157,24 @@ pub(super) fn decode(bytes: &[u8], rules: &PictureRules) -> Result<RgbImage, Ima
         }
     };
     RgbImage::from_raw(width, height, rgb).ok_or_else(|| damaged("pixel data"))
+}
+
+/// Whether run-length data begin with the places of their segments: a number, and room for fifteen.
+fn has_segments(bytes: &[u8]) -> bool {
+    let Some((head, _)) = bytes.split_at_checked(64) else {
+        return false;
+    };
+    let numbers: Vec<usize> = head
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|four| u32::from_le_bytes(*four) as usize)
+        .collect();
+    let Some(places) = numbers.get(1..=numbers[0]) else {
+        return false;
+    };
+    let inside = |place: &usize| (64..=bytes.len()).contains(place);
+    !places.is_empty() && places.is_sorted() && places.iter().all(inside)
 }
 
 /// Width and height in the head of JPEG 2000 data, its first marker segment.
