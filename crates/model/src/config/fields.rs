@@ -89,15 +89,20 @@ impl Fields {
         Ok(self.optional_size(name)?.unwrap_or(default))
     }
 
-    /// A positive integer that may be left out.
+    /// A positive integer that may be left out. What no model has is refused before memory is asked for it.
     pub fn optional_size(&self, name: &str) -> Result<Option<usize>, ConfigError> {
         let Some(value) = self.get(name) else {
             return Ok(None);
         };
-        let size = value.as_u64().and_then(|size| u32::try_from(size).ok());
-        match size {
-            Some(size) if size > 0 => Ok(Some(size as usize)),
-            _ => Err(self.wrong(name, value, "a positive integer")),
+        let most: u64 = match name {
+            _ if name.ends_with("layers") => 4096,
+            _ if name.contains("vocab") => 1 << 24,
+            _ if name.contains("position") || name.contains("length") => u32::MAX.into(),
+            _ => 1 << 17,
+        };
+        match value.as_u64() {
+            Some(size) if (1..=most).contains(&size) => Ok(Some(size as usize)),
+            _ => Err(self.wrong(name, value, &format!("a positive integer, at most {most}"))),
         }
     }
 
@@ -231,5 +236,31 @@ impl Fields {
             None => Ok(default),
             Some(value) => read(value).ok_or_else(|| self.wrong(name, value, expected)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_no_model_has_are_refused_by_name() {
+        let text = r#"{"hidden_size": 131073, "num_hidden_layers": 2147483648, "vocab_size": 16777217,
+            "max_position_embeddings": 10485760, "image_size": 0, "head_dim": null}"#;
+        let fields = Fields::parse(Path::new("config.json"), text).unwrap();
+        for name in [
+            "hidden_size",
+            "num_hidden_layers",
+            "vocab_size",
+            "image_size",
+        ] {
+            let error = fields.size(name, 1).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("at most"), "{error}");
+        }
+        assert_eq!(
+            fields.size("max_position_embeddings", 1).unwrap(),
+            10_485_760
+        );
+        assert_eq!(fields.size("head_dim", 7).unwrap(), 7);
     }
 }
