@@ -13,7 +13,7 @@ use qtl_wire::{Standing, Terms};
 
 use crate::adapt::Fingerprint;
 use crate::changes::{self, Change};
-use crate::checkpoint::{Saved, Side, State, Store};
+use crate::checkpoint::{ARITHMETIC, Saved, Side, State, Store};
 use crate::error::TrainError;
 use crate::held::Held;
 use crate::lock::Lock;
@@ -299,6 +299,12 @@ impl<S: Stages> Half<S> {
             let store = &self.run()?.store;
             let saved = store.load(step, S::SIDE, &self.record.run)?;
             saved.stands_on(&self.base)?;
+            if saved.state.arithmetic != Some(ARITHMETIC) {
+                tracing::warn!(
+                    "the checkpoint of step {step} was computed by a release that takes sums in another order: the run goes on \
+                     from it, but will not end in the bits that it would have ended in there"
+                );
+            }
             let entries = saved.optimizer()?;
             let tune = &self.recipe.tune;
             // What no checkpoint holds has not moved since the base was read.

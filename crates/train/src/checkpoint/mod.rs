@@ -28,6 +28,8 @@ const FORMAT: u32 = 4;
 const IN_MICRO_BATCHES: u32 = 3;
 /// The version before, which has no digests either.
 const WITHOUT_DIGESTS: u32 = 2;
+/// Version of the arithmetic: raised when sums are taken in another order than before, so that a run ends in other bits.
+pub const ARITHMETIC: u32 = 2;
 const WEIGHTS: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
@@ -61,6 +63,9 @@ pub struct State {
     /// Checksum of the base's values that the checkpoint leaves out; see [`crate::adapt::Fingerprint`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// The [`ARITHMETIC`] that computed it; nothing was said before there was a second one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<u32>,
     /// The data that it was trained on (client only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Stamp>,
@@ -89,6 +94,7 @@ impl State {
             position,
             recipe,
             base: None,
+            arithmetic: Some(ARITHMETIC),
             data: None,
             metrics: None,
             files: BTreeMap::new(),

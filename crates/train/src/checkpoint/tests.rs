@@ -274,7 +274,9 @@ fn as_before(dir: &Path) {
     let path = dir.join(STATE);
     let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     state["format"] = 2.into();
-    state.as_object_mut().unwrap().remove("files");
+    for later in ["files", "arithmetic"] {
+        state.as_object_mut().unwrap().remove(later);
+    }
     fs::write(&path, state.to_string()).unwrap();
     fs::remove_file(dir.join(STATE_DIGEST)).unwrap();
 }
@@ -289,6 +291,7 @@ fn the_format_before_is_read_and_others_are_refused_by_name() {
     assert_eq!(store.whole("run"), [20]);
     let saved = store.load(20, Side::Server, "run").unwrap();
     assert!(!saved.has_digests());
+    assert_eq!(saved.state.arithmetic, None);
     let weights = fs::read(saved.weights()).unwrap();
     fs::write(saved.weights(), &weights[..weights.len() - 1]).unwrap();
     let error = store.load(20, Side::Server, "run").unwrap_err();
