@@ -13,7 +13,7 @@ use qtl_model::pretrained::Blueprint;
 
 use crate::client::batch;
 use crate::error::TrainError;
-use crate::recipe::{Recipe, RecipeError};
+use crate::recipe::{Recipe, cut_at_input};
 
 /// Scenes that go through the tower together.
 const SCENES: u64 = 64;
@@ -76,14 +76,10 @@ pub fn of_scenes(
     device: &Device,
     watch: &mut dyn FnMut(u64),
 ) -> Result<FeatureRows, TrainError> {
-    if blueprint.bottom_blocks > 0 {
-        return Err(RecipeError::Range {
-            field: "split.bottom_blocks",
-            value: blueprint.bottom_blocks.to_string(),
-            range: "0 for pictures of generated scenes alone; behind a block a row depends on the text before it, so give data",
-        }
-        .into());
-    }
+    cut_at_input(
+        blueprint.bottom_blocks,
+        "0 for pictures of generated scenes alone; behind a block a row depends on the text before it, so give data",
+    )?;
     let client = blueprint.client(device)?.partition;
     let processor = Processor::siglip(blueprint.config.vision.image_size);
     let side = processor.side();

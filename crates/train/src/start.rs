@@ -16,7 +16,7 @@ use crate::assumed;
 use crate::error::TrainError;
 use crate::half::Stages;
 use crate::peft;
-use crate::recipe::{Recipe, RecipeError};
+use crate::recipe::{Recipe, cut_at_input};
 use crate::tune::Part;
 
 /// Where they lie.
@@ -210,15 +210,8 @@ impl Start {
 
     /// An adapter of the language model is put on by its one half.
     fn cut_at_input(&self) -> Result<(), TrainError> {
-        match self.blueprint.bottom_blocks {
-            0 => Ok(()),
-            value => Err(RecipeError::Range {
-                field: "split.bottom_blocks",
-                value: value.to_string(),
-                range: "0 where there is an adapter; fold it into the model first, with `qtinyllava merge --from-adapter`",
-            }
-            .into()),
-        }
+        let range = "0 where there is an adapter; fold it into the model first, with `qtinyllava merge --from-adapter`";
+        Ok(cut_at_input(self.blueprint.bottom_blocks, range)?)
     }
 }
 

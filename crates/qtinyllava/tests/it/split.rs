@@ -1,22 +1,31 @@
 //! The promise that splitting changes nothing.
 
+use std::path::Path;
+
 use crate::world::{Outcome, SHORT, TINY, World};
+
+/// Trains in one process and in two over mutual TLS, below `dir`, and compares how they end.
+fn one_and_two(world: &World, dir: &Path, sets: &[&str], steps: usize) -> Outcome {
+    let [local, client, server] = ["local", "client", "server"].map(|name| dir.join(name));
+    world.local(&local, sets).finish().succeeds();
+    let (_server, address) = world.serve(&server, "127.0.0.1:0", sets);
+    world
+        .connect(&client, &address, "certs", sets)
+        .finish()
+        .succeeds();
+    let whole = Outcome::read(&local, &local.join("server"), steps);
+    Outcome::read(&client, &server, steps).is(&whole);
+    whole
+}
 
 #[test]
 fn one_process_and_two_over_mutual_tls_end_in_the_same_bits() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
-    let [local, client, server] = ["local", "client", "server"].map(|name| dir.path().join(name));
-    world.local(&local, SHORT).finish().succeeds();
-    let (_server, address) = world.serve(&server, "127.0.0.1:0", SHORT);
-    world
-        .connect(&client, &address, "certs", SHORT)
-        .finish()
-        .succeeds();
-    let whole = Outcome::read(&local, &local.join("server"), 20);
-    Outcome::read(&client, &server, 20).is(&whole);
+    let whole = one_and_two(&world, dir.path(), SHORT, 20);
     // Weights that never moved would be equal too.
     assert!(whole.losses.windows(2).any(|pair| pair[0] != pair[1]));
+    let server = dir.path().join("server");
     let early = std::fs::read(server.join("checkpoints/step-00000010/model.safetensors")).unwrap();
     assert!(whole.server != early, "ten steps have changed nothing");
 }
@@ -52,16 +61,7 @@ fn every_quantizer_trains_the_same_in_one_process_and_in_two() {
             .chain(quantizers.iter().map(String::as_str))
             .collect();
         let dir = tempfile::tempdir().unwrap();
-        let [local, client, server] =
-            ["local", "client", "server"].map(|name| dir.path().join(name));
-        world.local(&local, &sets).finish().succeeds();
-        let (_server, address) = world.serve(&server, "127.0.0.1:0", &sets);
-        world
-            .connect(&client, &address, "certs", &sets)
-            .finish()
-            .succeeds();
-        let whole = Outcome::read(&local, &local.join("server"), 2);
-        Outcome::read(&client, &server, 2).is(&whole);
+        one_and_two(&world, dir.path(), &sets, 2);
     }
 }
 
@@ -71,15 +71,7 @@ fn a_cut_behind_a_block_trains_the_same_in_one_process_and_in_two() {
     let world = World::shared();
     let sets = [TINY, &["split.bottom_blocks=1"]].concat();
     let dir = tempfile::tempdir().unwrap();
-    let [local, client, server] = ["local", "client", "server"].map(|name| dir.path().join(name));
-    world.local(&local, &sets).finish().succeeds();
-    let (_server, address) = world.serve(&server, "127.0.0.1:0", &sets);
-    world
-        .connect(&client, &address, "certs", &sets)
-        .finish()
-        .succeeds();
-    let whole = Outcome::read(&local, &local.join("server"), 2);
-    Outcome::read(&client, &server, 2).is(&whole);
+    one_and_two(&world, dir.path(), &sets, 2);
     // A client that cuts elsewhere is told so.
     let (_server, address) = world.serve(&dir.path().join("other"), "127.0.0.1:0", &sets);
     world

@@ -2,26 +2,30 @@
 //!
 //! Paths and addresses are not part of it: they belong to one machine and are given on its command line.
 
+mod error;
 mod fields;
+mod sections;
 #[cfg(test)]
 mod tests;
+mod train;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::tensor::DType;
-use qtl_data::{DataError, PictureRules, Strictness, Turns};
-use qtl_model::edge::TextRows;
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::gradient::{GradientCodec, GradientError};
-use qtl_model::quant::{QuantError, QuantizerSpec};
-use qtl_model::vision::Strategy;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::tune::{TuneError, TuneSpec};
+use crate::tune::TuneSpec;
 
 use fields::{explain, flatten, insert};
+
+pub use error::RecipeError;
+pub(crate) use sections::cut_at_input;
+pub use sections::{
+    DataSpec, GradientSpec, MetricsSpec, Quantizers, SplitSpec, TurnsSpec, VisionSpec,
+};
+pub use train::{Activation, TrainSpec};
 
 /// One training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,309 +58,6 @@ pub struct Recipe {
     /// What is measured beside it.
     #[serde(default, skip_serializing_if = "MetricsSpec::is_default")]
     pub metrics: MetricsSpec,
-}
-
-/// One quantizer per modality.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Quantizers {
-    /// For image tokens.
-    pub image: QuantizerSpec,
-    /// For text tokens.
-    pub text: QuantizerSpec,
-    /// `distinct`: text rows of one token cross once where that is smaller; `all`: every row crosses.
-    pub text_rows: TextRows,
-    /// Batches of the calibration pass before the first step of a fresh run; 0 leaves the fresh projections
-    /// as they are.
-    pub calibration_batches: usize,
-}
-
-impl Default for Quantizers {
-    fn default() -> Self {
-        Self {
-            image: QuantizerSpec::NONE,
-            text: QuantizerSpec::NONE,
-            text_rows: TextRows::Distinct,
-            calibration_batches: 16,
-        }
-    }
-}
-
-/// What the vision tower hands on, where `config.json` is not to decide.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct VisionSpec {
-    /// TinyLLaVA's `vision_feature_select_strategy`: `patch` drops the first token of every tower, also that of SigLIP, which
-    /// is a patch (728 of 729 remain, as in the published models); `cls_patch` keeps all. Left out: as `config.json` says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub feature_select_strategy: Option<Strategy>,
-}
-
-impl VisionSpec {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// The returned gradient.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GradientSpec {
-    /// Its precision.
-    pub codec: GradientCodec,
-}
-
-/// How samples become token sequences.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataSpec {
-    /// Name of the conversation template.
-    pub template: String,
-    /// How the turns of a sample are laid out.
-    #[serde(default)]
-    pub turns: TurnsSpec,
-    /// With `independent` turns: how many of a sample's turns each step sees; 0 for all.
-    #[serde(default)]
-    pub per_sample: usize,
-    /// With `independent` turns: draw only turns whose question starts with one of these, where there are any.
-    #[serde(default)]
-    pub only: Vec<String>,
-    /// Sequences are cut at this many tokens, picture included.
-    pub max_length: usize,
-    /// Group samples of one modality and similar length, as LLaVA's fine-tuning does.
-    #[serde(default)]
-    pub group_by_length: bool,
-    /// `square` stretches or crops as the tower's preprocessor says, `pad` pads to a square first.
-    #[serde(default = "square")]
-    pub aspect: String,
-    /// Stop at the first bad sample instead of skipping and counting it.
-    #[serde(default)]
-    pub strict: bool,
-    /// Share of the entries that may teach nothing, because no token of their answers is left at `max_length` or for another
-    /// reason; with more the run does not start.
-    #[serde(default = "hundredth")]
-    pub unlearnable: f64,
-    /// How picture files are read: how large they may be, EXIF, bits of samples, DICOM.
-    #[serde(default, skip_serializing_if = "PictureRules::is_default")]
-    pub pictures: PictureRules,
-}
-
-fn hundredth() -> f64 {
-    0.01
-}
-
-fn square() -> String {
-    "square".to_owned()
-}
-
-impl DataSpec {
-    /// What to do with bad samples.
-    pub fn strictness(&self) -> Strictness {
-        if self.strict {
-            Strictness::Stop
-        } else {
-            Strictness::Skip
-        }
-    }
-
-    /// How turns become spans.
-    pub fn turns(&self) -> Turns {
-        match self.turns {
-            TurnsSpec::Conversation => Turns::Conversation,
-            TurnsSpec::Independent => Turns::Independent {
-                per_sample: self.per_sample,
-                only: self.only.clone(),
-            },
-        }
-    }
-}
-
-/// The relation of a sample's turns to each other.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TurnsSpec {
-    /// One sequence: each turn sees those before it.
-    #[default]
-    Conversation,
-    /// Every turn sees the picture and itself only; the picture is sent once.
-    Independent,
-}
-
-/// Steps, batch, optimizer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainSpec {
-    /// Optimizer steps. Not epochs: the server's schedule needs the number, and it does not see the data.
-    pub steps: u64,
-    /// Samples per micro-batch.
-    pub batch: usize,
-    /// Micro-batches per optimizer step.
-    #[serde(default = "one")]
-    pub accumulate: u64,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Share of the steps over which the learning rate rises from zero.
-    #[serde(default)]
-    pub warmup: f64,
-    /// Decoupled weight decay of everything but biases and norms.
-    #[serde(default)]
-    pub weight_decay: f32,
-    /// Type of the activations in both halves; weights are cast to it where they are used.
-    #[serde(default)]
-    pub activation: Activation,
-    /// AdamW's betas.
-    #[serde(default = "betas")]
-    pub betas: [f32; 2],
-    /// AdamW's epsilon.
-    #[serde(default = "epsilon")]
-    pub epsilon: f32,
-    /// Largest norm of the gradient of each half; 0 for no clipping.
-    #[serde(default = "unit")]
-    pub clip: f64,
-    /// Optimizer steps between checkpoints.
-    #[serde(default = "hundred")]
-    pub save_every: u64,
-    /// Checkpoints kept on each side (at least two, so that both sides always share one).
-    #[serde(default = "two")]
-    pub keep: usize,
-}
-
-/// The recipe's `[split]` section: where the model is cut.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SplitSpec {
-    /// How many of the language model's blocks the client runs, before what crosses; with none, text rows are functions of
-    /// their tokens.
-    pub bottom_blocks: usize,
-}
-
-impl SplitSpec {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// The recipe's `[metrics]` section: what is measured beside the training. The client's own affair.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MetricsSpec {
-    /// In every how many micro-batches the same tensors are also encoded as 16-bit features, 32-bit gradients and without
-    /// entropy coding, to compare sizes; 0 for never.
-    pub compare_every: u64,
-}
-
-impl MetricsSpec {
-    /// Whether that is done in this micro-batch.
-    pub fn compares(&self, step: u64) -> bool {
-        self.compare_every > 0 && step.is_multiple_of(self.compare_every)
-    }
-
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl TrainSpec {
-    /// Micro-batches of the whole run.
-    pub fn micro_batches(&self) -> u64 {
-        self.steps * self.accumulate
-    }
-
-    /// The step that a micro-batch belongs to, or, of a number of micro-batches, how many steps they are.
-    pub fn step_of(&self, micro_batch: u64) -> u64 {
-        micro_batch / self.accumulate
-    }
-}
-
-/// Type of the activations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// bfloat16. Norms, losses, master weights, the quantizers and what crosses the cut stay in 32 bits.
-    Bf16,
-}
-
-impl Activation {
-    /// burn's name of the type.
-    pub fn dtype(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::Bf16 => DType::BF16,
-        }
-    }
-}
-
-fn one() -> u64 {
-    1
-}
-fn two() -> usize {
-    2
-}
-fn hundred() -> u64 {
-    100
-}
-fn unit() -> f64 {
-    1.0
-}
-fn betas() -> [f32; 2] {
-    [0.9, 0.999]
-}
-fn epsilon() -> f32 {
-    1e-8
-}
-
-/// What can be wrong with a recipe.
-#[derive(Debug, thiserror::Error)]
-pub enum RecipeError {
-    /// The file cannot be read.
-    #[error("cannot read the recipe {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is not UTF-8.
-    #[error(transparent)]
-    Encoding(#[from] DataError),
-    /// Not a recipe: syntax, type, missing or unknown field.
-    #[error("{path}: {message}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What, where, and the nearest known field.
-        message: String,
-    },
-    /// A `--set` that is not `field=value`.
-    #[error("--set {0}: expected field=value, for example --set train.lr=1e-4")]
-    Set(String),
-    /// A value out of its range.
-    #[error("{field} = {value} is out of range: {range}")]
-    Range {
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        range: &'static str,
-    },
-    /// A quantizer value out of its range.
-    #[error("the {modality} quantizer: {source}")]
-    Quantizer {
-        /// `image` or `text`.
-        modality: &'static str,
-        /// Which value.
-        source: QuantError,
-    },
-    /// A part of `[tune]` that makes no sense.
-    #[error(transparent)]
-    Tune(#[from] TuneError),
-    /// A value of the gradient's codec out of its range.
-    #[error(transparent)]
-    Gradient(#[from] GradientError),
 }
 
 impl Recipe {
@@ -441,22 +142,6 @@ impl Recipe {
             (!own || key == "data.max_length") && key != "name"
         });
         fields
-    }
-
-    /// Checks that the model is cut at the language model's input.
-    ///
-    /// # Errors
-    ///
-    /// [`RecipeError::Range`] naming the field; `range` says what needs it.
-    pub fn cut_at_input(&self, range: &'static str) -> Result<(), RecipeError> {
-        match self.split.bottom_blocks {
-            0 => Ok(()),
-            value => Err(RecipeError::Range {
-                field: "split.bottom_blocks",
-                value: value.to_string(),
-                range,
-            }),
-        }
     }
 
     /// What it takes to build a half of the model in `dir` under this recipe.

@@ -1,4 +1,4 @@
-use qtl_model::quant::FsqSpec;
+use qtl_model::quant::{FsqSpec, QuantizerSpec};
 
 use super::*;
 

@@ -1,0 +1,187 @@
+//! The sections of a recipe but for `[train]` and `[tune]`.
+
+use qtl_data::{PictureRules, Strictness, Turns};
+use qtl_model::edge::TextRows;
+use qtl_model::quant::QuantizerSpec;
+use qtl_model::quant::gradient::GradientCodec;
+use qtl_model::vision::Strategy;
+use serde::{Deserialize, Serialize};
+
+use super::RecipeError;
+
+/// One quantizer per modality.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quantizers {
+    /// For image tokens.
+    pub image: QuantizerSpec,
+    /// For text tokens.
+    pub text: QuantizerSpec,
+    /// `distinct`: text rows of one token cross once where that is smaller; `all`: every row crosses.
+    pub text_rows: TextRows,
+    /// Batches of the calibration pass before the first step of a fresh run; 0 leaves the fresh projections
+    /// as they are.
+    pub calibration_batches: usize,
+}
+
+impl Default for Quantizers {
+    fn default() -> Self {
+        Self {
+            image: QuantizerSpec::NONE,
+            text: QuantizerSpec::NONE,
+            text_rows: TextRows::Distinct,
+            calibration_batches: 16,
+        }
+    }
+}
+
+/// What the vision tower hands on, where `config.json` is not to decide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VisionSpec {
+    /// TinyLLaVA's `vision_feature_select_strategy`: `patch` drops the first token of every tower, also that of SigLIP, which
+    /// is a patch (728 of 729 remain, as in the published models); `cls_patch` keeps all. Left out: as `config.json` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_select_strategy: Option<Strategy>,
+}
+
+impl VisionSpec {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The returned gradient.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GradientSpec {
+    /// Its precision.
+    pub codec: GradientCodec,
+}
+
+/// How samples become token sequences.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// Name of the conversation template.
+    pub template: String,
+    /// How the turns of a sample are laid out.
+    #[serde(default)]
+    pub turns: TurnsSpec,
+    /// With `independent` turns: how many of a sample's turns each step sees; 0 for all.
+    #[serde(default)]
+    pub per_sample: usize,
+    /// With `independent` turns: draw only turns whose question starts with one of these, where there are any.
+    #[serde(default)]
+    pub only: Vec<String>,
+    /// Sequences are cut at this many tokens, picture included.
+    pub max_length: usize,
+    /// Group samples of one modality and similar length, as LLaVA's fine-tuning does.
+    #[serde(default)]
+    pub group_by_length: bool,
+    /// `square` stretches or crops as the tower's preprocessor says, `pad` pads to a square first.
+    #[serde(default = "square")]
+    pub aspect: String,
+    /// Stop at the first bad sample instead of skipping and counting it.
+    #[serde(default)]
+    pub strict: bool,
+    /// Share of the entries that may teach nothing, because no token of their answers is left at `max_length` or for another
+    /// reason; with more the run does not start.
+    #[serde(default = "hundredth")]
+    pub unlearnable: f64,
+    /// How picture files are read: how large they may be, EXIF, bits of samples, DICOM.
+    #[serde(default, skip_serializing_if = "PictureRules::is_default")]
+    pub pictures: PictureRules,
+}
+
+fn hundredth() -> f64 {
+    0.01
+}
+
+fn square() -> String {
+    "square".to_owned()
+}
+
+impl DataSpec {
+    /// What to do with bad samples.
+    pub fn strictness(&self) -> Strictness {
+        if self.strict {
+            Strictness::Stop
+        } else {
+            Strictness::Skip
+        }
+    }
+
+    /// How turns become spans.
+    pub fn turns(&self) -> Turns {
+        match self.turns {
+            TurnsSpec::Conversation => Turns::Conversation,
+            TurnsSpec::Independent => Turns::Independent {
+                per_sample: self.per_sample,
+                only: self.only.clone(),
+            },
+        }
+    }
+}
+
+/// The relation of a sample's turns to each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnsSpec {
+    /// One sequence: each turn sees those before it.
+    #[default]
+    Conversation,
+    /// Every turn sees the picture and itself only; the picture is sent once.
+    Independent,
+}
+
+/// The recipe's `[split]` section: where the model is cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SplitSpec {
+    /// How many of the language model's blocks the client runs, before what crosses; with none, text rows are functions of
+    /// their tokens.
+    pub bottom_blocks: usize,
+}
+
+impl SplitSpec {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The recipe's `[metrics]` section: what is measured beside the training. The client's own affair.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsSpec {
+    /// In every how many micro-batches the same tensors are also encoded as 16-bit features, 32-bit gradients and without
+    /// entropy coding, to compare sizes; 0 for never.
+    pub compare_every: u64,
+}
+
+impl MetricsSpec {
+    /// Whether that is done in this micro-batch.
+    pub fn compares(&self, step: u64) -> bool {
+        self.compare_every > 0 && step.is_multiple_of(self.compare_every)
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Checks that the model is cut at the language model's input; `range` says what needs it.
+///
+/// # Errors
+///
+/// [`RecipeError::Range`] naming the field.
+pub(crate) fn cut_at_input(bottom_blocks: usize, range: &'static str) -> Result<(), RecipeError> {
+    match bottom_blocks {
+        0 => Ok(()),
+        value => Err(RecipeError::Range {
+            field: "split.bottom_blocks",
+            value: value.to_string(),
+            range,
+        }),
+    }
+}
