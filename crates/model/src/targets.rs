@@ -40,9 +40,19 @@ pub enum TargetError {
     },
 }
 
+/// Whether a label is one that a model with a vocabulary of this size can be supervised on.
+fn known(label: i64, vocab: usize) -> bool {
+    label != IGNORE && (0..vocab as i64).contains(&label)
+}
+
+/// How many of the labels [`encode`] has supervised.
+pub fn count(labels: &[i64], vocab: usize) -> usize {
+    labels.iter().filter(|label| known(**label, vocab)).count()
+}
+
 /// `labels`: one per text row, [`IGNORE`] where not supervised. Labels outside 0..vocab count as not supervised.
 pub fn encode(labels: &[i64], vocab: usize) -> Code {
-    let known = |label: &i64| *label != IGNORE && (0..vocab as i64).contains(label);
+    let known = |label: &i64| known(*label, vocab);
     let ids: Vec<u32> = labels
         .iter()
         .filter(|l| known(l))
