@@ -51,9 +51,19 @@ pub enum TargetError {
     },
 }
 
+/// Whether a label is one that a model with a vocabulary of this size can be supervised on.
+fn known(label: i64, vocab: usize) -> bool {
+    label != IGNORE && (0..vocab as i64).contains(&label)
+}
+
+/// How many of the labels [`encode`] has supervised.
+pub fn count(labels: &[i64], vocab: usize) -> usize {
+    labels.iter().filter(|label| known(**label, vocab)).count()
+}
+
 /// `labels`: one per text row, [`IGNORE`] where not supervised. Labels outside 0..vocab count as not supervised.
 pub fn encode(labels: &[i64], vocab: usize) -> Code {
-    let known: Vec<Option<usize>> = known(labels, vocab).collect();
+    let known: Vec<Option<usize>> = supervised(labels, vocab).collect();
     let ids: Vec<u32> = known.iter().flatten().map(|id| *id as u32).collect();
     let plane = PLANE as u32;
     let mut planes = vec![
@@ -70,11 +80,10 @@ pub fn encode(labels: &[i64], vocab: usize) -> Code {
 }
 
 /// Per text row the label that it is trained on, or `None`; see [`encode`].
-pub fn known(labels: &[i64], vocab: usize) -> impl Iterator<Item = Option<usize>> {
-    let known = move |label: &i64| *label != IGNORE && (0..vocab as i64).contains(label);
+pub fn supervised(labels: &[i64], vocab: usize) -> impl Iterator<Item = Option<usize>> {
     labels
         .iter()
-        .map(move |label| known(label).then_some(*label as usize))
+        .map(move |label| known(*label, vocab).then_some(*label as usize))
 }
 
 /// Which text rows are trained on, and nothing of what they are to become: one bit per text row.

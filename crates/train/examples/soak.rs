@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use hostile::Hostile;
 use qtl_train::fuzzing::{Desk, Legal, RUN};
 use qtl_wire::certs::throw_away;
-use qtl_wire::message::ClientMessage;
+use qtl_wire::verb::Request;
 use qtl_wire::{
-    ClientOptions, ClientTls, Exchange, Forward, GrpcClient, Purpose, Reply, RetryPolicy,
-    ServeOptions, ServerTls, ShutdownHandle, Standing, WireError, bind, serve,
+    ClientOptions, ClientTls, Exchange, GrpcClient, Purpose, Reply, RetryPolicy, ServeOptions,
+    ServerTls, ShutdownHandle, Standing, WireError, bind, serve,
 };
 
 /// The tiny model that is served.
@@ -77,15 +77,12 @@ fn attack(link: &mut GrpcClient, legal: &Legal, sessions: u64) -> Result<(), Fai
     for session in 0..sessions {
         let began = Instant::now();
         greet(link, legal)?;
-        let outcome = match hostile.message(KIND) {
-            ClientMessage::Forward(f) => link.step(Forward { step: 0, ..f }).map(drop),
-            ClientMessage::Calibration(c) => link.calibrate(c).map(drop),
-            ClientMessage::Open { prompt, .. } => link.open(prompt).map(drop),
-            ClientMessage::Next { rows, .. } => {
+        let outcome = match hostile.request(KIND) {
+            Request::Next(rows) => {
                 link.open(legal.prompt.clone())?;
                 link.next(rows).map(drop)
             }
-            _ => Ok(()),
+            request => link.ask(request).map(drop),
         };
         match outcome {
             Ok(()) => answered += 1,
@@ -121,12 +118,8 @@ fn train(
     let every = (steps / reconnects.max(1)).max(1);
     let (start, mut cuts, mut early) = (Instant::now(), 0, None);
     for step in 0..steps {
-        let forward = Forward {
-            step,
-            ..legal.steps[(step % 2) as usize].clone()
-        };
-        match link.step(forward)? {
-            Reply::Done(answer) if answer.step == step => {}
+        match link.step(legal.steps[(step % 2) as usize].clone())? {
+            Reply::Done(_) => {}
             other => return Err(format!("step {step} was answered {other:?}").into()),
         }
         if step % every == every - 1 && cuts < reconnects {

@@ -3,9 +3,9 @@
 use qtl_codec::{Code, Options};
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::generate::Remote;
-use qtl_wire::{Exchange, Prompt, Rows, WireError};
+use qtl_wire::{Exchange, Next, WireError};
 
-use crate::message::{encode_cut, to_wire};
+use crate::message::encode_cut;
 
 /// A server at the other end of a link.
 pub struct Linked<'a> {
@@ -35,20 +35,15 @@ impl Remote for Linked<'_> {
     type Error = WireError;
 
     fn open(&mut self, prompts: Cut) -> Result<Vec<u32>, WireError> {
-        let containers = encode_cut(&prompts);
-        let ids = self.link.open(Prompt {
-            image: containers.image.0,
-            text: containers.text.0,
-            text_index: containers.text_index.0,
-            layout: to_wire(&prompts.layout),
-        })?;
+        let (cut, _) = encode_cut(&prompts);
+        let ids = self.link.open(cut)?;
         chosen(ids.ids, prompts.layout.sequences.len(), self.vocab)
     }
 
     fn next(&mut self, keep: &[usize], rows: Code) -> Result<Vec<u32>, WireError> {
         let text = qtl_codec::encode(&rows, &Options::default());
         let slots = keep.iter().map(|slot| *slot as u32).collect();
-        let ids = self.link.next(Rows { text, keep: slots })?;
+        let ids = self.link.next(Next { text, keep: slots })?;
         chosen(ids.ids, keep.len(), self.vocab)
     }
 

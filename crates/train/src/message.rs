@@ -30,45 +30,28 @@ pub struct Channels {
     pub text: usize,
 }
 
-/// Codes of a cut as containers, each with the account of its bytes; empty where there is nothing.
-#[derive(Debug)]
-pub struct Containers {
-    /// Image rows.
-    pub image: (Vec<u8>, Account),
-    /// Text rows, or the different ones among them.
-    pub text: (Vec<u8>, Account),
-    /// Which of them each text row is.
-    pub text_index: (Vec<u8>, Account),
-}
-
-/// Codes of a cut as containers.
-pub fn encode_cut(cut: &Cut) -> Containers {
+/// The codes of a cut as containers, empty where there is nothing, and the accounts of those of image rows, text rows and
+/// row numbers.
+pub fn encode_cut(cut: &Cut) -> (wire::Cut, [Account; 3]) {
     let encode = |code: &Code| qtl_codec::encode_accounted(code, &Options::default());
-    Containers {
-        image: cut.image.as_ref().map(encode).unwrap_or_default(),
-        text: encode(&cut.text),
-        text_index: cut.index.as_ref().map(encode).unwrap_or_default(),
-    }
+    let (image, image_account) = cut.image.as_ref().map(encode).unwrap_or_default();
+    let (text, text_account) = encode(&cut.text);
+    let (text_index, index_account) = cut.index.as_ref().map(encode).unwrap_or_default();
+    let message = wire::Cut {
+        image,
+        text,
+        text_index,
+        layout: to_wire(&cut.layout),
+    };
+    (message, [image_account, text_account, index_account])
 }
 
 /// The message of a training step, and the accounts of its containers of image rows, text rows and row numbers. `targets`
 /// is what [`targets::encode`](qtl_model::targets::encode) wrote.
-pub fn forward(step: u64, cut: &Cut, targets: &Code) -> (wire::Forward, [Account; 3]) {
-    let containers = encode_cut(cut);
-    let message = wire::Forward {
-        step,
-        image: containers.image.0,
-        text: containers.text.0,
-        targets: qtl_codec::encode(targets, &Options::default()),
-        layout: to_wire(&cut.layout),
-        text_index: containers.text_index.0,
-    };
-    let accounts = [
-        containers.image.1,
-        containers.text.1,
-        containers.text_index.1,
-    ];
-    (message, accounts)
+pub fn forward(cut: &Cut, targets: &Code) -> (wire::Forward, [Account; 3]) {
+    let (cut, accounts) = encode_cut(cut);
+    let targets = qtl_codec::encode(targets, &Options::default());
+    (wire::Forward { cut, targets }, accounts)
 }
 
 /// The container of a gradient that goes back.
@@ -108,24 +91,18 @@ pub fn decode_gradient(
 /// # Errors
 ///
 /// [`ContainerError`] naming the part.
-pub fn decode_cut(
-    image: &[u8],
-    text: &[u8],
-    text_index: &[u8],
-    layout: &wire::Layout,
-    channels: Channels,
-) -> Result<Cut, ContainerError> {
-    let rows = |kind| layout.rows(kind) as usize;
+pub fn decode_cut(cut: &wire::Cut, channels: Channels) -> Result<Cut, ContainerError> {
+    let rows = |kind| cut.layout.rows(kind) as usize;
     let (image_rows, text_rows) = (rows(wire::SpanKind::Image), rows(wire::SpanKind::Text));
     let optional = |part, bytes: &[u8], rows, channels| match bytes {
         [] => Ok(None),
         bytes => decode(part, bytes, rows, channels).map(Some),
     };
     Ok(Cut {
-        image: optional("image", image, image_rows, channels.image)?,
-        text: decode("text", text, text_rows, channels.text)?,
-        index: optional("text index", text_index, text_rows, 1)?,
-        layout: from_wire(layout),
+        image: optional("image", &cut.image, image_rows, channels.image)?,
+        text: decode("text", &cut.text, text_rows, channels.text)?,
+        index: optional("text index", &cut.text_index, text_rows, 1)?,
+        layout: from_wire(&cut.layout),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The server's side of a run: what a session asks for, done on the server's partition.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{
-    Access, Askers, Backward, Calibration, Forward, Key, Layout, Limits, Prompt, Refusal, Rows,
+    self as wire, Access, Askers, Backward, Calibration, Forward, Key, Lane, Limits, Next, Refusal,
     Standing, Terms, Tokens, Work, WorkError,
 };
 
@@ -39,7 +40,8 @@ pub struct ServerWork {
     training: Bounds,
     generation: Bounds,
     channels: Channels,
-    cache: Option<Cache>,
+    /// One per generation.
+    caches: BTreeMap<Lane, Cache>,
     observer: Box<dyn FnMut(&Event) + Send>,
 }
 
@@ -115,7 +117,7 @@ impl ServerWork {
             half,
             begun: false,
             applied: None,
-            cache: None,
+            caches: BTreeMap::new(),
             observer: Box::new(|_| {}),
         })
     }
@@ -156,20 +158,25 @@ impl ServerWork {
         self.observer = Box::new(observer);
     }
 
+    /// What a client wants saved must be what is here.
+    fn stands_at(&self, micro_batches: u64) -> Result<(), WorkError> {
+        let applied = self.applied.ok_or_else(nothing_restored)?;
+        if applied == micro_batches {
+            return Ok(());
+        }
+        Err(WorkError::Invalid(format!(
+            "{applied} micro-batches are applied here, and what is to be saved are {micro_batches}"
+        )))
+    }
+
     fn write(&self, micro_batches: u64) -> Result<(), WorkError> {
         self.half.save(micro_batches, |_| {}).map_err(failed)?;
         // The client asks once its own checkpoint is on disk.
         self.half.settle(micro_batches).map_err(failed)
     }
 
-    fn cut(
-        &self,
-        image: &[u8],
-        text: &[u8],
-        index: &[u8],
-        layout: &Layout,
-    ) -> Result<Cut, WorkError> {
-        decode_cut(image, text, index, layout, self.channels).map_err(invalid)
+    fn cut(&self, cut: &wire::Cut) -> Result<Cut, WorkError> {
+        decode_cut(cut, self.channels).map_err(invalid)
     }
 
     /// The container of a gradient.
@@ -185,6 +192,50 @@ impl ServerWork {
             tensor,
         };
         encode_gradient(&self.half.recipe.gradient.codec, g, draw).map_err(failed)
+    }
+
+    /// Computes and applies the next micro-batch.
+    fn micro_batch(&mut self, f: &Forward) -> Result<Backward, WorkError> {
+        let micro_batch = self.applied.ok_or_else(nothing_restored)?;
+        let start = Instant::now();
+        self.training.check(&f.cut.layout).map_err(invalid)?;
+        let cut = self.cut(&f.cut)?;
+        let rows = cut.layout.rows(Kind::Text);
+        let targets = decode("targets", &f.targets, rows, 1).map_err(invalid)?;
+        let decoded = start.elapsed();
+        let Half {
+            recipe,
+            stages,
+            device,
+            ..
+        } = &self.half;
+        let draw = Draw {
+            seed: recipe.seed,
+            step: micro_batch,
+        };
+        let trained = |name: &str| recipe.tune.trains(name);
+        let step =
+            drawing(draw, || stages.step(&cut, &targets, &trained, device)).map_err(no_step)?;
+        let coding = Instant::now();
+        // A gradient that cannot travel ends the step before anything has moved.
+        let image = step.image.map(|g| self.gradient("image", micro_batch, g));
+        let image = image.transpose()?.unwrap_or_default();
+        let text = self.gradient("text", micro_batch, step.text)?;
+        let coded = decoded + coding.elapsed();
+        self.half.add(step.parameters).map_err(diverged)?;
+        self.half.apply(micro_batch).map_err(diverged)?;
+        self.applied = Some(micro_batch + 1);
+        (self.observer)(&Event::Step {
+            step: self.half.recipe.train.step_of(micro_batch),
+            loss: (step.tokens > 0).then_some(step.loss),
+        });
+        Ok(Backward {
+            loss: step.loss,
+            image,
+            text,
+            compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
+            coding_seconds: coded.as_secs_f64(),
+        })
     }
 
     /// Both moments of a calibration, checked, before either quantizer takes its own.
@@ -261,50 +312,16 @@ impl Work for ServerWork {
     }
 
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
-        let start = Instant::now();
-        self.training.check(&f.layout).map_err(invalid)?;
-        let cut = self.cut(&f.image, &f.text, &f.text_index, &f.layout)?;
-        let rows = cut.layout.rows(Kind::Text);
-        let targets = decode("targets", &f.targets, rows, 1).map_err(invalid)?;
-        let decoded = start.elapsed();
-        let Half {
-            recipe,
-            stages,
-            device,
-            ..
-        } = &self.half;
-        let draw = Draw {
-            seed: recipe.seed,
-            step: f.step,
-        };
-        let trained = |name: &str| recipe.tune.trains(name);
-        let step =
-            drawing(draw, || stages.step(&cut, &targets, &trained, device)).map_err(no_step)?;
-        let coding = Instant::now();
-        // A gradient that cannot travel ends the step before anything has moved.
-        let image = step.image.map(|g| self.gradient("image", f.step, g));
-        let image = image.transpose()?.unwrap_or_default();
-        let text = self.gradient("text", f.step, step.text)?;
-        let coded = decoded + coding.elapsed();
-        self.half.add(step.parameters).map_err(diverged)?;
-        self.half.apply(f.step).map_err(diverged)?;
-        self.applied = Some(f.step + 1);
-        (self.observer)(&Event::Step {
-            step: self.half.recipe.train.step_of(f.step),
-            loss: (step.tokens > 0).then_some(step.loss),
-        });
-        Ok(Backward {
-            step: f.step,
-            loss: step.loss,
-            tokens: step.tokens as u64,
-            image,
-            text,
-            compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
-            coding_seconds: coded.as_secs_f64(),
-        })
+        let answer = self.micro_batch(&f);
+        if !matches!(answer, Ok(_) | Err(WorkError::Invalid(_))) {
+            // Nobody knows what of it was applied.
+            self.applied = None;
+        }
+        answer
     }
 
     fn save(&mut self, micro_batches: u64) -> Result<(), WorkError> {
+        self.stands_at(micro_batches)?;
         self.write(micro_batches)?;
         let step = self.half.recipe.train.step_of(micro_batches);
         (self.observer)(&Event::Saved { step });
@@ -328,36 +345,35 @@ impl Work for ServerWork {
         Ok(())
     }
 
-    fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
-        self.cache = None;
-        self.generation.check(&p.layout).map_err(invalid)?;
-        let cut = self.cut(&p.image, &p.text, &p.text_index, &p.layout)?;
+    fn open(&mut self, lane: Lane, prompts: wire::Cut) -> Result<Tokens, WorkError> {
+        self.generation.check(&prompts.layout).map_err(invalid)?;
+        let cut = self.cut(&prompts)?;
         let Half { stages, device, .. } = &self.half;
         let (ids, cache) = stages.prefill(&cut, device).map_err(invalid)?;
-        self.cache = Some(cache);
+        self.caches.insert(lane, cache);
         Ok(Tokens { ids })
     }
 
-    fn next(&mut self, r: Rows) -> Result<Tokens, WorkError> {
+    fn next(&mut self, lane: Lane, rows: Next) -> Result<Tokens, WorkError> {
         let cache = self
-            .cache
-            .as_mut()
+            .caches
+            .get_mut(&lane)
             .ok_or_else(|| WorkError::Invalid("no generation is open".into()))?;
         let longest = cache.positions().iter().max().map_or(0, |p| *p as u64 + 2);
         self.generation
-            .fits(r.keep.len(), longest)
+            .fits(rows.keep.len(), longest)
             .map_err(invalid)?;
         // A quantizer of whole batches has a single token cross as it is.
         let channels = self.channels.text.max(self.half.stages.hidden_size());
-        let code = decode("text", &r.text, r.keep.len(), channels).map_err(invalid)?;
-        let keep: Vec<usize> = r.keep.iter().map(|k| *k as usize).collect();
+        let code = decode("text", &rows.text, rows.keep.len(), channels).map_err(invalid)?;
+        let keep: Vec<usize> = rows.keep.iter().map(|k| *k as usize).collect();
         let Half { stages, device, .. } = &self.half;
         let ids = stages.next(cache, &keep, &code, device).map_err(invalid)?;
         Ok(Tokens { ids })
     }
 
-    fn close(&mut self) {
-        self.cache = None;
+    fn end(&mut self, lane: Lane) {
+        self.caches.remove(&lane);
     }
 
     fn finish(&mut self, micro_batches: u64) -> Result<(), WorkError> {
@@ -368,10 +384,15 @@ impl Work for ServerWork {
                 "the run has {all} micro-batches and is not over after {micro_batches}"
             )));
         }
+        self.stands_at(micro_batches)?;
         self.write(micro_batches)?;
         (self.observer)(&Event::Finished { step });
         Ok(())
     }
+}
+
+fn nothing_restored() -> WorkError {
+    WorkError::Failed("the server's weights are of no use after a failure; greet again".to_owned())
 }
 
 fn failed(error: impl std::fmt::Display) -> WorkError {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use crate::limits::Limits;
 use crate::message::{Frame, decode_server};
-use crate::session::client::{Answer, Call, Client, Event};
-use crate::{
-    Backward, Calibration, Exchange, Forward, Meter, Prompt, Purpose, Reason, Reply, Resume, Rows,
-    Standing, Terms, Tokens, WireError,
-};
+use crate::meter::Tally;
+use crate::session::client::{Client, Event};
+use crate::verb::{Answer, Finish, Request};
+use crate::work::call;
+use crate::{Exchange, Meter, Purpose, Reason, Reply, Resume, Standing, Terms, WireError};
 
 /// What carries frames to a server and back. A lost stream is not an error: it is opened again.
 pub trait Transport: Send {
@@ -74,8 +74,8 @@ impl<T: Transport> Caller<T> {
         }
     }
 
-    fn call(&mut self, call: Call) -> Result<Event, WireError> {
-        match self.client.begin(call)? {
+    fn follow(&mut self, event: Event) -> Result<Event, WireError> {
+        match event {
             Event::Send(frame) => self.wait(Some(frame)),
             event => Ok(event),
         }
@@ -111,7 +111,8 @@ impl<T: Transport> Caller<T> {
                 continue;
             };
             let message = decode_server(&bytes, &self.limits)?;
-            *self.meter.down.of(message.kind()) += message.tally(bytes.len());
+            let kind = self.client.kind_of(&message);
+            *self.meter.down.of(kind) += Tally::of(bytes.len(), message.parts());
             match self.client.receive(message) {
                 Ok(Event::Nothing) => {}
                 Ok(Event::Send(frame)) => {
@@ -155,44 +156,36 @@ impl<T: Transport> Exchange for Caller<T> {
         }
     }
 
-    fn calibrate(&mut self, c: Calibration) -> Result<Reply<()>, WireError> {
-        done(self.call(Call::Calibrate(c))?)
-    }
-
-    fn step(&mut self, f: Forward) -> Result<Reply<Backward>, WireError> {
-        match self.call(Call::Step(f))? {
-            Event::Answer(Answer::Backward(backward)) => Ok(Reply::Done(backward)),
+    fn ask(&mut self, request: Request) -> Result<Reply<Answer>, WireError> {
+        let event = self.client.begin(request)?;
+        match self.follow(event)? {
+            Event::Answer(answer) => Ok(Reply::Done(answer)),
             Event::Rewind(to) => Ok(Reply::Rewind { to }),
             event => Err(unexpected(&event)),
         }
     }
 
-    fn save(&mut self, step: u64) -> Result<Reply<()>, WireError> {
-        done(self.call(Call::Save(step))?)
-    }
-
-    fn finish(&mut self, step: u64) -> Result<Reply<()>, WireError> {
+    fn conclude(&mut self, request: Finish) -> Result<Reply<()>, WireError> {
         self.transport.concluding(true);
-        let outcome = self.call(Call::Finish(step));
+        let outcome = call(self, request);
         self.transport.concluding(false);
-        let reply = done(outcome.map_err(|error| unconfirmed(step, error))?)?;
-        if reply == Reply::Done(()) {
-            self.transport.farewell();
-            self.open = false;
+        match outcome.map_err(|error| unconfirmed(request.at, error))? {
+            Reply::Done(_) => {
+                self.transport.farewell();
+                self.open = false;
+                Ok(Reply::Done(()))
+            }
+            Reply::Rewind { to } => Ok(Reply::Rewind { to }),
         }
-        Ok(reply)
     }
 
-    fn open(&mut self, p: Prompt) -> Result<Tokens, WireError> {
-        tokens(self.call(Call::Open(p))?)
+    fn end(&mut self) -> Result<(), WireError> {
+        let event = self.client.end()?;
+        self.follow(event).map(|_| ())
     }
 
-    fn next(&mut self, r: Rows) -> Result<Tokens, WireError> {
-        tokens(self.call(Call::Next(r))?)
-    }
-
-    fn close(&mut self) -> Result<(), WireError> {
-        self.call(Call::Close).map(|_| ())
+    fn holds(&mut self, at: u64) {
+        self.client.holds(at);
     }
 
     fn meter(&self) -> Meter {
@@ -205,14 +198,6 @@ impl<T: Transport> Exchange for Caller<T> {
     }
 }
 
-fn done(event: Event) -> Result<Reply<()>, WireError> {
-    match event {
-        Event::Answer(Answer::Done) => Ok(Reply::Done(())),
-        Event::Rewind(to) => Ok(Reply::Rewind { to }),
-        event => Err(unexpected(&event)),
-    }
-}
-
 /// What it means that there is no server any more when a run was to be finished.
 fn unconfirmed(step: u64, error: WireError) -> WireError {
     match error.no_connection() {
@@ -221,13 +206,6 @@ fn unconfirmed(step: u64, error: WireError) -> WireError {
             last: Box::new(error),
         },
         false => error,
-    }
-}
-
-fn tokens(event: Event) -> Result<Tokens, WireError> {
-    match event {
-        Event::Answer(Answer::Tokens(tokens)) => Ok(tokens),
-        event => Err(unexpected(&event)),
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! # Layout
 //!
-//! - [`vocabulary`]: what the two peers say to each other, as plain types.
+//! - [`vocabulary`]: what the two peers say about a session, as plain types.
+//! - [`verb`]: what a client can ask for on a lane, one file per verb.
 //! - [`key`]: whose certificate it is.
 //! - [`layout`]: how rows of features form sequences.
 //! - [`work`]: what a server does ([`Work`]) and what a client asks for ([`Exchange`]).
@@ -25,6 +26,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod vocabulary;
+
+pub mod verb;
 
 pub mod key;
 
@@ -63,7 +66,6 @@ pub use layout::{Layout, Sequence, Span, SpanKind};
 pub use limits::Limits;
 pub use link::{LocalLink, Simulation};
 pub use meter::Meter;
-pub use vocabulary::{
-    Backward, Calibration, Forward, Prompt, Purpose, Resume, Rows, Standing, Terms, Tokens,
-};
-pub use work::{Access, Askers, Exchange, Reply, Work, WorkError};
+pub use verb::{Backward, Calibration, Cut, Forward, Next, Tokens};
+pub use vocabulary::{Purpose, Resume, Standing, Terms};
+pub use work::{Access, Askers, Exchange, Lane, Reply, Work, WorkError};

@@ -145,7 +145,7 @@ impl<W: Work> Transport for Local<W> {
             &frame.bytes,
         ) {
             match output {
-                Output::Send { peer, frame } if peer == mine => self.inbox.push_back(frame.bytes),
+                Output::Send { peer, frame } if peer == mine => self.inbox.push_back(frame),
                 Output::Hangup { peer } if peer == mine => self.open = false,
                 // An older stream, which is already gone.
                 Output::Send { .. } | Output::Hangup { .. } => {}

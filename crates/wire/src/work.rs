@@ -2,10 +2,19 @@
 
 use crate::limits::Limits;
 use crate::meter::Meter;
-use crate::{
-    Backward, Calibration, Forward, Key, Prompt, Purpose, Refusal, Resume, Rows, Standing, Terms,
-    Tokens, WireError,
+use crate::verb::{
+    Answer, Backward, Calibration, Cut, Finish, Forward, Next, Open, Request, Save, Tokens, Verb,
 };
+use crate::{Key, Purpose, Refusal, Resume, Standing, Terms, WireError};
+
+/// A lane as the work knows it: a number that no other lane of this server has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(pub u64);
+
+impl Lane {
+    /// Training's.
+    pub const TRAINING: Lane = Lane(0);
+}
 
 /// Who may do what on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +56,8 @@ impl Access {
 
 /// The server's half of the model, driven by a session.
 ///
-/// Calls come one at a time, on one thread. A session never asks for the same step twice: repeats
-/// are answered from memory before they get here.
+/// Calls come one at a time, on one thread. A session never asks for the same thing twice: repeats
+/// are answered from memory before they get here. What a work does not do, it refuses: the default of every verb.
 pub trait Work: Send + 'static {
     /// The recipe fields that a client must agree on.
     fn terms(&self) -> Terms;
@@ -59,8 +68,9 @@ pub trait Work: Send + 'static {
         limits
     }
 
-    /// Where this side stands; asked of clients only who may have a session. `run` is empty as long as there is no run; `live` is `None` before the
-    /// first [`Work::restore`] and the number of applied steps from then on.
+    /// Where this side stands; asked for clients only that may have a session. `run` is empty as long as there is no run; `live`
+    /// is `None` before the first [`Work::restore`] and the number of applied micro-batches from then on, until a failure
+    /// leaves what is in memory in doubt: then it is `None` again, and the next session goes back to a checkpoint.
     fn standing(&self) -> Standing;
 
     /// Who may do what here. The default waits for an owner and forgets it, as [`Work::begin`] does.
@@ -82,33 +92,57 @@ pub trait Work: Send + 'static {
         let _ = (key, refusal, here);
     }
 
-    /// Takes the ranges that the client measured. Before step 0 only.
-    fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError>;
-
-    /// Computes and applies step `f.step`. After [`WorkError::Invalid`] the state must be as before;
-    /// after any other error it is considered lost, and the next session goes back to a checkpoint.
-    fn step(&mut self, f: Forward) -> Result<Backward, WorkError>;
-
-    /// Writes a checkpoint of the state after `step` steps. When this returns it is safely on disk. The client's own is
-    /// on disk already, so this one is common, and what [`Work::restore`] has set aside below it may go.
-    fn save(&mut self, step: u64) -> Result<(), WorkError>;
-
-    /// Goes back to the checkpoint of `step`, or to the beginning if `step` is 0, and sets the checkpoints above it
+    /// Goes back to the checkpoint after so many micro-batches, or to the beginning if it is 0, and sets the checkpoints above it
     /// aside: nothing is deleted before something newer is common. After [`WorkError::Damaged`] it is called again with
-    /// an earlier step.
-    fn restore(&mut self, step: u64) -> Result<(), WorkError>;
+    /// an earlier one.
+    fn restore(&mut self, at: u64) -> Result<(), WorkError>;
 
-    /// Prefills a new cache with prompts, replacing any earlier cache, and chooses the first tokens.
-    fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError>;
+    /// Takes the ranges that the client measured. Before the first step only.
+    fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
+        let _ = c;
+        Err(not_done("takes no calibration"))
+    }
 
-    /// Appends one row to every running sequence and chooses the next tokens.
-    fn next(&mut self, r: Rows) -> Result<Tokens, WorkError>;
+    /// Computes and applies the next micro-batch. After [`WorkError::Invalid`] the state must be as before;
+    /// after any other error it is in doubt, and [`Work::standing`] says so.
+    fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
+        let _ = f;
+        Err(not_done("takes no steps"))
+    }
 
-    /// Drops the cache. May come without an open cache.
-    fn close(&mut self);
+    /// Writes a checkpoint of the state after so many micro-batches. When this returns it is safely on disk. The client's own is
+    /// on disk already, so this one is common, and what [`Work::restore`] has set aside below it may go.
+    fn save(&mut self, at: u64) -> Result<(), WorkError> {
+        let _ = at;
+        Err(not_done("saves nothing"))
+    }
 
-    /// Training is over after `step` steps: saves the final weights.
-    fn finish(&mut self, step: u64) -> Result<(), WorkError>;
+    /// Training is over after so many micro-batches: saves the final weights.
+    fn finish(&mut self, at: u64) -> Result<(), WorkError> {
+        let _ = at;
+        Err(not_done("finishes nothing"))
+    }
+
+    /// A generation begins: fills a cache with prompts and chooses the first tokens.
+    fn open(&mut self, lane: Lane, prompts: Cut) -> Result<Tokens, WorkError> {
+        let _ = (lane, prompts);
+        Err(not_done("generates nothing"))
+    }
+
+    /// Appends one row to every running sequence of a generation and chooses the next tokens.
+    fn next(&mut self, lane: Lane, rows: Next) -> Result<Tokens, WorkError> {
+        let _ = (lane, rows);
+        Err(not_done("generates nothing"))
+    }
+
+    /// A generation is over: drops its cache, if it has one.
+    fn end(&mut self, lane: Lane) {
+        let _ = lane;
+    }
+}
+
+fn not_done(what: &str) -> WorkError {
+    WorkError::Invalid(format!("this server {what}"))
 }
 
 /// Why a [`Work`] did not do what it was asked.
@@ -149,11 +183,11 @@ pub enum Reply<T> {
 
 /// The client's end of a session. Calls block; lost connections are mended inside.
 ///
-/// After an error the same call may be made again: the next call opens a new stream, and a step that
-/// the server has applied in the meantime is answered from its memory.
+/// After an error the same call may be made again: the next call opens a new stream, and a request that
+/// the server has followed in the meantime is answered from its memory.
 pub trait Exchange: Send {
     /// Opens the session. The exchange remembers what it was told and greets again by itself after a
-    /// lost connection, keeping `live` and `saved` up to date from the calls made.
+    /// lost connection.
     fn greet(
         &mut self,
         terms: &Terms,
@@ -161,29 +195,87 @@ pub trait Exchange: Send {
         purpose: Purpose,
     ) -> Result<Resume, WireError>;
 
-    /// Sends the ranges measured on the client; before step 0 only.
-    fn calibrate(&mut self, c: Calibration) -> Result<Reply<()>, WireError>;
+    /// Has the server do something. Once this returns `Done`, the caller must follow what was done before it makes
+    /// another call.
+    fn ask(&mut self, request: Request) -> Result<Reply<Answer>, WireError>;
 
-    /// Has one step computed and applied by the server. Once this returns `Done`, the caller must
-    /// apply the step itself before it makes another call.
-    fn step(&mut self, f: Forward) -> Result<Reply<Backward>, WireError>;
+    /// The last thing that is asked; the session is over when it is done.
+    fn conclude(&mut self, request: Finish) -> Result<Reply<()>, WireError>;
 
-    /// Has the server write a checkpoint. Call it when the client's own checkpoint of `step` is
-    /// safely on disk, and keep the client's previous one until it returns `Done`.
-    fn save(&mut self, step: u64) -> Result<Reply<()>, WireError>;
+    /// Ends the running generation, if there is one.
+    fn end(&mut self) -> Result<(), WireError>;
 
-    /// Training is over after `step` steps.
-    fn finish(&mut self, step: u64) -> Result<Reply<()>, WireError>;
-
-    /// Starts decoding a batch of prompts, replacing any earlier one.
-    fn open(&mut self, p: Prompt) -> Result<Tokens, WireError>;
-
-    /// Goes one token on.
-    fn next(&mut self, r: Rows) -> Result<Tokens, WireError>;
-
-    /// Ends the generation.
-    fn close(&mut self) -> Result<(), WireError>;
+    /// The caller's own checkpoint after so many micro-batches is on disk: later greetings say so.
+    fn holds(&mut self, at: u64);
 
     /// What was sent and received so far.
     fn meter(&self) -> Meter;
+
+    /// Sends the ranges measured on the client; before the first step only.
+    fn calibrate(&mut self, c: Calibration) -> Result<Reply<()>, WireError> {
+        Ok(call(self, c)?.nothing())
+    }
+
+    /// Has one step computed and applied by the server. Once this returns `Done`, the caller must
+    /// apply the step itself before it makes another call.
+    fn step(&mut self, f: Forward) -> Result<Reply<Backward>, WireError> {
+        call(self, f)
+    }
+
+    /// Has the server write a checkpoint. Call it when the client's own checkpoint after so many micro-batches is
+    /// safely on disk, and keep the client's previous one until it returns `Done`.
+    fn save(&mut self, at: u64) -> Result<Reply<()>, WireError> {
+        self.holds(at);
+        Ok(call(self, Save { at })?.nothing())
+    }
+
+    /// Training is over after so many micro-batches.
+    fn finish(&mut self, at: u64) -> Result<Reply<()>, WireError> {
+        self.conclude(Finish { at })
+    }
+
+    /// Starts decoding a batch of prompts, replacing any earlier one.
+    fn open(&mut self, prompts: Cut) -> Result<Tokens, WireError> {
+        call(self, Open(prompts))?.here()
+    }
+
+    /// Goes one token on.
+    fn next(&mut self, rows: Next) -> Result<Tokens, WireError> {
+        call(self, rows)?.here()
+    }
+}
+
+/// Asks for a verb, and takes its answer.
+///
+/// # Errors
+///
+/// Those of [`Exchange::ask`], and an answer to something else.
+pub fn call<V: Verb>(
+    link: &mut (impl Exchange + ?Sized),
+    verb: V,
+) -> Result<Reply<V::Answer>, WireError> {
+    Ok(match link.ask(verb.into())? {
+        Reply::Done(answer) => Reply::Done(V::Answer::try_from(answer).map_err(|_| {
+            WireError::Protocol("it answered something else than was asked".to_owned())
+        })?),
+        Reply::Rewind { to } => Reply::Rewind { to },
+    })
+}
+
+impl<T> Reply<T> {
+    /// Without what was answered.
+    fn nothing(self) -> Reply<()> {
+        match self {
+            Reply::Done(_) => Reply::Done(()),
+            Reply::Rewind { to } => Reply::Rewind { to },
+        }
+    }
+
+    /// The answer of a generation, which never goes back.
+    fn here(self) -> Result<T, WireError> {
+        match self {
+            Reply::Done(answer) => Ok(answer),
+            Reply::Rewind { .. } => Err(WireError::GenerationLost),
+        }
+    }
 }

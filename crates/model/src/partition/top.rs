@@ -58,7 +58,7 @@ impl Top {
             return None;
         }
         let grid = Grid::new(&spliced.layout);
-        let known = targets::known(&spliced.labels, self.vocab_size());
+        let known = targets::supervised(&spliced.labels, self.vocab_size());
         let rows = known.zip(&grid.predictors);
         let rows = rows.map(|(target, cell)| target.is_some() && cell.is_some());
         Some(targets::encode_mask(rows))
@@ -77,7 +77,7 @@ impl Top {
         device: &Device,
     ) -> Result<Learned, StepError> {
         let grid = Grid::new(&spliced.layout);
-        let known = targets::known(&spliced.labels, self.vocab_size());
+        let known = targets::supervised(&spliced.labels, self.vocab_size());
         let supervision = Supervision::of(&grid, known);
         if supervision.is_empty() {
             return Ok(Learned {

@@ -165,7 +165,7 @@ pub fn evaluate(
                 vocab: client.bottom.embed_tokens.vocab_size(),
             };
             let outcomes = ask(&answerer, &suite, &mut remote, file)?;
-            link.close()?;
+            link.end()?;
             outcomes
         }
     };

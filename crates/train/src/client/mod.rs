@@ -333,8 +333,9 @@ impl Client {
         let coding = Instant::now();
         let vocab = self.half.stages.bottom.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
+        let tokens = targets::count(&batch.spliced.labels, vocab) as u64;
         let (message, [image_account, text_account, index_account]) =
-            message::forward(self.micro_batch, &cut, &targets);
+            message::forward(&cut, &targets);
         let mut coded = coding.elapsed().as_secs_f64();
 
         let before = link.meter();
@@ -354,10 +355,10 @@ impl Client {
         let mut record = StepRecord {
             step: self.step(),
             micro_batch: Some(self.micro_batch),
-            loss: (answer.tokens > 0).then_some(answer.loss),
+            loss: (tokens > 0).then_some(answer.loss),
             penalty: pending.penalty(),
             samples: examples.len() as u64,
-            tokens: answer.tokens,
+            tokens,
             bytes_up: meter.up.step.bytes - before.up.step.bytes,
             bytes_down: meter.down.step.bytes - before.down.step.bytes,
             bytes_image: image_account.total(),

@@ -122,7 +122,7 @@ pub fn measure(
         let bounded = client.bounded(tensors);
         let targets = targets::encode(&tensors.spliced.labels, work.vocab);
         let (cut, coding) = timed(|| client.code(step, bounded, tensors));
-        let ((message, _), packing) = timed(|| message::forward(step, &cut, &targets));
+        let ((message, _), packing) = timed(|| message::forward(&cut, &targets));
         let answer = match link.step(message.clone())? {
             Reply::Done(answer) => answer,
             Reply::Rewind { .. } => unreachable!("a server in this process does not restart"),
@@ -157,7 +157,7 @@ pub fn gradients(work: &Workload, device: &Device) -> Result<Vec<[Tensor<2>; 2]>
     for (step, tensors) in (0..).zip(&work.steps) {
         let cut = client.code(step, client.bounded(tensors), tensors);
         let targets = targets::encode(&tensors.spliced.labels, work.vocab);
-        link.step(message::forward(step, &cut, &targets).0)?;
+        link.step(message::forward(&cut, &targets).0)?;
         let seen = link.work().steps.seen();
         gradients.push([seen.image_gradient.clone(), seen.text_gradient.clone()]);
     }

@@ -92,7 +92,7 @@ impl Peer {
             image: self.image.code_dim(),
             text: self.text.code_dim(),
         };
-        let cut = decode_cut(&f.image, &f.text, &f.text_index, &f.layout, channels);
+        let cut = decode_cut(&f.cut, channels);
         let cut = cut.map_err(invalid)?;
         let Some(code) = &cut.image else {
             return Err(invalid("a measurement sends pictures in every step"));
@@ -173,7 +173,7 @@ fn invalid(error: impl std::fmt::Display) -> WorkError {
 }
 
 impl Steps for Peer {
-    fn answer(&mut self, f: &Forward) -> Result<Backward, WorkError> {
+    fn answer(&mut self, step: u64, f: &Forward) -> Result<Backward, WorkError> {
         let (decoded, decoding) = timed(|| self.decode(f));
         let Decoded {
             cut,
@@ -181,15 +181,15 @@ impl Steps for Peer {
             image,
             text,
         } = decoded?;
-        let (found, computing) = timed(|| self.step(f.step, &cut, &image, &text, &targets));
+        let (found, computing) = timed(|| self.step(step, &cut, &image, &text, &targets));
         let found = found.map_err(invalid)?;
-        let (loss, tokens) = (found.loss, found.tokens as u64);
+        let loss = found.loss;
         let image_gradient = found.image.unwrap_or_else(|| image.zeros_like());
         let text_gradient = found.text;
         let encode = |tensor, g: &Tensor<2>| {
             let draw = Draw {
                 seed: SEED,
-                step: f.step,
+                step,
                 tensor,
             };
             encode_gradient(&self.codec, g.clone(), draw).map_err(invalid)
@@ -208,9 +208,7 @@ impl Steps for Peer {
             encoding,
         });
         Ok(Backward {
-            step: f.step,
             loss,
-            tokens,
             image: image_container,
             text: text_container,
             compute_seconds: computing,

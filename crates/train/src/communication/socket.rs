@@ -12,11 +12,8 @@ const STEPS: usize = 8;
 struct Ready(Vec<Backward>);
 
 impl Steps for Ready {
-    fn answer(&mut self, f: &Forward) -> Result<Backward, WorkError> {
-        Ok(Backward {
-            step: f.step,
-            ..self.0[f.step as usize % self.0.len()].clone()
-        })
+    fn answer(&mut self, step: u64, _: &Forward) -> Result<Backward, WorkError> {
+        Ok(self.0[step as usize % self.0.len()].clone())
     }
 }
 
@@ -48,11 +45,7 @@ pub(super) fn bytes(steps: Vec<(Forward, Backward)>) -> Result<[f64; 2], Measure
 
 /// Sends the message whose turn it is as step `step`, and waits for the answer.
 fn send(client: &mut GrpcClient, messages: &[Forward], step: usize) -> Result<(), MeasureError> {
-    let message = Forward {
-        step: step as u64,
-        ..messages[step % messages.len()].clone()
-    };
-    match client.step(message)? {
+    match client.step(messages[step % messages.len()].clone())? {
         Reply::Done(_) => Ok(()),
         Reply::Rewind { .. } => Err(MeasureError::Interrupted),
     }

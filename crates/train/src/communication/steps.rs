@@ -1,14 +1,13 @@
 //! A server that takes steps and nothing else.
 
 use qtl_wire::{
-    Backward, Calibration, Exchange, Forward, Prompt, Purpose, Resume, Rows, Standing, Terms,
-    Tokens, WireError, Work, WorkError,
+    Backward, Exchange, Forward, Purpose, Resume, Standing, Terms, WireError, Work, WorkError,
 };
 
 /// What answers a step.
 pub(super) trait Steps: Send + 'static {
-    /// The answer to the features of a step.
-    fn answer(&mut self, f: &Forward) -> Result<Backward, WorkError>;
+    /// The answer to the features of the step with this number.
+    fn answer(&mut self, step: u64, f: &Forward) -> Result<Backward, WorkError>;
 }
 
 /// A server of a measurement: no weights that move, no checkpoints, no generation.
@@ -36,13 +35,6 @@ pub(super) fn greet(link: &mut impl Exchange) -> Result<Resume, WireError> {
     link.greet(&Terms::default(), &standing, Purpose::Train)
 }
 
-/// What a measurement does not ask for.
-fn refused<T>() -> Result<T, WorkError> {
-    Err(WorkError::Invalid(
-        "a measurement only takes steps".to_owned(),
-    ))
-}
-
 impl<S: Steps> Work for OnlySteps<S> {
     fn terms(&self) -> Terms {
         Terms::default()
@@ -61,30 +53,9 @@ impl<S: Steps> Work for OnlySteps<S> {
     }
 
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
-        let answer = self.steps.answer(&f)?;
-        self.applied = Some(f.step + 1);
+        let step = self.applied.unwrap_or(0);
+        let answer = self.steps.answer(step, &f)?;
+        self.applied = Some(step + 1);
         Ok(answer)
-    }
-
-    fn calibrate(&mut self, _: Calibration) -> Result<(), WorkError> {
-        refused()
-    }
-
-    fn save(&mut self, _: u64) -> Result<(), WorkError> {
-        refused()
-    }
-
-    fn open(&mut self, _: Prompt) -> Result<Tokens, WorkError> {
-        refused()
-    }
-
-    fn next(&mut self, _: Rows) -> Result<Tokens, WorkError> {
-        refused()
-    }
-
-    fn close(&mut self) {}
-
-    fn finish(&mut self, _: u64) -> Result<(), WorkError> {
-        refused()
     }
 }

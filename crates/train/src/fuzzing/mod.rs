@@ -10,11 +10,12 @@ use cpu_time::ProcessTime;
 use qtl_model::Device;
 use qtl_wire::limits::Limits;
 use qtl_wire::message::{
-    ClientMessage, Greeting, PROTOCOL_VERSION, ServerMessage, decode_server, encode_client,
+    ClientMessage, Greeting, On, PROTOCOL_VERSION, ServerMessage, decode_server, encode_client,
 };
 use qtl_wire::session::drive::{Output, drive};
 use qtl_wire::session::server::{Peer, Server};
-use qtl_wire::{Backward, Calibration, Forward, Key, Prompt, Purpose, Rows, Standing, Terms, Work};
+use qtl_wire::verb::{Answer, Open, Place, Request};
+use qtl_wire::{Backward, Calibration, Cut, Forward, Key, Next, Purpose, Terms, Work};
 
 use crate::server::ServerWork;
 
@@ -36,9 +37,9 @@ pub struct Legal {
     /// Two steps. The first is the largest that the recipe allows.
     pub steps: Vec<Forward>,
     /// Two prompts.
-    pub prompt: Prompt,
+    pub prompt: Cut,
     /// The next row of both.
-    pub next: Rows,
+    pub next: Next,
 }
 
 /// A server of one of the tiny models.
@@ -72,7 +73,9 @@ impl Desk {
             first: Vec::new(),
         };
         desk.first = desk.honest()?;
-        let applied = |message: &&ServerMessage| matches!(message, ServerMessage::Backward(_));
+        let applied = |message: &&ServerMessage| {
+            matches!(message, ServerMessage::Answer(_, Answer::Backward(_)))
+        };
         match desk.first.iter().filter(applied).count() {
             2 => Ok(desk),
             _ => Err(format!("the legal session was refused: {:?}", desk.first)),
@@ -140,27 +143,23 @@ impl Desk {
             next,
             ..
         } = self.legal.clone();
-        let generation = 1;
-        let mut messages = vec![
-            ClientMessage::Greeting(greeting(&self.legal.terms, self.instance)),
-            ClientMessage::Calibration(calibration),
-        ];
-        messages.extend(steps.into_iter().map(ClientMessage::Forward));
-        messages.push(ClientMessage::Open { generation, prompt });
-        messages.push(ClientMessage::Next {
-            generation,
-            index: 1,
-            rows: next,
-        });
+        let mut requests = vec![Request::from(calibration)];
+        requests.extend(steps.into_iter().map(Request::from));
+        requests.extend([Open(prompt).into(), next.into()]);
+        let hello = greeting(&self.legal.terms, self.instance);
+        let messages = [vec![ClientMessage::Greeting(hello)], asked(requests)].concat();
         let answers = messages.into_iter().map(|message| {
             let frame = encode_client(message, &Limits::default());
             let answer = self.say(&frame.map_err(|error| error.to_string())?.bytes)?;
             Ok(match answer {
-                ServerMessage::Backward(answer) => ServerMessage::Backward(Backward {
-                    compute_seconds: 0.0,
-                    coding_seconds: 0.0,
-                    ..answer
-                }),
+                ServerMessage::Answer(on, Answer::Backward(answer)) => {
+                    let answer = Backward {
+                        compute_seconds: 0.0,
+                        coding_seconds: 0.0,
+                        ..answer
+                    };
+                    ServerMessage::Answer(on, Answer::Backward(answer))
+                }
                 answer => answer,
             })
         });
@@ -188,7 +187,7 @@ impl Desk {
         let mut answers = Vec::new();
         for output in outputs {
             match output {
-                Output::Send { peer, frame } if peer == own => answers.push(frame.bytes),
+                Output::Send { peer, frame } if peer == own => answers.push(frame),
                 Output::Hangup { peer } if peer == own => self.stream += 1,
                 Output::Hangup { .. } => {}
                 Output::Send { peer, .. } => {
@@ -212,12 +211,40 @@ pub fn greeting(terms: &Terms, instance: u64) -> Greeting {
         instance,
         attempt: 1,
         purpose: Purpose::Train,
-        standing: Standing {
-            run: RUN.to_owned(),
-            ..Standing::default()
-        },
+        run: RUN.to_owned(),
+        saved: Vec::new(),
+        answered: None,
         terms: terms.clone(),
     }
+}
+
+/// Requests as a client sends them one after the other behind its greeting: each with its lane and number.
+pub fn asked(requests: Vec<Request>) -> Vec<ClientMessage> {
+    let (mut training, mut generation) = (0, On::default());
+    let number = |request: Request| {
+        let on = match request.place() {
+            Place::Training => {
+                training += 1;
+                On {
+                    lane: On::TRAINING,
+                    sequence: training - 1,
+                }
+            }
+            Place::Opens => {
+                generation = On {
+                    lane: generation.lane + 1,
+                    sequence: 0,
+                };
+                generation
+            }
+            Place::GoesOn => {
+                generation.sequence += 1;
+                generation
+            }
+        };
+        ClientMessage::Request(on, request)
+    };
+    requests.into_iter().map(number).collect()
 }
 
 /// A session out of plain bytes, as a fuzzer makes them: the model's number, then each message after its length in two

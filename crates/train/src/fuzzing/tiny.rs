@@ -12,11 +12,11 @@ use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::Accumulator;
 use qtl_model::targets;
 use qtl_model::weights::Stream;
-use qtl_wire::{Calibration, Prompt, Rows};
+use qtl_wire::{Calibration, Next};
 
 use super::Legal;
 use crate::client::batch;
-use crate::message::{encode_cut, forward, to_wire};
+use crate::message::{encode_cut, forward};
 use crate::recipe::Recipe;
 use crate::server::calibration_code;
 
@@ -118,10 +118,10 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         let (cut, _) = client.forward(batch, step, &|name| recipe.tune.trains(name));
         let vocab = client.bottom.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
-        legal.steps.push(forward(step, &cut, &targets).0);
+        legal.steps.push(forward(&cut, &targets).0);
     }
-    legal.prompt = prompt(&client.encode(&prompts));
-    legal.next = Rows {
+    legal.prompt = encode_cut(&client.encode(&prompts)).0;
+    legal.next = Next {
         text: qtl_codec::encode(
             &client.encode_tokens(&[3, 7], None, &[]),
             &Options::default(),
@@ -129,16 +129,6 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         keep: vec![0, 1],
     };
     Ok(legal)
-}
-
-fn prompt(cut: &Cut) -> Prompt {
-    let containers = encode_cut(cut);
-    Prompt {
-        image: containers.image.0,
-        text: containers.text.0,
-        text_index: containers.text_index.0,
-        layout: to_wire(&cut.layout),
-    }
 }
 
 /// A picture (four rows), a question and two independent answers: so many rows.

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use half::f16;
 use qtl_codec::{Code, Options, Plane, ScalarData, Scalars, Symbols};
-use qtl_train::fuzzing::{Desk, KINDS, greeting};
+use qtl_train::fuzzing::{Desk, KINDS, asked, greeting};
 use qtl_wire::limits::Limits;
 use qtl_wire::message::{ClientMessage, ServerMessage, encode_client};
-use qtl_wire::{Calibration, Forward, Layout, Prompt, Rows, Sequence, Span, SpanKind};
+use qtl_wire::verb::{Open, Request};
+use qtl_wire::{Calibration, Cut, Forward, Layout, Next, Sequence, Span, SpanKind};
 
 use crate::hostile::{Hostile, bomb};
 
@@ -35,11 +36,11 @@ impl World {
         self.desk.legal().steps[0].clone()
     }
 
-    /// The answer to the last of these messages behind a greeting.
-    fn say(&mut self, messages: Vec<ClientMessage>) -> ServerMessage {
+    /// The answer to the last of these requests behind a greeting.
+    fn say(&mut self, requests: Vec<Request>) -> ServerMessage {
         self.instance += 1;
         let hello = greeting(&self.desk.legal().terms, self.instance);
-        let all = [vec![ClientMessage::Greeting(hello)], messages].concat();
+        let all = [vec![ClientMessage::Greeting(hello)], asked(requests)].concat();
         let limits = Limits::default();
         let frames: Vec<_> = all
             .into_iter()
@@ -48,9 +49,9 @@ impl World {
         self.desk.session(&frames).unwrap().pop().unwrap()
     }
 
-    /// The sentence with which the last of the messages is refused; the server is as before.
-    fn refused(&mut self, messages: Vec<ClientMessage>) -> String {
-        let answer = self.say(messages);
+    /// The sentence with which the last of the requests is refused; the server is as before.
+    fn refused(&mut self, requests: Vec<Request>) -> String {
+        let answer = self.say(requests);
         let ServerMessage::Refusal(refusal) = answer else {
             panic!("not refused: {answer:?}");
         };
@@ -91,12 +92,12 @@ fn layout(sequences: usize, len: u32) -> Layout {
 #[test]
 fn a_step_without_sequences() {
     let mut world = World::open(FSQ);
-    let step = Forward {
-        text: symbols(4, 0, 8),
+    let mut step = Forward {
         targets: symbols(2, 0, 1),
         ..Forward::default()
     };
-    let sentence = world.refused(vec![ClientMessage::Forward(step.clone())]);
+    step.cut.text = symbols(4, 0, 8);
+    let sentence = world.refused(vec![step.clone().into()]);
     assert!(sentence.contains("0 sequences; 1 to 3"), "{sentence}");
     // Nor pictures alone: there is nothing to learn from.
     let picture = world.step();
@@ -107,12 +108,9 @@ fn a_step_without_sequences() {
             branch: 0,
         }],
     }];
-    let step = Forward {
-        image: picture.image,
-        layout: Layout { sequences: image },
-        ..step
-    };
-    let sentence = world.refused(vec![ClientMessage::Forward(step)]);
+    step.cut.image = picture.cut.image;
+    step.cut.layout = Layout { sequences: image };
+    let sentence = world.refused(vec![step.into()]);
     assert!(sentence.contains("no text row"), "{sentence}");
 }
 
@@ -120,16 +118,11 @@ fn a_step_without_sequences() {
 fn a_next_that_keeps_nothing() {
     let mut world = World::open(FSQ);
     let prompt = world.desk.legal().prompt.clone();
-    let generation = 1;
-    let next = ClientMessage::Next {
-        generation,
-        index: 1,
-        rows: Rows {
-            text: symbols(4, 0, 8),
-            keep: Vec::new(),
-        },
+    let next = Next {
+        text: symbols(4, 0, 8),
+        keep: Vec::new(),
     };
-    let sentence = world.refused(vec![ClientMessage::Open { generation, prompt }, next]);
+    let sentence = world.refused(vec![Open(prompt).into(), next.into()]);
     assert!(sentence.contains("0 sequences; 1 to 128"), "{sentence}");
 }
 
@@ -138,31 +131,24 @@ fn many_long_sequences_in_a_few_bytes() {
     let mut world = World::open(FSQ);
     let (text, layout) = (symbols(4, 256 * 500, 8), layout(256, 500));
     assert!(text.len() < 17_000);
+    let mut prompts = Cut {
+        text,
+        layout,
+        ..Cut::default()
+    };
     let step = Forward {
-        text: text.clone(),
+        cut: prompts.clone(),
         targets: symbols(2, 256 * 500, 1),
-        layout: layout.clone(),
-        ..Forward::default()
     };
     let began = Instant::now();
     // Beyond what the server's wire takes at all.
-    let sentence = world.refused(vec![ClientMessage::Forward(step)]);
+    let sentence = world.refused(vec![step.into()]);
     assert!(
         sentence.contains("sequences of the layout is 256, the limit is 128"),
         "{sentence}"
     );
-    let prompt = Prompt {
-        text,
-        layout: Layout {
-            sequences: layout.sequences[..100].to_vec(),
-        },
-        ..Prompt::default()
-    };
-    let open = ClientMessage::Open {
-        generation: 1,
-        prompt,
-    };
-    let sentence = world.refused(vec![open]);
+    prompts.layout.sequences.truncate(100);
+    let sentence = world.refused(vec![Open(prompts).into()]);
     assert!(
         sentence.contains("rows of the layout is 50000"),
         "{sentence}"
@@ -181,12 +167,14 @@ fn a_batch_beyond_the_recipe() {
         let rows = sequences * len as usize;
         let text = Scalars::new(rows, 8, ScalarData::F16(vec![f16::ONE; rows * 8])).unwrap();
         let step = Forward {
-            text: container(text.into()),
+            cut: Cut {
+                text: container(text.into()),
+                layout: layout(sequences, len),
+                ..Cut::default()
+            },
             targets: symbols(2, rows, 1),
-            layout: layout(sequences, len),
-            ..Forward::default()
         };
-        let sentence = world.refused(vec![ClientMessage::Forward(step)]);
+        let sentence = world.refused(vec![step.into()]);
         assert!(sentence.contains(says), "{sentence}");
     }
 }
@@ -200,24 +188,21 @@ fn a_few_bytes_that_stand_for_a_gigabyte() {
         let part = |set: &dyn Fn(&mut Forward, Vec<u8>)| {
             let mut step = world.step();
             set(&mut step, bomb.clone());
-            ClientMessage::Forward(step)
+            Request::from(step)
         };
         let messages = [
-            part(&|step, bomb| step.image = bomb),
-            part(&|step, bomb| step.text = bomb),
+            part(&|step, bomb| step.cut.image = bomb),
+            part(&|step, bomb| step.cut.text = bomb),
             part(&|step, bomb| step.targets = bomb),
-            part(&|step, bomb| step.text_index = bomb),
-            ClientMessage::Calibration(Calibration {
+            part(&|step, bomb| step.cut.text_index = bomb),
+            Request::from(Calibration {
                 text: bomb.clone(),
                 ..Calibration::default()
             }),
-            ClientMessage::Open {
-                generation: 1,
-                prompt: Prompt {
-                    text: bomb.clone(),
-                    ..world.desk.legal().prompt.clone()
-                },
-            },
+            Request::from(Open(Cut {
+                text: bomb.clone(),
+                ..world.desk.legal().prompt.clone()
+            })),
         ];
         for message in messages {
             let sentence = world.refused(vec![message]);
@@ -229,9 +214,7 @@ fn a_few_bytes_that_stand_for_a_gigabyte() {
 #[test]
 fn a_calibration_that_is_none() {
     let mut world = World::open(FSQ);
-    let calibrate = |image: Vec<u8>, text: Vec<u8>| {
-        vec![ClientMessage::Calibration(Calibration { image, text })]
-    };
+    let calibrate = |image: Vec<u8>, text: Vec<u8>| vec![Calibration { image, text }.into()];
     let good = vec![0.5; 16];
     for (at, bad, says) in [
         (3, f32::NAN, "the mean of channel 3 is NaN"),
@@ -280,7 +263,8 @@ fn features_that_are_none() {
         (f16::NEG_INFINITY, "-inf"),
     ] {
         let mut step = world.step();
-        let (mut code, _) = qtl_codec::decode(&step.text, &qtl_codec::Limits::default()).unwrap();
+        let (mut code, _) =
+            qtl_codec::decode(&step.cut.text, &qtl_codec::Limits::default()).unwrap();
         let Plane::Scalars(plane) = &mut code.planes[0] else {
             panic!("features cross as scalars");
         };
@@ -288,8 +272,8 @@ fn features_that_are_none() {
             panic!("of 16 bits");
         };
         data[2 * 8 + 5] = bad;
-        step.text = qtl_codec::encode(&code, &Options::default());
-        let sentence = world.refused(vec![ClientMessage::Forward(step)]);
+        step.cut.text = qtl_codec::encode(&code, &Options::default());
+        let sentence = world.refused(vec![step.into()]);
         let place = format!("the text features hold {says} at row 2, channel 5");
         assert!(sentence.contains(&place), "{sentence}");
     }

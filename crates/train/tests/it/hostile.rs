@@ -6,10 +6,11 @@
 use qtl_codec::fuzzing::fix_checksum;
 use qtl_codec::{Code, Options, Plane, ScalarData, Scalars, Symbols};
 use qtl_model::weights::Stream;
-use qtl_train::fuzzing::{KINDS, Legal, RUN, greeting};
+use qtl_train::fuzzing::{KINDS, Legal, RUN, asked, greeting};
 use qtl_wire::limits::Limits;
-use qtl_wire::message::{ClientMessage, encode_client};
-use qtl_wire::{Layout, Purpose, Sequence, Span, SpanKind};
+use qtl_wire::message::{ClientMessage, On, encode_client};
+use qtl_wire::verb::{Finish, Open, Request, Save};
+use qtl_wire::{Cut, Layout, Purpose, Sequence, Span, SpanKind};
 
 /// An endless supply of sessions against the tiny models.
 pub struct Hostile {
@@ -57,7 +58,9 @@ impl Hostile {
         // Another run's checkpoint would lock the legal client out, as it should.
         if other_run(&messages) {
             messages.retain(|message| {
-                !matches!(message, ClientMessage::Save(_) | ClientMessage::Finish(_))
+                let ends =
+                    |request: &Request| matches!(request, Request::Save(_) | Request::Finish(_));
+                !matches!(message, ClientMessage::Request(_, request) if ends(request))
             });
         }
         let mut frames: Vec<Vec<u8>> = messages.into_iter().filter_map(encode).collect();
@@ -72,25 +75,17 @@ impl Hostile {
         (kind, frames)
     }
 
-    /// A message of a legal session on model `kind` with one thing wrong.
-    pub fn message(&mut self, kind: usize) -> ClientMessage {
+    /// A request of a legal session on model `kind` with one thing wrong.
+    pub fn request(&mut self, kind: usize) -> Request {
         let legal = self.legal[kind].clone();
-        let generation = 1;
-        let mut message = match self.roll(6) {
-            0..3 => ClientMessage::Forward(legal.steps[self.roll(2)].clone()),
-            3 => ClientMessage::Calibration(legal.calibration.clone()),
-            4 => ClientMessage::Open {
-                generation,
-                prompt: legal.prompt.clone(),
-            },
-            _ => ClientMessage::Next {
-                generation,
-                index: 1,
-                rows: legal.next.clone(),
-            },
+        let mut request = match self.roll(6) {
+            0..3 => legal.steps[self.roll(2)].clone().into(),
+            3 => legal.calibration.clone().into(),
+            4 => Open(legal.prompt.clone()).into(),
+            _ => legal.next.clone().into(),
         };
-        self.spoil(&mut message, &legal);
-        message
+        self.spoil_request(&mut request, &legal);
+        request
     }
 
     /// A legal session, or a part of one, or its messages in another order.
@@ -100,35 +95,35 @@ impl Hostile {
         if self.one_in(5) {
             hello.purpose = Purpose::Generate;
         }
-        let generation = 1;
-        let open = ClientMessage::Open {
-            generation,
-            prompt: legal.prompt.clone(),
-        };
-        let next = |index| ClientMessage::Next {
-            generation,
-            index,
-            rows: legal.next.clone(),
-        };
-        let train = |step: usize| ClientMessage::Forward(legal.steps[step].clone());
-        let mut messages = vec![ClientMessage::Greeting(hello)];
+        let open = || Request::from(Open(legal.prompt.clone()));
+        let next = || Request::from(legal.next.clone());
+        let train = |step: usize| Request::from(legal.steps[step].clone());
+        let calibration = || Request::from(legal.calibration.clone());
+        let (mut requests, mut ends) = (Vec::new(), false);
         match self.roll(8) {
-            0..2 => messages.extend([open, next(1), next(2), ClientMessage::Close { generation }]),
-            2 => messages.extend([train(0), open, next(1), train(1)]),
-            3 => messages.push(ClientMessage::Calibration(legal.calibration.clone())),
-            4 => messages.extend([
-                ClientMessage::Calibration(legal.calibration.clone()),
-                train(0),
-                train(1),
-            ]),
-            _ => messages.push(train(self.roll(2))),
+            0..2 => {
+                requests.extend([open(), next(), next()]);
+                ends = true;
+            }
+            2 => requests.extend([train(0), open(), next(), train(1)]),
+            3 => requests.push(calibration()),
+            4 => requests.extend([calibration(), train(0), train(1)]),
+            _ => requests.push(train(self.roll(2))),
         }
         // A checkpoint is a write to the disk.
         if self.one_in(400) {
-            messages.push(match self.roll(2) {
-                0 => ClientMessage::Save(2),
-                _ => ClientMessage::Finish(2),
+            requests.push(match self.roll(2) {
+                0 => Save { at: 2 }.into(),
+                _ => Finish { at: 2 }.into(),
             });
+        }
+        let mut messages = vec![ClientMessage::Greeting(hello)];
+        messages.extend(asked(requests));
+        if ends {
+            messages.push(ClientMessage::End(On {
+                lane: 1,
+                sequence: 3,
+            }));
         }
         if self.one_in(16) {
             let (from, to) = (self.roll(messages.len()), self.roll(messages.len()));
@@ -147,50 +142,57 @@ impl Hostile {
                 0 => hello.protocol = self.number(),
                 1 => hello.attempt = self.number(),
                 2 => hello.instance = self.roll(3) as u64,
-                3 => hello.standing.live = Some(self.roll(4) as u64),
-                4 => hello.standing.saved = (0..self.roll(5)).map(|n| n as u64).collect(),
-                5 => hello.standing.run = "other".to_owned(),
-                6 => hello.standing.run = String::new(),
+                3 => hello.answered = Some(self.roll(4) as u64),
+                4 => hello.saved = (0..self.roll(5)).map(|n| n as u64).collect(),
+                5 => hello.run = "other".to_owned(),
+                6 => hello.run = String::new(),
                 7 => hello.terms.fields.clear(),
                 8 => {
                     hello.terms.fields.insert("train.batch".into(), "2".into());
                 }
                 _ => hello.purpose = Purpose::Generate,
             },
-            ClientMessage::Calibration(c) => match self.one_in(2) {
+            ClientMessage::End(on) => self.elsewhere(on),
+            ClientMessage::Request(on, _) if self.one_in(7) => self.elsewhere(on),
+            ClientMessage::Request(_, request) => self.spoil_request(request, legal),
+        }
+    }
+
+    fn elsewhere(&mut self, on: &mut On) {
+        match self.one_in(2) {
+            true => on.lane = self.number(),
+            false => on.sequence = self.number().into(),
+        }
+    }
+
+    fn spoil_request(&mut self, request: &mut Request, legal: &Legal) {
+        match request {
+            Request::Calibration(c) => match self.one_in(2) {
                 true => self.container(&mut c.image, legal),
                 false => self.container(&mut c.text, legal),
             },
-            ClientMessage::Forward(f) => match self.roll(9) {
-                0 => f.step = self.number().into(),
-                1..3 => self.container(&mut f.image, legal),
-                3..5 => self.container(&mut f.text, legal),
-                5 => self.container(&mut f.targets, legal),
-                6 => self.container(&mut f.text_index, legal),
-                _ => self.layout(&mut f.layout),
+            Request::Forward(f) => match self.one_in(9) {
+                true => self.container(&mut f.targets, legal),
+                false => self.cut(&mut f.cut, legal),
             },
-            ClientMessage::Open { generation, prompt } => match self.roll(7) {
-                0 => *generation = self.number().into(),
-                1 => self.container(&mut prompt.image, legal),
-                2 => self.container(&mut prompt.text, legal),
-                3 => self.container(&mut prompt.text_index, legal),
-                _ => self.layout(&mut prompt.layout),
-            },
-            ClientMessage::Next {
-                generation,
-                index,
-                rows,
-            } => match self.roll(6) {
-                0 => *generation = self.number().into(),
-                1 => *index = self.number().into(),
-                2..4 => self.container(&mut rows.text, legal),
-                4 => rows.keep.clear(),
+            Request::Open(Open(prompts)) => self.cut(prompts, legal),
+            Request::Next(rows) => match self.roll(4) {
+                0..2 => self.container(&mut rows.text, legal),
+                2 => rows.keep.clear(),
                 _ => rows.keep = vec![self.number()],
             },
-            ClientMessage::Save(step) | ClientMessage::Finish(step) => {
-                *step = self.number().into();
+            Request::Save(Save { at }) | Request::Finish(Finish { at }) => {
+                *at = self.number().into();
             }
-            ClientMessage::Close { generation } => *generation = self.number().into(),
+        }
+    }
+
+    fn cut(&mut self, cut: &mut Cut, legal: &Legal) {
+        match self.roll(7) {
+            0..2 => self.container(&mut cut.image, legal),
+            2..4 => self.container(&mut cut.text, legal),
+            4 => self.container(&mut cut.text_index, legal),
+            _ => self.layout(&mut cut.layout),
         }
     }
 
@@ -243,11 +245,11 @@ impl Hostile {
 
     fn container(&mut self, bytes: &mut Vec<u8>, legal: &Legal) {
         let others = [
-            &legal.steps[0].text,
-            &legal.steps[0].image,
-            &legal.steps[1].text,
+            &legal.steps[0].cut.text,
+            &legal.steps[0].cut.image,
+            &legal.steps[1].cut.text,
             &legal.steps[1].targets,
-            &legal.steps[0].text_index,
+            &legal.steps[0].cut.text_index,
             &legal.calibration.text,
             &legal.next.text,
         ];
@@ -421,7 +423,7 @@ pub fn bomb(rows: u64) -> Vec<u8> {
 
 fn other_run(messages: &[ClientMessage]) -> bool {
     let other = |message: &ClientMessage| match message {
-        ClientMessage::Greeting(hello) => hello.standing.run != RUN,
+        ClientMessage::Greeting(hello) => hello.run != RUN,
         _ => false,
     };
     messages.iter().any(other)

@@ -56,7 +56,7 @@ impl Work for Breaking {
         self.work.calibrate(c)
     }
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
-        let how = match f.step == self.at {
+        let how = match self.work.standing().live == Some(self.at) {
             true => std::mem::replace(&mut self.how, Break::Sound),
             false => Break::Sound,
         };
@@ -81,14 +81,14 @@ impl Work for Breaking {
     fn restore(&mut self, step: u64) -> Result<(), WorkError> {
         self.work.restore(step)
     }
-    fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
-        self.work.open(p)
+    fn open(&mut self, lane: Lane, prompts: Cut) -> Result<Tokens, WorkError> {
+        self.work.open(lane, prompts)
     }
-    fn next(&mut self, r: Rows) -> Result<Tokens, WorkError> {
-        self.work.next(r)
+    fn next(&mut self, lane: Lane, rows: Next) -> Result<Tokens, WorkError> {
+        self.work.next(lane, rows)
     }
-    fn close(&mut self) {
-        self.work.close();
+    fn end(&mut self, lane: Lane) {
+        self.work.end(lane);
     }
     fn finish(&mut self, step: u64) -> Result<(), WorkError> {
         self.work.finish(step)

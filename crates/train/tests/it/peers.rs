@@ -7,10 +7,8 @@ use std::sync::atomic::AtomicBool;
 use qtl_model::Device;
 use qtl_train::record::Record;
 use qtl_train::{Client, Recipe, TrainError};
-use qtl_wire::{
-    Backward, Calibration, Exchange, Forward, Key, Meter, Prompt, Purpose, Reply, Resume, Rows,
-    Standing, Terms, Tokens, WireError,
-};
+use qtl_wire::verb::{Answer, Finish, Request};
+use qtl_wire::{Exchange, Key, Meter, Purpose, Reply, Resume, Standing, Terms, WireError};
 
 use crate::world::{Drawn, blueprint, kind, recipe, saved, train};
 
@@ -30,40 +28,22 @@ impl Exchange for Hostile {
         let record = Record::read(&self.dir).unwrap();
         let known = record.is_some_and(|record| record.run == said.run);
         self.heard = Some((said.clone(), known));
-        Ok(Resume {
-            at: 0,
-            fresh: true,
-            live: false,
-        })
+        Ok(Resume { at: 0, fresh: true })
     }
 
-    fn calibrate(&mut self, _: Calibration) -> Result<Reply<()>, WireError> {
+    fn ask(&mut self, _: Request) -> Result<Reply<Answer>, WireError> {
         gone()
     }
 
-    fn step(&mut self, _: Forward) -> Result<Reply<Backward>, WireError> {
+    fn conclude(&mut self, _: Finish) -> Result<Reply<()>, WireError> {
         gone()
     }
 
-    fn save(&mut self, _: u64) -> Result<Reply<()>, WireError> {
+    fn end(&mut self) -> Result<(), WireError> {
         gone()
     }
 
-    fn finish(&mut self, _: u64) -> Result<Reply<()>, WireError> {
-        gone()
-    }
-
-    fn open(&mut self, _: Prompt) -> Result<Tokens, WireError> {
-        gone()
-    }
-
-    fn next(&mut self, _: Rows) -> Result<Tokens, WireError> {
-        gone()
-    }
-
-    fn close(&mut self) -> Result<(), WireError> {
-        gone()
-    }
+    fn holds(&mut self, _: u64) {}
 
     fn meter(&self) -> Meter {
         Meter::default()

@@ -13,7 +13,7 @@ use qtl_train::metrics::{self, StepRecord};
 use qtl_train::start::Start;
 use qtl_train::{ServerWork, files};
 use qtl_wire::{
-    Access, Backward, Calibration, Forward, Key, Limits, LocalLink, Prompt, Rows, Simulation,
+    Access, Backward, Calibration, Cut, Forward, Key, Lane, Limits, LocalLink, Next, Simulation,
     Standing, Terms, Tokens, Work, WorkError,
 };
 
@@ -174,16 +174,16 @@ impl Work for Forgetful {
         self.work.save(step)
     }
 
-    fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
-        self.work.open(p)
+    fn open(&mut self, lane: Lane, prompts: Cut) -> Result<Tokens, WorkError> {
+        self.work.open(lane, prompts)
     }
 
-    fn next(&mut self, r: Rows) -> Result<Tokens, WorkError> {
-        self.work.next(r)
+    fn next(&mut self, lane: Lane, rows: Next) -> Result<Tokens, WorkError> {
+        self.work.next(lane, rows)
     }
 
-    fn close(&mut self) {
-        self.work.close();
+    fn end(&mut self, lane: Lane) {
+        self.work.end(lane);
     }
 
     fn finish(&mut self, step: u64) -> Result<(), WorkError> {

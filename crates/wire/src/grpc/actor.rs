@@ -167,9 +167,7 @@ pub(super) fn run<W: Work>(
             match output {
                 Output::Send { peer, frame } => {
                     // A full outbox belongs to a client that asks and does not listen.
-                    let sent = outboxes
-                        .get(&peer)
-                        .map(|outbox| outbox.try_send(Ok(frame.bytes)));
+                    let sent = outboxes.get(&peer).map(|outbox| outbox.try_send(Ok(frame)));
                     if matches!(sent, Some(Err(_))) {
                         outboxes.remove(&peer);
                         server.gone(peer);

@@ -2,161 +2,85 @@
 
 use prost::Message;
 
-use super::guard::{self, bound};
+use super::guard;
 use super::proto::{self, client_message, server_message};
-use super::{ClientMessage, Greeting, MessageError, ServerMessage, layout, validate};
-use crate::foreign::{NAME, SENTENCE, printable};
+use super::{ClientMessage, MessageError, On, ServerMessage, greeting, refusal};
 use crate::limits::Limits;
-use crate::meter::Kind as MessageKind;
-use crate::{
-    Backward, Calibration, Forward, Prompt, Purpose, Reason, Refusal, Rows, Standing, Terms,
-};
+use crate::verb::{Answer, Place, Request};
 
-/// Decodes what a client said.
-pub fn decode_client(bytes: &[u8], limits: &Limits) -> Result<ClientMessage, MessageError> {
-    use client_message::Kind;
-    guard::check(bytes, &guard::CLIENT, limits)?;
-    let message = proto::ClientMessage::decode(bytes).map_err(malformed)?;
-    Ok(match message.kind.ok_or_else(empty)? {
-        Kind::Greeting(greeting) => ClientMessage::Greeting(to_greeting(greeting, limits)?),
-        Kind::Calibration(proto::Calibration { image, text }) => {
-            ClientMessage::Calibration(Calibration { image, text })
-        }
-        Kind::Forward(f) => ClientMessage::Forward(Forward {
-            step: f.step,
-            image: f.image,
-            text: f.text,
-            targets: f.targets,
-            text_index: f.text_index,
-            layout: layout::from_proto(f.layout, limits)?,
-        }),
-        Kind::Save(save) => ClientMessage::Save(save.step),
-        Kind::Finish(finish) => ClientMessage::Finish(finish.step),
-        Kind::Open(open) => ClientMessage::Open {
-            generation: open.generation,
-            prompt: Prompt {
-                image: open.image,
-                text: open.text,
-                text_index: open.text_index,
-                layout: layout::from_proto(open.layout, limits)?,
-            },
-        },
-        Kind::Next(next) => ClientMessage::Next {
-            generation: next.generation,
-            index: next.index,
-            rows: Rows {
-                text: next.text,
-                keep: validate::keep(next.keep, limits)?,
-            },
-        },
-        Kind::Close(close) => ClientMessage::Close {
-            generation: close.generation,
-        },
-    })
+/// What a client's bytes are, told without decoding them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outline {
+    /// A greeting.
+    Greeting,
+    /// A request on this lane, or the lane's end.
+    Request(u32),
 }
 
 /// What kind of message a client's bytes hold, without decoding it.
-pub(crate) fn kind_of_client(bytes: &[u8]) -> Result<MessageKind, MessageError> {
-    Ok(match guard::only_part(bytes)?.ok_or_else(empty)? {
-        1 => MessageKind::Greeting,
-        2 => MessageKind::Calibration,
-        3 => MessageKind::Step,
-        4 => MessageKind::Save,
-        5 => MessageKind::Finish,
-        6..=8 => MessageKind::Generate,
-        _ => return Err(empty()),
+pub(crate) fn outline(bytes: &[u8]) -> Result<Outline, MessageError> {
+    let (lane, body) = guard::outline(bytes)?;
+    match body.ok_or_else(empty)? {
+        guard::GREETING => Ok(Outline::Greeting),
+        guard::END => Ok(Outline::Request(lane)),
+        number if Request::kind_of(number).is_some() => Ok(Outline::Request(lane)),
+        _ => Err(empty()),
+    }
+}
+
+/// Decodes what a client said.
+pub fn decode_client(bytes: &[u8], limits: &Limits) -> Result<ClientMessage, MessageError> {
+    use client_message::Body;
+    guard::check(bytes, Request::shape, limits)?;
+    let message = proto::ClientMessage::decode(bytes).map_err(malformed)?;
+    let on = On {
+        lane: message.lane,
+        sequence: message.sequence,
+    };
+    match message.body.ok_or_else(empty)? {
+        Body::Greeting(proto) => greeting::from_proto(proto, limits).map(ClientMessage::Greeting),
+        Body::End(_) => lane(on, Place::GoesOn).map(ClientMessage::End),
+        body => {
+            let request = Request::from_proto(body, limits)?.ok_or_else(empty)?;
+            let on = lane(on, request.place())?;
+            Ok(ClientMessage::Request(on, request))
+        }
+    }
+}
+
+/// Training has its lane, and generations have the others.
+fn lane(on: On, place: Place) -> Result<On, MessageError> {
+    let expected = match place {
+        Place::Training if on.lane != On::TRAINING => "training goes on lane 0",
+        Place::Opens | Place::GoesOn if on.lane == On::TRAINING => {
+            "lane 0 is training's; a generation has another"
+        }
+        Place::Opens if on.sequence != 0 => "a lane begins with request 0",
+        _ => return Ok(on),
+    };
+    Err(MessageError::Field {
+        field: "ClientMessage.lane",
+        value: format!("{} at request {}", on.lane, on.sequence),
+        expected,
     })
 }
 
 /// Decodes what a server said.
 pub fn decode_server(bytes: &[u8], limits: &Limits) -> Result<ServerMessage, MessageError> {
-    use server_message::Kind;
-    guard::check(bytes, &guard::SERVER, limits)?;
+    use server_message::Body;
+    guard::check(bytes, Answer::shape, limits)?;
     let message = proto::ServerMessage::decode(bytes).map_err(malformed)?;
-    Ok(match message.kind.ok_or_else(empty)? {
-        Kind::Welcome(welcome) => ServerMessage::Welcome {
-            at: welcome.at,
-            live: welcome.live,
-        },
-        Kind::Calibrated(_) => ServerMessage::Calibrated,
-        Kind::Backward(b) => ServerMessage::Backward(Backward {
-            step: b.step,
-            loss: b.loss,
-            tokens: b.tokens,
-            image: b.image,
-            text: b.text,
-            compute_seconds: validate::seconds("Backward.compute_seconds", b.compute_seconds)?,
-            coding_seconds: validate::seconds("Backward.coding_seconds", b.coding_seconds)?,
-        }),
-        Kind::Saved(saved) => ServerMessage::Saved(saved.step),
-        Kind::Finished(finished) => ServerMessage::Finished(finished.step),
-        Kind::Tokens(tokens) => {
-            bound("token ids", tokens.ids.len(), limits.sequences)?;
-            ServerMessage::Tokens {
-                generation: tokens.generation,
-                index: tokens.index,
-                ids: tokens.ids,
-            }
-        }
-        Kind::Closed(closed) => ServerMessage::Closed {
-            generation: closed.generation,
-        },
-        Kind::Refusal(refusal) => ServerMessage::Refusal(Refusal {
-            reason: reason(refusal.reason),
-            sentence: printable(&refusal.sentence, SENTENCE),
-            field: printable(&refusal.field, NAME),
-            sequence: refusal.sequence,
-        }),
-    })
-}
-
-fn to_greeting(greeting: proto::Greeting, limits: &Limits) -> Result<Greeting, MessageError> {
-    let greeting = Greeting {
-        protocol: greeting.protocol,
-        instance: greeting.instance,
-        attempt: greeting.attempt,
-        purpose: match proto::Purpose::try_from(greeting.purpose) {
-            Ok(proto::Purpose::Train) => Purpose::Train,
-            Ok(proto::Purpose::Generate) => Purpose::Generate,
-            _ => {
-                return Err(MessageError::Field {
-                    field: "Greeting.purpose",
-                    value: greeting.purpose.to_string(),
-                    expected: "must be PURPOSE_TRAIN or PURPOSE_GENERATE",
-                });
-            }
-        },
-        standing: Standing {
-            run: greeting.run,
-            saved: greeting.saved,
-            live: greeting.live,
-        },
-        terms: Terms {
-            fields: greeting
-                .terms
-                .into_iter()
-                .map(|term| (term.field, term.value))
-                .collect(),
-        },
+    let on = On {
+        lane: message.lane,
+        sequence: message.sequence,
     };
-    validate::greeting(&greeting, limits)?;
-    Ok(greeting)
-}
-
-/// An unknown reason comes from a newer server; its sentence still says what is wrong.
-fn reason(reason: i32) -> Reason {
-    match proto::Reason::try_from(reason) {
-        Ok(proto::Reason::Protocol) => Reason::Protocol,
-        Ok(proto::Reason::Terms) => Reason::Terms,
-        Ok(proto::Reason::OtherRun) => Reason::OtherRun,
-        Ok(proto::Reason::Busy) => Reason::Busy,
-        Ok(proto::Reason::Order) => Reason::Order,
-        Ok(proto::Reason::Invalid) => Reason::Invalid,
-        Ok(proto::Reason::Generation) => Reason::Generation,
-        Ok(proto::Reason::Owner) => Reason::Owner,
-        Ok(proto::Reason::Purpose) => Reason::Purpose,
-        Ok(proto::Reason::NotFinite) => Reason::NotFinite,
-        Ok(proto::Reason::Failed | proto::Reason::Unspecified) | Err(_) => Reason::Failed,
+    match message.body.ok_or_else(empty)? {
+        Body::Welcome(proto::Welcome { at, live }) => Ok(ServerMessage::Welcome { at, live }),
+        Body::Refusal(proto) => Ok(ServerMessage::Refusal(refusal::from_proto(proto))),
+        body => {
+            let answer = Answer::from_proto(body, limits)?.ok_or_else(empty)?;
+            Ok(ServerMessage::Answer(on, answer))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A protobuf decoder turns one byte into four (a packed integer) or into dozens (an empty recipe
 //! field), so a message within the size limit could still fill the memory. This walks the outermost
-//! two levels of the encoding without taking any.
+//! levels of the encoding without taking any.
 
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -10,107 +10,154 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use super::MessageError;
 use crate::limits::Limits;
 
-/// Where the parts that need an own bound are: field numbers of `proto/split.proto`.
-pub(super) struct Shape {
-    /// Messages that carry containers.
-    pub large: &'static [Large],
-}
+/// Number of the lane in `ClientMessage`.
+const LANE: u32 = 1;
 
-/// A message that carries containers.
-pub(super) struct Large {
-    /// Its number in the outer message.
-    pub number: u32,
-    /// Numbers of its `bytes` fields.
+/// Number of the greeting in `ClientMessage`.
+pub(super) const GREETING: u32 = 3;
+
+/// Number of a lane's end in `ClientMessage`.
+pub(super) const END: u32 = 4;
+
+/// Where the parts of a message are that need a bound of their own: field numbers of `proto/split.proto`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Its containers.
     pub containers: &'static [u32],
-    /// Number of its layout.
-    pub layout: Option<u32>,
+    /// Its lists of numbers, none longer than a layout.
+    pub lists: &'static [u32],
+    /// Messages in it that have such parts themselves.
+    pub inside: &'static [(u32, &'static Shape)],
 }
 
-/// What a client sends.
-pub(super) const CLIENT: Shape = Shape {
-    large: &[
-        Large {
-            number: 2,
-            containers: &[1, 2],
-            layout: None,
-        },
-        Large {
-            number: 3,
-            containers: &[2, 3, 4, 6],
-            layout: Some(5),
-        },
-        Large {
-            number: 6,
-            containers: &[2, 3, 5],
-            layout: Some(4),
-        },
-        Large {
-            number: 7,
-            containers: &[3],
-            layout: None,
-        },
-    ],
-};
+impl Shape {
+    /// A message that carries nothing large.
+    pub(crate) const SMALL: Shape = Shape::containers(&[]);
 
-/// What a server sends.
-pub(super) const SERVER: Shape = Shape {
-    large: &[Large {
-        number: 3,
-        containers: &[4, 5],
-        layout: None,
-    }],
-};
+    /// A message that carries containers and nothing else of size.
+    pub(crate) const fn containers(containers: &'static [u32]) -> Shape {
+        Shape {
+            containers,
+            lists: &[],
+            inside: &[],
+        }
+    }
 
-/// Checks the sizes of a message and of its parts.
-pub(super) fn check(bytes: &[u8], shape: &Shape, limits: &Limits) -> Result<(), MessageError> {
+    fn is_small(&self) -> bool {
+        self.containers.is_empty() && self.inside.is_empty()
+    }
+}
+
+/// Checks the sizes of a message and of its parts; `shape` tells the shape of the body with a number.
+pub(super) fn check(
+    bytes: &[u8],
+    shape: impl Fn(u32) -> Shape,
+    limits: &Limits,
+) -> Result<(), MessageError> {
     bound("the message in bytes", bytes.len(), limits.message_bytes)?;
-    only_part(bytes)?;
-    walk(bytes, |number, part| {
-        match shape.large.iter().find(|large| large.number == number) {
-            Some(large) => check_large(part, large, limits),
-            None => bound(
-                "a message without containers in bytes",
-                part.len(),
-                limits.small_message_bytes,
-            ),
+    outline(bytes)?;
+    walk(bytes, |number, field| match field {
+        Field::Part(part) => {
+            let shape = shape(number);
+            if shape.is_small() {
+                return bound(
+                    "a message without containers in bytes",
+                    part.len(),
+                    limits.small_message_bytes,
+                );
+            }
+            Sums::default().add(part, &shape, limits)
         }
+        Field::Number(_) | Field::Other => Ok(()),
     })
 }
 
-/// The number of the one part of a message, if it has any.
-pub(super) fn only_part(bytes: &[u8]) -> Result<Option<u32>, MessageError> {
-    let mut only = None;
-    walk(bytes, |number, _| match only.replace(number) {
-        None => Ok(()),
-        Some(_) => Err(MessageError::Malformed(
-            "more than one message in one".to_owned(),
-        )),
+/// Lane of a message, and the number of its body, if it has one. More than one protobuf would silently merge.
+pub(super) fn outline(bytes: &[u8]) -> Result<(u32, Option<u32>), MessageError> {
+    let (mut lane, mut body) = (0, None);
+    walk(bytes, |number, field| match field {
+        Field::Part(_) => match body.replace(number) {
+            None => Ok(()),
+            Some(_) => Err(MessageError::Malformed(
+                "more than one message in one".to_owned(),
+            )),
+        },
+        Field::Number(value) => {
+            if number == LANE {
+                // As protobuf reads a number of 32 bits.
+                lane = value as u32;
+            }
+            Ok(())
+        }
+        Field::Other => Ok(()),
     })?;
-    Ok(only)
+    Ok((lane, body))
 }
 
-fn check_large(bytes: &[u8], large: &Large, limits: &Limits) -> Result<(), MessageError> {
-    let mut layout = 0;
-    let mut other = 0;
-    walk(bytes, |number, part| {
-        if large.containers.contains(&number) {
-            bound("a container in bytes", part.len(), limits.container_bytes)
-        } else if large.layout == Some(number) {
-            layout += part.len();
-            // At most ten bytes per number, a number per sequence and two per span.
+/// What was met in a body so far. Parts that are given twice are merged by a decoder, so they add up.
+#[derive(Default)]
+struct Sums {
+    lists: usize,
+    other: usize,
+}
+
+impl Sums {
+    fn add(&mut self, bytes: &[u8], shape: &Shape, limits: &Limits) -> Result<(), MessageError> {
+        walk(bytes, |number, field| {
+            // A list may also come number by number.
+            let (part, size) = match field {
+                Field::Part(part) => (Some(part), part.len()),
+                Field::Number(_) | Field::Other => (None, 1),
+            };
+            if let Some(part) = part
+                && shape.containers.contains(&number)
+            {
+                return containers(&[part], limits);
+            }
+            if shape.lists.contains(&number) {
+                self.lists += size;
+                // At most ten bytes per number, a number per sequence and two per span.
+                let limit = 10 * limits.sequences + 20 * limits.spans;
+                return bound("the layout in bytes", self.lists, limit);
+            }
+            let inner = shape.inside.iter().find(|(inside, _)| *inside == number);
+            if let Some((part, (_, inner))) = part.zip(inner) {
+                return self.add(part, inner, limits);
+            }
+            self.other += size;
             bound(
-                "the layout in bytes",
-                layout,
-                10 * limits.sequences + 20 * limits.spans,
+                "unknown fields in bytes",
+                self.other,
+                limits.small_message_bytes,
             )
-        } else {
-            other += part.len();
-            bound("unknown fields in bytes", other, limits.small_message_bytes)
-        }
+        })
+    }
+}
+
+/// Checks the sizes of containers.
+pub(crate) fn containers(containers: &[&[u8]], limits: &Limits) -> Result<(), MessageError> {
+    containers.iter().try_for_each(|container| {
+        bound(
+            "a container in bytes",
+            container.len(),
+            limits.container_bytes,
+        )
     })
 }
 
-pub(super) fn bound(part: &'static str, size: usize, limit: usize) -> Result<(), MessageError> {
+/// A time that a peer says it took. Sums of what is none would be none, too.
+pub(crate) fn seconds(field: &'static str, value: f64) -> Result<f64, MessageError> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(value);
+    }
+    Err(MessageError::Field {
+        field,
+        value: value.to_string(),
+        expected: "a number of seconds, 0 or more",
+    })
+}
+
+pub(crate) fn bound(part: &'static str, size: usize, limit: usize) -> Result<(), MessageError> {
     if size > limit {
         return Err(MessageError::TooLarge {
             part,
@@ -121,30 +168,46 @@ pub(super) fn bound(part: &'static str, size: usize, limit: usize) -> Result<(),
     Ok(())
 }
 
-/// Calls `visit` with number and content of every length-delimited field; skips the others.
+/// One field of an encoded message.
+enum Field<'a> {
+    /// Bytes with their length before them: a message, a string, a container or a packed list.
+    Part(&'a [u8]),
+    /// A number of variable length.
+    Number(u64),
+    /// Any other.
+    Other,
+}
+
+/// Calls `visit` with number and content of every field.
 fn walk(
     mut bytes: &[u8],
-    mut visit: impl FnMut(u32, &[u8]) -> Result<(), MessageError>,
+    mut visit: impl FnMut(u32, Field<'_>) -> Result<(), MessageError>,
 ) -> Result<(), MessageError> {
     let malformed = |error: prost::DecodeError| MessageError::Malformed(error.to_string());
     while bytes.has_remaining() {
         let (number, wire_type) = decode_key(&mut bytes).map_err(malformed)?;
-        if wire_type != WireType::LengthDelimited {
-            skip_field(wire_type, number, &mut bytes, DecodeContext::default())
-                .map_err(malformed)?;
-            continue;
-        }
-        let length = decode_varint(&mut bytes).map_err(malformed)?;
-        let Some((part, rest)) = usize::try_from(length)
-            .ok()
-            .and_then(|length| bytes.split_at_checked(length))
-        else {
-            return Err(MessageError::Malformed(
-                "a field runs past the end".to_owned(),
-            ));
+        let field = match wire_type {
+            WireType::LengthDelimited => {
+                let length = decode_varint(&mut bytes).map_err(malformed)?;
+                let Some((part, rest)) = usize::try_from(length)
+                    .ok()
+                    .and_then(|length| bytes.split_at_checked(length))
+                else {
+                    return Err(MessageError::Malformed(
+                        "a field runs past the end".to_owned(),
+                    ));
+                };
+                bytes = rest;
+                Field::Part(part)
+            }
+            WireType::Varint => Field::Number(decode_varint(&mut bytes).map_err(malformed)?),
+            _ => {
+                skip_field(wire_type, number, &mut bytes, DecodeContext::default())
+                    .map_err(malformed)?;
+                Field::Other
+            }
         };
-        visit(number, part)?;
-        bytes = rest;
+        visit(number, field)?;
     }
     Ok(())
 }

@@ -1,61 +1,39 @@
 //! Plain types to bytes and back.
 //!
 //! Receiving has three gates: [`guard`](self) bounds the shape of the bytes before a decoder takes
-//! memory, prost decodes, and validation turns the result into the plain types of [`crate::vocabulary`].
+//! memory, prost decodes, and validation turns the result into plain types. What a request or an answer holds is its
+//! verb's affair ([`crate::verb`]).
 
 mod decode;
 mod encode;
+mod greeting;
 mod guard;
-mod layout;
-mod proto;
-mod validate;
+pub(crate) mod proto;
+mod refusal;
 
-pub(crate) use decode::kind_of_client;
+pub(crate) use decode::{Outline, outline};
 pub use decode::{decode_client, decode_server};
 pub use encode::{encode_client, encode_server};
+pub(crate) use guard::{Shape, bound, containers, seconds};
 
 use bytes::Bytes;
 
 use crate::meter::{Kind, Parts, Tally};
-use crate::{Backward, Calibration, Forward, Prompt, Purpose, Refusal, Rows, Standing, Terms};
+use crate::verb::{Answer, Request};
+use crate::{Purpose, Refusal, Terms};
 
 /// Version of the protocol; peers with different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Everything a client can say.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientMessage {
     /// First message of every stream.
     Greeting(Greeting),
-    /// Ranges measured on the client.
-    Calibration(Calibration),
-    /// The activations of one step.
-    Forward(Forward),
-    /// Request for a checkpoint after so many steps.
-    Save(u64),
-    /// Training is over after so many steps.
-    Finish(u64),
-    /// Start of a generation.
-    Open {
-        /// Number of the generation within the client instance, from 1.
-        generation: u64,
-        /// The prompts.
-        prompt: Prompt,
-    },
-    /// The next row of every running sequence.
-    Next {
-        /// The generation.
-        generation: u64,
-        /// Number of this message within the generation, from 1.
-        index: u64,
-        /// The rows.
-        rows: Rows,
-    },
-    /// End of a generation.
-    Close {
-        /// The generation.
-        generation: u64,
-    },
+    /// A request.
+    Request(On, Request),
+    /// The end of a lane that is not training's.
+    End(On),
 }
 
 /// Everything a server can say.
@@ -63,35 +41,29 @@ pub enum ClientMessage {
 pub enum ServerMessage {
     /// Answer to a greeting.
     Welcome {
-        /// See [`crate::Resume::at`].
+        /// See [`crate::Resume::at`]. In training, if `live`: [`Greeting::answered`].
         at: u64,
         /// See [`crate::Resume::live`].
         live: bool,
     },
-    /// Answer to a calibration.
-    Calibrated,
-    /// Answer to a forward.
-    Backward(Backward),
-    /// The checkpoint after so many steps is on disk.
-    Saved(u64),
-    /// The final weights after so many steps are on disk.
-    Finished(u64),
-    /// Answer to open (index 0) and to the `index`-th next.
-    Tokens {
-        /// The generation.
-        generation: u64,
-        /// 0 for open.
-        index: u64,
-        /// The choice per sequence.
-        ids: Vec<u32>,
-    },
-    /// Answer to close.
-    Closed {
-        /// The generation.
-        generation: u64,
-    },
+    /// Answer to a request, and to the end of a lane.
+    Answer(On, Answer),
     /// The server does not do what was asked.
     Refusal(Refusal),
+}
+
+/// Which request of which lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct On {
+    /// The lane: 0 is training's, every other a generation of this client process.
+    pub lane: u32,
+    /// Number of the request on its lane, from 0.
+    pub sequence: u64,
+}
+
+impl On {
+    /// The lane of training.
+    pub const TRAINING: u32 = 0;
 }
 
 /// The first message of every stream.
@@ -105,8 +77,13 @@ pub struct Greeting {
     pub attempt: u32,
     /// What the session is for.
     pub purpose: Purpose,
-    /// Where the client stands.
-    pub standing: Standing,
+    /// The run, or empty: see [`crate::Standing::run`].
+    pub run: String,
+    /// Checkpoints of the client: see [`crate::Standing::saved`].
+    pub saved: Vec<u64>,
+    /// Requests on the training lane that the client has answers to since both sides last went back; `None` if its process
+    /// just started.
+    pub answered: Option<u64>,
     /// The recipe fields both sides must agree on.
     pub terms: Terms,
 }
@@ -164,67 +141,29 @@ pub enum MessageError {
 }
 
 impl ClientMessage {
-    /// Whether the message belongs to a generation.
-    pub fn generates(&self) -> bool {
-        self.kind() == Kind::Generate
-    }
-
     /// Which tally the message belongs to.
     pub fn kind(&self) -> Kind {
         match self {
             ClientMessage::Greeting(_) => Kind::Greeting,
-            ClientMessage::Calibration(_) => Kind::Calibration,
-            ClientMessage::Forward(_) => Kind::Step,
-            ClientMessage::Save(_) => Kind::Save,
-            ClientMessage::Finish(_) => Kind::Finish,
-            ClientMessage::Open { .. }
-            | ClientMessage::Next { .. }
-            | ClientMessage::Close { .. } => Kind::Generate,
+            ClientMessage::Request(_, request) => request.kind(),
+            ClientMessage::End(_) => Kind::Generate,
         }
-    }
-
-    /// What a message of `bytes` bytes adds to its tally.
-    pub fn tally(&self, bytes: usize) -> Tally {
-        Tally::of(bytes, self.parts())
     }
 
     /// Sizes of the containers in it.
     pub fn parts(&self) -> Parts {
         match self {
-            ClientMessage::Calibration(c) => Parts::of(&c.image, &c.text, &[], &[]),
-            ClientMessage::Forward(f) => Parts::of(&f.image, &f.text, &f.text_index, &f.targets),
-            ClientMessage::Open { prompt, .. } => {
-                Parts::of(&prompt.image, &prompt.text, &prompt.text_index, &[])
-            }
-            ClientMessage::Next { rows, .. } => Parts::of(&[], &rows.text, &[], &[]),
+            ClientMessage::Request(_, request) => request.parts(),
             _ => Parts::default(),
         }
     }
 }
 
 impl ServerMessage {
-    /// Which tally the message belongs to.
-    pub fn kind(&self) -> Kind {
-        match self {
-            ServerMessage::Welcome { .. } => Kind::Greeting,
-            ServerMessage::Calibrated => Kind::Calibration,
-            ServerMessage::Backward(_) => Kind::Step,
-            ServerMessage::Saved(_) => Kind::Save,
-            ServerMessage::Finished(_) => Kind::Finish,
-            ServerMessage::Tokens { .. } | ServerMessage::Closed { .. } => Kind::Generate,
-            ServerMessage::Refusal(_) => Kind::Refusal,
-        }
-    }
-
-    /// What a message of `bytes` bytes adds to its tally.
-    pub fn tally(&self, bytes: usize) -> Tally {
-        Tally::of(bytes, self.parts())
-    }
-
     /// Sizes of the containers in it.
     pub fn parts(&self) -> Parts {
         match self {
-            ServerMessage::Backward(b) => Parts::of(&b.image, &b.text, &[], &[]),
+            ServerMessage::Answer(_, answer) => answer.parts(),
             _ => Parts::default(),
         }
     }

@@ -7,42 +7,11 @@
 use super::pending::{Expect, Pending};
 use crate::limits::Limits;
 use crate::message::{
-    ClientMessage, Frame, Greeting, PROTOCOL_VERSION, ServerMessage, encode_client,
+    ClientMessage, Frame, Greeting, On, PROTOCOL_VERSION, ServerMessage, encode_client,
 };
-use crate::{
-    Backward, Calibration, Forward, Prompt, Purpose, Reason, Refusal, Resume, Rows, Standing,
-    Terms, Tokens, WireError,
-};
-
-/// What a caller asks for.
-#[derive(Clone, Debug)]
-pub enum Call {
-    /// See [`crate::Exchange::calibrate`].
-    Calibrate(Calibration),
-    /// See [`crate::Exchange::step`].
-    Step(Forward),
-    /// See [`crate::Exchange::save`].
-    Save(u64),
-    /// See [`crate::Exchange::finish`].
-    Finish(u64),
-    /// See [`crate::Exchange::open`].
-    Open(Prompt),
-    /// See [`crate::Exchange::next`].
-    Next(Rows),
-    /// See [`crate::Exchange::close`].
-    Close,
-}
-
-/// What the caller gets.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// To calls without a result.
-    Done,
-    /// To [`Call::Step`].
-    Backward(Backward),
-    /// To [`Call::Open`] and [`Call::Next`].
-    Tokens(Tokens),
-}
+use crate::meter::Kind;
+use crate::verb::{Answer, Done, Place, Request};
+use crate::{Purpose, Reason, Refusal, Resume, Standing, Terms, WireError};
 
 /// What follows from the start of a call, or from a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,9 +40,9 @@ pub struct Client {
     pending: Option<Pending>,
     /// A rewind that could not be reported yet, because a generation was pending.
     owed: Option<u64>,
-    /// Number of the last generation, and the index of its last answer while it is open.
-    generation: u64,
-    index: Option<u64>,
+    /// Number of the last generation's lane, and of the next request on it while it is open.
+    lane: u32,
+    next: Option<u64>,
 }
 
 /// What is said in every greeting.
@@ -81,8 +50,12 @@ pub struct Client {
 struct Hello {
     terms: Terms,
     purpose: Purpose,
-    standing: Standing,
-    /// For generation: the step the server's weights stood at.
+    run: String,
+    /// Checkpoints on this side's disk.
+    saved: Vec<u64>,
+    /// Answers on the training lane since both sides last went back.
+    answered: Option<u64>,
+    /// For generation: the count that the server's weights stood at.
     at: u64,
 }
 
@@ -97,8 +70,8 @@ impl Client {
             welcomed: false,
             pending: None,
             owed: None,
-            generation: 0,
-            index: None,
+            lane: 0,
+            next: None,
         }
     }
 
@@ -107,16 +80,28 @@ impl Client {
         self.hello = Some(Hello {
             terms: terms.clone(),
             purpose,
-            standing: standing.clone(),
+            run: standing.run.clone(),
+            saved: standing.saved.clone(),
+            answered: None,
             at: 0,
         });
         self.welcomed = false;
         self.owed = None;
-        self.index = None;
+        self.next = None;
         self.pending = Some(Pending {
             expect: Expect::Welcome,
+            kind: Kind::Greeting,
             frame: None,
         });
+    }
+
+    /// This side has a checkpoint on its disk: later greetings say so.
+    pub fn holds(&mut self, at: u64) {
+        if let Some(hello) = &mut self.hello
+            && !hello.saved.contains(&at)
+        {
+            hello.saved.push(at);
+        }
     }
 
     /// A new stream is open: the greeting to send.
@@ -129,7 +114,9 @@ impl Client {
             instance: self.instance,
             attempt: self.attempt,
             purpose: hello.purpose,
-            standing: hello.standing.clone(),
+            run: hello.run.clone(),
+            saved: hello.saved.clone(),
+            answered: hello.answered,
             terms: hello.terms.clone(),
         };
         Ok(encode_client(
@@ -138,77 +125,89 @@ impl Client {
         )?)
     }
 
-    /// Starts a call. [`Event::Send`]: its message, to be sent if a welcomed stream is open, and
+    /// Starts a request. [`Event::Send`]: its message, to be sent if a welcomed stream is open, and
     /// otherwise handed out again once there is one.
-    pub fn begin(&mut self, call: Call) -> Result<Event, WireError> {
-        let hello = self.hello.as_mut().ok_or_else(not_greeted)?;
-        let generates = matches!(call, Call::Open(_) | Call::Next(_) | Call::Close);
-        if hello.purpose == Purpose::Generate && !generates {
-            return Err(misuse(
-                "the session was opened for generation; greet for training first",
-            ));
-        }
-        if !generates && let Some(to) = self.owed.take() {
-            return Ok(Event::Rewind(to));
-        }
-        let live = hello.standing.live;
-        let (expect, message) = match call {
-            Call::Calibrate(c) => (Expect::Calibrated, ClientMessage::Calibration(c)),
-            Call::Step(f) => {
-                in_order("step", f.step, live)?;
-                (Expect::Backward(f.step), ClientMessage::Forward(f))
+    pub fn begin(&mut self, request: Request) -> Result<Event, WireError> {
+        let hello = self.hello.as_ref().ok_or_else(not_greeted)?;
+        let (purpose, answered) = (hello.purpose, hello.answered);
+        let on = match request.place() {
+            Place::Training if purpose == Purpose::Generate => {
+                return Err(misuse(
+                    "the session was opened for generation; greet for training first",
+                ));
             }
-            Call::Save(step) => {
-                in_order("save", step, live)?;
-                // The client's own checkpoint is on disk by contract.
-                if !hello.standing.saved.contains(&step) {
-                    hello.standing.saved.push(step);
+            Place::Training => {
+                if let Some(to) = self.owed.take() {
+                    return Ok(Event::Rewind(to));
                 }
-                (Expect::Saved(step), ClientMessage::Save(step))
+                On {
+                    lane: On::TRAINING,
+                    sequence: answered.ok_or_else(not_greeted)?,
+                }
             }
-            Call::Finish(step) => {
-                in_order("finish", step, live)?;
-                (Expect::Finished(step), ClientMessage::Finish(step))
+            Place::Opens => {
+                self.lane += 1;
+                self.next = None;
+                On {
+                    lane: self.lane,
+                    sequence: 0,
+                }
             }
-            Call::Open(prompt) => {
-                self.generation += 1;
-                self.index = None;
-                let generation = self.generation;
-                (
-                    Expect::Tokens(generation, 0),
-                    ClientMessage::Open { generation, prompt },
-                )
-            }
-            Call::Next(rows) => {
-                let index = self
-                    .index
-                    .ok_or_else(|| misuse("no generation is open; open one first"))?
-                    + 1;
-                let generation = self.generation;
-                (
-                    Expect::Tokens(generation, index),
-                    ClientMessage::Next {
-                        generation,
-                        index,
-                        rows,
-                    },
-                )
-            }
-            Call::Close if self.index.take().is_none() => return Ok(Event::Answer(Answer::Done)),
-            Call::Close => {
-                let generation = self.generation;
-                (
-                    Expect::Closed(generation),
-                    ClientMessage::Close { generation },
-                )
-            }
+            Place::GoesOn => self.running()?,
         };
+        let kind = request.kind();
+        self.send(
+            Expect::Answer(on),
+            kind,
+            ClientMessage::Request(on, request),
+        )
+    }
+
+    /// Starts to end the running generation; answered at once if there is none.
+    pub fn end(&mut self) -> Result<Event, WireError> {
+        self.hello.as_ref().ok_or_else(not_greeted)?;
+        let Ok(on) = self.running() else {
+            return Ok(Event::Answer(Done.into()));
+        };
+        self.next = None;
+        self.send(Expect::End(on), Kind::Generate, ClientMessage::End(on))
+    }
+
+    /// The next request of the running generation.
+    fn running(&self) -> Result<On, WireError> {
+        let sequence = self.next;
+        let sequence = sequence.ok_or_else(|| misuse("no generation is open; open one first"))?;
+        Ok(On {
+            lane: self.lane,
+            sequence,
+        })
+    }
+
+    fn send(
+        &mut self,
+        expect: Expect,
+        kind: Kind,
+        message: ClientMessage,
+    ) -> Result<Event, WireError> {
         let frame = encode_client(message, &self.limits)?;
         self.pending = Some(Pending {
             expect,
+            kind,
             frame: Some(frame.clone()),
         });
         Ok(Event::Send(frame))
+    }
+
+    /// Which tally a message of the server belongs to: that of what it answers.
+    pub fn kind_of(&self, message: &ServerMessage) -> Kind {
+        match message {
+            ServerMessage::Welcome { .. } => Kind::Greeting,
+            ServerMessage::Refusal(_) => Kind::Refusal,
+            ServerMessage::Answer(..) => self
+                .pending
+                .as_ref()
+                .map_or(Kind::Generate, |pending| pending.kind),
+        }
     }
 
     /// Takes what the server says. After an error the stream is to be closed.
@@ -216,7 +215,7 @@ impl Client {
         match message {
             ServerMessage::Welcome { at, live } => self.welcome(at, live),
             ServerMessage::Refusal(refusal) => Err(self.refused(refusal)),
-            message => self.answered(message),
+            ServerMessage::Answer(on, answer) => self.answered(on, answer),
         }
     }
 
@@ -225,24 +224,23 @@ impl Client {
         if self.welcomed {
             return Ok(Event::Nothing);
         }
-        let standing = &mut hello.standing;
         let train = hello.purpose == Purpose::Train;
         // The weights that generation uses are the server's choice.
         let fits = !train
             || match live {
-                true => standing.live == Some(at),
-                false => at == 0 || standing.saved.contains(&at),
+                true => hello.answered == Some(at),
+                false => at == 0 || hello.saved.contains(&at),
             };
         if !fits {
             return Err(WireError::Protocol(format!(
-                "it goes on from step {at}, where this side does not stand"
+                "it goes on from {at}, where this side does not stand"
             )));
         }
         self.welcomed = true;
         if train && !live {
-            standing.live = Some(at);
-            standing.saved.retain(|saved| *saved <= at);
-            self.index = None;
+            hello.answered = Some(0);
+            hello.saved.retain(|saved| *saved <= at);
+            self.next = None;
         }
         let Some(pending) = &self.pending else {
             return Ok(Event::Nothing);
@@ -250,11 +248,7 @@ impl Client {
         if pending.expect == Expect::Welcome {
             hello.at = at;
             self.pending = None;
-            return Ok(Event::Welcome(Resume {
-                at,
-                fresh: at == 0,
-                live,
-            }));
+            return Ok(Event::Welcome(Resume { at, fresh: at == 0 }));
         }
         if train && !live {
             let generates = pending.expect.generates();
@@ -267,7 +261,7 @@ impl Client {
         }
         if !train && hello.at != at {
             self.pending = None;
-            self.index = None;
+            self.next = None;
             return Err(WireError::GenerationLost);
         }
         Ok(pending.frame.clone().map_or(Event::Nothing, Event::Send))
@@ -284,7 +278,7 @@ impl Client {
             .take()
             .is_some_and(|pending| pending.expect.generates())
         {
-            self.index = None;
+            self.next = None;
         }
         match refusal.reason {
             Reason::Generation => WireError::GenerationLost,
@@ -292,53 +286,30 @@ impl Client {
         }
     }
 
-    fn answered(&mut self, message: ServerMessage) -> Result<Event, WireError> {
+    fn answered(&mut self, on: On, answer: Answer) -> Result<Event, WireError> {
         let Some(pending) = self.pending.as_ref().filter(|_| self.welcomed) else {
             return Ok(Event::Nothing);
         };
-        if pending.expect.is_after(&message) {
-            return Ok(Event::Nothing);
-        }
-        if !pending.expect.fits(&message) {
-            return Err(WireError::Protocol(format!(
-                "it answered out of turn ({:?})",
-                message.kind()
-            )));
+        let expect = pending.expect;
+        match expect.met_by(on) {
+            Some(true) => {}
+            Some(false) => return Ok(Event::Nothing),
+            None => {
+                return Err(WireError::Protocol(format!(
+                    "it answered out of turn: request {} of lane {}",
+                    on.sequence, on.lane
+                )));
+            }
         }
         self.pending = None;
-        Ok(Event::Answer(match message {
-            ServerMessage::Backward(backward) => {
-                if let Some(hello) = &mut self.hello {
-                    hello.standing.live = Some(backward.step + 1);
-                }
-                Answer::Backward(backward)
+        match (expect, &mut self.hello) {
+            (Expect::Answer(on), Some(hello)) if on.lane == On::TRAINING => {
+                hello.answered = Some(on.sequence + 1);
             }
-            ServerMessage::Tokens { index, ids, .. } => {
-                self.index = Some(index);
-                Answer::Tokens(Tokens { ids })
-            }
-            _ => Answer::Done,
-        }))
-    }
-
-    /// Whether a call is under way.
-    pub fn is_pending(&self) -> bool {
-        self.pending.is_some()
-    }
-
-    /// Where the client stands, as its next greeting will say.
-    pub fn standing(&self) -> Option<&Standing> {
-        self.hello.as_ref().map(|hello| &hello.standing)
-    }
-}
-
-fn in_order(what: &str, step: u64, live: Option<u64>) -> Result<(), WireError> {
-    match live {
-        Some(live) if live == step => Ok(()),
-        Some(live) => Err(misuse(&format!(
-            "{what} {step} is out of order: {live} steps are applied"
-        ))),
-        None => Err(not_greeted()),
+            (Expect::Answer(on), _) => self.next = Some(on.sequence + 1),
+            _ => {}
+        }
+        Ok(Event::Answer(answer))
     }
 }
 

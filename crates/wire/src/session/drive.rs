@@ -1,8 +1,12 @@
 //! Runs a server's actions against a [`Work`].
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+
 use super::server::{Action, Call, Peer, Returned, Server};
 use crate::limits::Limits;
-use crate::message::{Frame, MessageError, decode_client, kind_of_client};
+use crate::message::{MessageError, Outline, decode_client, outline};
 use crate::{Work, WorkError};
 
 /// What is left for the transport.
@@ -13,7 +17,7 @@ pub enum Output {
         /// To whom.
         peer: Peer,
         /// What.
-        frame: Frame,
+        frame: Bytes,
     },
     /// End the peer's stream.
     Hangup {
@@ -30,12 +34,18 @@ pub fn drive<W: Work>(
     peer: Peer,
     bytes: &[u8],
 ) -> Vec<Output> {
-    let message = kind_of_client(bytes).and_then(|kind| match server.may(peer, kind) {
-        Ok(()) => decode_client(bytes, limits).map(Ok),
-        Err(no) => Ok(Err(no)),
+    let message = outline(bytes).and_then(|outline| {
+        let may = match outline {
+            Outline::Greeting => Ok(()),
+            Outline::Request(lane) => server.may(peer, lane),
+        };
+        match may {
+            Ok(()) => decode_client(bytes, limits).map(Ok),
+            Err(no) => Ok(Err(no)),
+        }
     });
     let actions = match message {
-        Ok(Ok(message)) => server.receive(peer, message),
+        Ok(Ok(message)) => server.receive(peer, message, fingerprint(bytes)),
         Ok(Err(no)) => server.forbidden(peer, no),
         Err(error) => return refuse(server, peer, &error),
     };
@@ -50,7 +60,7 @@ pub fn refuse(server: &mut Server, peer: Peer, error: &MessageError) -> Vec<Outp
             Action::Send { peer, frame } => Some(Output::Send { peer, frame }),
             Action::Hangup { peer } => Some(Output::Hangup { peer }),
             // Nothing is asked of the work for bytes that say nothing.
-            Action::DropCache | Action::TurnedAway { .. } | Action::Call(_) => None,
+            Action::End(_) | Action::TurnedAway { .. } | Action::Call(_) => None,
         })
         .collect()
 }
@@ -63,7 +73,7 @@ fn run<W: Work>(server: &mut Server, work: &mut W, mut actions: Vec<Action>) -> 
             match action {
                 Action::Send { peer, frame } => outputs.push(Output::Send { peer, frame }),
                 Action::Hangup { peer } => outputs.push(Output::Hangup { peer }),
-                Action::DropCache => work.close(),
+                Action::End(lane) => work.end(lane),
                 Action::TurnedAway { key, refusal, here } => work.turned_away(key, &refusal, &here),
                 Action::Call(asked) => call = Some(asked),
             }
@@ -85,12 +95,14 @@ fn ask<W: Work>(work: &mut W, call: Call) -> Result<Returned, WorkError> {
             }
             work.restore(to)?;
         }
-        Call::Calibrate(calibration) => work.calibrate(calibration)?,
-        Call::Step(forward) => return work.step(forward).map(Returned::Backward),
-        Call::Save(step) => work.save(step)?,
-        Call::Finish(step) => work.finish(step)?,
-        Call::Open(prompt) => return work.open(prompt).map(Returned::Tokens),
-        Call::Next(rows) => return work.next(rows).map(Returned::Tokens),
+        Call::Request(lane, request) => return request.ask(work, lane).map(Returned::Answer),
     }
     Ok(Returned::Done)
+}
+
+/// Tells a repeated message from another with the same number. Against accidents only: who could forge one may send what it likes.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
 }

@@ -1,91 +1,133 @@
-//! What a server remembers of a run between streams.
+//! What a server remembers between streams.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 
 use super::server::Who;
-use crate::message::Frame;
-use crate::{Calibration, Standing};
+use crate::Lane;
+use crate::message::On;
+
+/// So many generations are kept for a client at a time; another one takes the place of the oldest.
+pub(super) const LANES: usize = 1;
 
 /// State that outlives a lost connection, but not the process.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// The client process whose run is in memory: only that one may go on live.
     pub builder: Option<Who>,
-    /// Number of steps applied.
-    pub live: Option<u64>,
     /// Whether the client has built on this memory since it was restored. Until then it may not even
     /// know of the restore (the welcome can be lost), and must be told again.
     pub confirmed: bool,
-    /// What the run was calibrated with.
-    pub calibration: Option<Calibration>,
-    /// The last applied step and the answer to it.
-    pub answer: Option<(u64, Frame)>,
-    /// The step whose checkpoint is on disk, if it is the current one.
-    pub saved: Option<u64>,
-    /// The step after which the run was finished, if it is the current one.
-    pub finished: Option<u64>,
-    /// The running generation.
-    pub generation: Option<Generation>,
+    /// The training lane.
+    pub training: Kept,
 }
 
-/// A generation whose cache is in memory.
-#[derive(Debug)]
-pub(super) struct Generation {
-    /// The client process it belongs to.
-    pub who: Who,
-    /// Its number.
-    pub number: u64,
-    /// Index of the last answer: 0 after open.
-    pub index: u64,
-    /// The last answer.
-    pub answer: Frame,
+/// What is remembered of a lane: how many requests were answered, and the last of them, since its answer can be lost.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    answered: u64,
+    /// Fingerprint of the last request, and the answer to it.
+    last: Option<(u64, Bytes)>,
+}
+
+/// What a request on a lane is.
+pub(super) enum Turn {
+    /// The next one.
+    Next,
+    /// The last one again; its answer.
+    Again(Bytes),
+    /// One that does not come now; the number of the next.
+    Wrong(u64),
+}
+
+impl Kept {
+    /// What the request with this number and fingerprint is.
+    pub fn turn(&self, sequence: u64, fingerprint: u64) -> Turn {
+        match &self.last {
+            _ if sequence == self.answered => Turn::Next,
+            Some((print, answer)) if sequence + 1 == self.answered && *print == fingerprint => {
+                Turn::Again(answer.clone())
+            }
+            _ => Turn::Wrong(self.answered),
+        }
+    }
+
+    /// Records the answer to the next request.
+    pub fn answer(&mut self, fingerprint: u64, answer: Bytes) {
+        self.answered += 1;
+        self.last = Some((fingerprint, answer));
+    }
 }
 
 impl Memory {
     /// Memory right after going back to a checkpoint.
-    pub fn restored(builder: Who, to: u64) -> Memory {
+    pub fn restored(builder: Who) -> Memory {
         Memory {
             builder: Some(builder),
-            live: Some(to),
-            saved: (to > 0).then_some(to),
             ..Memory::default()
         }
     }
 
-    /// The server's standing as far as it is good for `who`, which stands at `client`.
-    /// Memory of another client process, memory that a failure has damaged, and a step whose answer
-    /// is not kept, are all no better than a restart.
-    pub fn standing(&self, server: Standing, who: Who, client: &Standing) -> Standing {
-        let kept = self.answer.as_ref().map(|(step, _)| *step);
-        let usable = self.builder == Some(who)
-            && self.confirmed
-            && self.live.is_some()
-            && self.live == server.live
-            && (self.live == client.live || kept == client.live);
-        Standing {
-            live: server.live.filter(|_| usable),
-            ..server
+    /// Whether `who`, which has so many answers, can go on with what is in memory: it has all of them, or all but the last,
+    /// which is kept. Memory of another client process, or memory that was damaged, is no better than a restart.
+    pub fn goes_on(&self, who: Who, answered: Option<u64>) -> bool {
+        let kept = self.training.answered;
+        let close = answered.is_some_and(|n| n == kept || n.checked_add(1) == Some(kept));
+        self.builder == Some(who) && self.confirmed && close
+    }
+}
+
+/// The generations of one client process.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    of: Option<Who>,
+    open: BTreeMap<u32, (Lane, Kept)>,
+    /// The newest lane that was opened.
+    newest: u32,
+    /// How many were ever opened here, for all clients: the work knows them by this number.
+    opened: u64,
+}
+
+impl Lanes {
+    /// Those of `who` are kept, all others end and are returned.
+    pub fn belong_to(&mut self, who: Who) -> Vec<Lane> {
+        if self.of == Some(who) {
+            return Vec::new();
         }
+        self.of = Some(who);
+        self.newest = 0;
+        std::mem::take(&mut self.open)
+            .into_values()
+            .map(|(lane, _)| lane)
+            .collect()
     }
 
-    /// Records an applied step and the answer to it.
-    pub fn applied(&mut self, step: u64, answer: Frame) {
-        self.live = Some(step + 1);
-        self.answer = Some((step, answer));
-        self.saved = None;
-        self.finished = None;
+    /// The lane with the client's number.
+    pub fn get(&mut self, number: u32) -> Option<&mut (Lane, Kept)> {
+        self.open.get_mut(&number)
     }
 
-    /// The kept answer to `step`.
-    pub fn answer(&self, step: u64) -> Option<&Frame> {
-        self.answer
-            .as_ref()
-            .filter(|(kept, _)| *kept == step)
-            .map(|(_, frame)| frame)
+    /// Begins the lane that `on` names, if that is what it does; which lanes end for it.
+    pub fn begin(&mut self, on: On) -> Option<Vec<Lane>> {
+        if on.sequence != 0 || on.lane <= self.newest {
+            return None;
+        }
+        let mut over = Vec::new();
+        while self.open.len() >= LANES
+            && let Some((_, (oldest, _))) = self.open.pop_first()
+        {
+            over.push(oldest);
+        }
+        self.newest = on.lane;
+        self.opened += 1;
+        self.open
+            .insert(on.lane, (Lane(self.opened), Kept::default()));
+        Some(over)
     }
 
-    /// The generation of `who` with this number.
-    pub fn generation(&mut self, who: Who, number: u64) -> Option<&mut Generation> {
-        self.generation
-            .as_mut()
-            .filter(|generation| generation.who == who && generation.number == number)
+    /// Ends the lane with the client's number, if it is there.
+    pub fn end(&mut self, number: u32) -> Option<Lane> {
+        self.open.remove(&number).map(|(lane, _)| lane)
     }
 }

@@ -1,33 +1,12 @@
-//! Where two peers go on after a greeting.
+//! What two peers have in common: a checkpoint to go back to, and terms.
 
+use crate::Terms;
 use crate::foreign::{NAME, printable};
-use crate::{Resume, Standing, Terms};
 
-/// The step both peers go on from.
-///
-/// They go on live if both hold state in memory and the server has applied as many steps as the
-/// client, or one more (its answer to that one was lost on the way, and is kept). Otherwise both go
-/// back to the latest checkpoint that both have, or to the beginning.
-pub fn negotiate(client: &Standing, server: &Standing) -> Resume {
-    if let (Some(mine), Some(theirs)) = (client.live, server.live)
-        && (theirs == mine || Some(theirs) == mine.checked_add(1))
-    {
-        return Resume {
-            at: mine,
-            fresh: theirs == 0,
-            live: true,
-        };
-    }
-    let common = client
-        .saved
-        .iter()
-        .filter(|step| server.saved.contains(step));
-    let at = common.max().copied().unwrap_or(0);
-    Resume {
-        at,
-        fresh: at == 0,
-        live: false,
-    }
+/// The checkpoint that both peers go back to: the latest that both have, or the beginning.
+pub fn negotiate(client: &[u64], server: &[u64]) -> u64 {
+    let common = client.iter().filter(|at| server.contains(at));
+    common.max().copied().unwrap_or(0)
 }
 
 /// The first field in which the terms differ, with both values (`None`: the side has no such field).

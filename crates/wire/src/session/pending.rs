@@ -1,12 +1,15 @@
 //! The call that a client waits for.
 
-use crate::message::{Frame, ServerMessage};
+use crate::message::{Frame, On};
+use crate::meter::Kind;
 
 /// A call that is not answered yet.
 #[derive(Debug)]
 pub(super) struct Pending {
     /// What answers it.
     pub expect: Expect,
+    /// Which tally it and its answer belong to.
+    pub kind: Kind,
     /// Its message, to be sent again after a reconnect; a greeting is made anew instead.
     pub frame: Option<Frame>,
 }
@@ -14,64 +17,33 @@ pub(super) struct Pending {
 /// What answers a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expect {
+    /// A welcome.
     Welcome,
-    Calibrated,
-    Backward(u64),
-    Saved(u64),
-    Finished(u64),
-    /// Generation and index.
-    Tokens(u64, u64),
-    Closed(u64),
+    /// The answer to this request.
+    Answer(On),
+    /// The confirmation that this lane is over.
+    End(On),
 }
 
 impl Expect {
     /// Whether this belongs to a generation.
     pub fn generates(self) -> bool {
-        matches!(self, Expect::Tokens(..) | Expect::Closed(_))
+        matches!(self, Expect::Answer(on) | Expect::End(on) if on.lane != On::TRAINING)
     }
 
-    /// Whether the message answers this.
-    pub fn fits(self, message: &ServerMessage) -> bool {
-        match (self, message) {
-            (Expect::Calibrated, ServerMessage::Calibrated) => true,
-            (Expect::Backward(step), ServerMessage::Backward(backward)) => backward.step == step,
-            (Expect::Saved(step), ServerMessage::Saved(saved)) => *saved == step,
-            (Expect::Finished(step), ServerMessage::Finished(finished)) => *finished == step,
-            (
-                Expect::Tokens(generation, index),
-                ServerMessage::Tokens {
-                    generation: g,
-                    index: i,
-                    ..
-                },
-            ) => (*g, *i) == (generation, index),
-            (Expect::Closed(generation), ServerMessage::Closed { generation: g }) => {
-                *g == generation
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether the message repeats an answer from before this: harmless, and to be skipped. Answers
-    /// to training and to generation are numbered apart, so one kind says nothing about the other.
-    pub fn is_after(self, message: &ServerMessage) -> bool {
-        match (self, message) {
-            (Expect::Backward(step), ServerMessage::Backward(backward)) => backward.step < step,
-            (Expect::Saved(step), ServerMessage::Saved(saved)) => *saved < step,
-            (Expect::Finished(step), ServerMessage::Finished(finished)) => *finished < step,
-            (
-                Expect::Tokens(generation, index),
-                ServerMessage::Tokens {
-                    generation: g,
-                    index: i,
-                    ..
-                },
-            ) => (*g, *i) < (generation, index),
-            (Expect::Closed(generation), ServerMessage::Closed { generation: g }) => {
-                *g < generation
-            }
-            (_, ServerMessage::Refusal(_) | ServerMessage::Welcome { .. }) => false,
-            _ => !self.fits(message),
+    /// Whether an answer to `on` is what was waited for (`Some(true)`), a harmless repeat of an earlier one, to be skipped
+    /// (`Some(false)`), or neither.
+    pub fn met_by(self, on: On) -> Option<bool> {
+        let expected = match self {
+            // Nothing has been asked on this stream.
+            Expect::Welcome => return Some(false),
+            Expect::Answer(expected) | Expect::End(expected) => expected,
+        };
+        match on {
+            on if on == expected => Some(true),
+            // Lanes count apart, so an answer on another says nothing about this one.
+            on if on.lane != expected.lane || on.sequence < expected.sequence => Some(false),
+            _ => None,
         }
     }
 }

@@ -6,8 +6,8 @@ use qtl_wire::*;
 
 use crate::toy::{ToyClient, ToyServer, layout, terms};
 
-fn prompt() -> Prompt {
-    Prompt {
+fn prompt() -> Cut {
+    Cut {
         image: vec![1, 2, 3],
         text: vec![4],
         layout: layout(),
@@ -15,8 +15,8 @@ fn prompt() -> Prompt {
     }
 }
 
-fn rows(i: u8) -> Rows {
-    Rows {
+fn rows(i: u8) -> Next {
+    Next {
         text: vec![i; 5],
         keep: vec![0],
     }
@@ -28,7 +28,7 @@ fn generate(link: &mut dyn Exchange) -> Result<Vec<Vec<u32>>, WireError> {
     for i in 0..20 {
         all.push(link.next(rows(i))?.ids);
     }
-    link.close()?;
+    link.end()?;
     Ok(all)
 }
 
@@ -38,17 +38,10 @@ fn generation_needs_no_training_run() {
     let resume = link
         .greet(&terms(), &Standing::default(), Purpose::Generate)
         .unwrap();
-    assert_eq!(
-        resume,
-        Resume {
-            at: 0,
-            fresh: true,
-            live: true
-        }
-    );
+    assert_eq!(resume, Resume { at: 0, fresh: true });
     assert_eq!(generate(&mut link).unwrap().len(), 21);
-    link.close().unwrap();
-    assert_eq!(link.work().cache, None);
+    link.end().unwrap();
+    assert!(link.work().caches.is_empty());
     assert_eq!(
         link.work().log.lock().unwrap().closes,
         1,

@@ -2,10 +2,11 @@
 
 use qtl_wire::limits::Limits;
 use qtl_wire::message::{
-    ClientMessage, Greeting, PROTOCOL_VERSION, ServerMessage, decode_server, encode_client,
+    ClientMessage, Greeting, On, PROTOCOL_VERSION, ServerMessage, decode_server, encode_client,
 };
 use qtl_wire::session::drive::{Output, drive};
 use qtl_wire::session::server::{Peer, Server};
+use qtl_wire::verb::{Request, Save};
 use qtl_wire::*;
 
 use crate::toy::{RUN, ToyClient, ToyServer, terms};
@@ -43,7 +44,7 @@ impl Desk {
             match output {
                 Output::Send { peer: to, frame } => {
                     assert_eq!(to, peer);
-                    heard.push(decode_server(&frame.bytes, &self.limits).unwrap());
+                    heard.push(decode_server(&frame, &self.limits).unwrap());
                 }
                 Output::Hangup { peer } => hung_up.push(peer.stream),
             }
@@ -87,12 +88,21 @@ pub fn hello(instance: u64, attempt: u32) -> Greeting {
         instance,
         attempt,
         purpose: Purpose::Train,
-        standing: Standing {
-            run: RUN.to_owned(),
-            ..Standing::default()
-        },
+        run: RUN.to_owned(),
+        saved: Vec::new(),
+        answered: None,
         terms: terms(),
     }
+}
+
+/// A request on a lane.
+pub fn on(lane: u32, sequence: u64, request: impl Into<Request>) -> ClientMessage {
+    ClientMessage::Request(On { lane, sequence }, request.into())
+}
+
+/// The step of a run whose first request it was.
+pub fn forward(step: u64) -> ClientMessage {
+    on(0, step, ToyClient::default().forward(step))
 }
 
 fn welcome(at: u64, live: bool) -> Vec<ServerMessage> {
@@ -160,7 +170,7 @@ fn another_version_is_refused() {
     let refusal = desk.refused(1, ClientMessage::Greeting(greeting));
     assert_eq!(refusal.reason, Reason::Protocol);
     assert!(
-        refusal.sentence.contains("version 2"),
+        refusal.sentence.contains("version 3"),
         "{}",
         refusal.sentence
     );
@@ -225,15 +235,15 @@ fn one_client_at_a_time_and_the_next_when_it_has_left() {
 fn a_client_takes_over_from_its_own_dead_stream() {
     let mut desk = Desk::new();
     desk.say(1, ClientMessage::Greeting(hello(1, 1)));
-    desk.say(1, ClientMessage::Forward(ToyClient::default().forward(0)));
+    desk.say(1, forward(0));
     // The server has not noticed that stream 1 is dead.
     let mut again = hello(1, 2);
-    again.standing.live = Some(0);
+    again.answered = Some(0);
     let (heard, hung_up) = desk.say(2, ClientMessage::Greeting(again));
     assert_eq!((heard, hung_up), (welcome(0, true), vec![1]));
     assert_eq!(desk.server.in_session(), Some(owner(2)));
     // Late messages of the dead stream have no effect any more.
-    let refusal = desk.refused(1, ClientMessage::Forward(ToyClient::default().forward(1)));
+    let refusal = desk.refused(1, forward(1));
     assert_eq!(refusal.reason, Reason::Order);
     let refusal = desk.refused(3, ClientMessage::Greeting(hello(1, 1)));
     assert_eq!(refusal.reason, Reason::Order);
@@ -250,11 +260,11 @@ fn a_client_takes_over_from_its_own_dead_stream() {
 fn only_the_process_that_holds_the_run_goes_on_live() {
     let mut desk = Desk::new();
     desk.say(1, ClientMessage::Greeting(hello(1, 1)));
-    desk.say(1, ClientMessage::Forward(ToyClient::default().forward(0)));
+    desk.say(1, forward(0));
     desk.server.gone(owner(1));
     // Another process with the same count of steps has not necessarily the same weights.
     let mut greeting = hello(2, 1);
-    greeting.standing.live = Some(1);
+    greeting.answered = Some(1);
     assert_eq!(
         desk.say(2, ClientMessage::Greeting(greeting)).0,
         welcome(0, false)
@@ -265,7 +275,7 @@ fn only_the_process_that_holds_the_run_goes_on_live() {
 fn training_needs_a_run_and_a_session_a_greeting() {
     let mut desk = Desk::new();
     let greeting = Greeting {
-        standing: Standing::default(),
+        run: String::new(),
         ..hello(1, 1)
     };
     let refusal = desk.refused(1, ClientMessage::Greeting(greeting));
@@ -274,7 +284,7 @@ fn training_needs_a_run_and_a_session_a_greeting() {
         "{}",
         refusal.sentence
     );
-    let refusal = desk.refused(1, ClientMessage::Save(0));
+    let refusal = desk.refused(1, on(0, 0, Save { at: 0 }));
     assert!(
         refusal.sentence.contains("greeting"),
         "{}",
@@ -290,7 +300,7 @@ fn a_generation_session_cannot_train() {
         ..hello(1, 1)
     };
     desk.say(1, ClientMessage::Greeting(greeting));
-    let refusal = desk.refused(1, ClientMessage::Forward(ToyClient::default().forward(0)));
+    let refusal = desk.refused(1, forward(0));
     assert_eq!(refusal.reason, Reason::Order);
     assert!(desk.work.log.lock().unwrap().applied.is_empty());
 }

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 use qtl_wire::limits::Limits;
 use qtl_wire::message::*;
+use qtl_wire::verb::{Answer, Finish, Open, Request, Save};
 use qtl_wire::*;
 
-use crate::greeting::{Desk, hello, owner};
+use crate::greeting::{Desk, hello, on, owner};
 use crate::toy::layout;
 
 fn span() -> impl Strategy<Value = Span> {
@@ -29,61 +30,44 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..40)
 }
 
+fn cut() -> impl Strategy<Value = Cut> {
+    (bytes(), bytes(), bytes(), any_layout()).prop_map(|(image, text, text_index, layout)| Cut {
+        image,
+        text,
+        text_index,
+        layout,
+    })
+}
+
+/// A request that may come on the training lane.
+fn training() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (cut(), bytes()).prop_map(|(cut, targets)| Forward { cut, targets }.into()),
+        (bytes(), bytes()).prop_map(|(image, text)| Calibration { image, text }.into()),
+        any::<u64>().prop_map(|at| Save { at }.into()),
+        any::<u64>().prop_map(|at| Finish { at }.into()),
+    ]
+}
+
+fn next() -> impl Strategy<Value = Request> {
+    (bytes(), prop::collection::btree_set(0u32..600, 0..6)).prop_map(|(text, keep)| {
+        let keep = keep.into_iter().collect();
+        Next { text, keep }.into()
+    })
+}
+
 fn client_message() -> impl Strategy<Value = ClientMessage> {
     prop_oneof![
-        (
-            any::<u64>(),
-            bytes(),
-            bytes(),
-            bytes(),
-            any_layout(),
-            bytes()
-        )
-            .prop_map(|(step, image, text, targets, layout, text_index)| {
-                ClientMessage::Forward(Forward {
-                    step,
-                    image,
-                    text,
-                    targets,
-                    layout,
-                    text_index,
-                })
-            }),
-        (any::<u64>(), bytes(), bytes(), any_layout(), bytes()).prop_map(
-            |(generation, image, text, layout, text_index)| ClientMessage::Open {
-                generation,
-                prompt: Prompt {
-                    image,
-                    text,
-                    layout,
-                    text_index
-                }
-            }
-        ),
-        (
-            any::<u64>(),
-            any::<u64>(),
-            bytes(),
-            prop::collection::btree_set(0u32..600, 0..6)
-        )
-            .prop_map(|(generation, index, text, keep)| ClientMessage::Next {
-                generation,
-                index,
-                rows: Rows {
-                    text,
-                    keep: keep.into_iter().collect()
-                }
-            }),
-        (bytes(), bytes())
-            .prop_map(|(image, text)| ClientMessage::Calibration(Calibration { image, text })),
-        any::<u64>().prop_map(ClientMessage::Save),
-        any::<u64>().prop_map(ClientMessage::Finish),
-        any::<u64>().prop_map(|generation| ClientMessage::Close { generation }),
+        (any::<u64>(), training()).prop_map(|(sequence, request)| on(0, sequence, request)),
+        (1u32.., cut()).prop_map(|(lane, cut)| on(lane, 0, Open(cut))),
+        (1u32.., any::<u64>(), next()).prop_map(|(lane, sequence, next)| on(lane, sequence, next)),
+        (1u32.., any::<u64>())
+            .prop_map(|(lane, sequence)| ClientMessage::End(On { lane, sequence })),
         (any::<u64>(), any::<u32>(), prop::option::of(any::<u64>())).prop_map(
-            |(instance, attempt, live)| {
+            |(instance, attempt, answered)| {
                 let mut greeting = hello(instance, attempt);
-                greeting.standing.live = live;
-                greeting.standing.saved = vec![4, 8];
+                greeting.answered = answered;
+                greeting.saved = vec![4, 8];
                 ClientMessage::Greeting(greeting)
             }
         ),
@@ -132,20 +116,118 @@ proptest! {
 
 #[test]
 fn a_layout_costs_a_few_bytes_per_span() {
-    let with = Forward {
-        layout: layout(),
-        ..Forward::default()
-    };
     let limits = Limits::default();
-    let size = |f: Forward| {
-        encode_client(ClientMessage::Forward(f), &limits)
+    let size = |layout| {
+        let cut = Cut {
+            layout,
+            ..Cut::default()
+        };
+        encode_client(on(1, 0, Open(cut)), &limits)
             .unwrap()
             .bytes
             .len()
     };
-    let bytes = size(with) - size(Forward::default());
-    // Five spans in two sequences: numbers, and four field headers.
-    assert_eq!(bytes, 2 + 6 + 5 + 2 + 4 + 2, "{bytes} bytes");
+    let bytes = size(layout()) - size(Layout::default());
+    // Five spans in two sequences: numbers, one of which takes two bytes, and a field's header.
+    assert_eq!(bytes, 2 + 6 + 5 + 2, "{bytes} bytes");
+}
+
+/// Bytes that protobuf takes for a number.
+fn digits(mut n: u64) -> usize {
+    let mut count = 1;
+    while n >= 0x80 {
+        count += 1;
+        n >>= 7;
+    }
+    count
+}
+
+/// Bytes of a field with its length before it; nothing for an empty one.
+fn part(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        n => 1 + digits(n as u64) + n,
+    }
+}
+
+/// What version 1 of the protocol took for a step and its answer: three lists in a message of their own for the layout,
+/// the step's number in the message, and the number of tokens in the answer.
+fn version_1(step: u64, f: &Forward, b: &Backward, tokens: u64) -> (usize, usize) {
+    let list =
+        |numbers: &mut dyn Iterator<Item = u32>| part(numbers.map(|n| digits(n.into())).sum());
+    let layout = &f.cut.layout;
+    let layout = list(&mut layout.sequences.iter().map(|s| s.spans.len() as u32))
+        + list(&mut layout.spans().map(|span| span.len))
+        + list(
+            &mut layout
+                .spans()
+                .map(|span| span.branch << 1 | u32::from(span.kind == SpanKind::Text)),
+        );
+    let number = |n: u64| if n == 0 { 0 } else { 1 + digits(n) };
+    let containers = [&f.cut.image, &f.cut.text, &f.cut.text_index, &f.targets];
+    let up: usize = containers.iter().map(|c| part(c.len())).sum();
+    let down = part(b.image.len()) + part(b.text.len()) + 3 * 9;
+    (
+        part(up + part(layout) + number(step)),
+        part(down + number(step) + number(tokens)),
+    )
+}
+
+#[test]
+fn a_step_is_no_longer_than_it_was_without_lanes() {
+    let limits = Limits::default();
+    let span = |kind, len, branch| Span { kind, len, branch };
+    for (batch, turns, rows, bytes) in [
+        (1, 1, 20, 200),
+        (1, 1, 3000, 900_000),
+        (8, 5, 14, 3_000),
+        (32, 9, 60, 700_000),
+    ] {
+        let sequence = Sequence {
+            spans: std::iter::once(span(SpanKind::Image, 16, 0))
+                .chain((1..=turns).map(|turn| span(SpanKind::Text, rows, turn)))
+                .collect(),
+        };
+        let forward = Forward {
+            cut: Cut {
+                image: vec![1; bytes],
+                text: vec![1; bytes / 2],
+                text_index: vec![1; bytes / 20],
+                layout: Layout {
+                    sequences: vec![sequence; batch],
+                },
+            },
+            targets: vec![1; bytes / 10],
+        };
+        let backward = Backward {
+            loss: 1.5,
+            image: vec![1; bytes],
+            text: vec![1; bytes / 2],
+            compute_seconds: 0.5,
+            coding_seconds: 0.25,
+        };
+        for (step, saves) in [
+            (0, 0),
+            (1, 0),
+            (126, 1),
+            (127, 1),
+            (5_000, 50),
+            (16_382, 80),
+        ] {
+            // The calibration comes before the first step, and each checkpoint is a request as well.
+            let sequence = step + 1 + saves;
+            let up = encode_client(on(0, sequence, forward.clone()), &limits).unwrap();
+            let answer =
+                ServerMessage::Answer(On { lane: 0, sequence }, Answer::Backward(backward.clone()));
+            let down = encode_server(answer, &limits).unwrap();
+            let before = version_1(step, &forward, &backward, batch as u64);
+            let now = (up.bytes.len(), down.len());
+            assert!(
+                now.0 <= before.0 && now.1 <= before.1,
+                "batch {batch} x {bytes}, step {step}: {now:?} bytes, {before:?} before"
+            );
+        }
+    }
 }
 
 fn too_large(outcome: Result<impl std::fmt::Debug, MessageError>, what: &str) {
@@ -181,11 +263,14 @@ fn sizes_are_bounded_on_both_sides() {
             ],
         }],
     };
-    let forward = |f: Forward| ClientMessage::Forward(f);
+    let forward = |cut: Cut| {
+        let targets = Vec::new();
+        on(0, 0, Forward { cut, targets })
+    };
     let with = |layout| {
-        forward(Forward {
+        forward(Cut {
             layout,
-            ..Forward::default()
+            ..Cut::default()
         })
     };
     let mut many_terms = hello(1, 1);
@@ -194,26 +279,30 @@ fn sizes_are_bounded_on_both_sides() {
     long_term.terms.fields = [("a".to_owned(), "b".repeat(21))].into();
     let mut many_saved = hello(1, 1);
     many_saved.terms.fields.clear();
-    many_saved.standing.saved = vec![1, 2, 3, 4, 5, 6];
+    many_saved.saved = vec![1, 2, 3, 4, 5, 6];
     let table = [
         (
-            forward(Forward {
+            forward(Cut {
                 image: vec![0; 101],
-                ..Forward::default()
+                ..Cut::default()
             }),
             "container",
         ),
         (
-            forward(Forward {
-                targets: vec![0; 101],
-                ..Forward::default()
-            }),
+            on(
+                0,
+                0,
+                Forward {
+                    targets: vec![0; 101],
+                    ..Forward::default()
+                },
+            ),
             "container",
         ),
         (
-            forward(Forward {
+            forward(Cut {
                 text_index: vec![0; 101],
-                ..Forward::default()
+                ..Cut::default()
             }),
             "container",
         ),
@@ -263,24 +352,32 @@ fn small_messages_that_would_grow_large_are_not_decoded() {
         ..Limits::default()
     };
     // A greeting of a million empty recipe fields: 2 MB that would become 50.
-    let greeting = field(1, &field(8, &[]).repeat(1 << 20));
+    let greeting = field(3, &field(8, &[]).repeat(1 << 20));
     too_large(decode_client(&greeting, &limits), "without containers");
-    // A layout of sixteen million numbers, in one piece and in many.
-    let layout = field(3, &field(5, &field(2, &vec![0; 16 << 20])));
-    too_large(decode_client(&layout, &limits), "layout");
-    let piece = field(5, &field(2, &vec![0; 1 << 20]));
-    too_large(
-        decode_client(&field(3, &piece.repeat(16)), &limits),
-        "layout",
-    );
+    // A layout of sixteen million numbers, in one piece, in many, and number by number; of a step and of prompts.
+    let whole = field(4, &vec![0; 16 << 20]);
+    let pieces = field(4, &vec![0; 1 << 20]).repeat(16);
+    let numbers = [4 << 3, 0].repeat(16 << 20);
+    for layout in [whole, pieces, numbers] {
+        let step = field(6, &field(1, &layout));
+        too_large(decode_client(&step, &limits), "layout");
+        let open = [vec![1 << 3, 1], field(9, &layout)].concat();
+        too_large(decode_client(&open, &limits), "layout");
+    }
+    // The same in two cuts of one step, which a decoder would make one.
+    let half = field(1, &field(4, &vec![0; 5 << 20]));
+    too_large(decode_client(&field(6, &half.repeat(2)), &limits), "layout");
+    // Numbers of sequences that go on, one by one.
+    let keep = [vec![1 << 3, 1], field(10, &[2 << 3, 0].repeat(16 << 20))].concat();
+    too_large(decode_client(&keep, &limits), "layout");
     // Two messages in one: protobuf would silently merge them.
-    let twice = [field(4, &[]), field(5, &[])].concat();
+    let twice = [field(7, &[]), field(8, &[])].concat();
     assert!(matches!(
         decode_client(&twice, &limits),
         Err(MessageError::Malformed(_))
     ));
     // A server that answers with a million tokens for one prompt.
-    let tokens = field(6, &field(3, &vec![0; 1 << 19]));
+    let tokens = field(7, &field(1, &vec![0; 1 << 19]));
     too_large(decode_server(&tokens, &limits), "token ids");
 }
 
@@ -289,7 +386,7 @@ fn fields_that_make_no_sense_are_named() {
     let limits = Limits::default();
     for run in ["../../etc", "a/b", "a\\b", "a b", "..", "naïve"] {
         let mut greeting = hello(1, 1);
-        greeting.standing.run = run.to_owned();
+        greeting.run = run.to_owned();
         match encode_client(ClientMessage::Greeting(greeting), &limits) {
             Err(MessageError::Field {
                 field: "Greeting.run",
@@ -299,19 +396,20 @@ fn fields_that_make_no_sense_are_named() {
         }
     }
     // Three spans counted, none described.
-    let layout = field(3, &field(5, &field(1, &[3])));
+    let layout = field(6, &field(1, &field(4, &[3, 1])));
     match decode_client(&layout, &limits) {
         Err(MessageError::Field {
-            field: "Layout",
+            field: "Cut.layout",
             value,
             ..
         }) => {
-            assert_eq!(value, "3 spans counted, 0 lens, 0 tags");
+            assert_eq!(value, "3 spans of a sequence, 1 numbers");
         }
         other => panic!("{other:?}"),
     }
     // Sequence 2 goes on twice.
-    match decode_client(&field(7, &field(4, &[0, 2, 2])), &limits) {
+    let next = [vec![1 << 3, 1], field(10, &field(2, &[0, 2, 2]))].concat();
+    match decode_client(&next, &limits) {
         Err(MessageError::Field {
             field: "Next.keep",
             value,
@@ -319,7 +417,7 @@ fn fields_that_make_no_sense_are_named() {
         }) => assert_eq!(value, "2, 2"),
         other => panic!("{other:?}"),
     }
-    match decode_client(&field(1, &[]), &limits) {
+    match decode_client(&field(3, &[]), &limits) {
         Err(MessageError::Field {
             field: "Greeting.purpose",
             ..
@@ -358,8 +456,8 @@ fn times_that_are_none_are_no_message() {
             coding_seconds,
             ..Backward::default()
         };
-        let frame = encode_server(ServerMessage::Backward(backward), &limits).unwrap();
-        decode_server(&frame.bytes, &limits)
+        let answer = ServerMessage::Answer(On::default(), Answer::Backward(backward));
+        decode_server(&encode_server(answer, &limits).unwrap(), &limits)
     };
     backward(0.0, 3.5).unwrap();
     for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {

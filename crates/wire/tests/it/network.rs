@@ -128,10 +128,8 @@ fn messages_of_many_megabytes_arrive() {
     client
         .greet(&terms(), &toy.standing(), Purpose::Train)
         .unwrap();
-    let forward = Forward {
-        image: vec![5; 24 << 20],
-        ..toy.forward(0)
-    };
+    let mut forward = toy.forward(0);
+    forward.cut.image = vec![5; 24 << 20];
     assert!(matches!(client.step(forward), Ok(Reply::Done(_))));
     assert!(client.meter().socket_sent > 24 << 20);
 }
@@ -146,10 +144,8 @@ fn a_message_beyond_the_servers_limit_is_refused_not_retried() {
     client
         .greet(&terms(), &toy.standing(), Purpose::Train)
         .unwrap();
-    let forward = Forward {
-        image: vec![5; 20_000],
-        ..toy.forward(0)
-    };
+    let mut forward = toy.forward(0);
+    forward.cut.image = vec![5; 20_000];
     let error = client.step(forward).unwrap_err();
     let WireError::Refused(refusal) = &error else {
         panic!("{error:?}")
@@ -164,10 +160,8 @@ fn a_message_beyond_the_servers_limit_is_refused_not_retried() {
     client
         .greet(&terms(), &toy.standing(), Purpose::Train)
         .unwrap();
-    let forward = Forward {
-        image: vec![5; 20_000],
-        ..toy.forward(0)
-    };
+    let mut forward = toy.forward(0);
+    forward.cut.image = vec![5; 20_000];
     let error = client.step(forward).unwrap_err();
     assert!(matches!(error, WireError::Message(_)), "{error:?}");
     assert!(matches!(client.step(toy.forward(0)), Ok(Reply::Done(_))));
@@ -180,7 +174,7 @@ fn generation_runs_over_the_network() {
     client
         .greet(&terms(), &Standing::default(), Purpose::Generate)
         .unwrap();
-    let prompt = Prompt {
+    let prompt = Cut {
         image: vec![1],
         text: vec![2],
         layout: layout(),
@@ -189,13 +183,13 @@ fn generation_runs_over_the_network() {
     assert_eq!(client.open(prompt).unwrap().ids, [1, 1]);
     for i in 0..5 {
         client
-            .next(Rows {
+            .next(Next {
                 text: vec![i],
                 keep: vec![0, 1],
             })
             .unwrap();
     }
-    client.close().unwrap();
+    client.end().unwrap();
     assert_eq!(client.meter().up.generate.messages, 7);
 }
 
@@ -347,10 +341,8 @@ fn a_panic_in_the_work_ends_the_server_with_an_error() {
     client
         .greet(&terms(), &toy.standing(), Purpose::Train)
         .unwrap();
-    let forward = Forward {
-        image: b"panic".to_vec(),
-        ..toy.forward(0)
-    };
+    let mut forward = toy.forward(0);
+    forward.cut.image = b"panic".to_vec();
     assert!(client.step(forward).is_err());
     assert!(matches!(server.stop(), Err(WireError::WorkPanicked)));
 }

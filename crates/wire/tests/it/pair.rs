@@ -4,16 +4,18 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use qtl_wire::limits::Limits;
 use qtl_wire::message::{
-    ClientMessage, Frame, Greeting, ServerMessage, decode_server, encode_client,
+    ClientMessage, Frame, Greeting, On, ServerMessage, decode_server, encode_client,
 };
-use qtl_wire::session::client::{Call, Client, Event};
+use qtl_wire::session::client::{Client, Event};
 use qtl_wire::session::drive::{Output, drive};
 use qtl_wire::session::server::{Peer, Server};
-use qtl_wire::{Askers, Forward, Prompt, Purpose, Reason, Standing, Terms, WireError};
+use qtl_wire::verb::{Answer, Finish, Open, Request, Save};
+use qtl_wire::{Askers, Cut, Forward, Purpose, Reason, Terms, WireError};
 
-use crate::greeting::{hello, owner, stranger};
+use crate::greeting::{hello, on, owner, stranger};
 use crate::toy::{Disk, Log, ToyClient, ToyServer, layout, terms};
 
 /// A small generator, so that a seed means the same everywhere.
@@ -57,7 +59,7 @@ pub struct Pair {
     stream: u64,
     instance: u64,
     up: VecDeque<Frame>,
-    down: VecDeque<Frame>,
+    down: VecDeque<Bytes>,
     /// What is still on its way on streams that the client has given up, and whether the server has
     /// noticed.
     late: VecDeque<(u64, Frame)>,
@@ -124,19 +126,19 @@ impl Pair {
                 toy.restore(to);
                 at = to;
                 if at == 0 {
-                    back = self.call(Call::Calibrate(toy.calibration()))?.err();
+                    back = self.call(toy.calibration())?.err();
                     continue;
                 }
             }
             if at == steps {
-                match self.call(Call::Finish(steps))? {
+                match self.call(Finish { at: steps })? {
                     Ok(_) => return Ok(()),
                     Err(to) => back = Some(to),
                 }
                 continue;
             }
-            match self.call(Call::Step(toy.forward(at)))? {
-                Ok(Event::Answer(qtl_wire::session::client::Answer::Backward(b))) => toy.apply(&b),
+            match self.call(toy.forward(at))? {
+                Ok(Event::Answer(Answer::Backward(b))) => toy.apply(&b),
                 Ok(event) => panic!("{event:?} does not answer a step"),
                 Err(to) => {
                     back = Some(to);
@@ -146,14 +148,15 @@ impl Pair {
             at += 1;
             if at.is_multiple_of(every) {
                 toy.checkpoints.insert(at, toy.state);
-                back = self.call(Call::Save(at))?.err();
+                self.client.holds(at);
+                back = self.call(Save { at })?.err();
             }
         }
     }
 
     /// A call to its end: the answer, or the checkpoint to go back to.
-    fn call(&mut self, call: Call) -> Result<Result<Event, u64>, Killed> {
-        let event = match self.client.begin(call).unwrap() {
+    fn call(&mut self, request: impl Into<Request>) -> Result<Result<Event, u64>, Killed> {
+        let event = match self.client.begin(request.into()).unwrap() {
             Event::Send(frame) => self.settle(Some(frame))?,
             event => event,
         };
@@ -194,7 +197,7 @@ impl Pair {
                 }
                 match self
                     .client
-                    .receive(decode_server(&frame.bytes, &self.limits).unwrap())
+                    .receive(decode_server(&frame, &self.limits).unwrap())
                 {
                     Ok(Event::Nothing) => {}
                     Ok(Event::Send(frame)) => self.up.push_back(frame),
@@ -278,10 +281,7 @@ impl Pair {
                 1000 + self.dice.roll(1000) as u32,
             )
         };
-        greeting.standing = Standing {
-            live: [None, Some(0), self.work.live][self.dice.roll(3) as usize],
-            ..greeting.standing
-        };
+        greeting.answered = [None, Some(0), self.work.live][self.dice.roll(3) as usize];
         // Whoever comes first with the right terms gets a run that is nobody's: no stranger, then.
         if !begun || self.dice.one_in(3) {
             greeting.terms = Terms::default();
@@ -290,25 +290,19 @@ impl Pair {
         self.speak(peer, ClientMessage::Greeting(greeting));
         for _ in 0..self.dice.roll(3) {
             let step = self.work.live.unwrap_or(0);
-            let message = match self.dice.roll(6) {
-                0 => ClientMessage::Finish(step),
-                1 => ClientMessage::Save(step),
-                2 => ClientMessage::Forward(Forward {
-                    step,
-                    ..Forward::default()
-                }),
-                3 => ClientMessage::Forward(Forward {
-                    step: step.saturating_sub(1),
-                    ..Forward::default()
-                }),
-                4 => ClientMessage::Close { generation: 1 },
-                _ => ClientMessage::Open {
-                    generation: 1,
-                    prompt: Prompt {
+            let sequence = step + self.dice.roll(3);
+            let message = match self.dice.roll(5) {
+                0 => on(0, sequence, Finish { at: step }),
+                1 => on(0, sequence, Save { at: step }),
+                2 => on(0, sequence, Forward::default()),
+                3 => ClientMessage::End(On { lane: 1, sequence }),
+                _ => {
+                    let cut = Cut {
                         layout: layout(),
-                        ..Prompt::default()
-                    },
-                },
+                        ..Cut::default()
+                    };
+                    on(1, 0, Open(cut))
+                }
             };
             self.speak(peer, message);
         }
@@ -325,8 +319,7 @@ impl Pair {
             match output {
                 Output::Send { peer: to, frame } => {
                     assert_eq!(to, peer);
-                    self.told
-                        .push(decode_server(&frame.bytes, &self.limits).unwrap());
+                    self.told.push(decode_server(&frame, &self.limits).unwrap());
                 }
                 Output::Hangup { peer: gone } => {
                     assert_eq!(

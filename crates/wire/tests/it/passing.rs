@@ -127,10 +127,8 @@ fn a_link_that_breaks_at_every_message_is_given_up() {
     client
         .greet(&terms(), &toy.standing(), Purpose::Train)
         .unwrap();
-    let forward = Forward {
-        image: vec![5; 20_000],
-        ..toy.forward(0)
-    };
+    let mut forward = toy.forward(0);
+    forward.cut.image = vec![5; 20_000];
     let start = Instant::now();
     // A server that has heard nothing yet begins anew at each greeting, which is no progress either.
     let error = loop {

@@ -77,8 +77,8 @@ fn welcome() -> Bytes {
     let frame = encode_server(message, &Limits::default()).unwrap();
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);
-    bytes.put_u32(frame.bytes.len() as u32);
-    bytes.put_slice(&frame.bytes);
+    bytes.put_u32(frame.len() as u32);
+    bytes.put_slice(&frame);
     bytes.freeze()
 }
 

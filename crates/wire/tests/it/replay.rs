@@ -1,14 +1,11 @@
 //! Repeats are answered from memory; what comes out of order is refused; failures are not papered over.
 
-use qtl_wire::message::{ClientMessage, ServerMessage};
+use qtl_wire::message::{ClientMessage, On, ServerMessage};
+use qtl_wire::verb::{Answer, Done, Finish, Open, Save};
 use qtl_wire::*;
 
-use crate::greeting::{Desk, hello, owner};
+use crate::greeting::{Desk, forward, hello, on, owner};
 use crate::toy::{ToyClient, ToyServer, layout, terms, undisturbed};
-
-fn forward(step: u64) -> ClientMessage {
-    ClientMessage::Forward(ToyClient::default().forward(step))
-}
 
 fn in_training() -> Desk {
     let mut desk = Desk::new();
@@ -16,11 +13,21 @@ fn in_training() -> Desk {
     desk
 }
 
+fn done(lane: u32, sequence: u64) -> [ServerMessage; 1] {
+    [ServerMessage::Answer(
+        On { lane, sequence },
+        Answer::Done(Done),
+    )]
+}
+
 #[test]
 fn a_repeated_step_is_answered_from_memory() {
     let mut desk = in_training();
     let first = desk.say(1, forward(0));
-    assert!(matches!(first.0[..], [ServerMessage::Backward(_)]));
+    assert!(matches!(
+        first.0[..],
+        [ServerMessage::Answer(_, Answer::Backward(_))]
+    ));
     assert_eq!(desk.say(1, forward(0)), first);
     assert_eq!(desk.work.log.lock().unwrap().steps, 1);
     desk.say(1, forward(1));
@@ -29,7 +36,7 @@ fn a_repeated_step_is_answered_from_memory() {
     assert_eq!(refusal.reason, Reason::Order);
     assert_eq!(
         refusal.sentence,
-        "step 0 is out of order: the server expects step 2"
+        "request 0 of lane 0 is out of order: the server expects request 2"
     );
 }
 
@@ -39,59 +46,50 @@ fn a_step_from_the_future_is_refused() {
     let refusal = desk.refused(1, forward(5));
     assert_eq!(
         refusal.sentence,
-        "step 5 is out of order: the server expects step 0"
+        "request 5 of lane 0 is out of order: the server expects request 0"
     );
     assert_eq!(desk.server.in_session(), None);
 }
 
 #[test]
-fn save_finish_and_calibration_happen_once() {
+fn whatever_is_asked_happens_once() {
     let mut desk = in_training();
     let calibration = ToyClient::default().calibration();
-    for _ in 0..2 {
-        let said = desk
-            .say(1, ClientMessage::Calibration(calibration.clone()))
-            .0;
-        assert_eq!(said, [ServerMessage::Calibrated]);
+    let requests = [
+        on(0, 0, calibration),
+        on(0, 1, ToyClient::default().forward(0)),
+        on(0, 2, Save { at: 1 }),
+        on(0, 3, Finish { at: 1 }),
+    ];
+    for (sequence, request) in (0..).zip(requests) {
+        let first = desk.say(1, request.clone()).0;
+        if sequence != 1 {
+            assert_eq!(first, done(0, sequence));
+        }
+        for _ in 0..2 {
+            assert_eq!(desk.say(1, request.clone()).0, first);
+        }
     }
     assert_eq!(desk.work.disk.lock().unwrap().calibrated, 1);
-    desk.say(1, forward(0));
-    for _ in 0..2 {
-        assert_eq!(
-            desk.say(1, ClientMessage::Save(1)).0,
-            [ServerMessage::Saved(1)]
-        );
-        assert_eq!(
-            desk.say(1, ClientMessage::Finish(1)).0,
-            [ServerMessage::Finished(1)]
-        );
-    }
     let log = desk.work.log.lock().unwrap();
-    assert_eq!((log.saves, log.finishes), (1, 1));
-    drop(log);
-    assert_eq!(
-        desk.refused(1, ClientMessage::Save(0)).reason,
-        Reason::Order
-    );
+    assert_eq!((log.steps, log.saves, log.finishes), (1, 1, 1));
 }
 
 #[test]
-fn calibration_comes_before_the_first_step_and_once() {
+fn another_request_with_the_number_of_the_last_is_not_answered_as_that() {
     let mut desk = in_training();
-    desk.say(1, forward(0));
-    let late = ClientMessage::Calibration(ToyClient::default().calibration());
-    assert_eq!(desk.refused(1, late).reason, Reason::Order);
-
-    let mut desk = in_training();
-    desk.say(
-        1,
-        ClientMessage::Calibration(ToyClient::default().calibration()),
-    );
-    let other = ClientMessage::Calibration(Calibration {
+    desk.say(1, on(0, 0, ToyClient::default().calibration()));
+    let other = Calibration {
         image: vec![1],
         text: vec![],
-    });
-    assert_eq!(desk.refused(1, other).reason, Reason::Order);
+    };
+    for other in [on(0, 0, other), on(0, 0, Save { at: 0 })] {
+        assert_eq!(desk.refused(1, other).reason, Reason::Order);
+        desk.server.gone(owner(1));
+        desk.say(1, ClientMessage::Greeting(hello(1, 2)));
+        desk = in_training();
+        desk.say(1, on(0, 0, ToyClient::default().calibration()));
+    }
 }
 
 #[test]
@@ -100,10 +98,8 @@ fn what_the_work_rejects_changes_nothing() {
     let mut toy = ToyClient::default();
     link.greet(&terms(), &toy.standing(), Purpose::Train)
         .unwrap();
-    let bad = Forward {
-        image: b"bad".to_vec(),
-        ..toy.forward(0)
-    };
+    let mut bad = toy.forward(0);
+    bad.cut.image = b"bad".to_vec();
     let error = link.step(bad).unwrap_err();
     let WireError::Refused(refusal) = error else {
         panic!("{error:?}")
@@ -151,28 +147,26 @@ fn a_failed_save_can_be_repeated() {
     );
 }
 
+fn prompt() -> Open {
+    Open(Cut {
+        image: vec![1],
+        layout: layout(),
+        ..Cut::default()
+    })
+}
+
 #[test]
 fn generation_is_replayed_and_ordered_too() {
     let mut desk = in_training();
-    let prompt = Prompt {
-        image: vec![1],
-        text: vec![],
-        layout: layout(),
-        text_index: vec![],
-    };
-    let open = ClientMessage::Open {
-        generation: 1,
-        prompt,
-    };
-    let next = |index| ClientMessage::Next {
-        generation: 1,
-        index,
-        rows: Rows {
+    let open = on(1, 0, prompt());
+    let next = |sequence| {
+        let rows = Next {
             text: vec![3],
             keep: vec![0],
-        },
+        };
+        on(1, sequence, rows)
     };
-    assert_eq!(desk.say(1, open.clone()), desk.say(1, open));
+    assert_eq!(desk.say(1, open.clone()), desk.say(1, open.clone()));
     let first = desk.say(1, next(1));
     assert_eq!(desk.say(1, next(1)), first);
     assert_ne!(desk.say(1, next(2)), first);
@@ -180,46 +174,47 @@ fn generation_is_replayed_and_ordered_too() {
     desk.say(
         2,
         ClientMessage::Greeting(qtl_wire::message::Greeting {
-            standing: Standing {
-                live: Some(0),
-                ..hello(1, 2).standing
-            },
+            answered: Some(0),
             ..hello(1, 2)
         }),
     );
-    let close = ClientMessage::Close { generation: 1 };
-    assert_eq!(
-        desk.say(2, close.clone()).0,
-        [ServerMessage::Closed { generation: 1 }]
-    );
-    assert_eq!(
-        desk.say(2, close).0,
-        [ServerMessage::Closed { generation: 1 }]
-    );
+    let end = ClientMessage::End(On {
+        lane: 1,
+        sequence: 3,
+    });
+    assert_eq!(desk.say(2, end.clone()).0, done(1, 3));
+    assert_eq!(desk.say(2, end).0, done(1, 3));
     assert_eq!(desk.work.log.lock().unwrap().closes, 1);
     assert_eq!(desk.refused(2, next(3)).reason, Reason::Generation);
+    // A late copy of what began it does not begin it again.
+    desk.say(3, ClientMessage::Greeting(hello(1, 3)));
+    assert_eq!(desk.refused(3, open).reason, Reason::Generation);
+    assert!(desk.work.caches.is_empty());
+}
+
+#[test]
+fn a_new_generation_takes_the_place_of_the_one_before() {
+    let mut desk = in_training();
+    desk.say(1, on(1, 0, prompt()));
+    desk.say(1, on(2, 0, prompt()));
+    assert_eq!(desk.work.caches.len(), 1);
+    assert_eq!(desk.work.log.lock().unwrap().closes, 1);
+    let rows = Next {
+        text: vec![3],
+        keep: vec![0],
+    };
+    let gone = on(1, 1, rows);
+    assert_eq!(desk.refused(1, gone).reason, Reason::Generation);
 }
 
 #[test]
 fn another_client_ends_an_abandoned_generation() {
     let mut desk = in_training();
-    let prompt = Prompt {
-        image: vec![1],
-        text: vec![],
-        layout: layout(),
-        text_index: vec![],
-    };
-    desk.say(
-        1,
-        ClientMessage::Open {
-            generation: 1,
-            prompt,
-        },
-    );
+    desk.say(1, on(1, 0, prompt()));
     desk.server.gone(owner(1));
-    assert!(desk.work.cache.is_some(), "its client may come back");
+    assert_eq!(desk.work.caches.len(), 1, "its client may come back");
     desk.say(2, ClientMessage::Greeting(hello(2, 1)));
-    assert!(desk.work.cache.is_none());
+    assert!(desk.work.caches.is_empty());
 }
 
 #[test]

@@ -4,36 +4,34 @@ use std::time::Duration;
 
 use qtl_wire::message::{ClientMessage, Greeting, ServerMessage};
 use qtl_wire::session::server::Peer;
+use qtl_wire::verb::{Finish, Open, Save};
 use qtl_wire::*;
 
-use crate::greeting::{Desk, hello, owner, stranger};
+use crate::greeting::{Desk, forward, hello, on, owner, stranger};
 use crate::toy::{RUN, ToyClient, ToyServer, layout, terms};
 
 fn greets(greeting: Greeting) -> ClientMessage {
     ClientMessage::Greeting(greeting)
 }
 
-fn forward(step: u64) -> ClientMessage {
-    ClientMessage::Forward(ToyClient::default().forward(step))
-}
-
 fn asking(instance: u64, attempt: u32) -> Greeting {
     Greeting {
         purpose: Purpose::Generate,
-        standing: Standing::default(),
+        run: String::new(),
         ..hello(instance, attempt)
     }
 }
 
 fn open() -> ClientMessage {
-    ClientMessage::Open {
-        generation: 1,
-        prompt: Prompt {
+    on(
+        1,
+        0,
+        Open(Cut {
             image: vec![1],
             layout: layout(),
-            ..Prompt::default()
-        },
-    }
+            ..Cut::default()
+        }),
+    )
 }
 
 fn with_terms(change: &[(&str, &str)]) -> Terms {
@@ -52,20 +50,16 @@ fn owned(generate: Askers) -> Desk {
     desk.work.generate = generate;
     desk.say(1, greets(hello(1, 1)));
     desk.say(1, forward(0));
-    desk.say(1, ClientMessage::Save(1));
+    desk.say(1, on(0, 1, Save { at: 1 }));
     desk
 }
 
 #[test]
 fn a_stranger_hears_the_same_whatever_differs() {
-    let standings = [
-        hello(1, 1).standing,
-        Standing::default(),
-        Standing {
-            run: "another".into(),
-            saved: vec![1, 2, 3],
-            live: Some(1),
-        },
+    let standings: [(&str, &[u64], Option<u64>); 3] = [
+        (RUN, &[], None),
+        ("", &[], None),
+        ("another", &[1, 2, 3], Some(1)),
     ];
     for in_session in [true, false] {
         let mut desk = owned(Askers::Owner);
@@ -79,11 +73,13 @@ fn a_stranger_hears_the_same_whatever_differs() {
             with_terms(&[("quantizer.bits", "4")]),
             with_terms(&[("a", "b")]),
         ] {
-            for standing in &standings {
+            for (run, saved, answered) in standings {
                 for (purpose, instance) in [(Purpose::Train, 1), (Purpose::Generate, 7)] {
                     let greeting = Greeting {
                         purpose,
-                        standing: standing.clone(),
+                        run: run.into(),
+                        saved: saved.to_vec(),
+                        answered,
                         terms: terms.clone(),
                         ..hello(instance, 9)
                     };
@@ -116,15 +112,17 @@ fn a_stranger_takes_replays_saves_deletes_and_ends_nothing() {
             desk.server.gone(owner(1));
         }
         let mut greeting = hello(1, 1000);
-        greeting.standing.live = Some(1);
+        greeting.answered = Some(2);
         desk.refused_as(stranger(2), greets(greeting));
         for message in [
             forward(0),
             forward(1),
-            ClientMessage::Save(1),
-            ClientMessage::Finish(1),
-            ClientMessage::Finish(0),
-            ClientMessage::Calibration(Calibration::default()),
+            on(0, 1, Save { at: 1 }),
+            on(0, 2, Save { at: 1 }),
+            on(0, 2, Finish { at: 1 }),
+            on(0, 0, Finish { at: 0 }),
+            on(0, 0, Calibration::default()),
+            open(),
         ] {
             let refusal = desk.refused_as(stranger(2), message.clone());
             assert_eq!(refusal.reason, Reason::Order, "{message:?}");
@@ -133,13 +131,10 @@ fn a_stranger_takes_replays_saves_deletes_and_ends_nothing() {
         assert_eq!(desk.work.log.lock().unwrap().finishes, 0);
         // The owner goes on live where it was.
         let mut again = hello(1, 2);
-        again.standing = Standing {
-            saved: vec![1],
-            live: Some(1),
-            ..again.standing
-        };
+        again.saved = vec![1];
+        again.answered = Some(2);
         let (heard, _) = desk.say(3, greets(again));
-        assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+        assert_eq!(heard, [ServerMessage::Welcome { at: 2, live: true }]);
     }
 }
 
@@ -160,7 +155,7 @@ fn a_stranger_that_may_ask_learns_no_field_and_ends_nothing() {
     let (heard, _) = desk.say_as(stranger(3), greets(asking(1, 1)));
     assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
     desk.say_as(stranger(3), open());
-    let refusal = desk.refused_as(stranger(3), ClientMessage::Finish(1));
+    let refusal = desk.refused_as(stranger(3), on(0, 2, Finish { at: 1 }));
     assert_eq!(refusal.reason, Reason::Order);
     assert_eq!(desk.work.log.lock().unwrap().finishes, 0);
 }
@@ -257,14 +252,14 @@ fn the_owner_gets_in_at_once_and_others_when_the_guest_is_idle() {
     assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
     assert_eq!(hung_up, [2]);
     assert!(
-        desk.work.cache.is_none(),
+        desk.work.caches.is_empty(),
         "the first guest's generation is over"
     );
     // The owner does not wait, and goes on live.
     let mut again = hello(1, 2);
-    again.standing.live = Some(1);
+    again.answered = Some(2);
     let (heard, hung_up) = desk.say(6, greets(again));
-    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+    assert_eq!(heard, [ServerMessage::Welcome { at: 2, live: true }]);
     assert_eq!(hung_up, [5]);
     busy(&mut desk, guest(2, 7));
 }
@@ -308,18 +303,15 @@ fn a_server_without_a_run_refuses_training_at_the_greeting() {
 
 #[test]
 fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet() {
-    let began = |saved: &[u64], live| Greeting {
-        standing: Standing {
-            run: RUN.to_owned(),
-            saved: saved.to_vec(),
-            live,
-        },
+    let began = |saved: &[u64], answered| Greeting {
+        saved: saved.to_vec(),
+        answered,
         ..hello(2, 1)
     };
     // Never seen: whatever the client has would have to be done again.
-    for (saved, live) in [(&[30, 40][..], None), (&[][..], Some(3))] {
+    for (saved, answered) in [(&[30, 40][..], None), (&[][..], Some(3))] {
         let mut desk = Desk::new();
-        let refusal = desk.refused(1, greets(began(saved, live)));
+        let refusal = desk.refused(1, greets(began(saved, answered)));
         assert_eq!(refusal.reason, Reason::OtherRun);
         assert!(refusal.sentence.contains("never seen"), "{refusal}");
         assert!(!refusal.sentence.contains(RUN), "{refusal}");
@@ -346,40 +338,64 @@ fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet(
     desk.say(1, greets(hello(1, 1)));
     desk.server.gone(owner(1));
     let mut other = hello(2, 1);
-    other.standing.run = "run-2".into();
+    other.run = "run-2".into();
     let (heard, _) = desk.say(2, greets(other));
     assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: false }]);
     assert_eq!(desk.work.disk.lock().unwrap().run, "run-2");
 }
 
-/// A message with one part of this number, whose content no decoder takes.
-fn undecodable(number: u8) -> Vec<u8> {
-    vec![number << 3 | 2, 3, 0xff, 0xff, 0xff]
+/// A message on this lane with one part of this number, whose content no decoder takes.
+fn undecodable(lane: u8, number: u8) -> Vec<u8> {
+    vec![1 << 3, lane, number << 3 | 2, 3, 0xff, 0xff, 0xff]
 }
 
 #[test]
 fn what_nobody_may_send_is_refused_undecoded() {
     let mut desk = owned(Askers::Any);
-    let reason = |desk: &mut Desk, peer: Peer, number: u8| {
-        let (heard, _) = desk.say_bytes(peer, &undecodable(number));
+    let reason = |desk: &mut Desk, peer: Peer, lane: u8, number: u8| {
+        let (heard, _) = desk.say_bytes(peer, &undecodable(lane, number));
         match heard.as_slice() {
             [ServerMessage::Refusal(refusal)] => refusal.reason,
             other => panic!("{other:?}"),
         }
     };
     // Without a session nothing but a greeting is read.
-    for number in 2..=8 {
-        assert_eq!(reason(&mut desk, stranger(2), number), Reason::Order);
+    for number in 4..=10 {
+        assert_eq!(reason(&mut desk, stranger(2), 0, number), Reason::Order);
+        assert_eq!(reason(&mut desk, stranger(2), 1, number), Reason::Order);
     }
-    assert_eq!(reason(&mut desk, stranger(2), 1), Reason::Invalid);
+    assert_eq!(reason(&mut desk, stranger(2), 0, 3), Reason::Invalid);
+    assert_eq!(reason(&mut desk, stranger(2), 0, 11), Reason::Invalid);
     // Who is in a session for questions may only ask.
     desk.server.gone(owner(1));
     desk.say_as(stranger(3), greets(asking(5, 1)));
     assert_eq!(desk.server.in_session(), Some(stranger(3)));
-    assert_eq!(reason(&mut desk, stranger(3), 3), Reason::Order);
+    assert_eq!(reason(&mut desk, stranger(3), 0, 6), Reason::Order);
     desk.say_as(stranger(3), greets(asking(5, 2)));
-    assert_eq!(reason(&mut desk, stranger(3), 6), Reason::Invalid);
+    assert_eq!(reason(&mut desk, stranger(3), 1, 9), Reason::Invalid);
     // The owner's are read.
     desk.say(4, greets(hello(1, 2)));
-    assert_eq!(reason(&mut desk, owner(4), 3), Reason::Invalid);
+    assert_eq!(reason(&mut desk, owner(4), 0, 6), Reason::Invalid);
+}
+
+#[test]
+fn training_and_generations_keep_to_their_lanes() {
+    let mut desk = owned(Askers::Owner);
+    let wrong = [
+        on(1, 0, ToyClient::default().forward(1)),
+        on(0, 2, Open::default()),
+        on(0, 2, Next::default()),
+        on(1, 1, Open::default()),
+    ];
+    for (attempt, wrong) in (2..).zip(wrong) {
+        let refusal = desk.refused(1, wrong);
+        assert_eq!(refusal.reason, Reason::Invalid);
+        assert!(refusal.sentence.contains("ClientMessage.lane"), "{refusal}");
+        let again = Greeting {
+            answered: Some(2),
+            ..hello(1, attempt)
+        };
+        desk.say(1, greets(again));
+    }
+    assert_eq!(desk.work.live, Some(1));
 }

@@ -76,8 +76,8 @@ pub struct ToyServer {
     pub pace: std::time::Duration,
     /// Time that sending someone away takes.
     pub bother: std::time::Duration,
-    /// State of the open generation.
-    pub cache: Option<u64>,
+    /// State of the open generations.
+    pub caches: BTreeMap<Lane, u64>,
 }
 
 impl ToyServer {
@@ -94,7 +94,7 @@ impl ToyServer {
             fail_steps: 0,
             pace: std::time::Duration::ZERO,
             bother: std::time::Duration::ZERO,
-            cache: None,
+            caches: BTreeMap::new(),
         }
     }
 
@@ -147,35 +147,36 @@ impl Work for ToyServer {
     }
 
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
-        if f.image == b"bad" {
+        if f.cut.image == b"bad" {
             return Err(WorkError::Invalid(
                 "the image container has no planes".to_owned(),
             ));
         }
         if self.fail_steps > 0 {
             self.fail_steps -= 1;
+            self.live = None;
             return Err(WorkError::Failed(
                 "out of memory; use a smaller batch".to_owned(),
             ));
         }
-        assert_ne!(f.image, b"panic", "a panic on purpose");
+        assert_ne!(f.cut.image, b"panic", "a panic on purpose");
         self.log.lock().unwrap().begun += 1;
         std::thread::sleep(self.pace);
         let mut log = self.log.lock().unwrap();
+        // What the client counts is in the targets.
+        let step = u64::from_le_bytes(f.targets[..].try_into().unwrap());
         assert_eq!(
             log.applied.len() as u64,
-            f.step,
+            step,
             "steps come once and in order"
         );
-        assert_eq!(self.live, Some(f.step));
-        log.applied.push(f.step);
+        assert_eq!(self.live, Some(step));
+        log.applied.push(step);
         log.steps += 1;
-        self.state = mix(mix(self.state, &f.image), &f.targets);
-        self.live = Some(f.step + 1);
+        self.state = mix(mix(self.state, &f.cut.image), &f.targets);
+        self.live = Some(step + 1);
         Ok(Backward {
-            step: f.step,
             loss: (self.state % 1000) as f64 / 100.0,
-            tokens: f.layout.rows(SpanKind::Text),
             image: self.state.to_le_bytes().to_vec(),
             text: vec![7; 3],
             compute_seconds: 0.5,
@@ -217,23 +218,23 @@ impl Work for ToyServer {
         Ok(())
     }
 
-    fn open(&mut self, p: Prompt) -> Result<Tokens, WorkError> {
-        self.cache = Some(mix(self.state, &p.image));
+    fn open(&mut self, lane: Lane, p: Cut) -> Result<Tokens, WorkError> {
+        self.caches.insert(lane, mix(self.state, &p.image));
         Ok(Tokens {
             ids: vec![1; p.layout.sequences.len()],
         })
     }
 
-    fn next(&mut self, r: Rows) -> Result<Tokens, WorkError> {
-        let cache = self.cache.as_mut().expect("a cache is open");
+    fn next(&mut self, lane: Lane, r: Next) -> Result<Tokens, WorkError> {
+        let cache = self.caches.get_mut(&lane).expect("a cache is open");
         *cache = mix(*cache, &r.text);
         Ok(Tokens {
             ids: vec![(*cache % 1000) as u32],
         })
     }
 
-    fn close(&mut self) {
-        self.cache = None;
+    fn end(&mut self, lane: Lane) {
+        self.caches.remove(&lane).expect("an open lane ends");
         self.log.lock().unwrap().closes += 1;
     }
 
@@ -262,12 +263,13 @@ impl ToyClient {
 
     pub fn forward(&self, step: u64) -> Forward {
         Forward {
-            step,
-            image: self.state.to_le_bytes().to_vec(),
-            text: vec![1, 2],
+            cut: Cut {
+                image: self.state.to_le_bytes().to_vec(),
+                text: vec![1, 2],
+                text_index: vec![3; 3],
+                layout: layout(),
+            },
             targets: step.to_le_bytes().to_vec(),
-            layout: layout(),
-            text_index: vec![3; 3],
         }
     }
 
@@ -298,7 +300,6 @@ impl ToyClient {
         every: u64,
     ) -> Result<(), WireError> {
         let resume = exchange.greet(&terms(), &self.standing(), Purpose::Train)?;
-        assert!(!resume.live, "this client's process just started");
         assert_eq!(resume.fresh, resume.at == 0);
         self.go_on(exchange, resume.at, steps, every)
     }

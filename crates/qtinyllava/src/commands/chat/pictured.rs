@@ -68,7 +68,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
                 vocab,
             };
             converse(args, &answerer, &end, &mut remote)?;
-            Ok(link.close()?)
+            Ok(link.end()?)
         }
     }
 }

@@ -87,7 +87,7 @@ impl Server {
             return Ok(self.differs(peer, access, difference));
         }
         self.free(peer, greeting, access)?;
-        let run = &greeting.standing.run;
+        let run = &greeting.run;
         let train = greeting.purpose == Purpose::Train;
         if train && run.is_empty() {
             return Err((
@@ -111,21 +111,22 @@ impl Server {
                 }
             };
         }
-        let usable =
-            self.memory
-                .standing(standing.clone(), who(peer, greeting), &greeting.standing);
-        let resume = negotiate(&greeting.standing, &usable);
-        if resume.live {
-            return self.welcome(peer, greeting, resume.at, true);
+        let answered = greeting.answered;
+        if standing.live.is_some()
+            && self.memory.goes_on(who(peer, greeting), answered)
+            && let Some(answered) = answered
+        {
+            return self.welcome(peer, greeting, answered, true);
         }
         // A side that knows the run goes back to the beginning with its peer where there is no checkpoint yet. One that
         // has never seen it is the wrong one, or has lost what it had: nobody goes back for that by accident.
-        let began = !greeting.standing.saved.is_empty() || greeting.standing.live > Some(0);
+        let began = !greeting.saved.is_empty() || greeting.answered > Some(0);
         if other && began {
             let no = "the server's run directory has never seen the client's run";
             return Ok(self.other_run(peer, no, run, &standing));
         }
-        self.restore(peer, guest, true, resume.at)
+        let to = negotiate(&greeting.saved, &standing.saved);
+        self.restore(peer, guest, true, to)
     }
 
     /// Refuses different terms. The server's own value is nobody's business before the terms match.
@@ -189,7 +190,7 @@ impl Server {
         to: u64,
     ) -> Result<Vec<Action>, No> {
         let greeting = &guest.greeting;
-        let run = begins.then(|| (greeting.standing.run.clone(), peer.key));
+        let run = begins.then(|| (greeting.run.clone(), peer.key));
         let mut actions = self.take_over(peer, greeting);
         let who = who(peer, greeting);
         let call = Call::Restore { run, to };
@@ -228,14 +229,7 @@ impl Server {
         {
             actions.push(Action::Hangup { peer: old.peer });
         }
-        if self
-            .memory
-            .generation
-            .take_if(|running| running.who != who)
-            .is_some()
-        {
-            actions.push(Action::DropCache);
-        }
+        self.lanes_of(who, &mut actions);
         actions
     }
 }

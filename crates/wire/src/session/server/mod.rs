@@ -11,16 +11,14 @@ mod returned;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hints::Hints;
 
-use super::memory::Memory;
+use super::memory::{Lanes, Memory};
 use crate::limits::Limits;
-use crate::message::{ClientMessage, Frame, Greeting, MessageError, ServerMessage, encode_server};
-use crate::meter::Kind;
-use crate::{
-    Access, Backward, Calibration, Forward, Key, Prompt, Purpose, Reason, Refusal, Rows, Standing,
-    Terms, Tokens, WorkError,
-};
+use crate::message::{ClientMessage, Greeting, MessageError, On, ServerMessage, encode_server};
+use crate::verb::{Answer, Request};
+use crate::{Access, Key, Lane, Purpose, Reason, Refusal, Standing, Terms, WorkError};
 
 /// One stream, and whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,15 +54,15 @@ pub enum Action {
         /// To whom.
         peer: Peer,
         /// What.
-        frame: Frame,
+        frame: Bytes,
     },
     /// End the peer's stream.
     Hangup {
         /// Whose.
         peer: Peer,
     },
-    /// Drop the generation's cache ([`crate::Work::close`]).
-    DropCache,
+    /// A generation is over ([`crate::Work::end`]).
+    End(Lane),
     /// Tell the work that a greeting was not followed ([`crate::Work::turned_away`]).
     TurnedAway {
         /// Whose greeting.
@@ -92,18 +90,8 @@ pub enum Call {
         /// The checkpoint.
         to: u64,
     },
-    /// [`crate::Work::calibrate`].
-    Calibrate(Calibration),
-    /// [`crate::Work::step`].
-    Step(Forward),
-    /// [`crate::Work::save`].
-    Save(u64),
-    /// [`crate::Work::finish`].
-    Finish(u64),
-    /// [`crate::Work::open`].
-    Open(Prompt),
-    /// [`crate::Work::next`].
-    Next(Rows),
+    /// A request on a lane.
+    Request(Lane, Request),
 }
 
 /// What the work answered.
@@ -113,12 +101,10 @@ pub enum Returned {
     Access(Access),
     /// To [`Call::Stand`].
     Stand(Terms, Standing),
-    /// To calls without a result.
+    /// To [`Call::Restore`].
     Done,
-    /// To [`Call::Step`].
-    Backward(Backward),
-    /// To [`Call::Open`] and [`Call::Next`].
-    Tokens(Tokens),
+    /// To [`Call::Request`].
+    Answer(Answer),
 }
 
 /// The server's end of the protocol.
@@ -131,6 +117,7 @@ pub struct Server {
     /// Sender and attempt of the last greeting that was followed: a late one must not undo it.
     last: Option<(Who, u32)>,
     memory: Memory,
+    lanes: Lanes,
     waiting: Option<Waiting>,
     hints: Hints,
     /// How long this side has waited for messages so far.
@@ -144,7 +131,7 @@ struct Session {
     who: Who,
     attempt: u32,
     purpose: Purpose,
-    welcome: Frame,
+    welcome: Bytes,
     /// When its last message came.
     heard: Duration,
 }
@@ -173,12 +160,8 @@ enum What {
     Access(Greeting),
     Stand(Guest),
     Restore(Guest, u64),
-    Calibrate(Calibration),
-    Step(u64),
-    Save(u64),
-    Finish(u64),
-    Open(u64),
-    Next,
+    /// Which request, and its fingerprint.
+    Request(On, u64),
 }
 
 /// A greeting from someone who may have a session.
@@ -202,6 +185,7 @@ impl Server {
             session: None,
             last: None,
             memory: Memory::default(),
+            lanes: Lanes::default(),
             waiting: None,
             hints: Hints::default(),
             clock: Duration::ZERO,
@@ -232,36 +216,19 @@ impl Server {
         self.session.as_ref().map(|session| session.purpose)
     }
 
-    /// Takes a message. Not to be called while a call is out.
-    pub fn receive(&mut self, peer: Peer, message: ClientMessage) -> Vec<Action> {
+    /// Takes a message; `fingerprint` tells its bytes from others. Not to be called while a call is out.
+    pub fn receive(&mut self, peer: Peer, message: ClientMessage, fingerprint: u64) -> Vec<Action> {
         debug_assert!(self.waiting.is_none(), "a call is out");
-        match message {
-            ClientMessage::Greeting(greeting) => self
-                .greeted(peer, greeting)
-                .unwrap_or_else(|no| self.turn_away(peer, no, String::new())),
-            message => self
-                .asked(peer, message)
-                .unwrap_or_else(|no| self.refuse(peer, no)),
-        }
-    }
-
-    /// Whether a message of this kind from `peer` can be followed at all. It is asked before the message is decoded: whoever
-    /// has no session costs no more than a look at its first bytes.
-    pub(super) fn may(&self, peer: Peer, kind: Kind) -> Result<(), No> {
-        if kind == Kind::Greeting {
-            return Ok(());
-        }
-        let session = self.session.as_ref();
-        match session.filter(|session| session.peer == peer) {
-            None => Err((Reason::Order, "a session begins with a greeting".to_owned())),
-            Some(session) if session.purpose == Purpose::Generate && kind != Kind::Generate => {
-                Err((
-                    Reason::Order,
-                    "this session is for generation only; greet for training".to_owned(),
-                ))
+        let outcome = match message {
+            ClientMessage::Greeting(greeting) => {
+                return self
+                    .greeted(peer, greeting)
+                    .unwrap_or_else(|no| self.turn_away(peer, no, String::new()));
             }
-            Some(_) => Ok(()),
-        }
+            ClientMessage::Request(on, request) => self.asked(peer, on, request, fingerprint),
+            ClientMessage::End(on) => self.ended(peer, on),
+        };
+        outcome.unwrap_or_else(|no| self.refuse(peer, no))
     }
 
     /// Refuses a message that [`Server::may`] not be followed.
@@ -302,7 +269,7 @@ impl Server {
         vec![Action::Call(call)]
     }
 
-    fn encode(&self, message: ServerMessage) -> Result<Frame, No> {
+    fn encode(&self, message: ServerMessage) -> Result<Bytes, No> {
         encode_server(message, &self.limits).map_err(|error| (Reason::Failed, error.to_string()))
     }
 
@@ -343,11 +310,11 @@ impl Server {
     }
 
     /// A refusal is bounded by its own encoder, so this gives up only on absurd limits.
-    fn refusal(&self, refusal: Refusal) -> Option<Frame> {
+    fn refusal(&self, refusal: Refusal) -> Option<Bytes> {
         encode_server(ServerMessage::Refusal(refusal), &self.limits).ok()
     }
 
-    fn end(&mut self, peer: Peer, frame: Option<Frame>) -> Vec<Action> {
+    fn end(&mut self, peer: Peer, frame: Option<Bytes>) -> Vec<Action> {
         self.gone(peer);
         let send = frame.map(|frame| Action::Send { peer, frame });
         send.into_iter().chain([Action::Hangup { peer }]).collect()

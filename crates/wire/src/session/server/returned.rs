@@ -1,10 +1,11 @@
 //! What becomes of the work's outcome.
 
-use super::{Action, Guest, No, Peer, Returned, Server, Waiting, What, Who};
+use super::{Action, Guest, No, Peer, Returned, Server, Waiting, What};
 use crate::foreign::without_paths;
-use crate::message::{ServerMessage, encode_server};
-use crate::session::memory::{Generation, Memory};
-use crate::{Purpose, Reason, Refusal, Tokens, WorkError};
+use crate::message::{On, ServerMessage};
+use crate::session::memory::Memory;
+use crate::verb::Answer;
+use crate::{Purpose, Reason, Refusal, WorkError};
 
 impl Server {
     pub(super) fn concluded(
@@ -26,44 +27,13 @@ impl Server {
             }
             (What::Restore(Guest { greeting, .. }, to), Returned::Done) => {
                 if greeting.purpose == Purpose::Train {
-                    self.memory = Memory::restored(who, to);
+                    self.memory = Memory::restored(who);
                 }
                 self.welcome(peer, &greeting, to, greeting.purpose == Purpose::Generate)
             }
-            (What::Calibrate(c), Returned::Done) => {
-                self.memory.calibration = Some(c);
-                self.send(peer, ServerMessage::Calibrated)
+            (What::Request(on, fingerprint), Returned::Answer(answer)) => {
+                self.answered(peer, on, fingerprint, answer)
             }
-            (What::Step(step), Returned::Backward(backward)) if backward.step == step => {
-                match encode_server(ServerMessage::Backward(backward), &self.limits) {
-                    Ok(frame) => {
-                        self.memory.applied(step, frame.clone());
-                        Ok(vec![Action::Send { peer, frame }])
-                    }
-                    Err(error) => {
-                        // The step is applied here and can never be applied there.
-                        self.memory = Memory::default();
-                        Err((Reason::Failed, error.to_string()))
-                    }
-                }
-            }
-            (What::Save(step), Returned::Done) => {
-                self.memory.saved = Some(step);
-                self.send(peer, ServerMessage::Saved(step))
-            }
-            (What::Finish(step), Returned::Done) => {
-                self.memory.finished = Some(step);
-                self.send(peer, ServerMessage::Finished(step))
-            }
-            (What::Open(number), Returned::Tokens(tokens)) => {
-                self.generated(peer, who, number, 0, tokens)
-            }
-            (What::Next, Returned::Tokens(tokens)) => match self.memory.generation.take() {
-                Some(running) => {
-                    self.generated(peer, who, running.number, running.index + 1, tokens)
-                }
-                None => Err((Reason::Generation, "no generation is open".to_owned())),
-            },
             (_, returned) => {
                 self.memory = Memory::default();
                 let answer = format!("{returned:?}").chars().take(40).collect::<String>();
@@ -75,18 +45,46 @@ impl Server {
         }
     }
 
-    fn failed(&mut self, peer: Peer, what: What, error: WorkError) -> Result<Vec<Action>, No> {
-        // After a failure nobody knows what was applied: only a checkpoint is sure.
-        let harmless = matches!(error, WorkError::Invalid(_));
-        if matches!(what, What::Step(_) | What::Restore(..)) && !harmless {
+    fn answered(
+        &mut self,
+        peer: Peer,
+        on: On,
+        fingerprint: u64,
+        answer: Answer,
+    ) -> Result<Vec<Action>, No> {
+        let frame = self.encode(ServerMessage::Answer(on, answer));
+        let frame = frame.inspect_err(|_| {
+            // It is done here and can never be known there.
+            self.forget(on);
+        })?;
+        if on.lane == On::TRAINING {
+            self.memory.training.answer(fingerprint, frame.clone());
+        } else if let Some((_, kept)) = self.lanes.get(on.lane) {
+            kept.answer(fingerprint, frame.clone());
+        }
+        Ok(vec![Action::Send { peer, frame }])
+    }
+
+    /// What is in memory for this lane is of no use any more.
+    fn forget(&mut self, on: On) {
+        if on.lane == On::TRAINING {
             self.memory = Memory::default();
+        } else {
+            self.lanes.end(on.lane);
         }
-        if matches!(what, What::Open(_) | What::Next) {
-            self.memory.generation = None;
-        }
-        if let (What::Restore(guest, to @ 1..), WorkError::Damaged(why)) = (what, &error) {
-            tracing::warn!("{why}; both sides go back to the newest that both have whole");
-            return Ok(self.damaged(peer, guest, to));
+    }
+
+    fn failed(&mut self, peer: Peer, what: What, error: WorkError) -> Result<Vec<Action>, No> {
+        match what {
+            // What was applied of a request that failed the work tells in its standing.
+            What::Request(on, _) if on.lane != On::TRAINING => self.forget(on),
+            What::Restore(guest, to @ 1..) if matches!(error, WorkError::Damaged(_)) => {
+                self.memory = Memory::default();
+                tracing::warn!("{error}; both sides go back to the newest that both have whole");
+                return Ok(self.damaged(peer, guest, to));
+            }
+            What::Restore(..) => self.memory = Memory::default(),
+            _ => {}
         }
         let sentence = error.to_string();
         match error {
@@ -107,29 +105,5 @@ impl Server {
                 Ok(self.end(peer, frame))
             }
         }
-    }
-
-    fn generated(
-        &mut self,
-        peer: Peer,
-        who: Who,
-        number: u64,
-        index: u64,
-        tokens: Tokens,
-    ) -> Result<Vec<Action>, No> {
-        let message = ServerMessage::Tokens {
-            generation: number,
-            index,
-            ids: tokens.ids,
-        };
-        let answer = self.encode(message)?;
-        let frame = answer.clone();
-        self.memory.generation = Some(Generation {
-            who,
-            number,
-            index,
-            answer,
-        });
-        Ok(vec![Action::Send { peer, frame }])
     }
 }

@@ -1,0 +1,56 @@
+//! What crosses the cut: quantized rows and how they form sequences. Training and generation send the same.
+
+use super::layout;
+use crate::Layout;
+use crate::limits::Limits;
+use crate::message::proto;
+use crate::message::{MessageError, Shape, containers};
+use crate::meter::Parts;
+
+/// The rows of a batch at the cut. All but the layout are containers of the codec: opaque bytes here, and empty when there
+/// is nothing to carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Container of quantized image features.
+    pub image: Vec<u8>,
+    /// Container of quantized text features.
+    pub text: Vec<u8>,
+    /// Container of the row of `text` that each text row is; empty if `text` has a row for each.
+    pub text_index: Vec<u8>,
+    /// How the features form sequences.
+    pub layout: Layout,
+}
+
+impl Cut {
+    /// Where its message has parts that need a bound of their own.
+    pub(super) const SHAPE: Shape = Shape {
+        containers: &[1, 2, 3],
+        lists: &[4],
+        inside: &[],
+    };
+
+    /// Sizes of the containers in it.
+    pub(super) fn parts(&self) -> Parts {
+        Parts::of(&self.image, &self.text, &self.text_index, &[])
+    }
+
+    pub(super) fn to_proto(self, limits: &Limits) -> Result<proto::Cut, MessageError> {
+        containers(&[&self.image, &self.text, &self.text_index], limits)?;
+        layout::check(&self.layout, limits)?;
+        Ok(proto::Cut {
+            image: self.image,
+            text: self.text,
+            text_index: self.text_index,
+            layout: layout::to_proto(&self.layout),
+        })
+    }
+
+    pub(super) fn from_proto(cut: proto::Cut, limits: &Limits) -> Result<Cut, MessageError> {
+        Ok(Cut {
+            image: cut.image,
+            text: cut.text,
+            text_index: cut.text_index,
+            layout: layout::from_proto(&cut.layout, limits)?,
+        })
+    }
+}
