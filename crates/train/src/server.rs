@@ -1,19 +1,22 @@
 //! The server's side of a run: what a session asks for, done on the server's partition.
 
+mod trips;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 use qtl_codec::{Code, Options, Plane, ScalarData};
 use qtl_model::Device;
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::llm::Cache;
-use qtl_model::partition::ServerPartition;
+use qtl_model::partition::{Returned, ServerPartition, Waiting};
 use qtl_model::quant::Moments;
 use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
+use qtl_wire::verb::{Fall, Gradients, Rise, States};
 use qtl_wire::{
     self as wire, Access, Askers, Backward, Calibration, Forward, Key, Lane, Limits, Next, Refusal,
     Standing, Terms, Tokens, Work, WorkError,
@@ -21,7 +24,7 @@ use qtl_wire::{
 
 use crate::bounds::{self, BoundError, Bounds};
 use crate::changes::Change;
-use crate::error::TrainError;
+use crate::error::{AnswerError, TrainError};
 use crate::half::Half;
 use crate::message::{Channels, ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::NotFinite;
@@ -40,6 +43,8 @@ pub struct ServerWork {
     training: Bounds,
     generation: Bounds,
     channels: Channels,
+    /// A step whose hidden states are at the client.
+    waiting: Option<Waiting>,
     /// One per generation.
     caches: BTreeMap<Lane, Cache>,
     observer: Box<dyn FnMut(&Event) + Send>,
@@ -62,7 +67,7 @@ pub enum Event {
     Step {
         /// The step that it belongs to.
         step: u64,
-        /// Its loss; none where no token was supervised.
+        /// Its loss; none where no token was supervised, or the client alone knows it.
         loss: Option<f64>,
     },
     /// A checkpoint was written.
@@ -117,6 +122,7 @@ impl ServerWork {
             half,
             begun: false,
             applied: None,
+            waiting: None,
             caches: BTreeMap::new(),
             observer: Box::new(|_| {}),
         })
@@ -158,9 +164,19 @@ impl ServerWork {
         self.observer = Box::new(observer);
     }
 
+    /// Number of the next micro-batch, if none is under way.
+    fn due(&self) -> Result<u64, WorkError> {
+        match self.waiting {
+            None => self.applied.ok_or_else(nothing_restored),
+            Some(_) => Err(WorkError::Invalid(
+                "a micro-batch waits for the gradient of its hidden states, and nothing else is done before".to_owned(),
+            )),
+        }
+    }
+
     /// What a client wants saved must be what is here.
     fn stands_at(&self, micro_batches: u64) -> Result<(), WorkError> {
-        let applied = self.applied.ok_or_else(nothing_restored)?;
+        let applied = self.due()?;
         if applied == micro_batches {
             return Ok(());
         }
@@ -196,7 +212,7 @@ impl ServerWork {
 
     /// Computes and applies the next micro-batch.
     fn micro_batch(&mut self, f: &Forward) -> Result<Backward, WorkError> {
-        let micro_batch = self.applied.ok_or_else(nothing_restored)?;
+        let micro_batch = self.due()?;
         let start = Instant::now();
         self.training.check(&f.cut.layout).map_err(invalid)?;
         let cut = self.cut(&f.cut)?;
@@ -216,26 +232,49 @@ impl ServerWork {
         let trained = |name: &str| recipe.tune.trains(name);
         let step =
             drawing(draw, || stages.step(&cut, &targets, &trained, device)).map_err(no_step)?;
-        let coding = Instant::now();
-        // A gradient that cannot travel ends the step before anything has moved.
-        let image = step.image.map(|g| self.gradient("image", micro_batch, g));
-        let image = image.transpose()?.unwrap_or_default();
-        let text = self.gradient("text", micro_batch, step.text)?;
-        let coded = decoded + coding.elapsed();
-        self.half.add(step.parameters).map_err(diverged)?;
-        self.half.apply(micro_batch).map_err(diverged)?;
-        self.applied = Some(micro_batch + 1);
-        (self.observer)(&Event::Step {
-            step: self.half.recipe.train.step_of(micro_batch),
-            loss: (step.tokens > 0).then_some(step.loss),
-        });
+        let loss = (step.tokens > 0).then_some(step.loss);
+        let (mean, returned) = (step.loss, step.into());
+        let (image, text, coding) = self.apply(micro_batch, returned, loss)?;
+        let coded = decoded + coding;
         Ok(Backward {
-            loss: step.loss,
+            loss: mean,
             image,
             text,
             compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
             coding_seconds: coded.as_secs_f64(),
         })
+    }
+
+    /// Applies what a micro-batch has given: the containers of what goes back, and how long it took to make them.
+    fn apply(
+        &mut self,
+        micro_batch: u64,
+        given: Returned,
+        loss: Option<f64>,
+    ) -> Result<(Vec<u8>, Vec<u8>, Duration), WorkError> {
+        let coding = Instant::now();
+        // A gradient that cannot travel ends the step before anything has moved.
+        let image = given.image.map(|g| self.gradient("image", micro_batch, g));
+        let image = image.transpose()?.unwrap_or_default();
+        let text = self.gradient("text", micro_batch, given.text)?;
+        let coding = coding.elapsed();
+        self.half.add(given.parameters).map_err(diverged)?;
+        self.half.apply(micro_batch).map_err(diverged)?;
+        self.applied = Some(micro_batch + 1);
+        (self.observer)(&Event::Step {
+            step: self.half.recipe.train.step_of(micro_batch),
+            loss,
+        });
+        Ok((image, text, coding))
+    }
+
+    /// After a failure nobody knows what of a step was applied.
+    fn sure<T>(&mut self, answer: Result<T, WorkError>) -> Result<T, WorkError> {
+        if !matches!(answer, Ok(_) | Err(WorkError::Invalid(_))) {
+            self.applied = None;
+            self.waiting = None;
+        }
+        answer
     }
 
     /// Both moments of a calibration, checked, before either quantizer takes its own.
@@ -313,11 +352,17 @@ impl Work for ServerWork {
 
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
         let answer = self.micro_batch(&f);
-        if !matches!(answer, Ok(_) | Err(WorkError::Invalid(_))) {
-            // Nobody knows what of it was applied.
-            self.applied = None;
-        }
-        answer
+        self.sure(answer)
+    }
+
+    fn rise(&mut self, r: Rise) -> Result<States, WorkError> {
+        let answer = self.up(&r);
+        self.sure(answer)
+    }
+
+    fn fall(&mut self, f: Fall) -> Result<Gradients, WorkError> {
+        let answer = self.down(&f);
+        self.sure(answer)
     }
 
     fn save(&mut self, micro_batches: u64) -> Result<(), WorkError> {
@@ -330,7 +375,7 @@ impl Work for ServerWork {
 
     fn restore(&mut self, micro_batches: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
-        self.applied = None;
+        (self.applied, self.waiting) = (None, None);
         let restored = self.half.restore(micro_batches, None);
         restored.map_err(|error| match error {
             TrainError::Checkpoint(lost) if lost.is_lost() => WorkError::Damaged(lost.to_string()),
@@ -404,6 +449,7 @@ trait PeerFault: std::fmt::Display {}
 impl PeerFault for BoundError {}
 impl PeerFault for ContainerError {}
 impl PeerFault for StepError {}
+impl PeerFault for AnswerError {}
 
 fn invalid(error: impl PeerFault) -> WorkError {
     WorkError::Invalid(error.to_string())

@@ -3,7 +3,8 @@
 use crate::limits::Limits;
 use crate::meter::Meter;
 use crate::verb::{
-    Answer, Backward, Calibration, Cut, Finish, Forward, Next, Open, Request, Save, Tokens, Verb,
+    Answer, Backward, Calibration, Cut, Fall, Finish, Forward, Gradients, Next, Open, Request, Rise,
+    Save, States, Tokens, Verb,
 };
 use crate::{Key, Purpose, Refusal, Resume, Standing, Terms, WireError};
 
@@ -108,6 +109,19 @@ pub trait Work: Send + 'static {
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
         let _ = f;
         Err(not_done("takes no steps"))
+    }
+
+    /// Computes the hidden states of the next micro-batch, whose labels are the client's, and waits for their gradient: until
+    /// [`Work::fall`], nothing else is done on the training lane. Errors are as of [`Work::step`].
+    fn rise(&mut self, r: Rise) -> Result<States, WorkError> {
+        let _ = r;
+        Err(not_done("sends no hidden states"))
+    }
+
+    /// Computes and applies what follows from the gradient of these hidden states. Errors are as of [`Work::step`].
+    fn fall(&mut self, f: Fall) -> Result<Gradients, WorkError> {
+        let _ = f;
+        Err(not_done("sends no hidden states"))
     }
 
     /// Writes a checkpoint of the state after so many micro-batches. When this returns it is safely on disk. The client's own is

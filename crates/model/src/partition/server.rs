@@ -106,6 +106,16 @@ impl Returned {
     }
 }
 
+impl From<Step> for Returned {
+    fn from(step: Step) -> Self {
+        Self {
+            image: step.image,
+            text: step.text,
+            parameters: step.parameters,
+        }
+    }
+}
+
 /// What a batch without a supervised token gives: it teaches nothing.
 fn nothing(uplink: ReceiverTape) -> Returned {
     let Rows { image, text } = uplink.nothing();

@@ -8,6 +8,7 @@ mod cut;
 mod finish;
 mod forward;
 mod generate;
+mod hidden;
 mod layout;
 mod save;
 
@@ -16,6 +17,7 @@ pub use cut::Cut;
 pub use finish::Finish;
 pub use forward::{Backward, Forward};
 pub use generate::{Next, Open, Tokens};
+pub use hidden::{Fall, Gradients, Rise, States};
 pub use save::Save;
 
 use crate::limits::Limits;
@@ -254,10 +256,14 @@ verbs! {
         8: Finish => Done,
         9: Open => Tokens,
         10: Next => Tokens,
+        11: Rise => States,
+        12: Fall => Gradients,
     }
     answers {
         5: Done,
         6: Backward,
         7: Tokens,
+        8: States,
+        9: Gradients,
     }
 }
