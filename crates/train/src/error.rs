@@ -160,6 +160,9 @@ pub enum AnswerError {
     /// Its planes, or the numbers they stand for.
     #[error(transparent)]
     Gradient(#[from] GradientError),
+    /// Hidden states that do not fit.
+    #[error(transparent)]
+    Hidden(#[from] StepError),
 }
 
 impl TrainError {

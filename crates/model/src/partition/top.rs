@@ -64,6 +64,13 @@ impl Top {
         Some(targets::encode_mask(rows))
     }
 
+    /// How many hidden states come for a batch.
+    pub fn rows(&self, spliced: &Spliced) -> usize {
+        let grid = Grid::new(&spliced.layout);
+        let known = targets::supervised(&spliced.labels, self.vocab_size());
+        self.cells(&grid, &Supervision::of(&grid, known)).len()
+    }
+
     /// Forward and backward of a batch whose hidden states have come; none come where nothing is supervised.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod numbers;
 mod state;
 mod tally;
+mod trips;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +18,8 @@ use qtl_model::partition::{ClientPartition, Pending};
 use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
 use qtl_model::stage::Batch;
-use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::{Backward, Exchange, Key, Purpose, Reason, Reply, WireError};
+use qtl_wire::{Exchange, Key, Purpose, Reason, Reply, WireError};
 
 use crate::changes::Change;
 use crate::error::{AnswerError, TrainError};
@@ -34,6 +34,7 @@ use crate::stamp::Stamp;
 use crate::start::Start;
 use numbers::Watch;
 use tally::Tally;
+use trips::Answered;
 
 /// What a client tells whoever watches it.
 #[derive(Debug, Clone, PartialEq)]
@@ -331,21 +332,14 @@ impl Client {
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
-        let vocab = self.half.stages.bottom.embed_tokens.vocab_size();
-        let targets = targets::encode(&batch.spliced.labels, vocab);
-        let tokens = targets::count(&batch.spliced.labels, vocab) as u64;
-        let (message, [image_account, text_account, index_account]) =
-            message::forward(&cut, &targets);
+        let (message, [image_account, text_account, index_account]) = message::encode_cut(&cut);
         let mut coded = coding.elapsed().as_secs_f64();
 
         let before = link.meter();
-        let waiting = Instant::now();
-        let answer = match link.step(message).map_err(|e| watch.refused(e))? {
+        let answer = match self.answered(link, message, &batch, &watch)? {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
         };
-        let waited = waiting.elapsed().as_secs_f64();
-        watch.loss(answer.loss)?;
         let meter = link.meter();
 
         let coding = Instant::now();
@@ -355,10 +349,10 @@ impl Client {
         let mut record = StepRecord {
             step: self.step(),
             micro_batch: Some(self.micro_batch),
-            loss: (tokens > 0).then_some(answer.loss),
+            loss: (answer.tokens > 0).then_some(answer.loss),
             penalty: pending.penalty(),
             samples: examples.len() as u64,
-            tokens,
+            tokens: answer.tokens,
             bytes_up: meter.up.step.bytes - before.up.step.bytes,
             bytes_down: meter.down.step.bytes - before.down.step.bytes,
             bytes_image: image_account.total(),
@@ -372,6 +366,7 @@ impl Client {
             bytes_gradient: (answer.image.len() + answer.text.len()) as u64,
             bytes_gradient_text: answer.text.len() as u64,
             elements_gradient: measure::elements(image.as_ref()) + measure::elements(Some(&text)),
+            hidden: answer.hidden,
             ..StepRecord::default()
         };
         if let Some((distinct, constant)) = cut.image.as_ref().and_then(measure::liveliness) {
@@ -380,12 +375,13 @@ impl Client {
         }
         // Not part of the step's own time.
         if self.half.recipe.metrics.compares(self.micro_batch) {
-            let other = measure::alternatives(&record, &cut, pending.features(), [0; 2]);
+            let other = measure::alternatives(&record, &cut, pending.features(), answer.states);
             record.alternatives = Some(other);
         }
 
         let backward = Instant::now();
-        let gradients = drawing(draw, || pending.backward(image, text));
+        let mut gradients = drawing(draw, || pending.backward(image, text));
+        gradients.extend(answer.parameters);
         self.half.add(gradients).map_err(|e| watch.gradient(&e))?;
         let train = &self.half.recipe.train;
         record.lr = schedule::at(train, record.step) * train.lr;
@@ -393,9 +389,9 @@ impl Client {
         if let Some(norm) = norm.map_err(|e| watch.gradient(&e))? {
             record.gradient_norm = norm;
         }
-        record.compute = computed + backward.elapsed().as_secs_f64() + answer.compute_seconds;
-        record.coding = coded + answer.coding_seconds;
-        record.waiting = (waited - answer.compute_seconds - answer.coding_seconds).max(0.0);
+        record.compute = computed + backward.elapsed().as_secs_f64() + answer.computed;
+        record.coding = coded + answer.coded;
+        record.waiting = answer.waited.max(0.0);
         self.micro_batch += 1;
         Ok(Reply::Done(record))
     }
@@ -411,7 +407,7 @@ impl Client {
     fn gradients(
         &self,
         pending: &Pending,
-        answer: &Backward,
+        answer: &Answered,
     ) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
         let read = |tensor, bytes: &[u8], shape| {
             let draw = gradient::Draw {

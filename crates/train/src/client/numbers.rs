@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use qtl_codec::Plane;
 use qtl_data::Example;
-use qtl_model::edge::Cut;
+use qtl_model::edge::{Cut, StepError};
 use qtl_model::finite;
 use qtl_model::partition::Pending;
 use qtl_model::quant::Moments;
@@ -67,6 +67,27 @@ impl Watch<'_> {
             return Ok(());
         }
         Err(self.diverged(format!("the server says that the loss is {loss}"), None))
+    }
+
+    /// The error of what came of hidden states.
+    pub(super) fn learned(&self, error: StepError) -> TrainError {
+        match error {
+            StepError::NotFinite { sequence, .. } => self.diverged(error.to_string(), sequence),
+            error => self.unread(error.into()),
+        }
+    }
+
+    /// The error of an answer that is not in order.
+    pub(super) fn unread(&self, source: AnswerError) -> TrainError {
+        match source {
+            AnswerError::Gradient(GradientError::NotFinite { .. }) => {
+                self.diverged(source.to_string(), None)
+            }
+            source => TrainError::Answer {
+                step: self.step,
+                source,
+            },
+        }
     }
 
     /// The error of gradients that came back.
