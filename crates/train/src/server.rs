@@ -12,11 +12,11 @@ use qtl_model::Device;
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::llm::Cache;
 use qtl_model::partition::{Returned, ServerPartition, Waiting};
-use qtl_model::quant::Moments;
+use qtl_model::quant::{Accumulator, Moments};
 use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::verb::{Fall, Gradients, Rise, States};
+use qtl_wire::verb::{Fall, Gradients, Ranges, Rise, States, Survey};
 use qtl_wire::{
     self as wire, Access, Askers, Backward, Calibration, Forward, Key, Lane, Limits, Next, Refusal,
     Standing, Terms, Tokens, Work, WorkError,
@@ -45,6 +45,8 @@ pub struct ServerWork {
     channels: Channels,
     /// A step whose hidden states are at the client.
     waiting: Option<Waiting>,
+    /// Hidden states that were measured before the first step.
+    surveyed: Accumulator,
     /// One per generation.
     caches: BTreeMap<Lane, Cache>,
     observer: Box<dyn FnMut(&Event) + Send>,
@@ -123,6 +125,7 @@ impl ServerWork {
             begun: false,
             applied: None,
             waiting: None,
+            surveyed: Accumulator::default(),
             caches: BTreeMap::new(),
             observer: Box::new(|_| {}),
         })
@@ -355,6 +358,36 @@ impl Work for ServerWork {
         self.sure(answer)
     }
 
+    fn survey(&mut self, s: Survey) -> Result<Ranges, WorkError> {
+        if self.due()? > 0 {
+            return Err(WorkError::Invalid("the run has begun".to_owned()));
+        }
+        self.training.check(&s.cut.layout).map_err(invalid)?;
+        let cut = self.cut(&s.cut)?;
+        let wanted = trips::wanted(&s.wanted, &cut)?;
+        let Half { stages, device, .. } = &self.half;
+        let rows = stages.survey(&cut, wanted.as_ref(), device);
+        if let Some(rows) = rows.map_err(no_step)? {
+            self.surveyed.add(rows);
+        }
+        let Some(moments) = self.surveyed.moments().filter(|_| s.last) else {
+            return Ok(Ranges::default());
+        };
+        moments
+            .check(moments.mean.len())
+            .map_err(|error| WorkError::NotFinite {
+                what: format!("the hidden states: {error}"),
+                sequence: None,
+            })?;
+        self.half.moves();
+        if let Some(edge) = self.half.stages.downlink_mut() {
+            edge.hidden.calibrate(&moments);
+        }
+        Ok(Ranges {
+            hidden: calibration_code(&moments),
+        })
+    }
+
     fn rise(&mut self, r: Rise) -> Result<States, WorkError> {
         let answer = self.up(&r);
         self.sure(answer)
@@ -376,6 +409,7 @@ impl Work for ServerWork {
     fn restore(&mut self, micro_batches: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
         (self.applied, self.waiting) = (None, None);
+        self.surveyed = Accumulator::default();
         let restored = self.half.restore(micro_batches, None);
         restored.map_err(|error| match error {
             TrainError::Checkpoint(lost) if lost.is_lost() => WorkError::Damaged(lost.to_string()),

@@ -3,8 +3,8 @@
 use crate::limits::Limits;
 use crate::meter::Meter;
 use crate::verb::{
-    Answer, Backward, Calibration, Cut, Fall, Finish, Forward, Gradients, Next, Open, Request, Rise,
-    Save, States, Tokens, Verb,
+    Answer, Backward, Calibration, Cut, Fall, Finish, Forward, Gradients, Next, Open, Ranges,
+    Request, Rise, Save, States, Survey, Tokens, Verb,
 };
 use crate::{Key, Purpose, Refusal, Resume, Standing, Terms, WireError};
 
@@ -109,6 +109,13 @@ pub trait Work: Send + 'static {
     fn step(&mut self, f: Forward) -> Result<Backward, WorkError> {
         let _ = f;
         Err(not_done("takes no steps"))
+    }
+
+    /// Measures the hidden states of a batch, and calibrates their quantizer on all so measured if it is the last. Before the
+    /// first step only.
+    fn survey(&mut self, s: Survey) -> Result<Ranges, WorkError> {
+        let _ = s;
+        Err(not_done("sends no hidden states"))
     }
 
     /// Computes the hidden states of the next micro-batch, whose labels are the client's, and waits for their gradient: until

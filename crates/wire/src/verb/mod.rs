@@ -11,6 +11,7 @@ mod generate;
 mod hidden;
 mod layout;
 mod save;
+mod survey;
 
 pub use calibration::Calibration;
 pub use cut::Cut;
@@ -19,6 +20,7 @@ pub use forward::{Backward, Forward};
 pub use generate::{Next, Open, Tokens};
 pub use hidden::{Fall, Gradients, Rise, States};
 pub use save::Save;
+pub use survey::{Ranges, Survey};
 
 use crate::limits::Limits;
 use crate::message::proto::{self, client_message, server_message};
@@ -258,6 +260,7 @@ verbs! {
         10: Next => Tokens,
         11: Rise => States,
         12: Fall => Gradients,
+        13: Survey => Ranges,
     }
     answers {
         5: Done,
@@ -265,5 +268,6 @@ verbs! {
         7: Tokens,
         8: States,
         9: Gradients,
+        10: Ranges,
     }
 }

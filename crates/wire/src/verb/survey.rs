@@ -1,0 +1,80 @@
+//! What the quantizer of hidden states is calibrated on, where the labels stay at the client: the server alone sees them.
+
+use super::{Carried, Cut, Place, Said};
+use crate::limits::Limits;
+use crate::message::proto;
+use crate::message::{MessageError, Shape, containers};
+use crate::meter::{Kind, Parts};
+use crate::{Lane, Work, WorkError};
+
+/// The activations of a batch from which nothing is learned but the ranges of the hidden states that it leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The rows at the cut.
+    pub cut: Cut,
+    /// As [`super::Rise::wanted`].
+    pub wanted: Vec<u8>,
+    /// Whether it is the last of them: the ranges of all are to come back.
+    pub last: bool,
+}
+
+/// The ranges of the hidden states of all surveys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges {
+    /// Their container; empty if there are none, or more surveys are to come.
+    pub hidden: Vec<u8>,
+}
+
+impl Carried for Survey {
+    type Proto = proto::Survey;
+    const KIND: Kind = Kind::Calibration;
+    const PLACE: Place = Place::Training;
+    const SHAPE: Shape = Shape {
+        containers: &[2],
+        lists: &[],
+        inside: &[(1, &Cut::SHAPE)],
+    };
+
+    fn parts(&self) -> Parts {
+        self.cut.parts()
+    }
+
+    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+        containers(&[&self.wanted], limits)?;
+        Ok(proto::Survey {
+            cut: Some(self.cut.to_proto(limits)?),
+            wanted: self.wanted,
+            last: self.last,
+        })
+    }
+
+    fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
+        Ok(Survey {
+            cut: Cut::from_proto(proto.cut.unwrap_or_default(), limits)?,
+            wanted: proto.wanted,
+            last: proto.last,
+        })
+    }
+
+    fn ask<W: Work + ?Sized>(self, work: &mut W, _: Lane) -> Result<Ranges, WorkError> {
+        work.survey(self)
+    }
+}
+
+impl Said for Ranges {
+    type Proto = proto::Ranges;
+    const SHAPE: Shape = Shape::containers(&[1]);
+
+    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+        containers(&[&self.hidden], limits)?;
+        Ok(proto::Ranges {
+            hidden: self.hidden,
+        })
+    }
+
+    fn from_proto(proto: Self::Proto, _: &Limits) -> Result<Self, MessageError> {
+        Ok(Ranges {
+            hidden: proto.hidden,
+        })
+    }
+}
