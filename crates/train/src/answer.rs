@@ -3,9 +3,13 @@
 use qtl_codec::{Code, Options};
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::generate::Remote;
-use qtl_wire::{Exchange, Next, WireError};
+use qtl_model::partition::ClientPartition;
+use qtl_model::splice::Layout;
+use qtl_wire::verb::{Read, ReadOn, States, Verb};
+use qtl_wire::work::call;
+use qtl_wire::{Exchange, Next, Reply, WireError};
 
-use crate::message::encode_cut;
+use crate::message::{decode, encode_cut};
 
 /// A server at the other end of a link.
 pub struct Linked<'a> {
@@ -13,6 +17,45 @@ pub struct Linked<'a> {
     pub link: &'a mut dyn Exchange,
     /// Rows of the token embedding: what the server chooses must be one of them.
     pub vocab: usize,
+    /// Channels that a hidden state has at most, and whether those of all rows of the prompts come: blocks follow here.
+    pub hidden: (usize, bool),
+}
+
+impl<'a> Linked<'a> {
+    /// The way of `client` to its server.
+    pub fn new(link: &'a mut dyn Exchange, client: &ClientPartition) -> Self {
+        let hidden = client.top.as_deref().map_or((0, false), |top| {
+            let width = top.stage.spec().hidden_size;
+            let channels = top.downlink.hidden.code_dim().max(width);
+            (channels, !top.stage.blocks.is_empty())
+        });
+        let vocab = client.bottom.embed_tokens.vocab_size();
+        Self {
+            link,
+            vocab,
+            hidden,
+        }
+    }
+
+    /// The code of so many hidden states that answers a request.
+    fn states<V>(&mut self, request: V, rows: usize) -> Result<Code, WireError>
+    where
+        V: Verb<Answer = States>,
+    {
+        match call(self.link, request)? {
+            Reply::Done(states) => decode("hidden", &states.hidden, rows, self.hidden.0)
+                .map_err(|error| WireError::Protocol(error.to_string())),
+            Reply::Rewind { .. } => Err(WireError::GenerationLost),
+        }
+    }
+}
+
+/// How many hidden states come for prompts: those of all rows, or the last of each sequence.
+fn coming(layout: &Layout, all: bool) -> usize {
+    match all {
+        true => layout.lengths().into_iter().sum(),
+        false => layout.sequences.len(),
+    }
 }
 
 /// A token for each of the sequences, all of them known here. With fewer, answers would end early and look whole.
@@ -31,6 +74,14 @@ fn chosen(ids: Vec<u32>, sequences: usize, vocab: usize) -> Result<Vec<u32>, Wir
     }
 }
 
+/// The message of one row for each of these sequences.
+fn next(keep: &[usize], rows: &Code) -> Next {
+    Next {
+        text: qtl_codec::encode(rows, &Options::default()),
+        keep: keep.iter().map(|slot| *slot as u32).collect(),
+    }
+}
+
 impl Remote for Linked<'_> {
     type Error = WireError;
 
@@ -41,18 +92,17 @@ impl Remote for Linked<'_> {
     }
 
     fn next(&mut self, keep: &[usize], rows: Code) -> Result<Vec<u32>, WireError> {
-        let text = qtl_codec::encode(&rows, &Options::default());
-        let slots = keep.iter().map(|slot| *slot as u32).collect();
-        let ids = self.link.next(Next { text, keep: slots })?;
+        let ids = self.link.next(next(keep, &rows))?;
         chosen(ids.ids, keep.len(), self.vocab)
     }
 
-    fn open_hidden(&mut self, _prompts: Cut) -> Result<Code, WireError> {
-        Err(Self::wrong(StepError::Labels { here: "client" }))
+    fn open_hidden(&mut self, prompts: Cut) -> Result<Code, WireError> {
+        let rows = coming(&prompts.layout, self.hidden.1);
+        self.states(Read(encode_cut(&prompts).0), rows)
     }
 
-    fn next_hidden(&mut self, _keep: &[usize], _rows: Code) -> Result<Code, WireError> {
-        Err(Self::wrong(StepError::Labels { here: "client" }))
+    fn next_hidden(&mut self, keep: &[usize], rows: Code) -> Result<Code, WireError> {
+        self.states(ReadOn(next(keep, &rows)), keep.len())
     }
 
     fn wrong(error: StepError) -> WireError {

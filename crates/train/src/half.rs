@@ -115,6 +115,8 @@ pub(crate) struct Half<S> {
     pub(crate) stages: Held<S>,
     /// Whether the base had the weights of the uplink's quantizers, or they have nothing to learn.
     pub(crate) quantizers_found: bool,
+    /// The same of that of the hidden states.
+    pub(crate) hidden_found: bool,
     /// Whether the weights may be others than those of step 0.
     moved: bool,
     /// Fingerprint of what checkpoints leave to the base.
@@ -167,6 +169,7 @@ impl<S: Stages> Half<S> {
             start,
             stages: Held::new(stages),
             quantizers_found: loaded.quantizers_found,
+            hidden_found: loaded.hidden_found,
             moved: false,
             base,
             device,

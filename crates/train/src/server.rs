@@ -12,8 +12,8 @@ use qtl_model::Device;
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::llm::Cache;
 use qtl_model::partition::{Returned, ServerPartition, Waiting};
-use qtl_model::quant::{Accumulator, Moments};
 use qtl_model::quant::gradient;
+use qtl_model::quant::{Accumulator, Moments};
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::verb::{Fall, Gradients, Ranges, Rise, States, Survey};
@@ -280,6 +280,19 @@ impl ServerWork {
         answer
     }
 
+    /// Which sequences of a generation go on, and the code of a row for each, within the bounds.
+    fn going_on(&self, lane: Lane, rows: &Next) -> Result<(Vec<usize>, Code), WorkError> {
+        let cache = self.caches.get(&lane).ok_or_else(no_generation)?;
+        let longest = cache.positions().iter().max().map_or(0, |p| *p as u64 + 2);
+        self.generation
+            .fits(rows.keep.len(), longest)
+            .map_err(invalid)?;
+        // A quantizer of whole batches has a single token cross as it is.
+        let channels = self.channels.text.max(self.half.stages.hidden_size());
+        let code = decode("text", &rows.text, rows.keep.len(), channels).map_err(invalid)?;
+        Ok((rows.keep.iter().map(|k| *k as usize).collect(), code))
+    }
+
     /// Both moments of a calibration, checked, before either quantizer takes its own.
     fn moments(&self, c: &Calibration) -> Result<[Option<Moments>; 2], WorkError> {
         let Channels { image, text } = self.channels;
@@ -434,21 +447,28 @@ impl Work for ServerWork {
     }
 
     fn next(&mut self, lane: Lane, rows: Next) -> Result<Tokens, WorkError> {
-        let cache = self
-            .caches
-            .get_mut(&lane)
-            .ok_or_else(|| WorkError::Invalid("no generation is open".into()))?;
-        let longest = cache.positions().iter().max().map_or(0, |p| *p as u64 + 2);
-        self.generation
-            .fits(rows.keep.len(), longest)
-            .map_err(invalid)?;
-        // A quantizer of whole batches has a single token cross as it is.
-        let channels = self.channels.text.max(self.half.stages.hidden_size());
-        let code = decode("text", &rows.text, rows.keep.len(), channels).map_err(invalid)?;
-        let keep: Vec<usize> = rows.keep.iter().map(|k| *k as usize).collect();
+        let (keep, code) = self.going_on(lane, &rows)?;
         let Half { stages, device, .. } = &self.half;
+        let cache = self.caches.get_mut(&lane).ok_or_else(no_generation)?;
         let ids = stages.next(cache, &keep, &code, device).map_err(invalid)?;
         Ok(Tokens { ids })
+    }
+
+    fn read(&mut self, lane: Lane, prompts: wire::Cut) -> Result<States, WorkError> {
+        self.generation.check(&prompts.layout).map_err(invalid)?;
+        let cut = self.cut(&prompts)?;
+        let Half { stages, device, .. } = &self.half;
+        let (code, cache) = stages.prefill_hidden(&cut, device).map_err(invalid)?;
+        self.caches.insert(lane, cache);
+        Ok(trips::states(&code))
+    }
+
+    fn read_on(&mut self, lane: Lane, rows: Next) -> Result<States, WorkError> {
+        let (keep, code) = self.going_on(lane, &rows)?;
+        let Half { stages, device, .. } = &self.half;
+        let cache = self.caches.get_mut(&lane).ok_or_else(no_generation)?;
+        let code = stages.next_hidden(cache, &keep, &code, device);
+        Ok(trips::states(&code.map_err(invalid)?))
     }
 
     fn end(&mut self, lane: Lane) {
@@ -468,6 +488,10 @@ impl Work for ServerWork {
         (self.observer)(&Event::Finished { step });
         Ok(())
     }
+}
+
+fn no_generation() -> WorkError {
+    WorkError::Invalid("no generation is open".into())
 }
 
 fn nothing_restored() -> WorkError {
@@ -515,7 +539,8 @@ pub fn calibration_code(moments: &Moments) -> Vec<u8> {
     qtl_codec::encode(&Code::new(vec![plane.into()]), &Options::default())
 }
 
-fn moments(
+/// Reads what [`calibration_code`] wrote.
+pub(crate) fn moments(
     part: &'static str,
     bytes: &[u8],
     channels: usize,

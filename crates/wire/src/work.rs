@@ -156,6 +156,18 @@ pub trait Work: Send + 'static {
         Err(not_done("generates nothing"))
     }
 
+    /// As [`Work::open`], where the client chooses: the hidden states that it chooses from.
+    fn read(&mut self, lane: Lane, prompts: Cut) -> Result<States, WorkError> {
+        let _ = (lane, prompts);
+        Err(not_done("sends no hidden states"))
+    }
+
+    /// As [`Work::next`], where the client chooses.
+    fn read_on(&mut self, lane: Lane, rows: Next) -> Result<States, WorkError> {
+        let _ = (lane, rows);
+        Err(not_done("sends no hidden states"))
+    }
+
     /// A generation is over: drops its cache, if it has one.
     fn end(&mut self, lane: Lane) {
         let _ = lane;

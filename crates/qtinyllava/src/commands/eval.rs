@@ -160,10 +160,7 @@ pub fn evaluate(
             ask(&answerer, &suite, &mut InProcess::new(&server), file)?
         }
         Some(link) => {
-            let mut remote = Linked {
-                link,
-                vocab: client.bottom.embed_tokens.vocab_size(),
-            };
+            let mut remote = Linked::new(link, &client);
             let outcomes = ask(&answerer, &suite, &mut remote, file)?;
             link.end()?;
             outcomes

@@ -283,6 +283,12 @@ impl Client {
         {
             return Ok(Reply::Rewind { to });
         }
+        if self.micro_batch == 0
+            && self.surveys()
+            && let Reply::Rewind { to } = self.survey(link, watch)?
+        {
+            return Ok(Reply::Rewind { to });
+        }
         let Some(batch) = stream.loader.next_batch()? else {
             unreachable!("the loader was asked for batches without end");
         };

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use qtl_data::loader::{Loader, LoaderOptions};
 use qtl_data::{Order, Position};
 use qtl_model::quant::Accumulator;
-use qtl_wire::{Calibration, Exchange, Reply};
+use qtl_wire::verb::Survey;
+use qtl_wire::work::call;
+use qtl_wire::{Calibration, Exchange, Reply, WireError};
 
 use super::numbers::measured;
+use super::trips::{container, rows};
 use super::{Client, Event, Stream};
 use crate::error::TrainError;
 use crate::metrics::{self, Writer};
-use crate::server::calibration_code;
+use crate::server::{calibration_code, moments};
 
 impl Client {
     /// Whether the quantizers want to see features before the first step.
@@ -54,6 +57,52 @@ impl Client {
             image: container(image),
             text: container(text),
         })?)
+    }
+
+    /// Whether the quantizer of the hidden states wants to see some before the first step.
+    pub(super) fn surveys(&self) -> bool {
+        let batches = self.half.recipe.quantizer.calibration_batches;
+        self.half.stages.top.is_some() && !self.half.hidden_found && batches > 0
+    }
+
+    /// Has the server measure the hidden states of the run's first batches, on which both halves of their quantizer start as
+    /// the others do on their features.
+    pub(super) fn survey(
+        &mut self,
+        link: &mut dyn Exchange,
+        watch: &mut dyn FnMut(&Event),
+    ) -> Result<Reply<()>, TrainError> {
+        let of = self.half.recipe.quantizer.calibration_batches;
+        let mut loader = self.loader(Position::default())?;
+        for done in 1..=of {
+            let Some(batch) = loader.next_batch()? else {
+                break;
+            };
+            let batch = self.batch(&batch.examples)?;
+            let (stages, top) = (&self.half.stages, self.half.stages.top.as_deref());
+            let wanted = top.and_then(|top| top.wanted(&batch.spliced));
+            let survey = Survey {
+                cut: rows(&stages.encode(&batch)),
+                wanted: wanted.as_ref().map(container).unwrap_or_default(),
+                last: done == of,
+            };
+            let ranges = match call(link, survey)? {
+                Reply::Done(ranges) => ranges,
+                Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+            };
+            watch(&Event::Calibrating { done, of });
+            let Some(top) = self.half.stages.top.as_deref_mut() else {
+                break;
+            };
+            let channels = top.downlink.hidden.code_dim();
+            let moments = moments("hidden", &ranges.hidden, channels);
+            let moments = moments.map_err(|error| WireError::Protocol(error.to_string()))?;
+            measured("hidden", moments.as_ref())?;
+            if let Some(moments) = &moments {
+                top.downlink.hidden.calibrate(moments);
+            }
+        }
+        Ok(Reply::Done(()))
     }
 
     /// Saves the client's half, then has the server save its own: a crash in between leaves both an older one.

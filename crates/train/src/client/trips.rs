@@ -10,8 +10,8 @@ use qtl_model::quant::gradient;
 use qtl_model::stage::Batch;
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::work::call;
 use qtl_wire::verb::{Fall, Rise};
+use qtl_wire::work::call;
 use qtl_wire::{self as wire, Exchange, Reply};
 
 use super::Client;
@@ -171,12 +171,7 @@ impl Client {
     }
 
     /// The code of the hidden states that have come, no more of them than the batch asks for.
-    fn states(
-        &self,
-        top: &Top,
-        bytes: &[u8],
-        batch: &Batch,
-    ) -> Result<Option<Code>, AnswerError> {
+    fn states(&self, top: &Top, bytes: &[u8], batch: &Batch) -> Result<Option<Code>, AnswerError> {
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -202,7 +197,7 @@ fn elements(code: &Code) -> u64 {
     account.elements
 }
 
-fn container(code: &Code) -> Vec<u8> {
+pub(super) fn container(code: &Code) -> Vec<u8> {
     qtl_codec::encode(code, &Options::default())
 }
 

@@ -105,6 +105,14 @@ pub(super) fn wanted(bytes: &[u8], cut: &Cut) -> Result<Option<Code>, WorkError>
     }
 }
 
-pub(super) fn container(code: &Code) -> Vec<u8> {
+/// The answer of a generation.
+pub(super) fn states(code: &Code) -> States {
+    States {
+        hidden: container(code),
+        ..States::default()
+    }
+}
+
+fn container(code: &Code) -> Vec<u8> {
     qtl_codec::encode(code, &Options::default())
 }

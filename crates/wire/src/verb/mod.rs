@@ -11,6 +11,7 @@ mod generate;
 mod hidden;
 mod layout;
 mod save;
+mod states;
 mod survey;
 
 pub use calibration::Calibration;
@@ -20,6 +21,7 @@ pub use forward::{Backward, Forward};
 pub use generate::{Next, Open, Tokens};
 pub use hidden::{Fall, Gradients, Rise, States};
 pub use save::Save;
+pub use states::{Read, ReadOn};
 pub use survey::{Ranges, Survey};
 
 use crate::limits::Limits;
@@ -261,6 +263,8 @@ verbs! {
         11: Rise => States,
         12: Fall => Gradients,
         13: Survey => Ranges,
+        14: Read => States,
+        15: ReadOn => States,
     }
     answers {
         5: Done,

@@ -62,11 +62,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             converse(args, &answerer, &end, &mut InProcess::new(&server))
         }
         Some(mut link) => {
-            let vocab = client.bottom.embed_tokens.vocab_size();
-            let mut remote = Linked {
-                link: &mut link,
-                vocab,
-            };
+            let mut remote = Linked::new(&mut link, &client);
             converse(args, &answerer, &end, &mut remote)?;
             Ok(link.end()?)
         }

@@ -1,0 +1,62 @@
+//! Generation where the client chooses: the same requests as where the server does, answered with hidden states.
+
+use super::{Carried, Cut, Next, Place, States};
+use crate::limits::Limits;
+use crate::message::proto;
+use crate::message::{MessageError, Shape};
+use crate::meter::{Kind, Parts};
+use crate::{Lane, Work, WorkError};
+
+/// A batch of prompts whose hidden states are to come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Read(pub Cut);
+
+/// One embedded row for every sequence that still runs; a hidden state for each is to come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadOn(pub Next);
+
+impl Carried for Read {
+    type Proto = proto::Cut;
+    const KIND: Kind = Kind::Generate;
+    const PLACE: Place = Place::Opens;
+    const SHAPE: Shape = Cut::SHAPE;
+
+    fn parts(&self) -> Parts {
+        self.0.parts()
+    }
+
+    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+        self.0.to_proto(limits)
+    }
+
+    fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
+        Cut::from_proto(proto, limits).map(Read)
+    }
+
+    fn ask<W: Work + ?Sized>(self, work: &mut W, lane: Lane) -> Result<States, WorkError> {
+        work.read(lane, self.0)
+    }
+}
+
+impl Carried for ReadOn {
+    type Proto = proto::Next;
+    const KIND: Kind = Kind::Generate;
+    const PLACE: Place = Place::GoesOn;
+    const SHAPE: Shape = Next::SHAPE;
+
+    fn parts(&self) -> Parts {
+        self.0.parts()
+    }
+
+    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+        self.0.to_proto(limits)
+    }
+
+    fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
+        Next::from_proto(proto, limits).map(ReadOn)
+    }
+
+    fn ask<W: Work + ?Sized>(self, work: &mut W, lane: Lane) -> Result<States, WorkError> {
+        work.read_on(lane, self.0)
+    }
+}
