@@ -7,7 +7,6 @@ use qtl_data::example::{IGNORED, PLACEHOLDER, Pixels, TokenSpan};
 use qtl_data::{Example, Processor};
 use qtl_model::Device;
 use qtl_model::config::{Fields, TinyLlavaConfig};
-use qtl_model::edge::Cut;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::Accumulator;
 use qtl_model::targets;

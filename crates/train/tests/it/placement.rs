@@ -2,18 +2,42 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use qtl_codec::Plane;
+use qtl_data::example::IGNORED;
+use qtl_data::loader::Source;
+use qtl_data::{DataError, Example};
 use qtl_model::Device;
 use qtl_model::generate::{InProcess, answers};
 use qtl_model::text::Answering;
 use qtl_model::weights::Checkpoint;
-use qtl_train::client::batch;
+use qtl_train::ServerWork;
+use qtl_train::client::{Client, Ended, batch};
+use qtl_train::inspect::inspect;
 use qtl_train::start::Start;
+use qtl_wire::limits::Limits;
+use qtl_wire::message::{ClientMessage, On, encode_client};
+use qtl_wire::verb::{Answer, Finish, Request};
+use qtl_wire::{Exchange, LocalLink, Meter, Purpose, Reply, Resume, Standing, Terms, WireError};
 
-use crate::world::{Drawn, KINDS, base, blueprint, kind, recipe, saved, train};
+use crate::world::{
+    Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, saved, train_on,
+};
 
-/// The sections of `[split]` that the tests go through.
-const PLACEMENTS: &[&str] = &["split.bottom_blocks=0", "split.bottom_blocks=1"];
+/// The sections of `[split]` that the tests go through, of a model of three blocks.
+const PLACEMENTS: &[&[&str]] = &[
+    &["split.bottom_blocks=0"],
+    &["split.bottom_blocks=1"],
+    &["split.labels=client"],
+    &["split.labels=client", "split.top_blocks=1"],
+    &[
+        "split.labels=client",
+        "split.top_blocks=1",
+        "split.bottom_blocks=1",
+    ],
+];
 
 /// Edges that lose nothing, and no clipping, which each side does for itself.
 const EXACT: &[&str] = &[
@@ -25,6 +49,25 @@ const EXACT: &[&str] = &[
     "train.steps=3",
     "train.save_every=3",
 ];
+
+/// Quantizers with recorded statistics, whose calibration is part of a run.
+const QUANTIZED: &[&str] = &[
+    "quantizer.image={kind='fsq', levels=4, statistics='channel'}",
+    "quantizer.text={kind='fsq', levels=4, statistics='channel'}",
+    "quantizer.calibration_batches=2",
+    "train.steps=4",
+];
+
+/// The same of the edges between trunk and top, where there is one.
+fn edges<'a>(placement: &[&'a str], hidden: &[&'a str]) -> Vec<&'a str> {
+    let second = placement.contains(&"split.labels=client");
+    let hidden = hidden.iter().filter(|_| second);
+    placement.iter().chain(hidden).copied().collect()
+}
+
+const EXACT_HIDDEN: &[&str] = &["quantizer.hidden.kind=exact", "gradient.hidden=f32"];
+const QUANTIZED_HIDDEN: &[&str] =
+    &["quantizer.hidden={kind='fsq', levels=4, statistics='channel'}"];
 
 /// What both sides have saved of a step, by name.
 fn weights(dir: &Path, step: u64) -> BTreeMap<String, Vec<f32>> {
@@ -47,13 +90,19 @@ fn with_exact_edges_every_placement_gives_the_same_bits() {
         ("lora", &["train.accumulate=2"]),
         ("full", &["train.activation=bf16"]),
     ];
-    let plain = KINDS.iter().map(|(name, _)| (*name, &[][..]));
-    for (name, sets) in plain.chain(more) {
+    let bases = tempfile::tempdir().unwrap();
+    let [plain, tied] = [false, true].map(|tied| {
+        let dir = bases.path().join(tied.to_string());
+        random_base(&dir, 3, tied)
+    });
+    let every = KINDS.iter().map(|(name, _)| (*name, &[][..]));
+    let every = every.chain(more).map(|(name, sets)| (&plain, name, sets));
+    for (base, name, sets) in every.chain([(&tied, "full", &[][..]), (&tied, "lora", &[])]) {
         let mut first = None;
         for placement in PLACEMENTS {
             let dir = tempfile::tempdir().unwrap();
-            let sets = [EXACT, sets, &[*placement]].concat();
-            let losses = train(&recipe(kind(name), &sets), dir.path(), None);
+            let sets = [EXACT, sets, &edges(placement, EXACT_HIDDEN)].concat();
+            let losses = train_on(base, &recipe(kind(name), &sets), dir.path(), None);
             let end = (losses, weights(dir.path(), 3));
             assert!(end.0.windows(2).any(|pair| pair[0] != pair[1]));
             match &first {
@@ -67,58 +116,103 @@ fn with_exact_edges_every_placement_gives_the_same_bits() {
     }
 }
 
-/// The base's blocks are where the placement says, and nowhere else.
+/// Where equal rows cross once, sums are taken in another order, and only placements that share it give the same bits.
+#[test]
+fn distinct_rows_and_all_rows_are_either_the_same_whose_the_labels_are() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, false);
+    let ends = ["split.labels=server", "split.labels=client"].map(|labels| {
+        let dir = tempfile::tempdir().unwrap();
+        let sets = [
+            EXACT,
+            &["quantizer.text_rows=distinct"],
+            &edges(&[labels], EXACT_HIDDEN),
+        ]
+        .concat();
+        let losses = train_on(&base, &recipe(kind("full"), &sets), dir.path(), None);
+        (losses, weights(dir.path(), 3))
+    });
+    assert!(ends[0] == ends[1]);
+}
+
+/// The base's blocks are where the placement says, and nowhere else; and so is the head.
 #[test]
 fn a_block_is_at_the_client_or_at_the_server() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, false);
     let dir = tempfile::tempdir().unwrap();
-    let sets = [EXACT, &["split.bottom_blocks=1"]].concat();
-    train(&recipe(kind("full"), &sets), dir.path(), None);
-    for (side, own, other) in [("", "0", "1"), ("server", "1", "0")] {
+    let sets = [EXACT, &edges(PLACEMENTS[4], EXACT_HIDDEN)].concat();
+    train_on(&base, &recipe(kind("full"), &sets), dir.path(), None);
+    for (side, own, other) in [
+        (
+            "",
+            &[
+                "model.layers.0.",
+                "model.layers.2.",
+                "lm_head",
+                "model.norm",
+            ][..],
+            &["model.layers.1."][..],
+        ),
+        (
+            "server",
+            &["model.layers.1."],
+            &[
+                "model.layers.0.",
+                "model.layers.2.",
+                "lm_head",
+                "model.norm",
+            ],
+        ),
+    ] {
         let name = "checkpoints/step-00000003/model.safetensors";
         let file = Checkpoint::open(&dir.path().join(side).join(name)).unwrap();
-        let has = |block: &str| {
-            let block = format!("language_model.model.layers.{block}.");
-            file.names().any(|name| name.starts_with(&block))
+        let has = |part: &&str| {
+            let part = format!("language_model.{part}");
+            file.names().any(|name| name.starts_with(&part))
         };
-        assert!(has(own) && !has(other), "{side}");
+        assert!(own.iter().all(has) && !other.iter().any(has), "{side}");
     }
 }
 
 #[test]
-fn an_interrupted_run_with_a_block_at_the_client_ends_in_the_same_bits() {
+fn an_interrupted_run_ends_in_the_same_bits_in_every_placement() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, false);
     for name in ["full", "lora"] {
-        let recipe = recipe(
-            kind(name),
-            &[
-                "split.bottom_blocks=1",
-                "quantizer.image={kind='fsq', levels=4}",
-                "quantizer.text={kind='fsq', levels=4}",
-                "train.steps=4",
-            ],
-        );
-        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let [whole, broken] = [dirs[0].path(), dirs[1].path()];
-        let losses = train(&recipe, whole, None);
-        assert_eq!(train(&recipe, broken, Some(1)), losses[..2]);
-        assert_eq!(train(&recipe, broken, None), losses[2..], "{name}");
-        for side in ["", "server"] {
-            for file in ["model.safetensors", "optimizer.safetensors"] {
-                let same = saved(whole, side, 4, file) == saved(broken, side, 4, file);
-                assert!(same, "{name}: {side}/{file} differs");
+        for placement in &PLACEMENTS[1..] {
+            let sets = [QUANTIZED, &edges(placement, QUANTIZED_HIDDEN)].concat();
+            let recipe = recipe(kind(name), &sets);
+            let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+            let [whole, broken] = [dirs[0].path(), dirs[1].path()];
+            let losses = train_on(&base, &recipe, whole, None);
+            assert_eq!(train_on(&base, &recipe, broken, Some(1)), losses[..2]);
+            assert_eq!(
+                train_on(&base, &recipe, broken, None),
+                losses[2..],
+                "{name}"
+            );
+            for side in ["", "server"] {
+                for file in ["model.safetensors", "optimizer.safetensors"] {
+                    let same = saved(whole, side, 4, file) == saved(broken, side, 4, file);
+                    assert!(same, "{name} {placement:?}: {side}/{file} differs");
+                }
             }
         }
     }
 }
 
-/// The client goes on with a cache of its own.
+/// The client goes on with caches of its own.
 #[test]
 fn answers_are_the_same_wherever_the_model_is_cut() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, false);
     let device = Device::default();
     let given: Vec<Vec<Vec<u32>>> = PLACEMENTS
         .iter()
         .map(|placement| {
-            let recipe = recipe("", &[EXACT, &[*placement]].concat());
-            let start = Start::from(&blueprint(&recipe));
+            let recipe = recipe("", &[EXACT, &edges(placement, EXACT_HIDDEN)].concat());
+            let start = Start::from(&blueprint_of(&base, &recipe));
             let client = start
                 .client(&device)
                 .unwrap()
@@ -141,12 +235,297 @@ fn answers_are_the_same_wherever_the_model_is_cut() {
     assert!(given.iter().all(|other| *other == given[0]), "{given:?}");
 }
 
+/// The same pictures, questions and masks, other answers.
+struct Otherwise;
+
+impl Source for Otherwise {
+    fn lengths(&self) -> Vec<i64> {
+        Drawn.lengths()
+    }
+
+    fn read(&self, index: usize, _epoch: u64) -> Result<Example, DataError> {
+        let mut example = Drawn::example(index);
+        for span in &mut example.spans {
+            for label in span.labels.iter_mut().filter(|label| **label != IGNORED) {
+                *label = 4 + (*label + 51) % 110;
+            }
+        }
+        Ok(example)
+    }
+}
+
+/// A link that remembers what was asked over it.
+struct Overheard {
+    link: LocalLink<ServerWork>,
+    said: Vec<Request>,
+}
+
+impl Exchange for Overheard {
+    fn greet(
+        &mut self,
+        terms: &Terms,
+        standing: &Standing,
+        purpose: Purpose,
+    ) -> Result<Resume, WireError> {
+        self.link.greet(terms, standing, purpose)
+    }
+
+    fn ask(&mut self, request: Request) -> Result<Reply<Answer>, WireError> {
+        self.said.push(request.clone());
+        self.link.ask(request)
+    }
+
+    fn conclude(&mut self, request: Finish) -> Result<Reply<()>, WireError> {
+        self.link.conclude(request)
+    }
+
+    fn end(&mut self) -> Result<(), WireError> {
+        self.link.end()
+    }
+
+    fn holds(&mut self, at: u64) {
+        self.link.holds(at);
+    }
+
+    fn meter(&self) -> Meter {
+        self.link.meter()
+    }
+}
+
+/// What the client of a run has sent, message by message.
+fn sent(source: Arc<dyn Source>, sets: &[&str], dir: &Path) -> Vec<Request> {
+    let (recipe, device) = (recipe("", sets), Device::default());
+    let start = Start::from(&blueprint(&recipe));
+    let server_dir = dir.join("server");
+    let server = ServerWork::open(recipe.clone(), &start, Some(&server_dir), device.clone());
+    let mut link = Overheard {
+        link: LocalLink::local(server.unwrap()),
+        said: Vec::new(),
+    };
+    let mut client = Client::open(recipe, &start, source, dir, "test", device).unwrap();
+    let stop = AtomicBool::new(false);
+    let ended = client.train(&mut link, &stop, &mut |_| {}).unwrap();
+    assert_eq!(ended, Ended::Finished);
+    link.said
+}
+
+/// The first of them that is wanted, as it travels.
+fn first(said: &[Request], wanted: fn(&Request) -> bool) -> Vec<u8> {
+    let found = said.iter().find(|request| wanted(request)).unwrap().clone();
+    let on = On {
+        lane: 0,
+        sequence: 0,
+    };
+    let message = encode_client(ClientMessage::Request(on, found), &Limits::default());
+    message.unwrap().bytes.to_vec()
+}
+
 #[test]
-fn more_blocks_than_there_are_are_refused_by_name() {
+fn the_first_message_says_nothing_of_the_targets_and_the_server_keeps_no_loss() {
+    let sets = &[
+        "split.labels=client",
+        "quantizer.image={kind='fsq', levels=4, statistics='channel'}",
+        "quantizer.text={kind='fsq', levels=4, statistics='channel'}",
+        "quantizer.calibration_batches=1",
+        "train.steps=2",
+    ][..];
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let sources: [Arc<dyn Source>; 2] = [Arc::new(Drawn), Arc::new(Otherwise)];
+    let runs: Vec<Vec<Request>> = sources
+        .into_iter()
+        .zip(&dirs)
+        .map(|(source, dir)| sent(source, sets, dir.path()))
+        .collect();
+    let rises: Vec<_> = runs
+        .iter()
+        .map(|run| first(run, |r| matches!(r, Request::Rise(_))))
+        .collect();
+    assert_eq!(rises[0], rises[1]);
+    let falls: Vec<_> = runs
+        .iter()
+        .map(|run| first(run, |r| matches!(r, Request::Fall(_))))
+        .collect();
+    assert_ne!(falls[0], falls[1], "the gradient of the hidden states does");
+    for request in &runs[0] {
+        let quiet = !matches!(
+            request,
+            Request::Forward(_) | Request::Open(_) | Request::Next(_)
+        );
+        assert!(quiet, "a message with room for a target or a token");
+    }
+    for file in walk(&dirs[0].path().join("server")) {
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        assert!(!text.contains("loss"), "{}", file.display());
+    }
+    assert!(
+        std::fs::read_to_string(dirs[0].path().join("metrics.jsonl"))
+            .unwrap()
+            .contains("loss")
+    );
+}
+
+fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(walk(&path)),
+            false => found.push(path),
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+/// With the cut at the input the answers' own rows tell them: whoever holds the public base looks each row up.
+#[test]
+fn labels_at_the_client_are_read_off_the_rows_of_the_answers() {
+    let sets = &[
+        "split.labels=client",
+        "quantizer.text_rows=all",
+        "train.steps=1",
+    ][..];
+    let dir = tempfile::tempdir().unwrap();
+    let said = sent(Arc::new(Drawn), sets, dir.path());
+    let rise = said.into_iter().find_map(|request| match request {
+        Request::Rise(rise) => Some(rise),
+        _ => None,
+    });
+    let rise = rise.unwrap();
+    // What the server has: the message, and the base that everybody has.
+    let device = Device::default();
+    let public = blueprint(&recipe("", sets))
+        .client(&device)
+        .unwrap()
+        .partition;
+    let table = public.bottom.embed_tokens.table();
+    let [vocab, width] = table.dims();
+    let table: Vec<f32> = table.into_data().iter::<f32>().collect();
+    let (text, _) = qtl_codec::decode(&rise.cut.text, &Default::default()).unwrap();
+    let [Plane::Scalars(rows)] = text.planes.as_slice() else {
+        panic!("16-bit floats");
+    };
+    let read: Vec<i64> = rows
+        .to_f32()
+        .chunks_exact(width)
+        .map(|row| {
+            let far = |token: &usize| -> f32 {
+                let own = &table[token * width..][..width];
+                own.iter().zip(row).map(|(a, b)| (a - b).powi(2)).sum()
+            };
+            let nearest = (0..vocab).min_by(|a, b| far(a).total_cmp(&far(b)));
+            nearest.unwrap() as i64
+        })
+        .collect();
+    let (mask, _) = qtl_codec::decode(&rise.wanted, &Default::default()).unwrap();
+    let [Plane::Symbols(mask)] = mask.planes.as_slice() else {
+        panic!("bits");
+    };
+    let supervised = mask.data.iter().map(|bit| bit == 1);
+    let mut told: Vec<i64> = read
+        .iter()
+        .zip(supervised)
+        .filter(|(_, s)| *s)
+        .map(|(id, _)| *id)
+        .collect();
+    // Every answer of the batch, whichever two samples it was.
+    assert_eq!(told.len(), 6);
+    let answers: Vec<Vec<i64>> = (0..16)
+        .map(|index| Drawn::example(index).spans[0].labels[4..].to_vec())
+        .collect();
+    let second = told.split_off(3);
+    assert!(
+        answers.contains(&told) && answers.contains(&second),
+        "{told:?} {second:?}"
+    );
+}
+
+#[test]
+fn inspect_says_what_labels_at_the_client_do_not_hide_and_counts_both_edges() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, true);
+    for placement in &PLACEMENTS[2..] {
+        let sets = [QUANTIZED, &edges(placement, QUANTIZED_HIDDEN)].concat();
+        let found = inspect(&base, Some(&recipe("", &sets)), 20).unwrap();
+        assert_eq!(found.problems, [""; 0]);
+        assert!(
+            found
+                .notes
+                .iter()
+                .any(|note| note.contains("no protection of the labels"))
+        );
+        let head: Vec<_> = found
+            .parts
+            .iter()
+            .filter(|part| part.name == "head")
+            .collect();
+        assert!(head.len() == 1 && head[0].side == "client" && head[0].parameters > 0);
+        let cost = found.cost.unwrap();
+        assert!(cost.server.waiting > 0 && cost.server.waiting <= cost.server.activations);
+        let hidden = cost.traffic.hidden.unwrap();
+        assert!(hidden.down < hidden.down_16bit && hidden.up < hidden.up_32bit);
+    }
+    let found = inspect(&base, Some(&recipe("", &[])), 20).unwrap();
+    assert!(found.notes.is_empty() && found.cost.unwrap().traffic.hidden.is_none());
+}
+
+#[test]
+fn what_no_placement_is_is_refused_by_name() {
+    let base = crate::world::base();
     for count in [2, 3] {
         let set = format!("split.bottom_blocks={count}");
-        let error = recipe("", &[&set]).blueprint(&base()).unwrap_err();
+        let error = recipe("", &[&set]).blueprint(&base).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("split.bottom_blocks"), "{error}");
+    }
+    let sets = [
+        "split.labels=client",
+        "split.bottom_blocks=1",
+        "split.top_blocks=1",
+    ];
+    let error = recipe("", &sets).blueprint(&base).unwrap_err().to_string();
+    assert!(error.contains("split.top_blocks = 1"), "{error}");
+    for (set, field) in [
+        ("split.top_blocks=1", "split.top_blocks"),
+        (
+            "quantizer.hidden={kind='fsq', levels=4}",
+            "quantizer.hidden",
+        ),
+        ("gradient.hidden=f32", "gradient.hidden"),
+    ] {
+        let text = recipe("", &[]).to_toml();
+        let error = qtl_train::Recipe::parse(&text, &[set.to_owned()], Path::new("r.toml"));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains(field) && error.contains("split.labels"),
+            "{error}"
+        );
+    }
+}
+
+/// All that a run with labels at the client measured adds up.
+#[test]
+fn both_edges_are_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = [
+        "split.labels=client",
+        "train.steps=2",
+        "metrics.compare_every=1",
+    ];
+    let recipe = recipe("", &sets);
+    let start = Start::from(&blueprint(&recipe));
+    let records = records_of(Arc::new(Drawn), &start, &recipe, dir.path(), None);
+    for record in records {
+        let hidden = record.hidden.unwrap();
+        // Two samples with answers of three tokens, in 16 bits.
+        assert_eq!((hidden.rows_hidden, hidden.elements_hidden), (6, 6 * 128));
+        assert!(hidden.bytes_hidden > 2 * 6 * 128 / 2 && hidden.bytes_hidden_gradient > 0);
+        assert!(
+            record.bytes_up > record.bytes_image + record.bytes_text + hidden.bytes_hidden_gradient
+        );
+        assert!(record.bytes_down > record.bytes_gradient + hidden.bytes_hidden);
+        let other = record.alternatives.unwrap();
+        assert!(other.down_32bit > record.bytes_down && other.up_16bit > record.bytes_up / 2);
+        assert_eq!(record.bytes_targets, 0);
     }
 }

@@ -60,6 +60,26 @@ pub fn recipe(tune: &str, sets: &[&str]) -> Recipe {
     Recipe::parse(&text, &sets, Path::new("test.toml")).unwrap()
 }
 
+/// A small model with random weights, of so many blocks, whose head may be its token embedding.
+pub fn random_base(dir: &Path, blocks: usize, tied: bool) -> PathBuf {
+    let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/demo-base");
+    let start = dir.join("start");
+    std::fs::create_dir_all(&start).unwrap();
+    std::fs::copy(
+        small.join("preprocessor_config.json"),
+        start.join("preprocessor_config.json"),
+    )
+    .unwrap();
+    let config = std::fs::read_to_string(small.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["text_config"]["tie_word_embeddings"] = tied.into();
+    config["text_config"]["num_hidden_layers"] = blocks.into();
+    std::fs::write(start.join("config.json"), config.to_string()).unwrap();
+    let base = dir.join("base");
+    qtl_train::random::random_model(&start, &base, 1, qtl_model::weights::SaveType::F32).unwrap();
+    base
+}
+
 pub fn blueprint(recipe: &Recipe) -> Blueprint {
     blueprint_of(&base(), recipe)
 }
