@@ -19,16 +19,9 @@ pub(super) fn to_proto(layout: &Layout) -> Vec<u32> {
 }
 
 pub(super) fn from_proto(numbers: &[u32], limits: &Limits) -> Result<Layout, MessageError> {
-    let mut layout = Layout::default();
-    let (mut rest, mut spans) = (numbers, 0usize);
+    let mut sequences = Vec::new();
+    let mut rest = numbers;
     while let Some((&count, after)) = rest.split_first() {
-        bound(
-            "sequences of the layout",
-            layout.sequences.len() + 1,
-            limits.sequences,
-        )?;
-        spans = spans.saturating_add(count as usize);
-        bound("spans of the layout", spans, limits.spans)?;
         let Some((own, others)) = after.split_at_checked(2 * count as usize) else {
             return Err(MessageError::Field {
                 field: "Cut.layout",
@@ -36,6 +29,13 @@ pub(super) fn from_proto(numbers: &[u32], limits: &Limits) -> Result<Layout, Mes
                 expected: "there must be two numbers per span",
             });
         };
+        sequences.push(own);
+        rest = others;
+    }
+    bound("sequences of the layout", sequences.len(), limits.sequences)?;
+    let spans = sequences.iter().map(|own| own.len() / 2).sum();
+    bound("spans of the layout", spans, limits.spans)?;
+    let sequence = |own: &[u32]| {
         let span = |pair: &[u32]| Span {
             kind: match pair[1] & 1 {
                 1 => SpanKind::Text,
@@ -44,11 +44,13 @@ pub(super) fn from_proto(numbers: &[u32], limits: &Limits) -> Result<Layout, Mes
             len: pair[0],
             branch: pair[1] >> 1,
         };
-        layout.sequences.push(Sequence {
+        Sequence {
             spans: own.chunks_exact(2).map(span).collect(),
-        });
-        rest = others;
-    }
+        }
+    };
+    let layout = Layout {
+        sequences: sequences.into_iter().map(sequence).collect(),
+    };
     check(&layout, limits)?;
     Ok(layout)
 }
