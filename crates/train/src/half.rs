@@ -16,7 +16,9 @@ use crate::changes::{self, Change};
 use crate::checkpoint::{ARITHMETIC, Saved, Side, State, Store};
 use crate::error::TrainError;
 use crate::held::Held;
+use crate::inspect::Keeping;
 use crate::lock::Lock;
+use crate::machine::free_memory;
 use crate::optimizer::{NotFinite, Optimizer};
 use crate::recipe::Recipe;
 use crate::record::Record;
@@ -63,9 +65,14 @@ impl Stages for ClientPartition {
 
     fn computing(self, recipe: &Recipe) -> Self {
         let activation = recipe.train.activation.dtype();
+        let keeping = Keeping::of_client(&self, recipe, room(&self.device()));
         let mut half = self.sending(recipe.quantizer.text_rows);
+        half.bottom.tower_graphs = keeping.tower;
         let blocks = half.bottom.blocks.clone();
-        half.bottom.blocks = blocks.with(|blocks| blocks.with_activation(activation));
+        half.bottom.blocks = blocks.with(|blocks| {
+            let blocks = blocks.with_activation(activation);
+            blocks.with_graphs(keeping.blocks)
+        });
         half
     }
 }
@@ -84,9 +91,21 @@ impl Stages for ServerPartition {
 
     fn computing(mut self, recipe: &Recipe) -> Self {
         let activation = recipe.train.activation.dtype();
+        let keeping = Keeping::of_server(&self, recipe, room(&self.device()));
         let compute = self.language_model.clone();
-        self.language_model = compute.with(|model| model.with_activation(activation));
+        self.language_model = compute.with(|model| {
+            let model = model.with_activation(activation);
+            model.with_graphs(keeping.blocks)
+        });
         self
+    }
+}
+
+/// Bytes that are free where the half computes; unknown, and so none, for another device's memory.
+fn room(device: &Device) -> u64 {
+    match *device == Device::flex() {
+        true => free_memory(),
+        false => 0,
     }
 }
 
@@ -240,8 +259,7 @@ impl<S: Stages> Half<S> {
         let norm = self.optimizer.clip()?;
         self.moved = true;
         let optimizer = &mut self.optimizer;
-        self.stages
-            .change(|half| half.replace(&mut |name, value| optimizer.update(name, value, factor)));
+        self.stages.change(|half| optimizer.update(half, factor));
         Ok(Some(norm))
     }
 

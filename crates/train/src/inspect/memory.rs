@@ -1,8 +1,8 @@
 //! How much memory each half of a model takes, for training and for answering.
 //!
 //! What a half keeps is counted exactly: parameters in the bits that the recipe gives them, gradients, moments, branches.
-//! Activations are reckoned from the shapes of the largest block: blocks run one at a time and are recomputed in backward,
-//! so one block's are alive at once. `runs/full_size.sh` compares the sums with the peaks of a run.
+//! Activations are reckoned from the shapes of the largest block: those of one block are alive at once, and of the others their
+//! inputs, or their graphs where these are kept. `runs/full_size.sh` compares the sums with the peaks of a run.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,14 @@ use qtl_model::tuning::{Matrix, Storage};
 use qtl_model::weights::Parameter;
 use serde::Serialize;
 
+use super::keeping::{Chain, Keeping, client_chains, server_chain};
 use super::shapes::Shapes;
 use crate::adapt::treatment;
-use crate::recipe::Recipe;
+use crate::recipe::{Activation, Recipe};
 use crate::tune::block;
 
 /// Bytes of an f32.
-const F32: u64 = 4;
+pub(super) const F32: u64 = 4;
 /// The program, its threads and the transport before any tensor exists.
 const PROGRAM: u64 = 30 << 20;
 
@@ -32,6 +33,8 @@ pub struct Memory {
     pub trained: u64,
     /// Everything alive inside one step beside parameters, gradients and moments.
     pub activations: u64,
+    /// How many blocks' graphs are kept in it.
+    pub graphs: u64,
     /// The same while answering, with the keys and values of the sequences.
     pub answering: u64,
     /// Peak of a run of a single optimizer step.
@@ -102,8 +105,10 @@ impl Kept {
 struct Through {
     /// The largest one while it is trained.
     training: u64,
-    /// Inputs of all of them, kept for the recomputation, and the mask.
+    /// Inputs of those that are run again, graphs of the others, and the mask.
     kept: u64,
+    /// How many graphs these are.
+    graphs: u64,
     /// The largest one while answering.
     answering: u64,
     /// Keys and values.
@@ -111,17 +116,20 @@ struct Through {
 }
 
 impl Through {
-    fn of(shapes: &Shapes, count: u64) -> Self {
-        if count == 0 {
+    fn of(shapes: &Shapes, recipe: &Recipe, chain: &Chain, keeping: &Keeping) -> Self {
+        if chain.count == 0 {
             return Self::default();
         }
         let (batch, sequence) = (shapes.batch, shapes.sequence());
-        let rows = F32 * batch * sequence * shapes.hidden;
+        let (kept, graphs) = chain.bytes(keeping.blocks, batch * sequence, shapes.hidden);
+        let tracked = |activation| shapes.text.activations_tracked(sequence, activation);
+        let plain = shapes.text.activations(sequence, Activation::F32);
         Self {
-            training: F32 * batch * shapes.text.activations_tracked(sequence),
-            kept: count * rows + F32 * batch * sequence * sequence,
-            answering: F32 * batch * shapes.text.activations(sequence),
-            cache: F32 * batch * count * sequence * shapes.text.keys_and_values(),
+            training: F32 * batch * tracked(recipe.train.activation),
+            kept: kept + F32 * batch * sequence * sequence,
+            graphs,
+            answering: F32 * batch * plain,
+            cache: F32 * batch * chain.count * sequence * shapes.text.keys_and_values(),
         }
     }
 }
@@ -135,7 +143,7 @@ fn streamed(parameter: &Parameter, recipe: &Recipe) -> bool {
 }
 
 impl Memory {
-    fn new(kept: &Kept, recipe: &Recipe, activations: u64, answering: u64) -> Self {
+    fn new(kept: &Kept, recipe: &Recipe, [activations, answering, graphs]: [u64; 3]) -> Self {
         let &Kept {
             weights,
             trained,
@@ -158,6 +166,7 @@ impl Memory {
             weights,
             trained,
             activations,
+            graphs,
             answering,
             one_step: loading.max(first).max(update),
             training: loading.max(later).max(update),
@@ -171,19 +180,27 @@ impl Memory {
         recipe: &Recipe,
         shapes: &Shapes,
         halved: &dyn Fn(&str) -> bool,
+        keeping: Keeping,
     ) -> Self {
-        let vision = F32 * shapes.batch * shapes.vision.activations(shapes.picture_rows);
+        let [tower, blocks] = client_chains(half, recipe, shapes);
+        let (view, exact) = (shapes.picture_rows, Activation::F32);
+        let looking = F32 * shapes.batch * shapes.vision.activations(view, exact);
+        let (seen, seen_graphs) =
+            tower.bytes(keeping.tower, shapes.batch * view, shapes.vision.hidden);
+        let vision = match tower.count {
+            0 => looking,
+            _ => F32 * shapes.batch * shapes.vision.activations_tracked(view, exact),
+        };
         // Pixels wait decoded in the loader: two batches ahead and the one in use, and again as a tensor.
         let pixels = F32 * shapes.batch * shapes.pixels;
         let rows = F32 * shapes.batch * shapes.sequence() * shapes.hidden;
         // Embedded, projected, bounded, and as many gradients; then codes and messages.
         let cut = 12 * rows;
-        let count = half.bottom.blocks.len() as u64;
-        let blocks = Through::of(shapes, count);
-        let all = vision.max(blocks.training) + blocks.kept + 4 * pixels + cut;
+        let blocks = Through::of(shapes, recipe, &blocks, &keeping);
+        let all = vision.max(blocks.training) + seen + blocks.kept + 4 * pixels + cut;
         let kept = Kept::of(&half.parameters(), recipe, halved);
-        let answering = vision.max(blocks.answering) + blocks.cache + 2 * pixels + cut / 2;
-        Self::new(&kept, recipe, all, answering)
+        let answering = looking.max(blocks.answering) + blocks.cache + 2 * pixels + cut / 2;
+        Self::new(&kept, recipe, [all, answering, seen_graphs + blocks.graphs])
     }
 
     /// Of the server's half; `halved` says of which parameters the files hold bfloat16.
@@ -192,9 +209,11 @@ impl Memory {
         recipe: &Recipe,
         shapes: &Shapes,
         halved: &dyn Fn(&str) -> bool,
+        keeping: Keeping,
     ) -> Self {
         let (batch, sequence) = (shapes.batch, shapes.sequence());
-        let blocks = Through::of(shapes, half.language_model.blocks.len() as u64);
+        let chain = server_chain(half, recipe, shapes);
+        let blocks = Through::of(shapes, recipe, &chain, &keeping);
         let rows = F32 * batch * sequence * shapes.hidden;
         let parameters = half.parameters();
         let supervised = F32 * batch * shapes.text_tokens;
@@ -210,6 +229,6 @@ impl Memory {
         let all = blocks.training.max(head) + blocks.kept + cut;
         let answering = blocks.answering + blocks.cache + 4 * rows;
         let kept = Kept::of(&parameters, recipe, halved);
-        Self::new(&kept, recipe, all, answering)
+        Self::new(&kept, recipe, [all, answering, blocks.graphs])
     }
 }

@@ -11,8 +11,13 @@ use qtl_train::start::Start;
 
 use crate::world::{Drawn, KINDS, base, blueprint, kind, recipe, saved, train};
 
-/// The sections of `[split]` that the tests go through.
-const PLACEMENTS: &[&str] = &["split.bottom_blocks=0", "split.bottom_blocks=1"];
+/// Where the tests cut the model, and which blocks are run again.
+const PLACEMENTS: &[[&str; 2]] = &[
+    ["split.bottom_blocks=0", "train.recompute=always"],
+    ["split.bottom_blocks=0", "train.recompute=never"],
+    ["split.bottom_blocks=1", "train.recompute=always"],
+    ["split.bottom_blocks=1", "train.recompute=never"],
+];
 
 /// Edges that lose nothing, and no clipping, which each side does for itself.
 const EXACT: &[&str] = &[
@@ -26,7 +31,7 @@ const EXACT: &[&str] = &[
 ];
 
 /// What both sides have saved of a step, by name.
-fn weights(dir: &Path, step: u64) -> BTreeMap<String, Vec<f32>> {
+pub fn weights(dir: &Path, step: u64) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
     for side in ["", "server"] {
         let name = format!("checkpoints/step-{step:08}/model.safetensors");
@@ -51,7 +56,7 @@ fn with_exact_edges_every_placement_gives_the_same_bits() {
         let mut first = None;
         for placement in PLACEMENTS {
             let dir = tempfile::tempdir().unwrap();
-            let sets = [EXACT, sets, &[*placement]].concat();
+            let sets = [EXACT, sets, placement].concat();
             let losses = train(&recipe(kind(name), &sets), dir.path(), None);
             let end = (losses, weights(dir.path(), 3));
             assert!(end.0.windows(2).any(|pair| pair[0] != pair[1]));
@@ -116,7 +121,7 @@ fn answers_are_the_same_wherever_the_model_is_cut() {
     let answers: Vec<Vec<Vec<u32>>> = PLACEMENTS
         .iter()
         .map(|placement| {
-            let recipe = recipe("", &[EXACT, &[*placement]].concat());
+            let recipe = recipe("", &[EXACT, placement].concat());
             let start = Start::from(&blueprint(&recipe));
             let client = start
                 .client(&device)
