@@ -9,7 +9,8 @@ pub fn free_memory() -> u64 {
     let system = System::new_with_specifics(RefreshKind::nothing().with_memory(ram));
     let free = system.available_memory();
     match system.cgroup_limits() {
-        Some(limits) => free.min(limits.free_memory),
+        // What the system keeps of files counts towards the limit, and gives way.
+        Some(limits) => free.min(limits.total_memory.saturating_sub(limits.rss)),
         None => free,
     }
 }

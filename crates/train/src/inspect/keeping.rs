@@ -90,6 +90,28 @@ pub(super) struct Chain {
     pub(super) row: u64,
 }
 
+/// What blocks keep from forward to backward.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct InBlocks {
+    /// Bytes of the inputs of those that are run again.
+    pub(super) inputs: u64,
+    /// Bytes of the graphs of the others.
+    pub(super) graphs: u64,
+    /// How many these are.
+    pub(super) count: u64,
+}
+
+impl InBlocks {
+    /// What both keep.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            inputs: self.inputs + other.inputs,
+            graphs: self.graphs + other.graphs,
+            count: self.count + other.count,
+        }
+    }
+}
+
 impl Chain {
     /// Of the blocks whose parameters' names start with `prefix`, of which a graph keeps `numbers` per row beside what branches
     /// add. The largest block counts for all.
@@ -142,11 +164,14 @@ impl Chain {
         }
     }
 
-    /// Bytes of the inputs and graphs of all blocks for so many rows of this width, and how many graphs these are.
-    pub(super) fn bytes(&self, graphs: Graphs, rows: u64, width: u64) -> (u64, u64) {
+    /// What all blocks keep for so many rows of this width.
+    pub(super) fn kept(&self, graphs: Graphs, rows: u64, width: u64) -> InBlocks {
         let kept = graphs.kept(self.count as usize, rows as usize) as u64;
-        let inputs = (self.count - kept) * F32 * rows * width;
-        (inputs + kept * (self.block + rows * self.row), kept)
+        InBlocks {
+            inputs: (self.count - kept) * F32 * rows * width,
+            graphs: kept * (self.block + rows * self.row),
+            count: kept,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use qtl_model::tuning::{Matrix, Storage};
 use qtl_model::weights::Parameter;
 use serde::Serialize;
 
-use super::keeping::{Chain, Keeping, client_chains, server_chain};
+use super::keeping::{Chain, InBlocks, Keeping, client_chains, server_chain};
 use super::shapes::Shapes;
 use crate::adapt::treatment;
 use crate::recipe::{Activation, Recipe};
@@ -105,10 +105,10 @@ impl Kept {
 struct Through {
     /// The largest one while it is trained.
     training: u64,
-    /// Inputs of those that are run again, graphs of the others, and the mask.
-    kept: u64,
-    /// How many graphs these are.
-    graphs: u64,
+    /// What they keep.
+    kept: InBlocks,
+    /// The mask.
+    mask: u64,
     /// The largest one while answering.
     answering: u64,
     /// Keys and values.
@@ -121,13 +121,13 @@ impl Through {
             return Self::default();
         }
         let (batch, sequence) = (shapes.batch, shapes.sequence());
-        let (kept, graphs) = chain.bytes(keeping.blocks, batch * sequence, shapes.hidden);
+        let kept = chain.kept(keeping.blocks, batch * sequence, shapes.hidden);
         let tracked = |activation| shapes.text.activations_tracked(sequence, activation);
         let plain = shapes.text.activations(sequence, Activation::F32);
         Self {
             training: F32 * batch * tracked(recipe.train.activation),
-            kept: kept + F32 * batch * sequence * sequence,
-            graphs,
+            kept,
+            mask: F32 * batch * sequence * sequence,
             answering: F32 * batch * plain,
             cache: F32 * batch * chain.count * sequence * shapes.text.keys_and_values(),
         }
@@ -143,7 +143,13 @@ fn streamed(parameter: &Parameter, recipe: &Recipe) -> bool {
 }
 
 impl Memory {
-    fn new(kept: &Kept, recipe: &Recipe, [activations, answering, graphs]: [u64; 3]) -> Self {
+    /// `blocks`: what they keep, which comes to the other `activations`.
+    fn new(
+        kept: &Kept,
+        recipe: &Recipe,
+        [activations, answering]: [u64; 2],
+        blocks: InBlocks,
+    ) -> Self {
         let &Kept {
             weights,
             trained,
@@ -151,13 +157,20 @@ impl Memory {
             widened,
             ..
         } = kept;
-        let (activations, answering) = (activations + widened, answering + widened);
+        let kept_in_blocks = blocks.inputs + blocks.graphs;
+        let activations = activations + kept_in_blocks + widened;
+        let answering = answering + widened;
         let loading = PROGRAM + kept.loading;
         let fixed = PROGRAM + weights;
         // Gradients of the micro-batches before, and of the one under way.
         let gradients = trained * recipe.train.accumulate.min(2);
         // Computing: the gradients grow while the activations are alive, beside the moments of the step before.
-        let first = fixed + gradients + activations;
+        // A block's graph goes as its gradients come, unless those of the micro-batch before are there already.
+        let passing = match recipe.train.accumulate {
+            1 => trained.min(blocks.graphs),
+            _ => 0,
+        };
+        let first = fixed + gradients + activations - passing;
         let later = first + 2 * trained;
         // Updating: one tensor after the other, its gradient turns into two moments and its value into a new one; the
         // tensor under way exists twice more. Saving copies one tensor at a time, too.
@@ -166,7 +179,7 @@ impl Memory {
             weights,
             trained,
             activations,
-            graphs,
+            graphs: blocks.count,
             answering,
             one_step: loading.max(first).max(update),
             training: loading.max(later).max(update),
@@ -185,8 +198,7 @@ impl Memory {
         let [tower, blocks] = client_chains(half, recipe, shapes);
         let (view, exact) = (shapes.picture_rows, Activation::F32);
         let looking = F32 * shapes.batch * shapes.vision.activations(view, exact);
-        let (seen, seen_graphs) =
-            tower.bytes(keeping.tower, shapes.batch * view, shapes.vision.hidden);
+        let seen = tower.kept(keeping.tower, shapes.batch * view, shapes.vision.hidden);
         let vision = match tower.count {
             0 => looking,
             _ => F32 * shapes.batch * shapes.vision.activations_tracked(view, exact),
@@ -197,10 +209,10 @@ impl Memory {
         // Embedded, projected, bounded, and as many gradients; then codes and messages.
         let cut = 12 * rows;
         let blocks = Through::of(shapes, recipe, &blocks, &keeping);
-        let all = vision.max(blocks.training) + seen + blocks.kept + 4 * pixels + cut;
+        let all = vision.max(blocks.training) + blocks.mask + 4 * pixels + cut;
         let kept = Kept::of(&half.parameters(), recipe, halved);
         let answering = looking.max(blocks.answering) + blocks.cache + 2 * pixels + cut / 2;
-        Self::new(&kept, recipe, [all, answering, seen_graphs + blocks.graphs])
+        Self::new(&kept, recipe, [all, answering], seen.and(blocks.kept))
     }
 
     /// Of the server's half; `halved` says of which parameters the files hold bfloat16.
@@ -222,13 +234,13 @@ impl Memory {
             true => {
                 supervised * (4 * shapes.vocabulary.min(STREAMED_PART as u64) + 6 * shapes.hidden)
             }
-            // Logits, their logarithms, probabilities and gradients, for supervised rows only.
-            false => supervised * 5 * shapes.vocabulary,
+            // Logits, which their gradients are written over, and copies in other types, for supervised rows only.
+            false => supervised * 3 * shapes.vocabulary,
         };
         let cut = 8 * rows;
-        let all = blocks.training.max(head) + blocks.kept + cut;
+        let all = blocks.training.max(head) + blocks.mask + cut;
         let answering = blocks.answering + blocks.cache + 4 * rows;
         let kept = Kept::of(&parameters, recipe, halved);
-        Self::new(&kept, recipe, [all, answering, blocks.graphs])
+        Self::new(&kept, recipe, [all, answering], blocks.kept)
     }
 }
