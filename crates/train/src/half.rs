@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use qtl_model::Device;
+use qtl_model::llm::Decoder as LanguageModel;
 use qtl_model::params::Named;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::parts::Parts;
 use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError, restore};
-use qtl_model::weights::Keep;
+use qtl_model::weights::{Keep, Parameter};
 use qtl_wire::{Standing, Terms};
 
 use crate::adapt::Fingerprint;
@@ -18,7 +19,7 @@ use crate::error::TrainError;
 use crate::held::Held;
 use crate::lock::Lock;
 use crate::optimizer::{NotFinite, Optimizer};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, labels_at_server};
 use crate::record::Record;
 use crate::schedule;
 use crate::stamp::Stamp;
@@ -30,8 +31,14 @@ use crate::tune::Part;
 pub trait Stages: Parts {
     /// Which side.
     const SIDE: Side;
-    /// The parts that are this side's alone; of the quantizers either side has something.
+    /// The parts that this side answers for. Of the quantizers either side has something, and of the language model too, if
+    /// blocks or the head of it are the client's.
     const PARTS: &'static [Part];
+
+    /// All parameters of these parts, wherever they are, without their values.
+    fn whole_parts(&self) -> Vec<Parameter> {
+        self.parameters()
+    }
 
     /// Reads it from a model directory, its matrices kept as `keep` says.
     ///
@@ -66,6 +73,10 @@ impl Stages for ClientPartition {
         let mut half = self.sending(recipe.quantizer.text_rows);
         let blocks = half.bottom.blocks.clone();
         half.bottom.blocks = blocks.with(|blocks| blocks.with_activation(activation));
+        if let Some(top) = half.top.as_deref_mut() {
+            let stage = top.stage.clone();
+            top.stage = stage.with(|stage| stage.with_activation(activation));
+        }
         half
     }
 }
@@ -73,6 +84,10 @@ impl Stages for ClientPartition {
 impl Stages for ServerPartition {
     const SIDE: Side = Side::Server;
     const PARTS: &'static [Part] = &[Part::Llm];
+
+    fn whole_parts(&self) -> Vec<Parameter> {
+        LanguageModel::new(self.trunk.spec().clone(), &self.device()).parameters()
+    }
 
     fn read(
         blueprint: &Blueprint,
@@ -84,8 +99,8 @@ impl Stages for ServerPartition {
 
     fn computing(mut self, recipe: &Recipe) -> Self {
         let activation = recipe.train.activation.dtype();
-        let compute = self.language_model.clone();
-        self.language_model = compute.with(|model| model.with_activation(activation));
+        let trunk = self.trunk.clone();
+        self.trunk = trunk.with(|blocks| blocks.with_activation(activation));
         self
     }
 }
@@ -98,7 +113,7 @@ pub(crate) struct Half<S> {
     start: Start,
     facts: Facts,
     pub(crate) stages: Held<S>,
-    /// Whether the base had the quantizers' weights, or they have nothing to learn.
+    /// Whether the base had the weights of the uplink's quantizers, or they have nothing to learn.
     pub(crate) quantizers_found: bool,
     /// Whether the weights may be others than those of step 0.
     moved: bool,
@@ -126,6 +141,8 @@ impl<S: Stages> Half<S> {
         fresh_run: &str,
         device: Device,
     ) -> Result<Self, TrainError> {
+        let yet = "in training: no message of this release carries hidden states";
+        labels_at_server(&recipe.split, yet)?;
         let lock = run_dir.map(Lock::take).transpose()?;
         let loaded = start.read::<S>(&recipe, &device)?;
         let base = match run_dir {

@@ -32,6 +32,8 @@ pub struct Memory {
     pub trained: u64,
     /// Everything alive inside one step beside parameters, gradients and moments.
     pub activations: u64,
+    /// Of it what waits for the second trip where the labels are the client's, one of it per session.
+    pub waiting: u64,
     /// The same while answering, with the keys and values of the sequences.
     pub answering: u64,
     /// Peak of a run of a single optimizer step.
@@ -158,6 +160,7 @@ impl Memory {
             weights,
             trained,
             activations,
+            waiting: 0,
             answering,
             one_step: loading.max(first).max(update),
             training: loading.max(later).max(update),
@@ -180,9 +183,20 @@ impl Memory {
         let cut = 12 * rows;
         let count = half.bottom.blocks.len() as u64;
         let blocks = Through::of(shapes, count);
-        let all = vision.max(blocks.training) + blocks.kept + 4 * pixels + cut;
-        let kept = Kept::of(&half.parameters(), recipe, halved);
-        let answering = vision.max(blocks.answering) + blocks.cache + 2 * pixels + cut / 2;
+        let parameters = half.parameters();
+        let (mut top, mut downlink) = (Through::default(), 0);
+        if let Some(held) = &half.top {
+            top = Through::of(shapes, held.stage.blocks.len() as u64);
+            top.training = top.training.max(head(&parameters, recipe, shapes));
+            downlink = 8 * F32 * shapes.batch * shapes.hidden_rows(&recipe.split) * shapes.hidden;
+        }
+        // Between the two trips all that the bottom's backward needs stays, while the top is at work.
+        let one = vision.max(blocks.training).max(top.training);
+        let all = one + blocks.kept + top.kept + 4 * pixels + cut + downlink;
+        let kept = Kept::of(&parameters, recipe, halved);
+        let one = vision.max(blocks.answering).max(top.answering);
+        let caches = blocks.cache + top.cache;
+        let answering = one + caches + 2 * pixels + cut / 2 + downlink / 2;
         Self::new(&kept, recipe, all, answering)
     }
 
@@ -194,22 +208,40 @@ impl Memory {
         halved: &dyn Fn(&str) -> bool,
     ) -> Self {
         let (batch, sequence) = (shapes.batch, shapes.sequence());
-        let blocks = Through::of(shapes, half.language_model.blocks.len() as u64);
+        let blocks = Through::of(shapes, half.trunk.len() as u64);
         let rows = F32 * batch * sequence * shapes.hidden;
         let parameters = half.parameters();
-        let supervised = F32 * batch * shapes.text_tokens;
-        let head = match parameters.iter().any(|p| streamed(p, recipe)) {
-            // Logits and probabilities of a part, and its share of the gradient beside that of the parts before.
-            true => {
-                supervised * (4 * shapes.vocabulary.min(STREAMED_PART as u64) + 6 * shapes.hidden)
+        let (head, downlink) = match half.downlink() {
+            None => (head(&parameters, recipe, shapes), 0),
+            Some(_) => {
+                let rows = batch * shapes.hidden_rows(&recipe.split);
+                (0, 8 * F32 * rows * shapes.hidden)
             }
-            // Logits, their logarithms, probabilities and gradients, for supervised rows only.
-            false => supervised * 5 * shapes.vocabulary,
         };
         let cut = 8 * rows;
-        let all = blocks.training.max(head) + blocks.kept + cut;
-        let answering = blocks.answering + blocks.cache + 4 * rows;
+        let all = blocks.training.max(head) + blocks.kept + cut + downlink;
+        let answering = blocks.answering + blocks.cache + 4 * rows + downlink / 2;
         let kept = Kept::of(&parameters, recipe, halved);
-        Self::new(&kept, recipe, all, answering)
+        let waiting = match half.downlink() {
+            None => 0,
+            // The model's last block is tracked at once, and so is what it has computed.
+            Some(_) if half.trunk.ends() => blocks.training + blocks.kept + cut + downlink,
+            Some(_) => blocks.kept + cut + downlink,
+        };
+        Self {
+            waiting,
+            ..Self::new(&kept, recipe, all, answering)
+        }
+    }
+}
+
+/// What the loss takes behind the head among these parameters.
+fn head(parameters: &[Parameter], recipe: &Recipe, shapes: &Shapes) -> u64 {
+    let supervised = F32 * shapes.batch * shapes.text_tokens;
+    match parameters.iter().any(|p| streamed(p, recipe)) {
+        // Logits and probabilities of a part, and its share of the gradient beside that of the parts before.
+        true => supervised * (4 * shapes.vocabulary.min(STREAMED_PART as u64) + 6 * shapes.hidden),
+        // Logits, their logarithms, probabilities and gradients, for supervised rows only.
+        false => supervised * 5 * shapes.vocabulary,
     }
 }
