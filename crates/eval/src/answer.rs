@@ -6,10 +6,12 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::example::{ask, rows};
 use qtl_data::image::{ImageFault, PictureRules};
 use qtl_data::{Aspect, DataError, Processor, Template, TokenSpan, Tokenizer, Turn, Turns};
-use qtl_model::generate::{Remote, greedy};
+use qtl_model::generate::{Remote, answers};
 use qtl_model::partition::ClientPartition;
+use qtl_model::sampling::Sampling;
 use qtl_model::splice::{Sample, SpliceError, splice};
 use qtl_model::stage::Batch;
+use qtl_model::text::Answering;
 
 use crate::benchmark::{Picture, Question, Suite};
 
@@ -34,6 +36,8 @@ pub struct Answerer<'a> {
     pub max_length: usize,
     /// The longest answer in tokens.
     pub longest: usize,
+    /// How tokens are chosen. Only a client that has the labels can draw them.
+    pub sampling: Sampling,
     /// Questions decoded together at most.
     pub batch: usize,
     /// Their number times the square of the longest of them, its answer included, at most: what attention takes memory for.
@@ -154,11 +158,13 @@ impl Answerer<'_> {
             pixels: picture.map(|pixels| self.tensor(pixels.to_vec(), 1)),
             spliced,
         };
-        let room = self.longest.min(self.max_length - length);
-        greedy(self.client, &batch, remote, end, room, &mut |_, id| {
-            seen(id)
-        })
-        .map_err(AnswerError::Remote)?;
+        let how = Answering {
+            end: end.to_vec(),
+            longest: self.longest.min(self.max_length - length),
+            sampling: self.sampling,
+        };
+        answers(self.client, &batch, remote, &how, &mut |_, id| seen(id))
+            .map_err(AnswerError::Remote)?;
         Ok(())
     }
 
@@ -254,16 +260,13 @@ impl Answerer<'_> {
         };
         let own = self.template.end(self.tokenizer)?;
         let end = self.tokenizer.eos().into_iter().chain(own);
-        let end: Vec<u32> = end.map(|id| id as u32).collect();
-        let ids = greedy(
-            self.client,
-            &batch,
-            remote,
-            &end,
-            self.longest,
-            &mut |_, _| true,
-        )
-        .map_err(AnswerError::Remote)?;
+        let how = Answering {
+            end: end.map(|id| id as u32).collect(),
+            longest: self.longest,
+            sampling: self.sampling,
+        };
+        let ids = answers(self.client, &batch, remote, &how, &mut |_, _| true)
+            .map_err(AnswerError::Remote)?;
         let mut answers = ids.iter().map(|ids| self.tokenizer.answer(ids));
         let answered = |outcome: Result<bool, Miss>| match outcome {
             Ok(cut) => {

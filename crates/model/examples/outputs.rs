@@ -38,7 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows = client.bottom.embed_tokens.lookup(&ids);
     drop(client);
 
-    let decoder = blueprint.server(&device)?.partition.language_model;
+    let server = blueprint.server(&device)?.partition;
+    let decoder = server.language_model().ok_or("the top is at the client")?;
     let context = decoder.blocks.causal_context(ids.len(), &device);
     let logits = decoder
         .head

@@ -19,7 +19,7 @@ pub enum Part {
     VisionTower,
     /// The connector.
     Connector,
-    /// Both halves of both quantizers.
+    /// Both halves of all quantizers.
     Quantizer,
     /// The language model without its token embedding.
     Llm,
@@ -105,8 +105,14 @@ pub const QUANTIZER_TEXT: Row = Row {
     ..QUANTIZER_IMAGE
 };
 
+/// The quantizer of hidden states, where the top is at the client.
+pub const QUANTIZER_HIDDEN: Row = Row {
+    prefix: "VQ.quantizer_hidden.quantizer.",
+    ..QUANTIZER_IMAGE
+};
+
 /// All of them.
-pub const TABLE: [Row; 7] = [
+pub const TABLE: [Row; 8] = [
     VISION_TOWER,
     CONNECTOR,
     EMBED_TOKENS,
@@ -114,6 +120,7 @@ pub const TABLE: [Row; 7] = [
     HEAD,
     QUANTIZER_IMAGE,
     QUANTIZER_TEXT,
+    QUANTIZER_HIDDEN,
 ];
 
 /// The folders of all parts, each once.

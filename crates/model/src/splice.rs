@@ -8,6 +8,7 @@
 //! sees the prefix and its own branch only, and its positions count on from the end of the prefix. So several
 //! questions about one picture share the picture's tokens.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use qtl_data::TokenSpan;
@@ -265,6 +266,22 @@ impl Grid {
             }
         }
         grid
+    }
+
+    /// The cells that hold a row, in order.
+    pub fn real(&self) -> Vec<usize> {
+        let cells = self.branches.iter().enumerate();
+        cells
+            .filter(|(_, branch)| branch.is_some())
+            .map(|(cell, _)| cell)
+            .collect()
+    }
+
+    /// Of these text rows the cells whose output predicts them, each once, in order.
+    pub fn predicting(&self, rows: impl Iterator<Item = bool>) -> Vec<usize> {
+        let marked = rows.zip(&self.predictors).filter(|(marked, _)| *marked);
+        let cells: BTreeSet<usize> = marked.filter_map(|(_, cell)| *cell).collect();
+        cells.into_iter().collect()
     }
 
     /// True where cell `to` of a sequence may look at cell `from` of the same sequence.

@@ -14,6 +14,17 @@ pub enum TargetError {
     /// Not the planes that [`encode`] writes.
     #[error("the targets are not one mask and one list of ids")]
     Planes,
+    /// Not the plane that [`encode_mask`] writes.
+    #[error("the supervised rows are not one column of bits")]
+    Mask,
+    /// A mask of another length than the text stream.
+    #[error("the supervised rows are told of {mask} text rows, the batch has {rows}")]
+    Rows {
+        /// Rows in the mask.
+        mask: usize,
+        /// Text rows in the layout.
+        rows: usize,
+    },
     /// The mask is not as long as the text stream, or does not count the ids.
     #[error(
         "the targets cover {mask} text rows with {ids} ids, the batch has {rows} rows and {set} supervised"
@@ -42,15 +53,11 @@ pub enum TargetError {
 
 /// `labels`: one per text row, [`IGNORE`] where not supervised. Labels outside 0..vocab count as not supervised.
 pub fn encode(labels: &[i64], vocab: usize) -> Code {
-    let known = |label: &i64| *label != IGNORE && (0..vocab as i64).contains(label);
-    let ids: Vec<u32> = labels
-        .iter()
-        .filter(|l| known(l))
-        .map(|l| *l as u32)
-        .collect();
+    let known: Vec<Option<usize>> = known(labels, vocab).collect();
+    let ids: Vec<u32> = known.iter().flatten().map(|id| *id as u32).collect();
     let plane = PLANE as u32;
     let mut planes = vec![
-        column(2, labels.iter().map(|l| u32::from(known(l))).collect()),
+        bits(known.iter().map(Option::is_some)),
         column(vocab.min(PLANE), ids.iter().map(|id| id % plane).collect()),
     ];
     if vocab > PLANE {
@@ -60,6 +67,41 @@ pub fn encode(labels: &[i64], vocab: usize) -> Code {
         ));
     }
     Code::new(planes)
+}
+
+/// Per text row the label that it is trained on, or `None`; see [`encode`].
+pub fn known(labels: &[i64], vocab: usize) -> impl Iterator<Item = Option<usize>> {
+    let known = move |label: &i64| *label != IGNORE && (0..vocab as i64).contains(label);
+    labels
+        .iter()
+        .map(move |label| known(label).then_some(*label as usize))
+}
+
+/// Which text rows are trained on, and nothing of what they are to become: one bit per text row.
+pub fn encode_mask(rows: impl Iterator<Item = bool>) -> Code {
+    Code::new(vec![bits(rows)])
+}
+
+/// Reads what [`encode_mask`] wrote of so many text rows.
+///
+/// # Errors
+///
+/// [`TargetError`] if it is anything else.
+pub fn decode_mask(code: &Code, rows: usize) -> Result<Vec<bool>, TargetError> {
+    let [plane] = code.planes.as_slice() else {
+        return Err(TargetError::Mask);
+    };
+    let mask = values(plane).ok_or(TargetError::Mask)?;
+    if mask.iter().any(|bit| *bit > 1) {
+        return Err(TargetError::Mask);
+    }
+    if mask.len() != rows {
+        return Err(TargetError::Rows {
+            mask: mask.len(),
+            rows,
+        });
+    }
+    Ok(mask.into_iter().map(|bit| bit == 1).collect())
 }
 
 /// Per text row its target id, or `None`.
@@ -96,6 +138,10 @@ pub fn decode(code: &Code, rows: usize, vocab: usize) -> Result<Vec<Option<usize
         .collect())
 }
 
+fn bits(rows: impl Iterator<Item = bool>) -> Plane {
+    column(2, rows.map(u32::from).collect())
+}
+
 fn column(alphabet: usize, values: Vec<u32>) -> Plane {
     Symbols::from_u32(alphabet.max(2) as u32, values.len(), 1, values)
         .expect("ids are below the vocabulary")
@@ -123,6 +169,22 @@ mod tests {
             let want = [None, Some(0), Some(vocab - 1), None, Some((vocab - 1) / 2)];
             assert_eq!(got, want, "vocabulary of {vocab}");
         }
+    }
+
+    #[test]
+    fn a_mask_comes_back_or_is_refused() {
+        let mask = [false, true, true];
+        let code = encode_mask(mask.into_iter());
+        assert_eq!(decode_mask(&code, 3).unwrap(), mask);
+        assert_eq!(
+            decode_mask(&code, 2),
+            Err(TargetError::Rows { mask: 3, rows: 2 })
+        );
+        for wrong in [Code::default(), encode(&[1, 2, 3], 10)] {
+            assert_eq!(decode_mask(&wrong, 3), Err(TargetError::Mask));
+        }
+        let numbers = Code::new(vec![column(3, vec![0, 2, 1])]);
+        assert_eq!(decode_mask(&numbers, 3), Err(TargetError::Mask));
     }
 
     #[test]

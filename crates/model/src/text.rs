@@ -61,6 +61,17 @@ pub struct Answering {
     pub sampling: Sampling,
 }
 
+impl Answering {
+    /// The most likely token each time.
+    pub fn greedy(end: Vec<u32>, longest: usize) -> Self {
+        Self {
+            end,
+            longest,
+            sampling: Sampling::GREEDY,
+        }
+    }
+}
+
 impl TextModel {
     /// Reads a Hugging Face directory of a language model, or the language model of a TinyLLaVA directory.
     ///

@@ -1,6 +1,5 @@
 //! A recipe's tuning onto the two halves of a model, and the proof that a run stands on the base it began with.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use qtl_model::Device;
@@ -19,28 +18,25 @@ use crate::tune::{Method, Part, TuneError, TuneSpec, block};
 ///
 /// [`TuneError`] if a part has nothing that the recipe wants to train.
 pub fn tuned<S: Stages>(half: S, recipe: &Recipe) -> Result<S, TuneError> {
-    let seen = Seen::default();
-    let half = half.computing(recipe).adapt(recipe.seed, &|name, kind| {
-        seen.note(name, kind);
+    fits(&half, &recipe.tune)?;
+    Ok(half.computing(recipe).adapt(recipe.seed, &|name, kind| {
         treatment(&recipe.tune, name, kind)
-    });
-    seen.check(&recipe.tune, S::PARTS)?;
-    Ok(half)
+    }))
 }
 
-/// Checks that a half has what the recipe would train. It needs no values.
+/// Checks that the parts whose side this is have what the recipe would train, also what of them the other side holds. It
+/// needs no values.
 ///
 /// # Errors
 ///
 /// [`TuneError`] naming the part.
 pub fn fits<S: Stages>(half: &S, tune: &TuneSpec) -> Result<(), TuneError> {
-    let seen = Seen::default();
-    for parameter in half.parameters() {
-        if let Some(kind) = parameter.matrix {
-            seen.note(&parameter.name, kind);
-        }
-    }
-    seen.check(tune, S::PARTS)
+    let linear = half.whole_parts().into_iter();
+    let linear = linear.filter(|parameter| parameter.matrix == Some(Matrix::Linear));
+    let names: Vec<String> = linear.map(|parameter| parameter.name).collect();
+    S::PARTS
+        .iter()
+        .try_for_each(|part| has(&names, *part, tune))
 }
 
 /// A half as the model directory has it, in as few bits as the recipe lets its matrices have.
@@ -81,63 +77,49 @@ pub(crate) fn treatment(tune: &TuneSpec, name: &str, kind: Matrix) -> Treatment 
     Treatment { storage, lora }
 }
 
-/// The linear maps that were met on the way.
-#[derive(Default)]
-struct Seen(RefCell<Vec<String>>);
-
-impl Seen {
-    fn note(&self, name: &str, kind: Matrix) {
-        if kind == Matrix::Linear {
-            self.0.borrow_mut().push(name.to_owned());
-        }
-    }
-
-    fn check(&self, tune: &TuneSpec, parts: &[Part]) -> Result<(), TuneError> {
-        let names = self.0.borrow();
-        for part in parts {
-            let own: Vec<&String> = names.iter().filter(|n| Part::of(n) == *part).collect();
-            let wrong = |message: String| TuneError {
-                part: part.field(),
-                message,
-            };
-            match &tune.part(*part).method {
-                Method::Frozen | Method::Full => {}
-                Method::FromLayer(first) => {
-                    let blocks = own
-                        .iter()
-                        .filter_map(|n| block(n))
-                        .max()
-                        .map_or(0, |b| b + 1);
-                    if *first >= blocks {
-                        return Err(wrong(format!(
-                            "layer = {first}, but the model's blocks are 0 to {}; choose one of them",
-                            blocks.saturating_sub(1)
-                        )));
-                    }
-                }
-                Method::Lora(branches) => {
-                    let known: BTreeSet<&str> =
-                        own.iter().filter_map(|n| n.rsplit('.').nth(1)).collect();
-                    let known_list = known.iter().copied().collect::<Vec<_>>().join(", ");
-                    let missing = branches
-                        .targets
-                        .iter()
-                        .find(|t| !known.contains(t.as_str()));
-                    if let Some(target) = missing {
-                        return Err(wrong(format!(
-                            "targets holds {target:?}, which the model does not have; its linear maps are {known_list}"
-                        )));
-                    }
-                    if !own.iter().any(|n| branches.wants(n)) {
-                        return Err(wrong(
-                            "kind = \"lora\" finds no linear map in this part; use \"frozen\" or \"full\"".to_owned(),
-                        ));
-                    }
-                }
+/// Checks that a part of these linear maps has what the recipe would train.
+fn has(names: &[String], part: Part, tune: &TuneSpec) -> Result<(), TuneError> {
+    let own: Vec<&String> = names.iter().filter(|n| Part::of(n) == part).collect();
+    let wrong = |message: String| TuneError {
+        part: part.field(),
+        message,
+    };
+    match &tune.part(part).method {
+        Method::Frozen | Method::Full => {}
+        Method::FromLayer(first) => {
+            let blocks = own
+                .iter()
+                .filter_map(|n| block(n))
+                .max()
+                .map_or(0, |b| b + 1);
+            if *first >= blocks {
+                return Err(wrong(format!(
+                    "layer = {first}, but the model's blocks are 0 to {}; choose one of them",
+                    blocks.saturating_sub(1)
+                )));
             }
         }
-        Ok(())
+        Method::Lora(branches) => {
+            let known: BTreeSet<&str> = own.iter().filter_map(|n| n.rsplit('.').nth(1)).collect();
+            let known_list = known.iter().copied().collect::<Vec<_>>().join(", ");
+            let missing = branches
+                .targets
+                .iter()
+                .find(|t| !known.contains(t.as_str()));
+            if let Some(target) = missing {
+                return Err(wrong(format!(
+                    "targets holds {target:?}, which the model does not have; its linear maps are {known_list}"
+                )));
+            }
+            if !own.iter().any(|n| branches.wants(n)) {
+                return Err(wrong(
+                    "kind = \"lora\" finds no linear map in this part; use \"frozen\" or \"full\""
+                        .to_owned(),
+                ));
+            }
+        }
     }
+    Ok(())
 }
 
 /// A checksum over the names and values of what a run's checkpoints leave out, because it is the base's.

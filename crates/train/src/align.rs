@@ -12,7 +12,7 @@ use qtl_data::{Aspect, Tokenizer};
 use qtl_model::Device;
 use qtl_model::llm::cross_entropy;
 use qtl_model::params::{self, Named};
-use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::partition::{ClientPartition, Placement, ServerPartition};
 use qtl_model::parts::{CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::weights::{SaveType, Stream};
@@ -58,7 +58,7 @@ pub fn align(
     let device = Device::default();
     let fresh = Blueprint {
         fresh: true,
-        bottom_blocks: 0,
+        placement: Placement::default(),
         ..blueprint.clone()
     };
     let (mut client, server) = start(
@@ -121,7 +121,7 @@ fn start(
 ) -> (ClientPartition, ServerPartition) {
     let vits = client.bottom.vision_tower.vits();
     let depth = vits.iter().map(|vit| vit.depth()).max().unwrap_or(0);
-    let blocks = server.language_model.blocks.len();
+    let blocks = server.trunk.len();
     let width = server.hidden_size();
     let mut embedding = None;
     let shapes: std::collections::BTreeMap<String, Vec<usize>> = client

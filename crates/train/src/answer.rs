@@ -1,7 +1,7 @@
 //! Generation over a link: the model's [`Remote`] spoken through the wire's [`Exchange`].
 
 use qtl_codec::{Code, Options};
-use qtl_model::edge::Cut;
+use qtl_model::edge::{Cut, StepError};
 use qtl_model::generate::Remote;
 use qtl_wire::{Exchange, Prompt, Rows, WireError};
 
@@ -50,6 +50,18 @@ impl Remote for Linked<'_> {
         let slots = keep.iter().map(|slot| *slot as u32).collect();
         let ids = self.link.next(Rows { text, keep: slots })?;
         chosen(ids.ids, keep.len(), self.vocab)
+    }
+
+    fn open_hidden(&mut self, _prompts: Cut) -> Result<Code, WireError> {
+        Err(Self::wrong(StepError::Labels { here: "client" }))
+    }
+
+    fn next_hidden(&mut self, _keep: &[usize], _rows: Code) -> Result<Code, WireError> {
+        Err(Self::wrong(StepError::Labels { here: "client" }))
+    }
+
+    fn wrong(error: StepError) -> WireError {
+        WireError::Protocol(error.to_string())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::merge::{
 };
 use crate::peft;
 use crate::plain::write_language_model;
-use crate::recipe::cut_at_input;
+use crate::recipe::in_one_piece;
 use crate::start::{Base, Start, folded_text};
 use crate::tune::{Method, Part};
 use crate::whole::whole;
@@ -49,9 +49,9 @@ pub fn write_adapter<'a>(
 ) -> Result<u64, TrainError> {
     let base = base.into();
     let run = Joined::open(client, server, base)?;
-    let range =
-        "0 for an adapter, which belongs to a language model in one piece; merge without --adapter";
-    cut_at_input(run.recipe.split.bottom_blocks, range)?;
+    let cure =
+        "for an adapter, which belongs to a language model in one piece; merge without --adapter";
+    in_one_piece(&run.recipe.split, cure)?;
     let tune = &run.recipe.tune;
     if !matches!(tune.llm.method, Method::Lora(_)) {
         return Err(TrainError::Halves(

@@ -77,7 +77,7 @@ pub fn of_scenes(
     watch: &mut dyn FnMut(u64),
 ) -> Result<FeatureRows, TrainError> {
     cut_at_input(
-        blueprint.bottom_blocks,
+        &blueprint.placement,
         "0 for pictures of generated scenes alone; behind a block a row depends on the text before it, so give data",
     )?;
     let client = blueprint.client(device)?.partition;

@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use qtl_model::Device;
+use qtl_model::llm::Decoder as LanguageModel;
 use qtl_model::params::Named;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::parts::Parts;
 use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError, restore};
-use qtl_model::weights::Keep;
+use qtl_model::weights::{Keep, Parameter};
 use qtl_wire::{Standing, Terms};
 
 use crate::adapt::Fingerprint;
@@ -20,7 +21,7 @@ use crate::inspect::Keeping;
 use crate::lock::Lock;
 use crate::machine::free_memory;
 use crate::optimizer::{NotFinite, Optimizer};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, labels_at_server};
 use crate::record::Record;
 use crate::schedule;
 use crate::stamp::Stamp;
@@ -32,8 +33,14 @@ use crate::tune::Part;
 pub trait Stages: Parts {
     /// Which side.
     const SIDE: Side;
-    /// The parts that are this side's alone; of the quantizers either side has something.
+    /// The parts that this side answers for. Of the quantizers either side has something, and of the language model too, if
+    /// blocks or the head of it are the client's.
     const PARTS: &'static [Part];
+
+    /// All parameters of these parts, wherever they are, without their values.
+    fn whole_parts(&self) -> Vec<Parameter> {
+        self.parameters()
+    }
 
     /// Reads it from a model directory, its matrices kept as `keep` says.
     ///
@@ -73,6 +80,13 @@ impl Stages for ClientPartition {
             let blocks = blocks.with_activation(activation);
             blocks.with_graphs(keeping.blocks)
         });
+        if let Some(top) = half.top.as_deref_mut() {
+            let stage = top.stage.clone();
+            top.stage = stage.with(|stage| {
+                let stage = stage.with_activation(activation);
+                stage.with_graphs(keeping.blocks)
+            });
+        }
         half
     }
 }
@@ -80,6 +94,10 @@ impl Stages for ClientPartition {
 impl Stages for ServerPartition {
     const SIDE: Side = Side::Server;
     const PARTS: &'static [Part] = &[Part::Llm];
+
+    fn whole_parts(&self) -> Vec<Parameter> {
+        LanguageModel::new(self.trunk.spec().clone(), &self.device()).parameters()
+    }
 
     fn read(
         blueprint: &Blueprint,
@@ -92,10 +110,10 @@ impl Stages for ServerPartition {
     fn computing(mut self, recipe: &Recipe) -> Self {
         let activation = recipe.train.activation.dtype();
         let keeping = Keeping::of_server(&self, recipe, room(&self.device()));
-        let compute = self.language_model.clone();
-        self.language_model = compute.with(|model| {
-            let model = model.with_activation(activation);
-            model.with_graphs(keeping.blocks)
+        let trunk = self.trunk.clone();
+        self.trunk = trunk.with(|blocks| {
+            let blocks = blocks.with_activation(activation);
+            blocks.with_graphs(keeping.blocks)
         });
         self
     }
@@ -117,7 +135,7 @@ pub(crate) struct Half<S> {
     start: Start,
     facts: Facts,
     pub(crate) stages: Held<S>,
-    /// Whether the base had the quantizers' weights, or they have nothing to learn.
+    /// Whether the base had the weights of the uplink's quantizers, or they have nothing to learn.
     pub(crate) quantizers_found: bool,
     /// Whether the weights may be others than those of step 0.
     moved: bool,
@@ -145,6 +163,8 @@ impl<S: Stages> Half<S> {
         fresh_run: &str,
         device: Device,
     ) -> Result<Self, TrainError> {
+        let yet = "in training: no message of this release carries hidden states";
+        labels_at_server(&recipe.split, yet)?;
         let lock = run_dir.map(Lock::take).transpose()?;
         let loaded = start.read::<S>(&recipe, &device)?;
         let base = match run_dir {

@@ -12,20 +12,38 @@ use qtl_model::stage::Rows;
 use crate::metrics::{Alternatives, StepRecord};
 
 /// What packing without entropy coding, 16-bit features and 32-bit gradients would have taken in the step of `record`.
-pub fn alternatives(record: &StepRecord, cut: &Cut, features: &Rows) -> Alternatives {
+/// `hidden`: the shape of the hidden states that came.
+pub fn alternatives(
+    record: &StepRecord,
+    cut: &Cut,
+    features: &Rows,
+    hidden: [usize; 2],
+) -> Alternatives {
     let size = |code: &Code, entropy| qtl_codec::encode(code, &Options { entropy }).len() as u64;
     let half = |x: &Tensor<2>| size(&to_f16(x.clone()), false);
     // Everything else in the message, targets and layout, would be the same.
     let others = record.bytes_up - record.bytes_image - record.bytes_text - record.bytes_index;
+    let edge = record.hidden.unwrap_or_default();
+    let hidden = Tensor::<2>::zeros(hidden, &features.text.device());
     // Of every row, also of those whose gradients came added up. 32-bit floats take the same bytes whatever they are.
     let full = |x: &Tensor<2>| size(&to_f32(x.zeros_like()), false);
     Alternatives {
         packed_image: cut.image.as_ref().map_or(0, |code| size(code, false)),
         packed_text: size(&cut.text, false),
-        up_16bit: others + features.image.as_ref().map_or(0, half) + half(&features.text),
+        up_16bit: others + features.image.as_ref().map_or(0, half) + half(&features.text)
+            - edge.bytes_hidden_gradient
+            + match edge.bytes_hidden_gradient {
+                0 => 0,
+                _ => full(&hidden),
+            },
         down_32bit: record.bytes_down - record.bytes_gradient
             + features.image.as_ref().map_or(0, full)
-            + full(&features.text),
+            + full(&features.text)
+            - edge.bytes_hidden
+            + match edge.bytes_hidden {
+                0 => 0,
+                _ => half(&hidden),
+            },
     }
 }
 

@@ -121,7 +121,7 @@ pub(crate) enum Head {
 }
 
 impl Head {
-    /// `client` has the token embedding, and `server` the head.
+    /// `client` has the token embedding, and either of the halves has the head.
     pub(crate) fn of(tied: bool, client: &impl Parts, server: &impl Parts) -> Self {
         if !tied {
             return Self::Own;
@@ -129,6 +129,7 @@ impl Head {
         let (mut table, mut head) = (None, None);
         let embedding = |name: &str| Part::of(name) == Part::EmbedTokens;
         client.visit_tensors(&embedding, &mut |tensor| table = Some(tensor.data));
+        client.visit_tensors(&is_head, &mut |tensor| head = Some(tensor.data));
         server.visit_tensors(&is_head, &mut |tensor| head = Some(tensor.data));
         if table == head {
             Self::Tied
@@ -378,12 +379,10 @@ fn in_python(config: &mut Value) -> Result<bool, TrainError> {
         return Ok(false);
     }
     let recipe = recipe_in(config, Path::new("config.json"))?;
-    let [image, text] = [&recipe.quantizer.image, &recipe.quantizer.text];
-    if recipe.split.bottom_blocks > 0 && [image, text] != [&QuantizerSpec::NONE; 2] {
+    if let Some(field) = recipe.quantizes_inside() {
         // There the quantizers stand at the language model's input.
         tracing::warn!(
-            "split.bottom_blocks = {}: a model with quantizers behind a block has no class for transformers yet",
-            recipe.split.bottom_blocks
+            "{field}: a model with quantizers behind a block has no class for transformers yet"
         );
         return Ok(false);
     }

@@ -16,7 +16,7 @@ use crate::assumed;
 use crate::error::TrainError;
 use crate::half::Stages;
 use crate::peft;
-use crate::recipe::{Recipe, cut_at_input};
+use crate::recipe::{Recipe, in_one_piece};
 use crate::tune::Part;
 
 /// Where they lie.
@@ -156,10 +156,11 @@ impl Start {
     ) -> Result<Loaded<S>, TrainError> {
         let mut loaded = adapt::read::<S>(&self.blueprint, recipe, device)?;
         if let Some(adapter) = &self.adapter {
-            self.cut_at_input()?;
+            self.in_one_piece()?;
             stands_on(&loaded.partition, adapter)?;
             loaded.partition = adapter.put_whole(loaded.partition, S::PARTS, self.tied())?;
             loaded.quantizers_found |= adapter.has_part(Part::Quantizer);
+            loaded.hidden_found |= adapter.has_part(Part::Quantizer);
         }
         Ok(loaded)
     }
@@ -200,7 +201,7 @@ impl Start {
         let half = S::read(&self.blueprint, device, &|_, _| Storage::F32)?.partition;
         match &self.adapter {
             Some(adapter) => {
-                self.cut_at_input()?;
+                self.in_one_piece()?;
                 stands_on(&half, adapter)?;
                 Ok(adapter.fold(half, S::PARTS, self.tied())?)
             }
@@ -209,9 +210,9 @@ impl Start {
     }
 
     /// An adapter of the language model is put on by its one half.
-    fn cut_at_input(&self) -> Result<(), TrainError> {
-        let range = "0 where there is an adapter; fold it into the model first, with `qtinyllava merge --from-adapter`";
-        Ok(cut_at_input(self.blueprint.bottom_blocks, range)?)
+    fn in_one_piece(&self) -> Result<(), TrainError> {
+        let cure = "where there is an adapter; fold it into the model first, with `qtinyllava merge --from-adapter`";
+        Ok(in_one_piece(&self.blueprint.placement, cure)?)
     }
 }
 

@@ -34,6 +34,25 @@ pub enum StepError {
         /// What is missing.
         what: &'static str,
     },
+    /// A message with something that belongs to another placement.
+    #[error("there is a {what}")]
+    Surplus {
+        /// What is too much.
+        what: &'static str,
+    },
+    /// What only the side that has the labels does.
+    #[error(
+        "the labels of this run are the {here}'s, and so is the loss: this message belongs to another `split.labels`"
+    )]
+    Labels {
+        /// Whose they are.
+        here: &'static str,
+    },
+    /// A token that is to be drawn where the other side chooses.
+    #[error(
+        "the server's half chooses the tokens and takes the most likely ones; they are drawn with split.labels = \"client\" only"
+    )]
+    Drawn,
     /// A feature that is no finite number.
     #[error(
         "the {stream} features hold {value} at row {row}, channel {channel}: a picture, a weight or the scale of a row is no finite number at the client"

@@ -1,9 +1,11 @@
 //! An edge: what lies between two stages that run in different places. The sender's half of it makes codes of rows, the
 //! receiver's half makes rows of codes; gradients go the other way.
 //!
-//! The uplink's edge lies between bottom and trunk, and what crosses it is a [`Cut`].
+//! The uplink's edge lies between bottom and trunk, and what crosses it is a [`Cut`]. Where the labels are the client's there is
+//! a second one, between trunk and top, whose sender is the server: see [`HiddenSender`].
 
 mod error;
+mod hidden;
 mod receiver;
 pub mod repeats;
 mod sender;
@@ -12,6 +14,7 @@ use qtl_codec::Code;
 
 use crate::splice::Layout;
 pub use error::StepError;
+pub use hidden::{HiddenReceiver, HiddenReceiverTape, HiddenSender, HiddenSenderTape};
 pub use receiver::{Received, Receiver, ReceiverTape};
 pub use repeats::TextRows;
 pub use sender::{Sender, SenderTape, Shown};

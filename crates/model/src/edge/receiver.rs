@@ -126,25 +126,7 @@ impl Receiver {
         width: usize,
         device: &Device,
     ) -> Result<Tensor<2>, StepError> {
-        let stream = "text";
-        // A quantizer whose statistics are those of a batch cannot code a single token.
-        let (leaf, plain) = match self.text.dequantize(code, device) {
-            Ok(leaf) => (leaf, false),
-            Err(source) => match crate::quant::from_f16(code, width, device) {
-                Ok(rows) => (rows, true),
-                Err(_) => return Err(StepError::Code { stream, source }),
-            },
-        };
-        let rows = leaf.dims()[0];
-        if rows != sequences {
-            return Err(StepError::Rows {
-                stream,
-                layout: sequences,
-                code: rows,
-            });
-        }
-        let leaf = known(stream, code, leaf)?;
-        Ok(if plain { leaf } else { self.text.expand(leaf) })
+        tokens("text", &self.text, code, sequences, width, device)
     }
 
     /// Expands the rows and puts each in its cell; padding cells get a row of zeros. [sequences, longest, hidden] in
@@ -264,8 +246,41 @@ fn thin(rows: Rows, kept: [Option<Kept>; 2]) -> Rows {
     }
 }
 
+/// Rows of single tokens; see [`Receiver::tokens`].
+pub(super) fn tokens(
+    stream: &'static str,
+    quantizer: &Decoder,
+    code: &Code,
+    sequences: usize,
+    width: usize,
+    device: &Device,
+) -> Result<Tensor<2>, StepError> {
+    // A quantizer whose statistics are those of a batch cannot code a single token.
+    let (leaf, plain) = match quantizer.dequantize(code, device) {
+        Ok(leaf) => (leaf, false),
+        Err(source) => match crate::quant::from_f16(code, width, device) {
+            Ok(rows) => (rows, true),
+            Err(_) => return Err(StepError::Code { stream, source }),
+        },
+    };
+    let rows = leaf.dims()[0];
+    if rows != sequences {
+        return Err(StepError::Rows {
+            stream,
+            layout: sequences,
+            code: rows,
+        });
+    }
+    let leaf = known(stream, code, leaf)?;
+    Ok(if plain { leaf } else { quantizer.expand(leaf) })
+}
+
 /// The leaf of `code`, if its values are finite. Only scalars can make them anything else.
-fn known(stream: &'static str, code: &Code, leaf: Tensor<2>) -> Result<Tensor<2>, StepError> {
+pub(super) fn known(
+    stream: &'static str,
+    code: &Code,
+    leaf: Tensor<2>,
+) -> Result<Tensor<2>, StepError> {
     let scalars = code
         .planes
         .iter()

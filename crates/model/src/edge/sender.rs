@@ -40,7 +40,7 @@ pub struct SenderTape {
 }
 
 /// Rows of one modality.
-struct Stream {
+pub(super) struct Stream {
     /// What backward pretends the code was: [rows, code_dim].
     surrogate: Tensor<2>,
     /// Which entries of its gradient come back; `None` for all.
@@ -97,12 +97,7 @@ impl Sender {
     /// Code of rows of single tokens, for generation. Where the statistics are those of the batch, a single token has
     /// none, and its row crosses as 16-bit floats.
     pub fn encode_tokens(&self, rows: Tensor<2>) -> Code {
-        if self.text.is_rowwise() {
-            let z = self.text.bound(self.text.input(rows));
-            self.text.quantize(z, Phase::Evaluate)
-        } else {
-            crate::quant::to_f16(rows)
-        }
+        encode_tokens(&self.text, rows)
     }
 
     /// What is sent in the micro-batch number `step`, given plain rows. Recorded statistics move; parameters for which
@@ -172,7 +167,7 @@ impl Sender {
 }
 
 impl Stream {
-    fn new(quantizer: &Encoder, z: Tensor<2>, code: &Code) -> Self {
+    pub(super) fn new(quantizer: &Encoder, z: Tensor<2>, code: &Code) -> Self {
         Self {
             surrogate: quantizer.surrogate(z, code),
             kept: quantizer.kept(code),
@@ -180,7 +175,7 @@ impl Stream {
     }
 
     /// Shape of what comes back.
-    fn shape(&self) -> [usize; 2] {
+    pub(super) fn shape(&self) -> [usize; 2] {
         match &self.kept {
             Some(kept) => kept.shape(),
             None => self.surrogate.dims(),
@@ -188,7 +183,7 @@ impl Stream {
     }
 
     /// A scalar whose gradient is `g`, that of the leaf, applied to the surrogate.
-    fn carry(self, g: Tensor<2>) -> Tensor<1> {
+    pub(super) fn carry(self, g: Tensor<2>) -> Tensor<1> {
         let g = match self.kept {
             Some(kept) => kept.spread(g),
             None => g,
@@ -243,6 +238,16 @@ impl SenderTape {
     }
 }
 
+/// Code of rows of single tokens; see [`Sender::encode_tokens`].
+pub(super) fn encode_tokens(quantizer: &Encoder, rows: Tensor<2>) -> Code {
+    if quantizer.is_rowwise() {
+        let z = quantizer.bound(quantizer.input(rows));
+        quantizer.quantize(z, Phase::Evaluate)
+    } else {
+        crate::quant::to_f16(rows)
+    }
+}
+
 /// The rows that the batch really shows; pictures nobody shows and rows beyond the cut stay home.
 pub(crate) fn used(z: Tensor<2>, image_rows: &[usize]) -> Tensor<2> {
     if image_rows.len() == z.dims()[0] && image_rows.iter().enumerate().all(|(i, row)| i == *row) {
@@ -264,7 +269,7 @@ pub(crate) fn are_whole_pictures(rows: &[usize], tokens: usize) -> bool {
 
 /// Records statistics in both copies of a quantizer (the plain and the tracked one), bounds with the tracked one, and
 /// adds the penalty.
-fn bound(
+pub(super) fn bound(
     (plain, tracked): (&mut Encoder, &mut Encoder),
     u: Tensor<2>,
     penalty: &mut Option<Tensor<1>>,

@@ -113,6 +113,11 @@ impl Blocks {
         self.model.layers.first()
     }
 
+    /// Whether nothing but the final norm follows them.
+    pub fn ends(&self) -> bool {
+        self.first() + self.len() == self.spec.layers.len()
+    }
+
     /// Angles and mask of a forward pass; `positions` holds one row per sequence, all of equal length.
     pub fn context(&self, positions: &[Vec<usize>], mask: Mask, device: &Device) -> Context {
         Context {

@@ -54,8 +54,29 @@ impl Head {
     }
 }
 
+impl Head {
+    /// The first sequence whose own loss is no finite number. `hidden` is as for [`loss`](Self::loss), plain; `sequences` says
+    /// for each supervised position whose it is.
+    pub fn without_a_loss(
+        &self,
+        hidden: &Tensor<3>,
+        supervision: &Supervision,
+        sequences: &[usize],
+    ) -> Option<usize> {
+        let mut each = sequences.to_vec();
+        each.dedup();
+        each.into_iter().find(|sequence| {
+            let pairs = supervision.rows.iter().zip(&supervision.targets);
+            let own = pairs.zip(sequences).filter(|(_, own)| *own == sequence);
+            let (rows, targets) = own.map(|((row, target), _)| (*row, *target)).unzip();
+            let loss = self.loss(hidden.clone(), &Supervision { rows, targets });
+            !loss.into_scalar::<f32>().is_finite()
+        })
+    }
+}
+
 /// Rows of `[B, S, hidden]` by their number `b S + s`.
-pub(super) fn gather(hidden: Tensor<3>, rows: &[usize]) -> Tensor<2> {
+pub(crate) fn gather(hidden: Tensor<3>, rows: &[usize]) -> Tensor<2> {
     let [batch, length, width] = hidden.dims();
     let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
     let count = rows.len();

@@ -1,8 +1,8 @@
 //! Language models: one decoder-only transformer, described by a [`DecoderSpec`] that a family reads from its
 //! configuration.
 //!
-//! The token embedding belongs to the client and is a module of its own ([`TokenEmbedding`]); the [`Decoder`] belongs to
-//! the server and never contains it. A tied head becomes the server's own copy.
+//! The token embedding belongs to the client and is a module of its own ([`TokenEmbedding`]); the [`Decoder`] never contains it.
+//! A tied head becomes a copy of its own, wherever it is.
 
 mod block;
 mod blocks;
@@ -21,6 +21,7 @@ pub use cache::Cache;
 pub use decoder::Decoder;
 pub use embedding::TokenEmbedding;
 pub use head::Head;
+pub(crate) use head::gather;
 pub use loss::{IGNORED, Supervision, cross_entropy};
 pub use names::Names;
 pub use spec::{DecoderSpec, LayerSpec};

@@ -60,10 +60,11 @@ impl DecoderSpec {
             .ignore(&format!("{}.", self.names.body))
     }
 
-    /// Where a file keeps the first `count` blocks.
-    pub fn first_blocks_keys(&self, count: usize) -> KeyMap {
+    /// Where a file keeps the blocks of these numbers.
+    pub fn blocks_keys(&self, range: Range<usize>) -> KeyMap {
         let norm = format!("{}.{}.", self.names.body, self.names.norm);
-        self.keys_without(count..self.layers.len()).ignore(&norm)
+        let (before, behind) = (0..range.start, range.end..self.layers.len());
+        self.keys_without(before.chain(behind)).ignore(&norm)
     }
 
     /// Where a file keeps all that follows the first `count` blocks; a tied head is read from the token embedding.
@@ -77,7 +78,7 @@ impl DecoderSpec {
     }
 
     /// All but the token embedding and these blocks.
-    fn keys_without(&self, blocks: Range<usize>) -> KeyMap {
+    fn keys_without(&self, blocks: impl Iterator<Item = usize>) -> KeyMap {
         let (body, embedding) = (self.names.body, self.names.embedding);
         let keys = KeyMap::same()
             .or("", "language_model.")

@@ -30,6 +30,11 @@ impl<M> Named<M> {
         Self::new("", module)
     }
 
+    /// The module alone.
+    pub fn into_inner(self) -> M {
+        self.module
+    }
+
     /// The same name on what `change` makes of the module.
     #[must_use]
     pub fn with(self, change: impl FnOnce(M) -> M) -> Self {

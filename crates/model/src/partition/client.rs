@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use qtl_codec::{Code, Grid};
 
+use super::Top;
 use crate::edge::{Cut, Sender, SenderTape, Shown, TextRows, are_whole_pictures, used};
 use crate::llm::Cache;
 use crate::nn::Named as Renamed;
@@ -19,6 +20,8 @@ pub struct ClientPartition {
     pub bottom: Renamed<Bottom>,
     /// The quantizers' halves that send.
     pub uplink: Renamed<Sender>,
+    /// Where the labels are the client's.
+    pub top: Option<Renamed<Top>>,
 }
 
 /// The client's half of a step that waits for its gradient.
@@ -35,8 +38,18 @@ impl ClientPartition {
         Self {
             bottom: Renamed::flat(bottom),
             uplink: Renamed::flat(Sender::new(image, text, TextRows::All)),
+            top: None,
         }
         .sending(TextRows::default())
+    }
+
+    /// With the labels, and what is needed to learn from them.
+    #[must_use]
+    pub fn with_top(self, top: Top) -> Self {
+        Self {
+            top: Some(Renamed::flat(top)),
+            ..self
+        }
     }
 
     /// Has text rows of one token cross once, or all of them. Behind a block rows are no longer functions of their token, so

@@ -1,9 +1,13 @@
 //! The model in two halves, each a set of [stages](crate::stage) and the sides of the [edges](crate::edge) that touch them.
-//! The client holds pictures, text and the bottom of the model; the server holds the language model. The single-process
-//! model is these two without a wire.
+//! The client holds pictures, text and the bottom of the model, and the top where it has the labels; the server holds the
+//! rest. The single-process model is these two without a wire.
 
 mod client;
+mod placement;
 mod server;
+mod top;
 
 pub use client::{ClientPartition, Pending};
-pub use server::{ServerPartition, Step};
+pub use placement::{Labels, Placement};
+pub use server::{Above, Returned, ServerPartition, Step, Waiting};
+pub use top::{Learned, Top};

@@ -1,26 +1,41 @@
 //! The server's half: the receiving side of the edge, and the stages above it.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use qtl_codec::Code;
 
-use crate::edge::{Cut, Receiver, StepError};
-use crate::llm::{Cache, Decoder as LanguageModel, Supervision};
+use crate::edge::{
+    Cut, HiddenSender, HiddenSenderTape, Received, Receiver, ReceiverTape, StepError,
+};
+use crate::finite;
+use crate::llm::{Blocks, Cache, Decoder as LanguageModel, DecoderSpec, Head, Supervision, gather};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
-use crate::parts::{BLOCKS, Parts};
-use crate::quant::Decoder;
+use crate::parts::{BLOCKS, HEAD, Parts};
+use crate::quant::{Decoder, Encoder};
 use crate::splice::{Grid, Layout};
-use crate::stage::context;
+use crate::stage::{BlocksTape, Rows, context, put};
 use crate::targets;
 
 /// Everything of the model that stays with the server.
 #[derive(Module, Debug)]
 pub struct ServerPartition {
-    /// The language model without its token embedding: trunk and top.
-    pub language_model: Renamed<LanguageModel>,
+    /// The blocks of the language model that are not the client's.
+    pub trunk: Renamed<Blocks>,
+    /// What follows them here.
+    pub above: Renamed<Above>,
     /// The quantizers' halves that receive.
     pub uplink: Renamed<Receiver>,
+}
+
+/// What follows the trunk at the server.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a model holds one of these")]
+pub enum Above {
+    /// The top: the labels come here.
+    Top(Renamed<Head>),
+    /// The edge to the client's, which has the labels.
+    Edge(Renamed<HiddenSender>),
 }
 
 /// What one training step gives.
@@ -30,6 +45,17 @@ pub struct Step {
     pub loss: f64,
     /// How many there were.
     pub tokens: usize,
+    /// As [`Returned::image`].
+    pub image: Option<Tensor<2>>,
+    /// As [`Returned::text`].
+    pub text: Tensor<2>,
+    /// As [`Returned::parameters`].
+    pub parameters: Named,
+}
+
+/// The gradients that a backward through the trunk gives.
+#[derive(Debug)]
+pub struct Returned {
     /// Gradient of the dequantized image rows: [rows, code_dim], or of the entries that the code keeps (see
     /// [`ServerHalf::kept`](crate::quant::ServerHalf::kept)).
     pub image: Option<Tensor<2>>,
@@ -39,28 +65,132 @@ pub struct Step {
     pub parameters: Named,
 }
 
+/// A step whose hidden states are at the client, and whose gradient has not come yet.
+pub struct Waiting {
+    through: Through,
+    /// The edge, and the cells whose hidden states were sent; none where no row is supervised.
+    sent: Option<(HiddenSenderTape, Vec<usize>)>,
+    grid: Grid,
+}
+
+/// A batch that went through the trunk.
+struct Through {
+    uplink: ReceiverTape,
+    trunk: BlocksTape,
+    layout: Layout,
+}
+
+impl Through {
+    /// From the gradient of what the trunk gave.
+    fn backward(self, gradient: Tensor<3>, mut parameters: Named) -> Result<Returned, StepError> {
+        let gradient = self.trunk.backward(gradient, &mut parameters);
+        let uplink = self.uplink;
+        let Rows { image, text } = uplink.backward(gradient, &self.layout, &mut parameters)?;
+        Ok(Returned {
+            image,
+            text,
+            parameters,
+        })
+    }
+}
+
+impl Returned {
+    fn with(self, loss: f64, tokens: usize) -> Step {
+        Step {
+            loss,
+            tokens,
+            image: self.image,
+            text: self.text,
+            parameters: self.parameters,
+        }
+    }
+}
+
+/// What a batch without a supervised token gives: it teaches nothing.
+fn nothing(uplink: ReceiverTape) -> Returned {
+    let Rows { image, text } = uplink.nothing();
+    Returned {
+        image,
+        text,
+        parameters: Named::new(),
+    }
+}
+
 impl Parts for ServerPartition {}
 
 impl ServerPartition {
-    /// The half of its parts.
+    /// The half with the end of the language model, to which the labels come.
     pub fn new(language_model: LanguageModel, image: Decoder, text: Decoder) -> Self {
+        let LanguageModel { blocks, head } = language_model;
         Self {
-            language_model: BLOCKS.holds(language_model),
+            trunk: BLOCKS.holds(blocks.into_inner()),
+            above: Renamed::flat(Above::Top(HEAD.holds(head.into_inner()))),
             uplink: Renamed::flat(Receiver::new(image, text)),
         }
     }
 
+    /// The half without it, and the quantizer of the hidden states that it sends.
+    pub fn without_top(trunk: Blocks, [image, text]: [Decoder; 2], hidden: Encoder) -> Self {
+        Self {
+            trunk: BLOCKS.holds(trunk),
+            above: Renamed::flat(Above::Edge(Renamed::flat(HiddenSender::new(hidden)))),
+            uplink: Renamed::flat(Receiver::new(image, text)),
+        }
+    }
+
+    fn spec(&self) -> &DecoderSpec {
+        self.trunk.spec()
+    }
+
     /// Width of the language model.
     pub fn hidden_size(&self) -> usize {
-        self.language_model.spec().hidden_size
+        self.spec().hidden_size
     }
 
     /// Size of the vocabulary.
     pub fn vocab_size(&self) -> usize {
-        self.language_model.spec().vocab_size
+        self.spec().vocab_size
     }
 
-    /// Forward and backward of one batch. `targets` is what [`targets::encode`] wrote.
+    fn head(&self) -> Result<&Head, StepError> {
+        match &*self.above {
+            Above::Top(head) => Ok(head),
+            Above::Edge(_) => Err(StepError::Labels { here: "client" }),
+        }
+    }
+
+    /// The edge to the client's top, if that is where the top is.
+    pub fn downlink(&self) -> Option<&HiddenSender> {
+        match &*self.above {
+            Above::Top(_) => None,
+            Above::Edge(edge) => Some(edge),
+        }
+    }
+
+    /// The same, for calibrating it.
+    pub fn downlink_mut(&mut self) -> Option<&mut HiddenSender> {
+        match &mut *self.above {
+            Above::Top(_) => None,
+            Above::Edge(edge) => Some(edge),
+        }
+    }
+
+    /// Trunk and top as one, where both are here.
+    pub fn language_model(&self) -> Option<LanguageModel> {
+        match &*self.above {
+            Above::Top(head) => Some(LanguageModel {
+                blocks: Renamed::flat((*self.trunk).clone()),
+                head: Renamed::flat((**head).clone()),
+            }),
+            Above::Edge(_) => None,
+        }
+    }
+
+    fn edge(&self) -> Result<&HiddenSender, StepError> {
+        self.downlink().ok_or(StepError::Labels { here: "server" })
+    }
+
+    /// Forward and backward of one batch whose labels have come. `targets` is what [`targets::encode`] wrote.
     ///
     /// # Errors
     ///
@@ -72,64 +202,158 @@ impl ServerPartition {
         trained: &dyn Fn(&str) -> bool,
         device: &Device,
     ) -> Result<Step, StepError> {
+        let head = self.head()?;
         let grid = self.grid(&cut.layout)?;
         let received = self.uplink.dequantize(cut, device)?;
-        let supervision = supervision(&grid, targets, self.vocab_size())?;
-        let (blocks, head) = (&self.language_model.blocks, &self.language_model.head);
-        let context = context(&self.language_model.blocks, &grid, device);
-
-        let activation = blocks.activation();
-        let (x, uplink) = self
-            .uplink
-            .train_forward(received, &grid, activation, trained);
-        if supervision.targets.is_empty() {
-            // A batch without a supervised token teaches nothing.
-            let rows = uplink.nothing();
-            return Ok(Step {
-                loss: 0.0,
-                tokens: 0,
-                image: rows.image,
-                text: rows.text,
-                parameters: Named::new(),
-            });
+        let targets = targets::decode(targets, grid.text_cells.len(), self.vocab_size())?;
+        let supervision = Supervision::of(&grid, targets.into_iter());
+        if supervision.is_empty() {
+            let (_, uplink) = self.receive(received, &grid, trained);
+            return Ok(nothing(uplink).with(0.0, 0));
         }
-        let (hidden, trunk) = blocks.train_forward(x, &context, trained);
+        let (hidden, through) = self.through(received, cut, &grid, trained, device);
         let (loss, top) = head.train_forward(hidden.clone(), &supervision, trained);
         if !loss.is_finite() {
+            let sequences: Vec<usize> = supervision.rows.iter().map(|c| c / grid.width).collect();
             return Err(StepError::NotFinite {
                 what: "loss",
-                sequence: self.without_a_loss(&hidden, &supervision),
+                sequence: head.without_a_loss(&hidden, &supervision, &sequences),
                 value: loss.to_string(),
             });
         }
         drop(hidden);
-
         let mut parameters = Named::new();
         let gradient = top.backward(&mut parameters);
-        let gradient = trunk.backward(gradient, &mut parameters);
-        let rows = uplink.backward(gradient, &cut.layout, &mut parameters)?;
-        Ok(Step {
-            loss,
-            tokens: supervision.targets.len(),
-            image: rows.image,
-            text: rows.text,
-            parameters,
-        })
+        let returned = through.backward(gradient, parameters)?;
+        Ok(returned.with(loss, supervision.targets.len()))
     }
 
-    /// The first sequence whose own loss is no finite number. `hidden`: the output of the last block, plain.
-    fn without_a_loss(&self, hidden: &Tensor<3>, supervision: &Supervision) -> Option<usize> {
-        let [height, width, _] = hidden.dims();
-        (0..height).find(|sequence| {
-            let pairs = supervision.rows.iter().zip(&supervision.targets);
-            let (rows, targets) = pairs
-                .filter(|(row, _)| *row / width == *sequence)
-                .map(|(row, target)| (*row, *target))
-                .unzip();
-            let own = Supervision { rows, targets };
-            let loss = self.language_model.head.loss(hidden.clone(), &own);
-            !own.rows.is_empty() && !loss.into_scalar::<f32>().is_finite()
-        })
+    /// Forward of one batch whose labels are the client's, in the micro-batch number `step`: the code of the hidden states
+    /// that it asks for, none if it asks for none. `wanted` is what [`Top::wanted`](super::Top::wanted) gave. Recorded
+    /// statistics move.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
+    pub fn rise(
+        &mut self,
+        cut: &Cut,
+        wanted: Option<&Code>,
+        step: u64,
+        trained: &dyn Fn(&str) -> bool,
+        device: &Device,
+    ) -> Result<(Option<Code>, Waiting), StepError> {
+        self.edge()?;
+        let grid = self.grid(&cut.layout)?;
+        let received = self.uplink.dequantize(cut, device)?;
+        let cells = self.asked(wanted, &grid)?;
+        let (hidden, through) = self.through(received, cut, &grid, trained, device);
+        let mut waiting = Waiting {
+            through,
+            sent: None,
+            grid,
+        };
+        if cells.is_empty() {
+            return Ok((None, waiting));
+        }
+        let rows = self.sent(hidden, &cells, &waiting.grid)?;
+        let Above::Edge(edge) = &mut *self.above else {
+            return Err(StepError::Labels { here: "server" });
+        };
+        let (code, tape) = edge.train_forward(rows, step, trained);
+        waiting.sent = Some((tape, cells));
+        Ok((Some(code), waiting))
+    }
+
+    /// What the edge's quantizer is calibrated on: its projection of the hidden states that would be sent, before they are
+    /// bounded. None where no row is supervised.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
+    pub fn survey(
+        &self,
+        cut: &Cut,
+        wanted: Option<&Code>,
+        device: &Device,
+    ) -> Result<Option<Tensor<2>>, StepError> {
+        let edge = self.edge()?;
+        let (input, grid) = self.input(cut, device)?;
+        let cells = self.asked(wanted, &grid)?;
+        if cells.is_empty() {
+            return Ok(None);
+        }
+        let context = context(&self.trunk, &grid, device);
+        let rows = self.sent(self.trunk.forward(input, &context), &cells, &grid)?;
+        Ok(Some(edge.hidden.input(rows)))
+    }
+
+    /// The cells whose hidden states the client asks for: those that predict the text rows it names, or all where blocks
+    /// follow.
+    fn asked(&self, wanted: Option<&Code>, grid: &Grid) -> Result<Vec<usize>, StepError> {
+        match (wanted, self.trunk.ends()) {
+            (None, false) => Ok(grid.real()),
+            (Some(mask), true) => {
+                let mask = targets::decode_mask(mask, grid.text_cells.len())?;
+                Ok(grid.predicting(mask.into_iter()))
+            }
+            (None, true) => Err(StepError::Empty {
+                what: "mask of supervised rows",
+            }),
+            (Some(_), false) => Err(StepError::Surplus {
+                what: "mask of supervised rows, though blocks follow and all hidden states are sent",
+            }),
+        }
+    }
+
+    /// Hidden states of these cells, in 32 bits as the quantizers want them. They would make ordinary symbols of what is no
+    /// number.
+    fn sent(
+        &self,
+        hidden: Tensor<3>,
+        cells: &[usize],
+        grid: &Grid,
+    ) -> Result<Tensor<2>, StepError> {
+        let rows = gather(hidden, cells).cast(DType::F32);
+        match finite::first(&rows) {
+            None => Ok(rows),
+            Some(place) => Err(StepError::NotFinite {
+                what: "hidden state",
+                sequence: cells.get(place.row).map(|cell| cell / grid.width),
+                value: place.value.to_string(),
+            }),
+        }
+    }
+
+    fn receive(
+        &self,
+        received: Received,
+        grid: &Grid,
+        trained: &dyn Fn(&str) -> bool,
+    ) -> (Tensor<3>, ReceiverTape) {
+        let activation = self.trunk.activation();
+        self.uplink
+            .train_forward(received, grid, activation, trained)
+    }
+
+    fn through(
+        &self,
+        received: Received,
+        cut: &Cut,
+        grid: &Grid,
+        trained: &dyn Fn(&str) -> bool,
+        device: &Device,
+    ) -> (Tensor<3>, Through) {
+        let context = context(&self.trunk, grid, device);
+        let (x, uplink) = self.receive(received, grid, trained);
+        let (hidden, trunk) = self.trunk.train_forward(x, &context, trained);
+        let layout = cut.layout.clone();
+        let through = Through {
+            uplink,
+            trunk,
+            layout,
+        };
+        (hidden, through)
     }
 
     /// The logits of every cell of the padded batch: [sequences, longest, vocab], and the grid that says which cell
@@ -140,12 +364,12 @@ impl ServerPartition {
     /// As for [`step`](Self::step).
     pub fn logits(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
         let (input, grid) = self.input(cut, device)?;
-        let context = context(&self.language_model.blocks, &grid, device);
-        let hidden = self.language_model.blocks.forward(input, &context);
-        Ok((self.language_model.head.forward(hidden), grid))
+        let context = context(&self.trunk, &grid, device);
+        let hidden = self.trunk.forward(input, &context);
+        Ok((self.head()?.forward(hidden), grid))
     }
 
-    /// What the language model reads for a batch: [sequences, longest, hidden].
+    /// What the trunk reads for a batch: [sequences, longest, hidden].
     ///
     /// # Errors
     ///
@@ -153,7 +377,7 @@ impl ServerPartition {
     pub fn input(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
         let grid = self.grid(&cut.layout)?;
         let received = self.uplink.dequantize(cut, device)?;
-        let activation = self.language_model.blocks.activation();
+        let activation = self.trunk.activation();
         Ok((self.uplink.assemble(&received, &grid, activation), grid))
     }
 
@@ -163,9 +387,10 @@ impl ServerPartition {
     ///
     /// As for [`step`](Self::step).
     pub fn prefill(&self, cut: &Cut, device: &Device) -> Result<(Vec<u32>, Cache), StepError> {
-        let (input, _) = self.input(cut, device)?;
-        let (logits, cache) = self.language_model.prefill(input, &cut.layout.lengths());
-        Ok((greedy(logits), cache))
+        let head = self.head()?;
+        let (hidden, cache, grid) = self.read(cut, device)?;
+        let ends = gather(hidden, &ends(&cut.layout, &grid));
+        Ok((greedy(head.forward(ends)), cache))
     }
 
     /// One more token for each of the sequences `keep` of the cache (the others are finished): their next tokens.
@@ -180,6 +405,62 @@ impl ServerPartition {
         code: &Code,
         device: &Device,
     ) -> Result<Vec<u32>, StepError> {
+        let head = self.head()?;
+        let hidden = self.read_on(cache, keep, code, device)?;
+        Ok(greedy(head.forward(hidden)))
+    }
+
+    /// As [`prefill`](Self::prefill), where the client has the top: the code of the hidden states from which it chooses, the
+    /// last of each prompt, or of all that its blocks read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
+    pub fn prefill_hidden(&self, cut: &Cut, device: &Device) -> Result<(Code, Cache), StepError> {
+        let edge = self.edge()?;
+        let (hidden, cache, grid) = self.read(cut, device)?;
+        let code = match self.trunk.ends() {
+            true => {
+                let rows = self.sent(hidden, &ends(&cut.layout, &grid), &grid)?;
+                edge.encode_tokens(rows)
+            }
+            false => edge.encode(self.sent(hidden, &grid.real(), &grid)?),
+        };
+        Ok((code, cache))
+    }
+
+    /// As [`next`](Self::next), likewise: one hidden state for each.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
+    pub fn next_hidden(
+        &self,
+        cache: &mut Cache,
+        keep: &[usize],
+        code: &Code,
+        device: &Device,
+    ) -> Result<Code, StepError> {
+        let edge = self.edge()?;
+        let hidden = self.read_on(cache, keep, code, device)?;
+        Ok(edge.encode_tokens(hidden.cast(DType::F32)))
+    }
+
+    /// Prompts through the trunk.
+    fn read(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Cache, Grid), StepError> {
+        let (input, grid) = self.input(cut, device)?;
+        let (hidden, cache) = self.trunk.prefill(input, &cut.layout.lengths());
+        Ok((hidden, cache, grid))
+    }
+
+    /// One more token of each of the sequences `keep` through the trunk: [sequences, hidden].
+    fn read_on(
+        &self,
+        cache: &mut Cache,
+        keep: &[usize],
+        code: &Code,
+        device: &Device,
+    ) -> Result<Tensor<2>, StepError> {
         if keep.is_empty() {
             return Err(StepError::Empty {
                 what: "sequence that goes on",
@@ -194,7 +475,7 @@ impl ServerPartition {
                 code: keep.len(),
             });
         }
-        let longest = self.language_model.spec().max_positions;
+        let longest = self.spec().max_positions;
         if let Some((sequence, position)) = cache
             .positions()
             .iter()
@@ -208,14 +489,15 @@ impl ServerPartition {
             });
         }
         cache.retain(keep);
-        Ok(greedy(self.language_model.step(rows, cache)))
+        let hidden = self.trunk.extend(rows.unsqueeze_dim(1), cache);
+        Ok(hidden.squeeze_dim(1))
     }
 
     fn grid(&self, layout: &Layout) -> Result<Grid, StepError> {
         if layout.sequences.is_empty() {
             return Err(StepError::Empty { what: "sequence" });
         }
-        let longest = self.language_model.spec().max_positions;
+        let longest = self.spec().max_positions;
         for (sequence, length) in layout.lengths().into_iter().enumerate() {
             if length == 0 || length > longest {
                 return Err(StepError::Length {
@@ -229,16 +511,34 @@ impl ServerPartition {
     }
 }
 
-fn supervision(grid: &Grid, code: &Code, vocab: usize) -> Result<Supervision, StepError> {
-    let targets = targets::decode(code, grid.text_cells.len(), vocab)?;
-    let mut supervision = Supervision::default();
-    for (target, predictor) in targets.into_iter().zip(&grid.predictors) {
-        if let (Some(target), Some(cell)) = (target, predictor) {
-            supervision.rows.push(*cell);
-            supervision.targets.push(target as i64);
-        }
+impl Waiting {
+    /// Shape of the gradient that is to come; none where none is.
+    pub fn gradient_shape(&self) -> Option<[usize; 2]> {
+        self.sent.as_ref().map(|(tape, _)| tape.gradient_shape())
     }
-    Ok(supervision)
+
+    /// Backward, given the gradient of the hidden states that were sent, of this [shape](Self::gradient_shape). Without one the
+    /// batch teaches nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ServerPartition::step`].
+    pub fn fall(self, gradient: Option<Tensor<2>>) -> Result<Returned, StepError> {
+        let (Some((edge, cells)), Some(gradient)) = (self.sent, gradient) else {
+            return Ok(nothing(self.through.uplink));
+        };
+        let mut parameters = Named::new();
+        let gradient = edge.backward(gradient, &mut parameters);
+        let gradient = gradient.cast(self.through.trunk.dtype());
+        let gradient = put(gradient, &cells, &self.grid);
+        self.through.backward(gradient, parameters)
+    }
+}
+
+/// The last cell of each sequence.
+fn ends(layout: &Layout, grid: &Grid) -> Vec<usize> {
+    let ends = layout.lengths().into_iter().enumerate();
+    ends.map(|(row, n)| row * grid.width + n - 1).collect()
 }
 
 fn greedy(logits: Tensor<2>) -> Vec<u32> {

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::PretrainedError;
 use crate::partition::{ClientPartition, ServerPartition};
-use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
+use crate::parts::{Parts, QUANTIZER_HIDDEN, QUANTIZER_IMAGE, QUANTIZER_TEXT};
 use crate::weights::{Checkpoint, CheckpointError, Mismatch, Parameter};
 
 /// A half with quantizers.
@@ -27,8 +27,9 @@ impl Quantized for ClientPartition {
 }
 
 impl Quantized for ServerPartition {
+    /// It sends one kind of rows only, if any.
     fn scales_by_record(&self, _quantizer: &str) -> bool {
-        false
+        self.downlink().is_some_and(|edge| edge.hidden.is_rowwise())
     }
 }
 
@@ -56,7 +57,7 @@ pub fn restore<H: Parts>(
     read(half, &file, &sources)
 }
 
-/// Fills the quantizers of a half from the file that has them. A quantizer of which the file has nothing stays as it
+/// Fills these quantizers of a half, given by their prefixes, from the file that has them. A quantizer of which the file has nothing stays as it
 /// is. Returns whether all were found.
 ///
 /// # Errors
@@ -65,12 +66,13 @@ pub fn restore<H: Parts>(
 pub(super) fn quantizers<H: Quantized>(
     half: H,
     file: &Checkpoint,
+    prefixes: &[&'static str],
 ) -> Result<(H, bool), PretrainedError> {
     let parameters = half.parameters();
     let mut wrong = Mismatch::default();
     let mut sources = BTreeMap::new();
     let mut all = true;
-    for quantizer in [QUANTIZER_IMAGE.prefix, QUANTIZER_TEXT.prefix] {
+    for quantizer in prefixes.iter().copied() {
         let own: Vec<&Parameter> = parameters
             .iter()
             .filter(|p| p.name.starts_with(quantizer))
@@ -110,14 +112,13 @@ pub(super) fn quantizers<H: Quantized>(
 
 /// Whether the file has something of every quantizer of a half that has anything to learn.
 pub(super) fn has_quantizers(parameters: &[Parameter], file: &Checkpoint) -> bool {
-    [QUANTIZER_IMAGE.prefix, QUANTIZER_TEXT.prefix]
-        .iter()
-        .all(|quantizer| {
-            let learned =
-                |p: &&Parameter| p.name.starts_with(quantizer) && !p.name.contains("running_");
-            let mut own = parameters.iter().filter(learned).peekable();
-            own.peek().is_none() || own.any(|p| spelled(file, &p.name).is_some())
-        })
+    let all = [QUANTIZER_IMAGE, QUANTIZER_TEXT, QUANTIZER_HIDDEN];
+    all.iter().all(|quantizer| {
+        let learned =
+            |p: &&Parameter| p.name.starts_with(quantizer.prefix) && !p.name.contains("running_");
+        let mut own = parameters.iter().filter(learned).peekable();
+        own.peek().is_none() || own.any(|p| spelled(file, &p.name).is_some())
+    })
 }
 
 /// How the file spells a quantizer's parameter: below `VQ.` or not, and with the input projection in a Sequential, as

@@ -5,7 +5,6 @@ mod fill;
 mod stored;
 mod unheld;
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -15,8 +14,11 @@ use crate::config::{ConfigError, TinyLlavaConfig};
 use crate::connector::{Connector, ConnectorError};
 use crate::llm::{Blocks, Decoder as LanguageModel, TokenEmbedding};
 use crate::params;
-use crate::partition::{ClientPartition, ServerPartition};
-use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, QUANTIZER_IMAGE, Row, VISION_TOWER};
+use crate::partition::{ClientPartition, Placement, ServerPartition, Top};
+use crate::parts::{
+    BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, QUANTIZER_HIDDEN, QUANTIZER_IMAGE, QUANTIZER_TEXT, Row,
+    VISION_TOWER,
+};
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
 use crate::stage::Bottom;
 use crate::tuning::{Matrix, Storage};
@@ -46,8 +48,10 @@ pub struct Blueprint {
     pub seed: u64,
     /// Ignore the directory's weights and start from random ones.
     pub fresh: bool,
-    /// How many blocks of the language model are before the cut, at the client.
-    pub bottom_blocks: usize,
+    /// Quantizer of hidden states, where the client has the top.
+    pub hidden: QuantizerSpec,
+    /// Where the model is cut.
+    pub placement: Placement,
 }
 
 /// A half of the model, and whether its quantizers' weights came from the directory (otherwise they are fresh and want
@@ -56,8 +60,10 @@ pub struct Blueprint {
 pub struct Loaded<P> {
     /// The half.
     pub partition: P,
-    /// True if both quantizers were found, or have nothing to learn.
+    /// True if the quantizers of image and text rows were found, or have nothing to learn.
     pub quantizers_found: bool,
+    /// The same of that of the hidden states; true where none come.
+    pub hidden_found: bool,
 }
 
 /// Why a half cannot be built.
@@ -113,7 +119,8 @@ impl Blueprint {
             text,
             seed,
             fresh: false,
-            bottom_blocks: 0,
+            hidden: QuantizerSpec::NONE,
+            placement: Placement::default(),
         })
     }
 
@@ -142,16 +149,21 @@ impl Blueprint {
         if self.fresh {
             let deviation = config.text.initializer_range;
             let normal = |_: &str, _: &[usize]| Fill::Normal(deviation);
-            let partition = self.client_of(Bottom::new(
+            let bottom = Bottom::new(
                 self.fresh_tower(tower),
                 self.fresh_connector(device)?,
                 initialize(table, EMBED_TOKENS.prefix, self.seed, normal),
-                Blocks::init(config.text.clone(), self.first(), self.seed, device),
-            ));
-            return Ok(Loaded {
-                partition,
-                quantizers_found: false,
+                Blocks::init(
+                    config.text.clone(),
+                    self.placement.bottom(),
+                    self.seed,
+                    device,
+                ),
+            );
+            let top = self.top().map(|from| {
+                LanguageModel::init_behind(from, config.text.clone(), self.seed, device)
             });
+            return Ok(self.without_quantizers(self.client_of(bottom, top)));
         }
         let keys = tower.keys();
         let file = self.open(VISION_TOWER.folder)?;
@@ -166,12 +178,20 @@ impl Blueprint {
             config.text.embedding_keys(),
         );
         let table = load_keeping(table, &file, &keys, &below(&EMBED_TOKENS, keep))?;
-        let mut blocks = Blocks::new(config.text.clone(), self.first(), device);
+        let bottom = self.placement.bottom();
+        let mut blocks = Blocks::new(config.text.clone(), bottom.clone(), device);
         if !blocks.is_empty() {
-            let keys = config.text.first_blocks_keys(self.bottom_blocks);
+            let keys = config.text.blocks_keys(bottom);
             blocks = load_keeping(blocks, &file, &keys, &below(&BLOCKS, keep))?;
         }
-        self.with_quantizers(self.client_of(Bottom::new(tower, connector, table, blocks)))
+        let mut top = None;
+        if let Some(from) = self.top() {
+            let model = LanguageModel::behind(from, config.text.clone(), device);
+            let keys = config.text.rest_keys(from);
+            top = Some(load_keeping(model, &file, &keys, &below(&BLOCKS, keep))?);
+        }
+        let bottom = Bottom::new(tower, connector, table, blocks);
+        self.with_quantizers(self.client_of(bottom, top))
     }
 
     /// The connector with the values that training starts with.
@@ -200,26 +220,37 @@ impl Blueprint {
         device: &Device,
     ) -> Result<ClientPartition, PretrainedError> {
         let config = &self.config;
-        Ok(self.client_of(Bottom::new(
+        let bottom = Bottom::new(
             VisionTower::new(config.vision.clone(), config.select, device),
             Connector::new(&config.connector, device)?,
             TokenEmbedding::new(&config.text, device),
-            Blocks::new(config.text.clone(), self.first(), device),
-        )))
+            Blocks::new(config.text.clone(), self.placement.bottom(), device),
+        );
+        let behind = |from| LanguageModel::behind(from, config.text.clone(), device);
+        Ok(self.client_of(bottom, self.top().map(behind)))
     }
 
-    /// The blocks before the cut.
-    fn first(&self) -> Range<usize> {
-        0..self.bottom_blocks
+    /// The block that the client's top begins with, if it has the top.
+    fn top(&self) -> Option<usize> {
+        let Placement { top_blocks, .. } = self.placement;
+        let from = self.config.text.layers.len() - top_blocks;
+        self.placement.top_at_client().then_some(from)
     }
 
     /// The client's half with these parts and fresh quantizers.
-    fn client_of(&self, bottom: Bottom) -> ClientPartition {
+    fn client_of(&self, bottom: Bottom, top: Option<LanguageModel>) -> ClientPartition {
         let (width, seed) = (self.config.text.hidden_size, self.seed);
         let device = bottom.device();
         let image = Encoder::init(&self.image, width, seed, &device);
         let text = Encoder::init(&self.text, width, seed ^ 1, &device);
-        ClientPartition::new(bottom, image, text)
+        let client = ClientPartition::new(bottom, image, text);
+        match top {
+            None => client,
+            Some(top) => {
+                let hidden = Decoder::init(&self.hidden, width, seed ^ 5, &device);
+                client.with_top(Top::new(top, hidden))
+            }
+        }
     }
 
     /// The server's half.
@@ -242,55 +273,100 @@ impl Blueprint {
         keep: Keep<'_>,
     ) -> Result<Loaded<ServerPartition>, PretrainedError> {
         let spec = self.config.text.clone();
+        let trunk = self.placement.trunk(spec.layers.len());
+        let top_at_client = self.placement.top_at_client();
         if self.fresh {
-            return Ok(Loaded {
-                partition: self.server_of(LanguageModel::init_behind(
-                    self.bottom_blocks,
-                    spec,
-                    self.seed,
-                    device,
-                )),
-                quantizers_found: false,
-            });
+            return Ok(self.without_quantizers(match top_at_client {
+                true => self.server_of_trunk(Blocks::init(spec, trunk, self.seed, device)),
+                false => {
+                    let from = trunk.start;
+                    self.server_of(LanguageModel::init_behind(from, spec, self.seed, device))
+                }
+            }));
         }
-        let keys = spec.rest_keys(self.bottom_blocks);
-        let file = self.open(BLOCKS.folder)?;
-        let model = LanguageModel::behind(self.bottom_blocks, spec, device);
-        let model = load_keeping(model, &file, &keys, &below(&BLOCKS, keep))?;
-        self.with_quantizers(self.server_of(model))
+        let (file, keep) = (self.open(BLOCKS.folder)?, below(&BLOCKS, keep));
+        self.with_quantizers(match top_at_client {
+            true => {
+                let keys = spec.blocks_keys(trunk.clone());
+                let blocks = Blocks::new(spec, trunk, device);
+                self.server_of_trunk(load_keeping(blocks, &file, &keys, &keep)?)
+            }
+            false => {
+                let keys = spec.rest_keys(trunk.start);
+                let model = LanguageModel::behind(trunk.start, spec, device);
+                self.server_of(load_keeping(model, &file, &keys, &keep)?)
+            }
+        })
     }
 
     /// The server's half as the configuration describes it; only fresh quantizers have values.
     pub fn server_without_values(&self, device: &Device) -> ServerPartition {
         let spec = self.config.text.clone();
-        self.server_of(LanguageModel::behind(self.bottom_blocks, spec, device))
+        let trunk = self.placement.trunk(spec.layers.len());
+        match self.placement.top_at_client() {
+            true => self.server_of_trunk(Blocks::new(spec, trunk, device)),
+            false => self.server_of(LanguageModel::behind(trunk.start, spec, device)),
+        }
     }
 
-    /// The server's half with this language model and fresh quantizers.
+    /// The server's half with this end of the language model and fresh quantizers.
     fn server_of(&self, model: LanguageModel) -> ServerPartition {
-        let (width, seed) = (self.config.text.hidden_size, self.seed);
-        let device = params::device(&model);
-        let image = Decoder::init(&self.image, width, seed ^ 2, &device);
-        let text = Decoder::init(&self.text, width, seed ^ 3, &device);
+        let [image, text] = self.receiving(&params::device(&model));
         ServerPartition::new(model, image, text)
     }
 
-    fn with_quantizers<H: fill::Quantized>(&self, half: H) -> Result<Loaded<H>, PretrainedError> {
-        if self.image == QuantizerSpec::NONE && self.text == QuantizerSpec::NONE {
-            return Ok(Loaded {
-                partition: half,
-                quantizers_found: true,
-            });
+    /// The server's half with these blocks and fresh quantizers.
+    fn server_of_trunk(&self, trunk: Blocks) -> ServerPartition {
+        let device = params::device(&trunk);
+        let (width, seed) = (self.config.text.hidden_size, self.seed ^ 4);
+        let hidden = Encoder::init(&self.hidden, width, seed, &device);
+        ServerPartition::without_top(trunk, self.receiving(&device), hidden)
+    }
+
+    fn receiving(&self, device: &Device) -> [Decoder; 2] {
+        let (width, seed) = (self.config.text.hidden_size, self.seed);
+        let both = [(&self.image, seed ^ 2), (&self.text, seed ^ 3)];
+        both.map(|(spec, seed)| Decoder::init(spec, width, seed, device))
+    }
+
+    /// Whether no quantizer of the uplink has anything to learn, and that of the downlink, if there is one.
+    fn learnless(&self) -> [bool; 2] {
+        let uplink = self.image == QuantizerSpec::NONE && self.text == QuantizerSpec::NONE;
+        let downlink = self.placement.top_at_client() && self.hidden != QuantizerSpec::NONE;
+        [uplink, !downlink]
+    }
+
+    fn without_quantizers<H>(&self, partition: H) -> Loaded<H> {
+        Loaded {
+            partition,
+            quantizers_found: false,
+            hidden_found: self.learnless()[1],
         }
-        let (partition, quantizers_found) = match self.open(QUANTIZER_IMAGE.folder) {
-            Ok(file) => fill::quantizers(half, &file)?,
+    }
+
+    fn with_quantizers<H: fill::Quantized>(&self, half: H) -> Result<Loaded<H>, PretrainedError> {
+        let learnless @ [uplink, downlink] = self.learnless();
+        let bare = |partition| Loaded {
+            partition,
+            quantizers_found: uplink,
+            hidden_found: downlink,
+        };
+        if learnless == [true; 2] {
+            return Ok(bare(half));
+        }
+        let file = match self.open(QUANTIZER_IMAGE.folder) {
+            Ok(file) => file,
             // Parts in folders of their own, none of them for quantizers: a model that never had any.
-            Err(CheckpointError::NoWeights { .. }) => (half, false),
+            Err(CheckpointError::NoWeights { .. }) => return Ok(bare(half)),
             Err(error) => return Err(error.into()),
         };
+        let both = [QUANTIZER_IMAGE.prefix, QUANTIZER_TEXT.prefix];
+        let (half, quantizers_found) = fill::quantizers(half, &file, &both)?;
+        let (partition, hidden_found) = fill::quantizers(half, &file, &[QUANTIZER_HIDDEN.prefix])?;
         Ok(Loaded {
             partition,
             quantizers_found,
+            hidden_found,
         })
     }
 
@@ -300,7 +376,7 @@ impl Blueprint {
     ///
     /// [`PretrainedError`] naming the file.
     pub fn has_quantizers(&self, device: &Device) -> Result<bool, PretrainedError> {
-        if self.image == QuantizerSpec::NONE && self.text == QuantizerSpec::NONE {
+        if self.learnless() == [true; 2] {
             return Ok(true);
         }
         let file = match self.open(QUANTIZER_IMAGE.folder) {

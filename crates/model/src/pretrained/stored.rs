@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::{Blueprint, PretrainedError};
+use crate::llm::Decoder as LanguageModel;
 use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Row, VISION_TOWER};
 use crate::vision::{FeatureSelect, Strategy, VisionSpec, VisionTower};
 use crate::weights::{
@@ -81,13 +82,17 @@ impl Blueprint {
     pub(super) fn places(&self, device: &Device) -> Vec<Result<Types, PretrainedError>> {
         let text = &self.config.text;
         let server = self.server_without_values(device);
-        let rest = || {
-            let keys = text.rest_keys(self.bottom_blocks);
-            let module = &*server.language_model;
-            self.types_of(&BLOCKS, module, &keys)
+        // Each as it is loaded: together with the top where it has one.
+        let trunk = self.placement.trunk(text.layers.len());
+        let rest = || match self.placement.top_at_client() {
+            true => self.types_of(&BLOCKS, &*server.trunk, &text.blocks_keys(trunk.clone())),
+            false => {
+                let model = LanguageModel::behind(trunk.start, text.clone(), device);
+                self.types_of(&BLOCKS, &model, &text.rest_keys(trunk.start))
+            }
         };
-        let client = match self.client_without_values(device) {
-            Ok(client) => client.bottom,
+        let (client, top) = match self.client_without_values(device) {
+            Ok(client) => (client.bottom, client.top),
             Err(error) => return vec![Err(error), rest()],
         };
         let tower = || {
@@ -107,11 +112,15 @@ impl Blueprint {
         let blocks = || match client.blocks.is_empty() {
             true => Ok(Vec::new()),
             false => {
-                let keys = text.first_blocks_keys(self.bottom_blocks);
+                let keys = text.blocks_keys(self.placement.bottom());
                 self.types_of(&BLOCKS, &*client.blocks, &keys)
             }
         };
-        vec![tower(), connector(), embedding(), blocks(), rest()]
+        let top = || match &top {
+            None => Ok(Vec::new()),
+            Some(top) => self.types_of(&BLOCKS, &*top.stage, &text.rest_keys(trunk.end)),
+        };
+        vec![tower(), connector(), embedding(), blocks(), rest(), top()]
     }
 
     fn types_of<M: Module>(

@@ -34,6 +34,18 @@ pub(super) fn pick(cells: Tensor<3>, grid: &Grid, layout: &Layout) -> Rows {
     }
 }
 
+/// Rows in these cells of a grid, [sequences, longest, channels]; all other cells are zero.
+pub(crate) fn put(rows: Tensor<2>, cells: &[usize], grid: &Grid) -> Tensor<3> {
+    let [count, channels] = rows.dims();
+    let mut source = vec![count; grid.height * grid.width];
+    for (row, cell) in cells.iter().enumerate() {
+        source[*cell] = row;
+    }
+    let nothing = Tensor::zeros([1, channels], (&rows.device(), rows.dtype()));
+    let rows = Tensor::cat(vec![rows, nothing], 0);
+    select(rows, &source).reshape([grid.height, grid.width, channels])
+}
+
 /// What blocks need to know of a batch beside its cells.
 pub fn context(blocks: &Blocks, grid: &Grid, device: &Device) -> Context {
     let rows = grid.positions.chunks(grid.width);

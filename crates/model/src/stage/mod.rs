@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`Bottom`] | vision tower, connector, token embedding, first blocks | pictures and ids to [`Rows`] | gradient of the rows to nothing |
 //! | trunk: [`Blocks`] | the other blocks of the language model | rows in their cells to the same | gradient to gradient |
-//! | top: [`Head`] | final norm, head, loss | cells to a loss | 1 to the gradient of the cells |
+//! | top: [`Head`], or [`Decoder`] | final norm, head, loss, and the last blocks where the client has them | cells to a loss | 1 to the gradient of the cells |
 //!
 //! Every backward also gives the gradients of the stage's own trained parameters by name. What one stage's backward returns
 //! is what the one below it takes: nothing else passes between them, so a stage may run anywhere. What lies between two
@@ -12,6 +12,7 @@
 //!
 //! [`Blocks`]: crate::llm::Blocks
 //! [`Head`]: crate::llm::Head
+//! [`Decoder`]: crate::llm::Decoder
 
 mod bottom;
 mod cells;
@@ -21,5 +22,6 @@ mod trunk;
 
 pub use bottom::{Batch, Bottom, BottomTape, Rows};
 pub use cells::context;
-pub use top::HeadTape;
+pub(crate) use cells::put;
+pub use top::{HeadTape, TopTape};
 pub use trunk::BlocksTape;

@@ -1,10 +1,11 @@
-//! The end of the chain in training: final norm, head and loss.
+//! The end of the chain in training: final norm, head and loss, and the last blocks where they are not the trunk's.
 
 use burn::tensor::Tensor;
 
-use crate::llm::{Head, Supervision};
+use super::BlocksTape;
+use crate::llm::{Context, Decoder, Head, Supervision};
 use crate::params::Named;
-use crate::parts::{HEAD, Parts};
+use crate::parts::{BLOCKS, HEAD, Parts};
 use crate::recompute::{leaf, take};
 
 /// A loss that waits to be differentiated.
@@ -47,5 +48,40 @@ impl HeadTape {
         let gradient = take(&self.hidden, &mut grads);
         self.tracked.collect(&mut grads, into);
         gradient
+    }
+}
+
+/// A loss behind blocks that waits to be differentiated.
+pub struct TopTape {
+    blocks: BlocksTape,
+    head: HeadTape,
+}
+
+impl Parts for Decoder {
+    const PREFIX: &'static str = BLOCKS.prefix;
+}
+
+impl Decoder {
+    /// As [`Head::train_forward`], of what the first of its blocks reads.
+    pub fn train_forward(
+        &self,
+        x: Tensor<3>,
+        context: &Context,
+        supervision: &Supervision,
+        trained: &dyn Fn(&str) -> bool,
+    ) -> (Tensor<3>, f64, TopTape) {
+        let (hidden, blocks) = self.blocks.train_forward(x, context, trained);
+        let (loss, head) = self
+            .head
+            .train_forward(hidden.clone(), supervision, trained);
+        (hidden, loss, TopTape { blocks, head })
+    }
+}
+
+impl TopTape {
+    /// The gradient of what [`Decoder::train_forward`] took; gradients of parameters are added to `into`.
+    pub fn backward(self, into: &mut Named) -> Tensor<3> {
+        let gradient = self.head.backward(into);
+        self.blocks.backward(gradient, into)
     }
 }

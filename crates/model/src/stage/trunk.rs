@@ -51,7 +51,7 @@ impl Blocks {
 
 impl BlocksTape {
     /// The type that the gradient is to have.
-    pub(super) fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.tracked.activation()
     }
 

@@ -110,7 +110,7 @@ fn golden_checkpoints_of_whole_models() {
             worst = worst.max(case.check_loss("out.vq_loss", penalty));
         }
 
-        let model = &server.language_model;
+        let model = server.language_model().unwrap();
         let context = model.blocks.causal_context(grid.width, &device);
         let hidden = model.blocks.forward(input, &context);
         let logits = floats(model.head.forward(hidden.clone()));

@@ -13,6 +13,7 @@ mod gradient;
 mod llm;
 mod nn;
 mod partition;
+mod placement;
 mod quant;
 mod repeats;
 mod text;

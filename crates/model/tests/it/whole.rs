@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qtl_model::edge::TextRows;
-use qtl_model::generate::{InProcess, greedy};
+use qtl_model::generate::{InProcess, answers};
 use qtl_model::llm::{IGNORED, Supervision};
 use qtl_model::nn::Mask;
 use qtl_model::params::{self, Named};
@@ -14,6 +14,7 @@ use qtl_model::quant::{Phase, QuantizerSpec};
 use qtl_model::splice::{Grid, Spliced};
 use qtl_model::stage::Batch;
 use qtl_model::targets;
+use qtl_model::text::Answering;
 
 use crate::golden::{Case, each, floats};
 use crate::partition::{
@@ -113,7 +114,7 @@ fn golden_full_model_in_one_graph() {
         let tower = params::track(&*client.bottom.vision_tower, VISION_TOWER.prefix, &all);
         let connector = params::track(&*client.bottom.connector, CONNECTOR.prefix, &all);
         let table = params::track(&*client.bottom.embed_tokens, BLOCKS.prefix, &all);
-        let decoder = params::track(&*server.language_model, BLOCKS.prefix, &all);
+        let decoder = params::track(&server.language_model().unwrap(), BLOCKS.prefix, &all);
 
         let pictures: Tensor<4> = case.tensor("in.images", &device);
         let pictures = pictures.autodiff().require_grad();
@@ -215,15 +216,8 @@ fn generates(case: &Case, client: &ClientPartition, server: &ServerPartition, cu
         ),
     };
     let mut remote = InProcess::new(server);
-    let answers = greedy(
-        client,
-        &prompt,
-        &mut remote,
-        &[],
-        want.len(),
-        &mut |_, _| true,
-    )
-    .unwrap();
+    let how = Answering::greedy(Vec::new(), want.len());
+    let answers = answers(client, &prompt, &mut remote, &how, &mut |_, _| true).unwrap();
     let answer: Vec<i64> = answers[0].iter().map(|id| i64::from(*id)).collect();
     assert_eq!(answer, want, "{}: generated tokens", case.name);
 }

@@ -12,6 +12,7 @@ use qtl_eval::benchmark::{Scores, Suite};
 use qtl_model::Device;
 use qtl_model::generate::{InProcess, Remote};
 use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::sampling::Sampling;
 use qtl_train::Recipe;
 use qtl_train::answer::Linked;
 use qtl_train::bounds::Bounds;
@@ -220,6 +221,7 @@ fn answerer<'a>(
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         longest: 32,
+        sampling: Sampling::GREEDY,
         batch: 84,
         scores: u64::MAX,
     })

@@ -67,7 +67,7 @@ fn text(found: &Inspection) -> String {
     );
     rows.extend(found.tied_head.map(|tied| {
         let tied = if tied {
-            "tied to the token embedding: the server holds a copy"
+            "tied to the token embedding: whoever computes the loss holds a copy"
         } else {
             "its own matrix"
         };
@@ -157,9 +157,16 @@ fn memory(cost: &Cost) -> String {
         row.push(format!("{graphs} of {}", none_again.graphs));
         rows.push(row);
     }
+    let waits = match cost.server.waiting {
+        0 => String::new(),
+        waiting => format!(
+            "  of the server's training, {} wait between the two trips of a step, once per client\n",
+            bytes(waiting as f64)
+        ),
+    };
     format!(
         "\n{}  estimated peaks, with {} sample(s) of {} image and {} text rows at a time; training, as train.recompute = {} has it \
-         with {} of memory free, beside running every block again and keeping every block's graph\n",
+         with {} of memory free, beside running every block again and keeping every block's graph\n{waits}",
         table(&rows, &[1, 2, 3, 4, 5, 6, 7]),
         cost.batch,
         cost.picture_tokens,
@@ -189,6 +196,23 @@ fn traffic(cost: &Cost) -> String {
         ),
         row("down: gradients", t.down, t.down_32bit, "32-bit floats"),
     ];
+    let second = t.hidden.iter().flat_map(|hidden| {
+        [
+            row(
+                "down: hidden states",
+                hidden.down,
+                hidden.down_16bit,
+                "16-bit floats",
+            ),
+            row(
+                "up: their gradients",
+                hidden.up,
+                hidden.up_32bit,
+                "32-bit floats",
+            ),
+        ]
+    });
+    let rows: Vec<_> = rows.into_iter().chain(second).collect();
     format!("\n{}", table(&rows, &[1]))
 }
 

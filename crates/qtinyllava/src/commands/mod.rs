@@ -133,6 +133,7 @@ pub fn answering(
     );
     recipe.quantizer.image = QuantizerSpec::NONE;
     recipe.quantizer.text = QuantizerSpec::NONE;
+    recipe.quantizer.hidden = QuantizerSpec::NONE;
     let opened = start(dir, adapter, &recipe)?;
     Ok((recipe, opened))
 }

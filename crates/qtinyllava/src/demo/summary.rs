@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use qtl_eval::Table;
 use qtl_eval::report::{self, BarChart, BarSeries, Chart, Example, Qa, Report, Series};
 use qtl_train::Recipe;
-use qtl_train::metrics::{self, Alternatives, StepRecord};
+use qtl_train::metrics::{self, Alternatives, HiddenRecord, StepRecord};
 use serde_json::{Value, json};
 
 use crate::commands::eval::Evaluation;
@@ -78,9 +78,35 @@ impl Summary {
         last.iter().map(|r| r.distinct_per_1000).sum::<f64>() / last.len().max(1) as f64
     }
 
+    /// Whether hidden states came back, since the labels are the client's.
+    fn second_edge(&self) -> bool {
+        self.records.iter().any(|record| record.hidden.is_some())
+    }
+
+    /// Adds what is to be said of the second edge.
+    fn with_hidden(&self, mut json: Value) -> Value {
+        if self.second_edge() {
+            let (rows, states, gradients) = (
+                self.per_sample(|r| hidden(r).rows_hidden as f64),
+                |r: &StepRecord| hidden(r).bytes_hidden as f64,
+                |r: &StepRecord| hidden(r).bytes_hidden_gradient as f64,
+            );
+            json["hidden_rows_per_sample"] = json!(rows);
+            let parts = &mut json["bytes_per_sample"]["parts"];
+            parts["hidden"] = json!(self.per_sample(states));
+            parts["hidden_gradient"] = json!(self.per_sample(gradients));
+            parts["wanted"] = json!(self.per_sample(|r| hidden(r).bytes_wanted as f64));
+            let bits = &mut json["bits_per_element"];
+            bits["hidden"] = json!(self.bits(states, |r| hidden(r).elements_hidden as f64));
+            bits["hidden_gradient"] =
+                json!(self.bits(gradients, |r| hidden(r).elements_hidden_gradient as f64));
+        }
+        json
+    }
+
     fn json(&self) -> Value {
         let score = |form: &str| self.scores.get(form).cloned().unwrap_or(Value::Null);
-        json!({
+        self.with_hidden(json!({
             "wall_s": self.wall,
             "accuracy": { "pope": score("pope"), "vqa": score("vqa"), "mme": score("mme"), "caption": score("caption") },
             "bytes_per_sample": {
@@ -118,7 +144,7 @@ impl Summary {
             "steps": self.records.last().map_or(0, |record| record.step + 1),
             "recipe": self.recipe.to_toml(),
             "details": self.scores["details"],
-        })
+        }))
     }
 
     /// Bytes and seconds, for the terminal and the report.
@@ -144,13 +170,21 @@ impl Summary {
             "Bytes per sample",
             &["direction", "measured", "uncompressed", "saved"],
         );
+        let second = self.second_edge();
+        let [up, down] = match second {
+            false => ["up (features, targets, layout)", "down (gradient, loss)"],
+            true => [
+                "up (features, supervised rows, layout, gradient of hidden states)",
+                "down (hidden states, gradient)",
+            ],
+        };
         wire.push(row(
-            "up (features, targets, layout)",
+            up,
             "/bytes_per_sample/up",
             "/bytes_per_sample/up_16bit",
         ));
         wire.push(row(
-            "down (gradient, loss)",
+            down,
             "/bytes_per_sample/down",
             "/bytes_per_sample/down_32bit",
         ));
@@ -181,6 +215,14 @@ impl Summary {
             String::new(),
             format!("{:.3}", number("/bits_per_element/gradient")),
         ]);
+        let of_hidden = [
+            ("hidden states", "/bits_per_element/hidden"),
+            ("their gradient", "/bits_per_element/hidden_gradient"),
+        ];
+        for (name, place) in of_hidden.iter().filter(|_| second) {
+            let bits_of = format!("{:.3}", number(place));
+            bits.push([(*name).to_owned(), String::new(), bits_of]);
+        }
         bits.note = format!(
             "Of the elements that crossed, container headers, tables and scales included. Of {:.1} text rows per sample, \
              {:.1} crossed, with {:.1} bytes of row numbers.",
@@ -242,10 +284,21 @@ impl Summary {
         tables.extend(self.tables());
         Ok(Report {
             title: format!("qtinyllava: {}", self.recipe.name),
-            intro: "A small vision-language model, fine-tuned in two processes over mutual TLS: the client kept pictures, \
-                    text, vision tower, connector and token embedding; the server kept the language model. Every number \
-                    here was measured in this run."
-                .into(),
+            intro: format!(
+                "A small vision-language model, fine-tuned in two processes over mutual TLS: the client kept pictures, \
+                 text, vision tower, connector and token embedding{}; the server kept {}. Every number \
+                 here was measured in this run.{}",
+                [
+                    "",
+                    ", the labels, and the end of the language model that learns from them"
+                ][usize::from(self.second_edge())],
+                ["the language model", "the rest of the language model"]
+                    [usize::from(self.second_edge())],
+                self.recipe
+                    .still_told()
+                    .map(|told| format!(" Note: {told}."))
+                    .unwrap_or_default(),
+            ),
             facts: self.facts(),
             tables,
             charts: self.charts(),
@@ -348,6 +401,11 @@ impl Summary {
             ],
         }
     }
+}
+
+/// What crossed the second edge.
+fn hidden(record: &StepRecord) -> HiddenRecord {
+    record.hidden.unwrap_or_default()
 }
 
 /// Elements of the text's features, had every row crossed.

@@ -379,7 +379,7 @@ impl Client {
         }
         // Not part of the step's own time.
         if self.half.recipe.metrics.compares(self.micro_batch) {
-            let other = measure::alternatives(&record, &cut, pending.features());
+            let other = measure::alternatives(&record, &cut, pending.features(), [0; 2]);
             record.alternatives = Some(other);
         }
 

@@ -77,7 +77,8 @@ pub(super) fn model(kind: usize) -> Result<(Recipe, Blueprint), String> {
         text: recipe.quantizer.text.clone(),
         seed: recipe.seed,
         fresh: true,
-        bottom_blocks: 0,
+        hidden: recipe.quantizer.hidden.clone(),
+        placement: recipe.split,
     };
     Ok((recipe, blueprint))
 }

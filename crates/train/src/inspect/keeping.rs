@@ -41,35 +41,43 @@ impl Keeping {
         let vision = vits.first().map(|vit| vit.spec());
         let shapes = Shapes::largest(half.bottom.blocks.spec(), vision, recipe);
         let chains = client_chains(half, recipe, &shapes);
-        Self::within(chains, recipe, free, || {
-            Memory::of_client(half, recipe, &shapes, &|_| false, Self::NONE).training
+        let top = half.top.as_ref().map(|top| top.stage.blocks.len());
+        let runs = [
+            chains[0].count as usize,
+            half.bottom.blocks.len(),
+            top.unwrap_or(0),
+        ];
+        let runs = runs.iter().filter(|run| **run > 0).count() as u64;
+        Self::within(chains, recipe, || {
+            let least = Memory::of_client(half, recipe, &shapes, &|_| false, Self::NONE);
+            (free / 2).saturating_sub(least.training) / runs.max(1)
         })
     }
 
     /// Of the server's half.
     pub fn of_server(half: &ServerPartition, recipe: &Recipe, free: u64) -> Self {
-        let shapes = Shapes::largest(half.language_model.spec(), None, recipe);
+        let shapes = Shapes::largest(half.trunk.spec(), None, recipe);
         let blocks = server_chain(half, recipe, &shapes);
-        Self::within([Chain::default(), blocks], recipe, free, || {
-            Memory::of_server(half, recipe, &shapes, &|_| false, Self::NONE).training
+        Self::within([Chain::default(), blocks], recipe, || {
+            match half.downlink() {
+                None => {
+                    let least = Memory::of_server(half, recipe, &shapes, &|_| false, Self::NONE);
+                    (free / 2).saturating_sub(least.training)
+                }
+                // Graphs would wait for the second trip, those of every client.
+                Some(_) => 0,
+            }
         })
     }
 
-    /// Half of what is free less the `least` that training the largest batch takes without graphs: the other half of the model
-    /// may be on the same machine.
-    fn within(
-        [tower, blocks]: [Chain; 2],
-        recipe: &Recipe,
-        free: u64,
-        least: impl FnOnce() -> u64,
-    ) -> Self {
+    /// As the recipe says. `room`: for each run of blocks its share of half of what is free, less what training the largest batch
+    /// takes without graphs; the other half of the model may be on the same machine.
+    fn within([tower, blocks]: [Chain; 2], recipe: &Recipe, room: impl FnOnce() -> u64) -> Self {
         match recipe.train.recompute {
             Recompute::Always => Self::NONE,
             Recompute::Never => Self::ALL,
             Recompute::Auto => {
-                let room = (free / 2).saturating_sub(least());
-                let shares = [&tower, &blocks].map(|chain| u64::from(chain.count > 0));
-                let room = room / shares.iter().sum::<u64>().max(1);
+                let room = room();
                 Self {
                     tower: tower.graphs(room),
                     blocks: blocks.graphs(room),

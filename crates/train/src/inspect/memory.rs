@@ -35,6 +35,8 @@ pub struct Memory {
     pub activations: u64,
     /// How many blocks' graphs are kept in it.
     pub graphs: u64,
+    /// Of it what waits for the second trip where the labels are the client's, one of it per session.
+    pub waiting: u64,
     /// The same while answering, with the keys and values of the sequences.
     pub answering: u64,
     /// Peak of a run of a single optimizer step.
@@ -165,9 +167,9 @@ impl Memory {
         // Gradients of the micro-batches before, and of the one under way.
         let gradients = trained * recipe.train.accumulate.min(2);
         // Computing: the gradients grow while the activations are alive, beside the moments of the step before.
-        // A block's graph goes as its gradients come, unless those of the micro-batch before are there already.
+        // What a block keeps goes as its gradients come, unless those of the micro-batch before are there already.
         let passing = match recipe.train.accumulate {
-            1 => trained.min(blocks.graphs),
+            1 => trained.min(kept_in_blocks),
             _ => 0,
         };
         let first = fixed + gradients + activations - passing;
@@ -180,6 +182,7 @@ impl Memory {
             trained,
             activations,
             graphs: blocks.count,
+            waiting: 0,
             answering,
             one_step: loading.max(first).max(update),
             training: loading.max(later).max(update),
@@ -209,9 +212,18 @@ impl Memory {
         // Embedded, projected, bounded, and as many gradients; then codes and messages.
         let cut = 12 * rows;
         let blocks = Through::of(shapes, recipe, &blocks, &keeping);
-        let all = vision.max(blocks.training) + blocks.mask + 4 * pixels + cut;
-        let kept = Kept::of(&half.parameters(), recipe, halved);
-        let answering = looking.max(blocks.answering) + blocks.cache + 2 * pixels + cut / 2;
+        let parameters = half.parameters();
+        let (mut top, mut downlink) = (0, 0);
+        if half.top.is_some() {
+            top = head(&parameters, recipe, shapes);
+            downlink = 8 * F32 * shapes.batch * shapes.hidden_rows(&recipe.split) * shapes.hidden;
+        }
+        // Between the two trips all that the bottom's backward needs stays, while the top is at work.
+        let one = vision.max(blocks.training).max(top);
+        let all = one + blocks.mask + 4 * pixels + cut + downlink;
+        let kept = Kept::of(&parameters, recipe, halved);
+        let one = looking.max(blocks.answering);
+        let answering = one + blocks.cache + 2 * pixels + cut / 2 + downlink / 2;
         Self::new(&kept, recipe, [all, answering], seen.and(blocks.kept))
     }
 
@@ -228,19 +240,38 @@ impl Memory {
         let blocks = Through::of(shapes, recipe, &chain, &keeping);
         let rows = F32 * batch * sequence * shapes.hidden;
         let parameters = half.parameters();
-        let supervised = F32 * batch * shapes.text_tokens;
-        let head = match parameters.iter().any(|p| streamed(p, recipe)) {
-            // Logits and probabilities of a part, and its share of the gradient beside that of the parts before.
-            true => {
-                supervised * (4 * shapes.vocabulary.min(STREAMED_PART as u64) + 6 * shapes.hidden)
+        let (head, downlink) = match half.downlink() {
+            None => (head(&parameters, recipe, shapes), 0),
+            Some(_) => {
+                let rows = batch * shapes.hidden_rows(&recipe.split);
+                (0, 8 * F32 * rows * shapes.hidden)
             }
-            // Logits, which their gradients are written over, and copies in other types, for supervised rows only.
-            false => supervised * 3 * shapes.vocabulary,
         };
         let cut = 8 * rows;
-        let all = blocks.training.max(head) + blocks.mask + cut;
-        let answering = blocks.answering + blocks.cache + 4 * rows;
+        let all = blocks.training.max(head) + blocks.mask + cut + downlink;
+        let answering = blocks.answering + blocks.cache + 4 * rows + downlink / 2;
         let kept = Kept::of(&parameters, recipe, halved);
-        Self::new(&kept, recipe, [all, answering], blocks.kept)
+        let stays = blocks.kept.inputs + blocks.kept.graphs + blocks.mask + cut + downlink;
+        let waiting = match half.downlink() {
+            None => 0,
+            // The model's last block is tracked at once, and so is what it has computed.
+            Some(_) if half.trunk.ends() => blocks.training + stays,
+            Some(_) => stays,
+        };
+        Self {
+            waiting,
+            ..Self::new(&kept, recipe, [all, answering], blocks.kept)
+        }
+    }
+}
+
+/// What the loss takes behind the head among these parameters.
+fn head(parameters: &[Parameter], recipe: &Recipe, shapes: &Shapes) -> u64 {
+    let supervised = F32 * shapes.batch * shapes.text_tokens;
+    match parameters.iter().any(|p| streamed(p, recipe)) {
+        // Logits and probabilities of a part, and its share of the gradient beside that of the parts before.
+        true => supervised * (4 * shapes.vocabulary.min(STREAMED_PART as u64) + 6 * shapes.hidden),
+        // Logits, which their gradients are written over, and copies in other types, for supervised rows only.
+        false => supervised * 3 * shapes.vocabulary,
     }
 }

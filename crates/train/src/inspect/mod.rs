@@ -24,7 +24,7 @@ pub use contents::{Contents, FileContents, Findings};
 pub use keeping::Keeping;
 pub use memory::Memory;
 pub use shapes::Shapes;
-pub use traffic::Traffic;
+pub use traffic::{Hidden, Traffic};
 
 use crate::adapt::{self, treatment};
 use crate::adapter::Adapter;
@@ -218,7 +218,8 @@ fn whole(
     let client = blueprint.client_without_values(&device)?;
     let server = blueprint.server_without_values(&device);
     let (contents, found) = Contents::of(dir, &qtl_model::parts::folders());
-    let (mut problems, notes) = judged(dir, found, blueprint.compare(&device));
+    let (mut problems, mut notes) = judged(dir, found, blueprint.compare(&device));
+    notes.extend(recipe.still_told().map(str::to_owned));
     let tune = &recipe.tune;
     let unfit = [adapt::fits(&client, tune), adapt::fits(&server, tune)].into_iter();
     problems.extend(unfit.filter_map(|fits| Some(fits.err()?.to_string())));
@@ -331,6 +332,9 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
     let (client, server) = (client.parameters(), server.parameters());
     let head = |p: &Parameter| p.name.contains("lm_head");
     let table = |p: &Parameter| tune::Part::of(&p.name) == tune::Part::EmbedTokens;
+    let llm = |p: &Parameter| p.name.starts_with(BLOCKS.prefix);
+    let bottom = recipe.split.bottom_blocks;
+    let first = |p: &Parameter| tune::block(&p.name).is_some_and(|block| block < bottom);
     let below = |prefix: &'static str| move |p: &Parameter| p.name.starts_with(prefix);
     let part = |side, name, all: &[Parameter], mine: &dyn Fn(&Parameter) -> bool| {
         let count = |p: &Parameter| p.shape.iter().product::<usize>() as u64;
@@ -354,16 +358,19 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
         part("client", "connector", &client, &below(CONNECTOR.prefix)),
         part("client", "token embedding", &client, &table),
         part("client", "first blocks", &client, &|p| {
-            p.name.starts_with(BLOCKS.prefix) && !table(p)
+            llm(p) && !table(p) && first(p)
         }),
+        part("client", "last blocks and norm", &client, &|p| {
+            llm(p) && !table(p) && !first(p) && !head(p)
+        }),
+        part("client", "head", &client, &head),
         part("client", "quantizers", &client, &below("VQ.")),
         part("server", "quantizers", &server, &below("VQ.")),
-        part("server", "language model", &server, &|p| {
-            p.name.starts_with(BLOCKS.prefix) && !head(p)
-        }),
+        part("server", "language model", &server, &|p| llm(p) && !head(p)),
         part("server", "head", &server, &head),
     ];
-    parts.retain(|part| part.name != "first blocks" || part.parameters > 0);
+    let always = ["connector", "quantizers"];
+    parts.retain(|part| always.contains(&part.name) || part.parameters > 0);
     parts
 }
 

@@ -2,7 +2,7 @@
 
 use qtl_model::config::TinyLlavaConfig;
 use qtl_model::llm::{DecoderSpec, LayerSpec};
-use qtl_model::partition::ClientPartition;
+use qtl_model::partition::{ClientPartition, Placement};
 use qtl_model::vision::VisionSpec;
 
 use crate::recipe::{Activation, Recipe};
@@ -103,6 +103,15 @@ impl Shapes {
                 kv_heads: most(|layer| layer.kv_heads),
                 head_dim: text.rope.head_dim as u64,
             },
+        }
+    }
+
+    /// Rows of a sample whose hidden states come to the client where it has the labels: all where blocks follow, or else at
+    /// most as many as it has of text.
+    pub fn hidden_rows(&self, split: &Placement) -> u64 {
+        match split.top_blocks {
+            0 => self.text_tokens,
+            _ => self.sequence(),
         }
     }
 

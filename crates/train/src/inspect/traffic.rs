@@ -23,6 +23,21 @@ pub struct Traffic {
     pub down: u64,
     /// The same gradients as 32-bit floats.
     pub down_32bit: u64,
+    /// Of the second edge, where the labels are the client's.
+    pub hidden: Option<Hidden>,
+}
+
+/// Bytes per sample between trunk and top, with as many supervised rows as there are rows of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Hidden {
+    /// Hidden states.
+    pub down: u64,
+    /// The same as 16-bit floats.
+    pub down_16bit: u64,
+    /// Their gradients.
+    pub up: u64,
+    /// The same as 32-bit floats.
+    pub up_32bit: u64,
 }
 
 impl Traffic {
@@ -64,7 +79,28 @@ impl Traffic {
             });
             sizes.into_iter().sum::<Result<u64, _>>()
         };
+        let hidden = recipe.split.top_at_client().then(|| {
+            let rows = shapes.hidden_rows(&recipe.split).max(1) as usize;
+            let states = normal(rows, shapes.hidden as usize, device);
+            let (shape, down) = code(&recipe.quantizer.hidden, &states);
+            let up = |codec: GradientCodec| {
+                let gradient = normal(shape[0], shape[1], device);
+                let draw = Draw {
+                    seed: recipe.seed,
+                    step: 0,
+                    tensor: "hidden",
+                };
+                codec.encode(gradient, draw).map(|code| size(&code))
+            };
+            Ok(Hidden {
+                down: size(&down),
+                down_16bit: size(&to_f16(states)),
+                up: up(recipe.gradient.hidden)?,
+                up_32bit: up(GradientCodec::F32)?,
+            })
+        });
         Ok(Self {
+            hidden: hidden.transpose()?,
             up_image: size(&up_image),
             up_text: size(&up_text),
             up_16bit: size(&to_f16(image)) + size(&to_f16(text)),

@@ -33,9 +33,9 @@ pub struct StepRecord {
     pub samples: u64,
     /// Supervised tokens.
     pub tokens: u64,
-    /// Bytes of the forward message.
+    /// Bytes of the messages to the server.
     pub bytes_up: u64,
-    /// Bytes of the backward message.
+    /// Bytes of the messages from it.
     pub bytes_down: u64,
     /// Of the forward message: the image container.
     pub bytes_image: u64,
@@ -67,6 +67,9 @@ pub struct StepRecord {
     pub bytes_gradient_text: u64,
     /// See `bytes_gradient`.
     pub elements_gradient: u64,
+    /// Of the second edge, where the labels are the client's.
+    #[serde(flatten)]
+    pub hidden: Option<HiddenRecord>,
     /// Seconds the two halves computed.
     pub compute: f64,
     /// Seconds both sides coded and decoded.
@@ -77,6 +80,23 @@ pub struct StepRecord {
     pub distinct_per_1000: f64,
     /// Channels of the image code that show one symbol only in this batch.
     pub constant_channels: u64,
+}
+
+/// What crossed between trunk and top in one micro-batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenRecord {
+    /// Hidden states that came.
+    pub rows_hidden: u64,
+    /// Their container.
+    pub bytes_hidden: u64,
+    /// Its elements.
+    pub elements_hidden: u64,
+    /// The container of their gradient.
+    pub bytes_hidden_gradient: u64,
+    /// Its elements.
+    pub elements_hidden_gradient: u64,
+    /// The container that says which text rows are supervised.
+    pub bytes_wanted: u64,
 }
 
 /// Bytes that other ways of sending a step's tensors would have taken.

@@ -46,10 +46,17 @@ impl Plain {
     pub fn open(start: &Start, device: &Device) -> Result<Self, TrainError> {
         let blueprint = start.blueprint.clone();
         let specs: [&QuantizerSpec; 2] = [&blueprint.image, &blueprint.text];
-        if blueprint.bottom_blocks > 0 && specs != [&QuantizerSpec::NONE; 2] {
+        let behind_blocks = blueprint.placement.bottom_blocks > 0;
+        if behind_blocks && specs != [&QuantizerSpec::NONE; 2] {
             return Err(TrainError::Halves(format!(
                 "split.bottom_blocks = {}: quantizers behind a block are in no plain LLaVA, and cannot be folded into its parts",
-                blueprint.bottom_blocks
+                blueprint.placement.bottom_blocks
+            )));
+        }
+        if blueprint.placement.top_at_client() && blueprint.hidden != QuantizerSpec::NONE {
+            return Err(TrainError::Halves(format!(
+                "quantizer.hidden = {}: a quantizer behind the blocks is in no plain LLaVA, and cannot be folded into its parts",
+                blueprint.hidden
             )));
         }
         config::check(&blueprint)?;

@@ -43,6 +43,18 @@ pub enum RecipeError {
         /// What is allowed.
         range: &'static str,
     },
+    /// A value that does not go with where the model is cut, or with what is done with it.
+    #[error("{field} = {value}: only {only} {what}")]
+    Placement {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        only: &'static str,
+        /// What needs it, and the cure.
+        what: &'static str,
+    },
     /// A quantizer value out of its range.
     #[error("the {modality} quantizer: {source}")]
     Quantizer {

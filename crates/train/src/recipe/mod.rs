@@ -12,19 +12,20 @@ mod train;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use qtl_model::partition::Placement;
 use qtl_model::pretrained::Blueprint;
+use qtl_model::quant::QuantizerSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::tune::TuneSpec;
 
 use fields::{explain, flatten, insert};
+use sections::placed;
 
 pub use error::RecipeError;
-pub(crate) use sections::cut_at_input;
-pub use sections::{
-    DataSpec, GradientSpec, MetricsSpec, Quantizers, SplitSpec, TurnsSpec, VisionSpec,
-};
+pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
+pub(crate) use sections::{cut_at_input, in_one_piece, labels_at_server};
 pub use train::{Activation, Recompute, TrainSpec};
 
 /// One training stage.
@@ -46,8 +47,8 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "VisionSpec::is_default")]
     pub vision: VisionSpec,
     /// Where the model is cut.
-    #[serde(default, skip_serializing_if = "SplitSpec::is_default")]
-    pub split: SplitSpec,
+    #[serde(default, skip_serializing_if = "Placement::is_default")]
+    pub split: Placement,
     /// How samples become token sequences.
     pub data: DataSpec,
     /// Steps, batch, learning rate.
@@ -152,15 +153,32 @@ impl Recipe {
     pub fn blueprint(&self, dir: &Path) -> Result<Blueprint, TrainError> {
         let Quantizers { image, text, .. } = &self.quantizer;
         let mut blueprint = Blueprint::read(dir, image.clone(), text.clone(), self.seed)?;
-        blueprint.bottom_blocks = self.split.bottom_blocks;
+        blueprint.hidden.clone_from(&self.quantizer.hidden);
+        blueprint.placement = self.split;
         let blocks = blueprint.config.text.layers.len();
-        if self.split.bottom_blocks >= blocks {
-            return Err(RecipeError::Range {
-                field: "split.bottom_blocks",
-                value: self.split.bottom_blocks.to_string(),
-                range: "fewer than the language model's blocks, of which the server keeps one at least",
+        let Placement {
+            bottom_blocks,
+            top_blocks,
+            ..
+        } = self.split;
+        let range =
+            "fewer than the language model's blocks, of which the server keeps one at least";
+        for (field, count, rest) in [
+            ("split.bottom_blocks", bottom_blocks, blocks),
+            (
+                "split.top_blocks",
+                top_blocks,
+                blocks.saturating_sub(bottom_blocks),
+            ),
+        ] {
+            if count >= rest {
+                return Err(RecipeError::Range {
+                    field,
+                    value: count.to_string(),
+                    range,
+                }
+                .into());
             }
-            .into());
         }
         if let Some(strategy) = self.vision.feature_select_strategy {
             let config = &mut blueprint.config;
@@ -177,6 +195,31 @@ impl Recipe {
         Ok(blueprint)
     }
 
+    /// What the server can still tell of the labels where they are the client's: to be said wherever a run is described.
+    pub fn still_told(&self) -> Option<&'static str> {
+        const ROWS: &str = "split.labels = \"client\" keeps targets, loss and chosen tokens at the client, but is no protection of \
+             the labels by itself: with split.bottom_blocks = 0 the text rows of the answers are looked up in the public \
+             base's embedding, which tells them, and with a public head the gradient of the hidden states tells the targets \
+             at any depth";
+        self.split.top_at_client().then_some(ROWS)
+    }
+
+    /// The field by which a quantizer stands elsewhere than at the language model's input, if one does.
+    pub(crate) fn quantizes_inside(&self) -> Option<String> {
+        let none = |spec: &QuantizerSpec| *spec == QuantizerSpec::NONE;
+        let Quantizers {
+            image,
+            text,
+            hidden,
+            ..
+        } = &self.quantizer;
+        if !none(hidden) {
+            return Some(format!("quantizer.hidden = {hidden}"));
+        }
+        let inside = self.split.bottom_blocks > 0 && !(none(image) && none(text));
+        inside.then(|| format!("split.bottom_blocks = {}", self.split.bottom_blocks))
+    }
+
     /// Checks the values that a file may get wrong.
     pub(crate) fn check(&self) -> Result<(), RecipeError> {
         if let Some((field, value, range)) = self.data.pictures.wrong() {
@@ -189,6 +232,7 @@ impl Recipe {
         let quantizers = [
             ("image", &self.quantizer.image),
             ("text", &self.quantizer.text),
+            ("hidden", &self.quantizer.hidden),
         ];
         for (modality, spec) in quantizers {
             spec.check()
@@ -196,6 +240,8 @@ impl Recipe {
         }
         self.tune.check()?;
         self.gradient.codec.check()?;
+        self.gradient.hidden.check()?;
+        placed(self)?;
         let t = &self.train;
         let rules = [
             (

@@ -1,13 +1,14 @@
-//! The sections of a recipe but for `[train]` and `[tune]`.
+//! The sections of a recipe but for `[split]`, which is the model's own, `[train]` and `[tune]`.
 
 use qtl_data::{PictureRules, Strictness, Turns};
 use qtl_model::edge::TextRows;
+use qtl_model::partition::{Labels, Placement};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_model::vision::Strategy;
 use serde::{Deserialize, Serialize};
 
-use super::RecipeError;
+use super::{Recipe, RecipeError};
 
 /// One quantizer per modality.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct Quantizers {
     pub image: QuantizerSpec,
     /// For text tokens.
     pub text: QuantizerSpec,
+    /// For the hidden states that come back where `split.labels = "client"`.
+    #[serde(skip_serializing_if = "is_none")]
+    pub hidden: QuantizerSpec,
     /// `distinct`: text rows of one token cross once where that is smaller; `all`: every row crosses.
     pub text_rows: TextRows,
     /// Batches of the calibration pass before the first step of a fresh run; 0 leaves the fresh projections
@@ -29,10 +33,15 @@ impl Default for Quantizers {
         Self {
             image: QuantizerSpec::NONE,
             text: QuantizerSpec::NONE,
+            hidden: QuantizerSpec::NONE,
             text_rows: TextRows::Distinct,
             calibration_batches: 16,
         }
     }
+}
+
+fn is_none(spec: &QuantizerSpec) -> bool {
+    *spec == QuantizerSpec::NONE
 }
 
 /// What the vision tower hands on, where `config.json` is not to decide.
@@ -51,12 +60,19 @@ impl VisionSpec {
     }
 }
 
-/// The returned gradient.
+/// The gradients that travel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GradientSpec {
     /// Its precision.
     pub codec: GradientCodec,
+    /// The same of the gradient of the hidden states, where `split.labels = "client"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub hidden: GradientCodec,
+}
+
+fn is_default(codec: &GradientCodec) -> bool {
+    *codec == GradientCodec::default()
 }
 
 /// How samples become token sequences.
@@ -135,21 +151,6 @@ pub enum TurnsSpec {
     Independent,
 }
 
-/// The recipe's `[split]` section: where the model is cut.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SplitSpec {
-    /// How many of the language model's blocks the client runs, before what crosses; with none, text rows are functions of
-    /// their tokens.
-    pub bottom_blocks: usize,
-}
-
-impl SplitSpec {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The recipe's `[metrics]` section: what is measured beside the training. The client's own affair.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -175,13 +176,90 @@ impl MetricsSpec {
 /// # Errors
 ///
 /// [`RecipeError::Range`] naming the field.
-pub(crate) fn cut_at_input(bottom_blocks: usize, range: &'static str) -> Result<(), RecipeError> {
-    match bottom_blocks {
+pub(crate) fn cut_at_input(split: &Placement, range: &'static str) -> Result<(), RecipeError> {
+    match split.bottom_blocks {
         0 => Ok(()),
         value => Err(RecipeError::Range {
             field: "split.bottom_blocks",
             value: value.to_string(),
             range,
         }),
+    }
+}
+
+/// Checks that the language model is in one piece at the server but for the token embedding; `what` says what needs it, and
+/// the cure.
+///
+/// # Errors
+///
+/// [`RecipeError::Placement`] naming the field.
+pub(crate) fn in_one_piece(split: &Placement, what: &'static str) -> Result<(), RecipeError> {
+    labels_at_server(split, what)?;
+    match split.bottom_blocks {
+        0 => Ok(()),
+        value => Err(RecipeError::Placement {
+            field: "split.bottom_blocks",
+            value: value.to_string(),
+            only: "0",
+            what,
+        }),
+    }
+}
+
+/// Checks that the labels are the server's; `what` says what needs it, and the cure.
+///
+/// # Errors
+///
+/// [`RecipeError::Placement`] naming the field.
+pub(crate) fn labels_at_server(split: &Placement, what: &'static str) -> Result<(), RecipeError> {
+    match split.labels {
+        Labels::Server => Ok(()),
+        Labels::Client => Err(RecipeError::Placement {
+            field: "split.labels",
+            value: "\"client\"".to_owned(),
+            only: "\"server\"",
+            what,
+        }),
+    }
+}
+
+/// Checks the fields that make sense for a placement, and whether it is one.
+///
+/// # Errors
+///
+/// [`RecipeError::Range`] naming the field.
+pub(super) fn placed(recipe: &Recipe) -> Result<(), RecipeError> {
+    if recipe.split.top_at_client() {
+        return Ok(());
+    }
+    let (hidden, codec) = (&recipe.quantizer.hidden, &recipe.gradient.hidden);
+    let rules = [
+        (
+            "split.top_blocks",
+            recipe.split.top_blocks.to_string(),
+            "0",
+            recipe.split.top_blocks == 0,
+        ),
+        (
+            "quantizer.hidden",
+            hidden.to_string(),
+            "left out",
+            is_none(hidden),
+        ),
+        (
+            "gradient.hidden",
+            codec.to_string(),
+            "left out",
+            is_default(codec),
+        ),
+    ];
+    match rules.into_iter().find(|rule| !rule.3) {
+        Some((field, value, only, _)) => Err(RecipeError::Placement {
+            field,
+            value,
+            only,
+            what: "where split.labels = \"server\": hidden states come to the client where it has the labels",
+        }),
+        None => Ok(()),
     }
 }

@@ -44,7 +44,7 @@ fn a_composed_model_has_the_language_model_s_values_and_loads_in_both_halves() {
     let composed = Blueprint::read(&out, none.clone(), none, 0).unwrap();
     let server = composed.server(&device).unwrap().partition;
     assert_eq!(
-        tensors_of(&*server.language_model, ""),
+        tensors_of(&server.language_model().unwrap(), ""),
         tensors_of(&decoder, "")
     );
     let client = composed.client(&device).unwrap().partition;

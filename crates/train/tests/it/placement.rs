@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qtl_model::Device;
-use qtl_model::generate::{InProcess, greedy};
+use qtl_model::generate::{InProcess, answers};
+use qtl_model::text::Answering;
 use qtl_model::weights::Checkpoint;
 use qtl_train::client::batch;
 use qtl_train::start::Start;
@@ -118,7 +119,7 @@ fn an_interrupted_run_with_a_block_at_the_client_ends_in_the_same_bits() {
 #[test]
 fn answers_are_the_same_wherever_the_model_is_cut() {
     let device = Device::default();
-    let answers: Vec<Vec<Vec<u32>>> = PLACEMENTS
+    let given: Vec<Vec<Vec<u32>>> = PLACEMENTS
         .iter()
         .map(|placement| {
             let recipe = recipe("", &[EXACT, placement].concat());
@@ -136,15 +137,13 @@ fn answers_are_the_same_wherever_the_model_is_cut() {
             let prompts = batch(&client, &examples, 256, &device).unwrap();
             let mut remote = InProcess::new(&server);
             let mut seen = |sequence: usize, _| sequence == 0;
-            greedy(&client, &prompts, &mut remote, &[], 6, &mut seen).unwrap()
+            let how = Answering::greedy(Vec::new(), 6);
+            answers(&client, &prompts, &mut remote, &how, &mut seen).unwrap()
         })
         .collect();
-    assert_eq!(answers[0][0].len(), 6);
-    assert_eq!(answers[0][1].len(), 1);
-    assert!(
-        answers.iter().all(|other| *other == answers[0]),
-        "{answers:?}"
-    );
+    assert_eq!(given[0][0].len(), 6);
+    assert_eq!(given[0][1].len(), 1);
+    assert!(given.iter().all(|other| *other == given[0]), "{given:?}");
 }
 
 #[test]

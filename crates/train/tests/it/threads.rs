@@ -60,7 +60,8 @@ fn a_wide_step_is_the_same_with_any_number_of_threads() {
         text: recipe.quantizer.text.clone(),
         seed: 1,
         fresh: true,
-        bottom_blocks: 0,
+        hidden: recipe.quantizer.hidden.clone(),
+        placement: recipe.split,
     };
     same_with_any_number(&recipe, &blueprint, 1);
 }

@@ -84,7 +84,7 @@ fn whole(client: &ClientPartition, server: &ServerPartition, pixels: Tensor<4>) 
         labels.extend(&row[1..]);
         labels
     });
-    let model = &server.language_model;
+    let model = server.language_model().unwrap();
     let hidden = model
         .blocks
         .forward(input, &model.blocks.causal_context(length, &device));

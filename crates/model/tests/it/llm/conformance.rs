@@ -9,6 +9,7 @@ use qtl_data::{Processor, TokenSpan};
 use qtl_model::config::{Fields, TinyLlavaConfig};
 use qtl_model::llm::{Decoder, DecoderSpec, FAMILIES, TokenEmbedding};
 use qtl_model::params::{self, Named};
+use qtl_model::partition::Placement;
 use qtl_model::parts::{BLOCKS, CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
@@ -244,7 +245,8 @@ fn blueprint(family: &str, example: &str) -> Blueprint {
         text: QuantizerSpec::NONE,
         seed: 7,
         fresh: true,
-        bottom_blocks: 0,
+        hidden: QuantizerSpec::NONE,
+        placement: Placement::default(),
     }
 }
 
@@ -285,7 +287,7 @@ fn monolith_equals_split() {
         let blueprint = blueprint(family, entry.example);
         let mut client = blueprint.client(&device).unwrap().partition;
         let mut server = blueprint.server(&device).unwrap().partition;
-        server.language_model = shaken(server.language_model);
+        server = shaken(server);
         let batch = batch(client.tokens_per_picture());
 
         let (cut, pending) = client.forward(&batch, 0, &|_| true);
@@ -298,7 +300,7 @@ fn monolith_equals_split() {
         let tower = params::track(&*client.bottom.vision_tower, VISION_TOWER.prefix, &all);
         let connector = params::track(&*client.bottom.connector, CONNECTOR.prefix, &all);
         let table = params::track(&*client.bottom.embed_tokens, BLOCKS.prefix, &all);
-        let decoder = params::track(&*server.language_model, BLOCKS.prefix, &all);
+        let decoder = params::track(&server.language_model().unwrap(), BLOCKS.prefix, &all);
         let features = connector.forward(tower.forward(batch.pixels.clone().unwrap()));
         let [pictures, tokens, width] = features.dims();
         let image = crossed(features.reshape([pictures * tokens, width]));

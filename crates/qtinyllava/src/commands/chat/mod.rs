@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use qtl_data::Tokenizer;
 use qtl_model::config::Fields;
+use qtl_model::sampling::Sampling;
 
 use super::Under;
 use super::network::Split;
@@ -53,7 +54,7 @@ pub struct Args {
     /// Longest answer in tokens
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = crate::numbers::whole::<u32>(1..=1 << 20))]
     longest: u32,
-    /// Draw tokens instead of taking the most likely one; higher is wilder (language models only)
+    /// Draw tokens instead of taking the most likely one; higher is wilder (language models alone, and models with split.labels = "client")
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     temperature: Option<f64>,
     /// Draw from the most likely tokens that together have this probability
@@ -64,6 +65,17 @@ pub struct Args {
     seed: u64,
     #[command(flatten)]
     remote: Split,
+}
+
+impl Args {
+    /// How tokens are chosen.
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature.unwrap_or(0.0),
+            top_p: self.top_p,
+            seed: self.seed,
+        }
+    }
 }
 
 /// Talks until the input ends.

@@ -20,14 +20,14 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     if args.system.is_some() {
         bail!("--system: the built-in templates have a system turn of their own; leave it out");
     }
-    if args.temperature.is_some() {
-        bail!(
-            "--temperature: the server's half takes the most likely token; leave it out, or talk to the language model alone \
-             with --text-only"
-        );
-    }
     let adapter = args.from_adapter.as_deref();
     let (recipe, start) = answering(dir, adapter, args.under.recipe(dir, adapter)?)?;
+    if args.temperature.is_some() && !recipe.split.top_at_client() {
+        bail!(
+            "--temperature: the server's half takes the most likely token; leave it out, talk to the language model alone with \
+             --text-only, or have the client choose with split.labels = \"client\" in the recipe"
+        );
+    }
     let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let blueprint = &start.blueprint;
     let tokenizer = tokenizer(blueprint)?;
@@ -47,6 +47,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         turns: recipe.data.turns(),
         max_length: config.max_length.min(config.text.max_positions),
         longest: args.longest as usize,
+        sampling: args.sampling(),
         batch: 1,
         scores: u64::MAX,
     };

@@ -8,7 +8,6 @@ use qtl_data::chat::{ChatTemplate, Message, Role};
 use qtl_data::{Template, Tokenizer, Turn, Turns, example, template};
 use qtl_model::Device;
 use qtl_model::config::Fields;
-use qtl_model::sampling::Sampling;
 use qtl_model::text::{Answering, Session};
 use qtl_train::start::{Base, text_model};
 
@@ -44,11 +43,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     let how = Answering {
         end: end.into_iter().collect(),
         longest: args.longest as usize,
-        sampling: Sampling {
-            temperature: args.temperature.unwrap_or(0.0),
-            top_p: args.top_p,
-            seed: args.seed,
-        },
+        sampling: args.sampling(),
     };
     let mut session = Session::new(&model);
     talk(&tokenizer, args.prompt.as_deref(), &mut |turns, seen| {

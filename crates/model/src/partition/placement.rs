@@ -1,0 +1,64 @@
+//! Which side has which stage of the chain: the recipe's `[split]` section.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the model is cut. The client has the bottom, the server the trunk; whose the top is follows from whose the labels
+/// are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Placement {
+    /// How many of the language model's blocks the client runs, before what crosses; with none, text rows are functions of
+    /// their tokens.
+    pub bottom_blocks: usize,
+    /// How many of its last blocks the client runs, behind what comes back. Only where it has the labels.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub top_blocks: usize,
+    /// Who has the targets, and with them final norm, head and loss.
+    #[serde(skip_serializing_if = "Labels::is_default")]
+    pub labels: Labels,
+}
+
+/// A side that has the targets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Labels {
+    /// They travel to the server, which computes the loss.
+    #[default]
+    Server,
+    /// They stay, and hidden states come back for them.
+    Client,
+}
+
+impl Labels {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Placement {
+    /// Whether nothing is said of it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether final norm, head and loss are the client's.
+    pub fn top_at_client(&self) -> bool {
+        self.labels == Labels::Client
+    }
+
+    /// Of a language model of so many blocks, the client's first ones.
+    pub fn bottom(&self) -> Range<usize> {
+        0..self.bottom_blocks
+    }
+
+    /// The server's.
+    pub fn trunk(&self, blocks: usize) -> Range<usize> {
+        self.bottom_blocks..blocks - self.top_blocks
+    }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
