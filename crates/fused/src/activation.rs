@@ -5,14 +5,17 @@ use burn::tensor::Tensor;
 
 use crate::Curve;
 use crate::curve::{Pointwise, with_curve};
-use crate::graph::{Operation, Value, apply, dense, numbers, shaped};
+use crate::graph::{Operation, Value, apply, dense, numbers, owned, shaped};
 use crate::lanes::vectorized;
 use crate::rows;
 
 /// `curve(x)`.
 pub fn activation<const D: usize>(x: Tensor<D>, curve: Curve) -> Tensor<D> {
     match Value::of(&x) {
-        Some(x) => with_curve!(curve, curve => apply(Activation(curve), [x]).tensor()),
+        Some(value) => {
+            drop(x);
+            with_curve!(curve, curve => apply(Activation(curve), [value]).tensor())
+        }
         None => composed(x, curve),
     }
 }
@@ -51,26 +54,35 @@ impl<C: Pointwise + Send + 'static> Operation<1> for Activation<C> {
         (shaped(out, &x), x)
     }
 
+    fn plain(&self, inputs: [FlexTensor; 1]) -> FlexTensor {
+        let ([mut x], curve) = (inputs.map(owned), self.0);
+        rows::each(x.storage_mut(), 1, |_, x| {
+            vectorized(
+                #[inline(always)]
+                || x.iter_mut().for_each(|x| *x = curve.value(*x)),
+            );
+        });
+        x
+    }
+
     fn backward(
         self,
         x: Self::Kept,
         gradient: FlexTensor,
         _wanted: [bool; 1],
     ) -> [Option<FlexTensor>; 1] {
-        let gradient = dense(gradient);
-        let (from, upper, curve) = (numbers(&x), numbers(&gradient), self.0);
-        let mut out = vec![0.0; from.len()];
-        rows::each(&mut out, 1, |first, out| {
-            let (from, upper) = (&from[first..][..out.len()], &upper[first..][..out.len()]);
+        let (mut out, from, curve) = (owned(gradient), numbers(&x), self.0);
+        rows::each(out.storage_mut(), 1, |first, out| {
+            let from = &from[first..][..out.len()];
             vectorized(
                 #[inline(always)]
                 || {
-                    for ((out, x), upper) in out.iter_mut().zip(from).zip(upper) {
-                        *out = curve.slope(*x)[1] * upper;
+                    for (out, x) in out.iter_mut().zip(from) {
+                        *out *= curve.slope(*x)[1];
                     }
                 },
             );
         });
-        [Some(shaped(out, &x))]
+        [Some(out)]
     }
 }

@@ -6,7 +6,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
-use crate::graph::{dense, numbers, shaped};
+use crate::graph::{dense, numbers, owned, shaped};
 use crate::lanes::vectorized;
 
 /// Numbers that one thread updates at a time.
@@ -51,10 +51,10 @@ pub fn adamw(
     drop(copies);
     let own = |x: Tensor<1>| x.try_into_primitive::<Flex>().expect("looked at above");
     let [value, gradient, first, second] = [value, gradient, first, second].map(own);
-    let (gradient, [mut first, mut second]) = (dense(gradient), [first, second].map(whole));
+    let (gradient, [mut first, mut second]) = (dense(gradient), [first, second].map(owned));
     let moments = [&mut first, &mut second].map(|x| x.storage_mut::<f32>());
     let value = if value.is_unique() {
-        let mut value = whole(value);
+        let mut value = owned(value);
         update(value.storage_mut::<f32>(), None, moments, &gradient, rule);
         value
     } else {
@@ -98,17 +98,6 @@ pub fn composed(
 /// `1 - betaᵗ`.
 fn corrections(rule: &Rule) -> [f32; 2] {
     rule.betas.map(|beta| 1.0 - beta.powi(rule.time as i32))
-}
-
-/// A tensor that is all of its storage.
-fn whole(x: FlexTensor) -> FlexTensor {
-    let count = x.layout().num_elements();
-    let all = x.is_contiguous() && x.layout().start_offset() == 0;
-    if all && x.storage::<f32>().len() == count {
-        return x;
-    }
-    let dense = dense(x);
-    shaped(numbers(&dense).to_vec(), &dense)
 }
 
 /// A step from what `value` holds, or from `old`.

@@ -7,7 +7,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::graph::{Operation, Value, apply, dense, numbers, shaped};
+use crate::graph::{Operation, Value, apply, dense, numbers, owned};
 use crate::lanes::{largest, sum2, vectorized};
 use crate::math::exp;
 use crate::rows;
@@ -25,9 +25,10 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &[i64]) -> Tensor<1> {
         panic!("a target is not below {vocab}");
     };
     match Value::of(&logits).filter(|_| rows > 0) {
-        Some(logits) => {
+        Some(value) => {
+            drop(logits);
             let targets = places.into();
-            apply(CrossEntropy { targets }, [logits]).tensor()
+            apply(CrossEntropy { targets }, [value]).tensor()
         }
         None => composed(logits, targets),
     }
@@ -94,29 +95,24 @@ impl Operation<1> for CrossEntropy {
     ) -> [Option<FlexTensor>; 1] {
         let gradient = dense(gradient);
         let upper = numbers(&gradient)[0] / self.targets.len() as f32;
-        let (from, vocab) = (numbers(&logits), logits.layout().shape()[1]);
-        let mut out = vec![0.0; from.len()];
-        rows::each(&mut out, vocab, |first, out| {
-            let from = &from[first..][..out.len()];
-            for (i, (out, from)) in out
-                .chunks_exact_mut(vocab)
-                .zip(from.chunks_exact(vocab))
-                .enumerate()
-            {
+        let vocab = logits.layout().shape()[1];
+        let mut out = owned(logits);
+        rows::each(out.storage_mut(), vocab, |first, out| {
+            for (i, out) in out.chunks_exact_mut(vocab).enumerate() {
                 let row = first / vocab + i;
                 let [most, inverse] = kept[row];
                 let factor = inverse * upper;
                 vectorized(
                     #[inline(always)]
                     || {
-                        for (out, x) in out.iter_mut().zip(from) {
-                            *out = exp(x - most) * factor;
+                        for out in out.iter_mut() {
+                            *out = exp(*out - most) * factor;
                         }
                     },
                 );
                 out[self.targets[row]] -= upper;
             }
         });
-        [Some(shaped(out, &logits))]
+        [Some(out)]
     }
 }

@@ -5,15 +5,16 @@ use burn::tensor::Tensor;
 
 use crate::Curve;
 use crate::curve::{Pointwise, with_curve};
-use crate::graph::{Operation, Value, apply, dense, numbers, shaped};
+use crate::graph::{Operation, Value, apply, dense, numbers, owned, shaped};
 use crate::lanes::vectorized;
 use crate::rows;
 
 /// `curve(gate) * x`, number by number.
 pub fn gated<const D: usize>(gate: Tensor<D>, x: Tensor<D>, curve: Curve) -> Tensor<D> {
     match (Value::of(&gate), Value::of(&x)) {
-        (Some(gate), Some(x)) => {
-            with_curve!(curve, curve => apply(Gated(curve), [gate, x]).tensor())
+        (Some(first), Some(second)) => {
+            drop((gate, x));
+            with_curve!(curve, curve => apply(Gated(curve), [first, second]).tensor())
         }
         _ => composed(gate, x, curve),
     }
@@ -53,33 +54,47 @@ impl<C: Pointwise + Send + 'static> Operation<2> for Gated<C> {
         (shaped(out, &x), [gate, x])
     }
 
+    fn plain(&self, [gate, x]: [FlexTensor; 2]) -> FlexTensor {
+        let (mut out, x, curve) = (owned(gate), dense(x), self.0);
+        let from = numbers(&x);
+        rows::each(out.storage_mut(), 1, |first, out| {
+            let from = &from[first..][..out.len()];
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (out, x) in out.iter_mut().zip(from) {
+                        *out = curve.value(*out) * x;
+                    }
+                },
+            );
+        });
+        out
+    }
+
     fn backward(
         self,
         [gate, x]: Self::Kept,
         gradient: FlexTensor,
         _wanted: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
-        let gradient = dense(gradient);
-        let (gates, from, upper) = (numbers(&gate), numbers(&x), numbers(&gradient));
-        let curve = self.0;
-        let mut out = [vec![0.0; from.len()], vec![0.0; from.len()]];
-        rows::each2(out.each_mut().map(Vec::as_mut_slice), 1, |first, [a, b]| {
+        let mut out = owned(gradient);
+        let (gates, from, curve) = (numbers(&gate), numbers(&x), self.0);
+        let mut second = vec![0.0; from.len()];
+        rows::each2([out.storage_mut(), &mut second], 1, |first, [a, b]| {
             let (gates, from) = (&gates[first..][..a.len()], &from[first..][..a.len()]);
-            let upper = &upper[first..][..a.len()];
             vectorized(
                 #[inline(always)]
                 || {
                     let outs = a.iter_mut().zip(b);
-                    let ins = gates.iter().zip(from).zip(upper);
-                    for ((a, b), ((gate, x), upper)) in outs.zip(ins) {
+                    for ((a, b), (gate, x)) in outs.zip(gates.iter().zip(from)) {
                         let [value, slope] = curve.slope(*gate);
+                        let upper = *a;
                         *a = slope * upper * x;
                         *b = value * upper;
                     }
                 },
             );
         });
-        let [a, b] = out;
-        [Some(shaped(a, &gate)), Some(shaped(b, &x))]
+        [Some(out), Some(shaped(second, &x))]
     }
 }

@@ -19,6 +19,11 @@ pub(crate) trait Operation<const N: usize>: Send + std::fmt::Debug + 'static {
     /// The result.
     fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Kept);
 
+    /// The result where no backward pass will follow.
+    fn plain(&self, inputs: [FlexTensor; N]) -> FlexTensor {
+        self.forward(inputs).0
+    }
+
     /// The gradients of the inputs that are `wanted`, given that of the result.
     fn backward(
         self,
@@ -99,7 +104,7 @@ pub(crate) fn apply<const N: usize, O: Operation<N>>(operation: O, inputs: [Valu
             Value::Plain(x) => x,
             Value::Tracked(x) => x.into_primitive(),
         });
-        return Value::Plain(operation.forward(plain).0);
+        return Value::Plain(operation.plain(plain));
     }
     let tracked = inputs.map(|x| match x {
         Value::Plain(x) => Tracked::new(x),
@@ -120,6 +125,17 @@ pub(crate) fn dense(x: FlexTensor) -> FlexTensor {
         x
     } else {
         x.to_contiguous()
+    }
+}
+
+/// The same numbers one after another, in storage that nobody else holds: they may be written over.
+pub(crate) fn owned(x: FlexTensor) -> FlexTensor {
+    let x = dense(x);
+    let (layout, stored) = (x.layout(), x.storage::<f32>().len());
+    let whole = layout.start_offset() == 0 && stored == layout.num_elements();
+    match whole && x.is_unique() {
+        true => x,
+        false => shaped(numbers(&x).to_vec(), &x),
     }
 }
 

@@ -4,7 +4,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use burn::tensor::module::layer_norm as plain;
 
-use crate::graph::{Operation, Value, apply, dense, numbers, shaped};
+use crate::graph::{Operation, Value, apply, dense, numbers, owned, shaped};
 use crate::lanes::{sum, sum2, vectorized};
 use crate::rows;
 
@@ -62,19 +62,20 @@ impl Operation<3> for LayerNorm {
         gradient: FlexTensor,
         _wanted: [bool; 3],
     ) -> [Option<FlexTensor>; 3] {
-        let gradient = dense(gradient);
-        let (from, factors, upper) = (numbers(&x), numbers(&scale), numbers(&gradient));
-        let (mut out, width) = (vec![0.0; from.len()], factors.len());
-        let mut sums = rows::each_summed(&mut out, width, 2 * width, |first, out, sums| {
-            let (from, upper) = (&from[first..][..out.len()], &upper[first..][..out.len()]);
-            vectorized(
-                #[inline(always)]
-                || backward([out, sums], from, upper, factors, self.eps),
-            );
-        });
+        let mut out = owned(gradient);
+        let (from, factors) = (numbers(&x), numbers(&scale));
+        let width = factors.len();
+        let mut sums =
+            rows::each_summed(out.storage_mut(), width, 2 * width, |first, out, sums| {
+                let from = &from[first..][..out.len()];
+                vectorized(
+                    #[inline(always)]
+                    || backward([out, sums], from, factors, self.eps),
+                );
+            });
         let shifts = sums.split_off(width);
         [
-            Some(shaped(out, &x)),
+            Some(out),
             Some(shaped(sums, &scale)),
             Some(shaped(shifts, &scale)),
         ]
@@ -101,25 +102,26 @@ fn forward(out: &mut [f32], x: &[f32], [scale, shift]: [&[f32]; 2], eps: f32) {
     }
 }
 
+/// `out` holds the gradient of the result, and becomes that of `x`.
 #[inline(always)]
-fn backward([out, sums]: [&mut [f32]; 2], x: &[f32], upper: &[f32], scale: &[f32], eps: f32) {
+fn backward([out, sums]: [&mut [f32]; 2], x: &[f32], scale: &[f32], eps: f32) {
     let width = scale.len();
     let (scales, shifts) = sums.split_at_mut(width);
-    let inputs = x.chunks_exact(width).zip(upper.chunks_exact(width));
-    for (out, (x, upper)) in out.chunks_exact_mut(width).zip(inputs) {
+    for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
         let [mean, inverse] = moments(x, eps);
-        for ((out, upper), scale) in out.iter_mut().zip(upper).zip(scale) {
-            *out = upper * scale;
+        let summed = scales.iter_mut().zip(shifts.iter_mut());
+        for ((out, x), (factor, (scale, shift))) in
+            out.iter_mut().zip(x).zip(scale.iter().zip(summed))
+        {
+            *scale = (*out * (x - mean)).mul_add(inverse, *scale);
+            *shift += *out;
+            *out *= factor;
         }
         let level = sum(out) / width as f32;
         let along = sum2(out, x, |sum, g, x| g.mul_add(x - mean, sum));
         let along = along * inverse * inverse / width as f32;
-        let summed = scales.iter_mut().zip(shifts.iter_mut());
-        for (((out, x), upper), (scale, shift)) in out.iter_mut().zip(x).zip(upper).zip(summed) {
-            let centred = x - mean;
-            *out = (*out - level - centred * along) * inverse;
-            *scale = (upper * centred).mul_add(inverse, *scale);
-            *shift += upper;
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = (*out - level - (x - mean) * along) * inverse;
         }
     }
 }

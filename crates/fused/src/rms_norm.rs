@@ -3,7 +3,7 @@
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 
-use crate::graph::{Operation, Value, apply, dense, numbers, shaped};
+use crate::graph::{Operation, Value, apply, dense, numbers, owned, shaped};
 use crate::lanes::{dot, vectorized};
 use crate::rows;
 
@@ -52,17 +52,17 @@ impl Operation<2> for RmsNorm {
         gradient: FlexTensor,
         _wanted: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
-        let gradient = dense(gradient);
-        let (from, factors, upper) = (numbers(&x), numbers(&scale), numbers(&gradient));
-        let (mut out, width) = (vec![0.0; from.len()], factors.len());
-        let sums = rows::each_summed(&mut out, width, width, |first, out, sums| {
-            let (from, upper) = (&from[first..][..out.len()], &upper[first..][..out.len()]);
+        let mut out = owned(gradient);
+        let (from, factors) = (numbers(&x), numbers(&scale));
+        let width = factors.len();
+        let sums = rows::each_summed(out.storage_mut(), width, width, |first, out, sums| {
+            let from = &from[first..][..out.len()];
             vectorized(
                 #[inline(always)]
-                || backward([out, sums], from, upper, factors, self.eps),
+                || backward([out, sums], from, factors, self.eps),
             );
         });
-        [Some(shaped(out, &x)), Some(shaped(sums, &scale))]
+        [Some(out), Some(shaped(sums, &scale))]
     }
 }
 
@@ -83,19 +83,20 @@ fn forward(out: &mut [f32], x: &[f32], scale: &[f32], eps: f32) {
     }
 }
 
+/// `out` holds the gradient of the result, and becomes that of `x`.
 #[inline(always)]
-fn backward([out, sums]: [&mut [f32]; 2], x: &[f32], upper: &[f32], scale: &[f32], eps: f32) {
+fn backward([out, sums]: [&mut [f32]; 2], x: &[f32], scale: &[f32], eps: f32) {
     let width = scale.len();
-    let inputs = x.chunks_exact(width).zip(upper.chunks_exact(width));
-    for (out, (x, upper)) in out.chunks_exact_mut(width).zip(inputs) {
+    for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
         let inverse = inverse(x, eps);
-        for ((out, upper), scale) in out.iter_mut().zip(upper).zip(scale) {
-            *out = upper * scale;
+        let inputs = x.iter().zip(scale).zip(sums.iter_mut());
+        for (out, ((x, scale), sum)) in out.iter_mut().zip(inputs) {
+            *sum = (*out * x).mul_add(inverse, *sum);
+            *out *= scale;
         }
         let along = dot(out, x) * inverse * inverse / width as f32;
-        for (((out, x), upper), sum) in out.iter_mut().zip(x).zip(upper).zip(sums.iter_mut()) {
+        for (out, x) in out.iter_mut().zip(x) {
             *out = (*out - x * along) * inverse;
-            *sum = (upper * x).mul_add(inverse, *sum);
         }
     }
 }

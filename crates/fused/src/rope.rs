@@ -4,7 +4,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use macerator::{AutoArch, Scalar as _, Simd, Vector, WithSimd};
 
-use crate::graph::{Operation, Value, apply, dense, numbers, shaped};
+use crate::graph::{Operation, Value, apply, dense, numbers, owned};
 use crate::lanes::{read, width, write};
 use crate::rows;
 
@@ -26,12 +26,13 @@ pub fn rope(x: Tensor<4>, angles: &Angles) -> Tensor<4> {
         Value::of(&angles.cos),
         Value::of(&angles.sin),
     ) {
-        (Some(x), Some(Value::Plain(cos)), Some(Value::Plain(sin))) => {
+        (Some(value), Some(Value::Plain(cos)), Some(Value::Plain(sin))) => {
+            drop(x);
             let rope = Rope {
                 angles: [cos, sin].map(dense),
                 half: angles.half,
             };
-            apply(rope, [x]).tensor()
+            apply(rope, [value]).tensor()
         }
         _ => composed(x, angles),
     }
@@ -57,21 +58,17 @@ struct Rope {
 impl Rope {
     /// By the angles times `sign`.
     fn turn(&self, x: FlexTensor, sign: f32) -> FlexTensor {
-        let x = dense(x);
-        let from = numbers(&x);
+        let mut x = owned(x);
         let [cos, sin] = self.angles.each_ref().map(numbers);
         let shape = x.layout().shape();
         let (row, width) = (shape[2] * shape[3], shape[3]);
-        let mut out = vec![0.0; from.len()];
-        rows::each(&mut out, row, |first, out| {
-            let from = &from[first..][..out.len()];
+        rows::each(x.storage_mut(), row, |first, out| {
             // The angles of one sequence may serve all.
             let start = first / row * width;
             let tables = [cos, sin];
             let half = self.half;
             AutoArch::new().dispatch(Part {
                 out,
-                from,
                 tables,
                 start,
                 half,
@@ -80,7 +77,7 @@ impl Rope {
                 sign,
             });
         });
-        shaped(out, &x)
+        x
     }
 }
 
@@ -99,7 +96,6 @@ impl Operation<1> for Rope {
 /// Some positions.
 struct Part<'a> {
     out: &'a mut [f32],
-    from: &'a [f32],
     tables: [&'a [f32]; 2],
     /// Where in the tables the first position is.
     start: usize,
@@ -119,15 +115,11 @@ impl WithSimd for Part<'_> {
         let Self {
             row, width, half, ..
         } = self;
-        let positions = self
-            .out
-            .chunks_exact_mut(row)
-            .zip(self.from.chunks_exact(row));
-        for (i, (out, from)) in positions.enumerate() {
+        for (i, out) in self.out.chunks_exact_mut(row).enumerate() {
             let at = (self.start + i * width) % self.tables[0].len();
             let angles = self.tables.map(|table| &table[at..][..half]);
-            for (out, from) in out.chunks_exact_mut(width).zip(from.chunks_exact(width)) {
-                turn::<S>(out, from, angles, self.sign);
+            for out in out.chunks_exact_mut(width) {
+                turn::<S>(out, angles, self.sign);
             }
         }
     }
@@ -135,23 +127,22 @@ impl WithSimd for Part<'_> {
 
 /// One head of one position.
 #[inline(always)]
-fn turn<S: Simd>(out: &mut [f32], x: &[f32], [cos, sin]: [&[f32]; 2], sign: f32) {
+fn turn<S: Simd>(x: &mut [f32], [cos, sin]: [&[f32]; 2], sign: f32) {
     let (half, step) = (cos.len(), const { width::<S>() });
-    let (low, rest) = out.split_at_mut(half);
-    let (high, rest) = rest.split_at_mut(half);
+    let (low, rest) = x.split_at_mut(half);
+    let high = &mut rest[..half];
     let whole = half / step * step;
     let minus: Vector<S, f32> = (-sign).splat();
     for at in (0..whole).step_by(step) {
-        let [a, b] = [&x[at..], &x[half + at..]].map(|x| read::<S>(x));
+        let [a, b] = [&low[at..], &high[at..]].map(|x| read::<S>(x));
         let [c, s] = [&cos[at..], &sin[at..]].map(|x| read::<S>(x));
         let s = s * minus;
         write(&mut low[at..], a.fma(c, b * s));
         write(&mut high[at..], b.fma(c, a * s * (-1f32).splat()));
     }
     for at in whole..half {
-        let (a, b, s) = (x[at], x[half + at], sin[at] * -sign);
+        let (a, b, s) = (low[at], high[at], sin[at] * -sign);
         low[at] = a.mul_add(cos[at], b * s);
         high[at] = b.mul_add(cos[at], -(a * s));
     }
-    rest.copy_from_slice(&x[2 * half..]);
 }

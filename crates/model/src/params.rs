@@ -46,6 +46,22 @@ pub fn replace<M: Module>(
     })
 }
 
+/// Turns each parameter that is `wanted` into `change(path, flattened value)`. The value is handed over, so that, where nobody else
+/// holds it, it can be changed in its place.
+pub fn update<M: Module>(
+    module: M,
+    prefix: &str,
+    wanted: &dyn Fn(&str) -> bool,
+    change: &mut dyn FnMut(&str, Tensor<1>) -> Tensor<1>,
+) -> M {
+    module.map(&mut Update {
+        path: PathStack::default(),
+        prefix,
+        wanted,
+        change,
+    })
+}
+
 /// The device of the first parameter; the default one if there is none.
 pub fn device<M: Module>(module: &M) -> Device {
     struct First(Option<Device>);
@@ -130,5 +146,26 @@ impl ModuleMapper for Replace<'_> {
             Some(flat) => Param::initialized(param.id, flat.reshape(dims)),
             None => param,
         }
+    }
+}
+
+struct Update<'a> {
+    path: PathStack,
+    prefix: &'a str,
+    wanted: &'a dyn Fn(&str) -> bool,
+    change: &'a mut dyn FnMut(&str, Tensor<1>) -> Tensor<1>,
+}
+
+impl ModuleMapper for Update<'_> {
+    walk!();
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name(self.prefix);
+        if !(self.wanted)(&name) {
+            return param;
+        }
+        let (id, value, _) = param.consume();
+        let dims: [usize; D] = value.dims();
+        let flat = value.reshape([dims.iter().product::<usize>()]);
+        Param::initialized(id, (self.change)(&name, flat).reshape(dims))
     }
 }

@@ -228,6 +228,16 @@ pub trait Parts: Module {
         params::replace(self, Self::PREFIX, change)
     }
 
+    /// Turns each parameter that is `wanted` into `change(name, flattened value)`; see [`params::update`].
+    #[must_use]
+    fn update(
+        self,
+        wanted: &dyn Fn(&str) -> bool,
+        change: &mut dyn FnMut(&str, Tensor<1>) -> Tensor<1>,
+    ) -> Self {
+        params::update(self, Self::PREFIX, wanted, change)
+    }
+
     /// All parameters without their values.
     fn parameters(&self) -> Vec<Parameter> {
         parameters(self, Self::PREFIX)

@@ -96,7 +96,7 @@ pub fn align(
         optimizer.add(gradients, 1.0).map_err(diverged)?;
         optimizer.clip().map_err(diverged)?;
         let factor = schedule::at(train, step);
-        client = client.replace(&mut |name, value| optimizer.update(name, value, factor));
+        client = optimizer.update(client, factor);
         watch(Progress {
             step: step + 1,
             loss,

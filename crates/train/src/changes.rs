@@ -13,11 +13,12 @@ use crate::schedule;
 use crate::stamp::Stamp;
 
 /// Fields that do not enter into what is computed.
-const HARMLESS: [&str; 6] = [
+const HARMLESS: [&str; 7] = [
     "name",
     "metrics.compare_every",
     "train.save_every",
     "train.keep",
+    "train.recompute",
     "data.strict",
     "data.unlearnable",
 ];

@@ -17,7 +17,9 @@ use crate::changes::{self, Change};
 use crate::checkpoint::{ARITHMETIC, Saved, Side, State, Store};
 use crate::error::TrainError;
 use crate::held::Held;
+use crate::inspect::Keeping;
 use crate::lock::Lock;
+use crate::machine::free_memory;
 use crate::optimizer::{NotFinite, Optimizer};
 use crate::recipe::Recipe;
 use crate::record::Record;
@@ -70,12 +72,20 @@ impl Stages for ClientPartition {
 
     fn computing(self, recipe: &Recipe) -> Self {
         let activation = recipe.train.activation.dtype();
+        let keeping = Keeping::of_client(&self, recipe, room(&self.device()));
         let mut half = self.sending(recipe.quantizer.text_rows);
+        half.bottom.tower_graphs = keeping.tower;
         let blocks = half.bottom.blocks.clone();
-        half.bottom.blocks = blocks.with(|blocks| blocks.with_activation(activation));
+        half.bottom.blocks = blocks.with(|blocks| {
+            let blocks = blocks.with_activation(activation);
+            blocks.with_graphs(keeping.blocks)
+        });
         if let Some(top) = half.top.as_deref_mut() {
             let stage = top.stage.clone();
-            top.stage = stage.with(|stage| stage.with_activation(activation));
+            top.stage = stage.with(|stage| {
+                let stage = stage.with_activation(activation);
+                stage.with_graphs(keeping.blocks)
+            });
         }
         half
     }
@@ -99,9 +109,21 @@ impl Stages for ServerPartition {
 
     fn computing(mut self, recipe: &Recipe) -> Self {
         let activation = recipe.train.activation.dtype();
+        let keeping = Keeping::of_server(&self, recipe, room(&self.device()));
         let trunk = self.trunk.clone();
-        self.trunk = trunk.with(|blocks| blocks.with_activation(activation));
+        self.trunk = trunk.with(|blocks| {
+            let blocks = blocks.with_activation(activation);
+            blocks.with_graphs(keeping.blocks)
+        });
         self
+    }
+}
+
+/// Bytes that are free where the half computes; unknown, and so none, for another device's memory.
+fn room(device: &Device) -> u64 {
+    match *device == Device::flex() {
+        true => free_memory(),
+        false => 0,
     }
 }
 
@@ -258,8 +280,7 @@ impl<S: Stages> Half<S> {
         let norm = self.optimizer.clip()?;
         self.moved = true;
         let optimizer = &mut self.optimizer;
-        self.stages
-            .change(|half| half.replace(&mut |name, value| optimizer.update(name, value, factor)));
+        self.stages.change(|half| optimizer.update(half, factor));
         Ok(Some(norm))
     }
 

@@ -19,6 +19,7 @@
 //! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
 //! - [`communication`]: what every quantizer and gradient codec costs on the wire
+//! - [`machine`]: how much memory is free
 //! - [`features`]: what quantizers are chosen and measured on
 //! - [`fuzzing`]: what must hold whatever a client says
 
@@ -47,6 +48,7 @@ pub mod half;
 mod held;
 pub mod inspect;
 pub mod lock;
+pub mod machine;
 pub mod measure;
 pub mod merge;
 pub mod message;

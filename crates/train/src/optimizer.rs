@@ -3,13 +3,14 @@
 //! The arithmetic is that of burn's AdamW, to the bit, in one pass: burn's module optimizer keys its state by
 //! random parameter ids, which mean nothing to another process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_fused::adamw::Rule;
 use qtl_fused::{adamw, squares};
 use qtl_model::finite;
 use qtl_model::params::Named;
+use qtl_model::parts::Parts;
 use qtl_model::weights::{NamedTensor, Tensors, values};
 
 use crate::recipe::TrainSpec;
@@ -88,8 +89,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Ends an optimizer step: clips what was added and returns the norm before clipping. Afterwards
-    /// [`update`](Self::update) is to be called for each parameter.
+    /// Ends an optimizer step: clips what was added and returns the norm before clipping. Afterwards comes
+    /// [`update`](Self::update).
     ///
     /// # Errors
     ///
@@ -109,9 +110,26 @@ impl Optimizer {
         Ok(norm)
     }
 
-    /// The new value of a parameter at learning-rate factor `schedule`, or `None` if it has no gradient.
-    pub fn update(&mut self, name: &str, value: Tensor<1>, schedule: f64) -> Option<Tensor<1>> {
-        let gradient = self.pending.remove(name)?;
+    /// The half with those of its parameters that have a gradient updated, at learning-rate factor `schedule`.
+    #[must_use]
+    pub fn update<H: Parts>(&mut self, half: H, schedule: f64) -> H {
+        let names: BTreeSet<String> = self.pending.keys().cloned().collect();
+        half.update(
+            &|name| names.contains(name),
+            &mut |name, value| match self.pending.remove(name) {
+                Some(gradient) => self.updated(name, value, gradient, schedule),
+                None => value,
+            },
+        )
+    }
+
+    fn updated(
+        &mut self,
+        name: &str,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        schedule: f64,
+    ) -> Tensor<1> {
         let lr = self.peak * self.tune.lr_scale(name, self.peak) * schedule;
         let state = self.state.remove(name).unwrap_or_else(|| Moments {
             moments: [gradient.zeros_like(), gradient.zeros_like()],
@@ -128,7 +146,7 @@ impl Optimizer {
         let (value, moments) = adamw(value, gradient, state.moments, &rule);
         self.state
             .insert(name.to_owned(), Moments { moments, time });
-        Some(value)
+        value
     }
 
     /// The state by name: `NAME.moment_1`, `NAME.moment_2`, `NAME.time`.

@@ -58,7 +58,9 @@ pub fn composed(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<&Bias>) -
         let by_head = scores.reshape([batch, heads, queries, keys]);
         scores = (by_head + bias.tensor()).reshape([batch, groups, rows, keys]);
     }
-    let mixed = if scores.is_autodiff() {
+    // A pass without a graph has the bits of one with it: training may run a block either way first. Only in generation does a query
+    // look at keys that are no queries.
+    let mixed = if scores.is_autodiff() || queries == keys {
         // Dividing after the product touches `width` numbers per row instead of `keys`, and spares the backward pass
         // the gradient of a quotient over the whole score matrix. The shift by the maximum is a constant.
         let highest = scores.clone().inner().max_dim(3);

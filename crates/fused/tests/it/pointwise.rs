@@ -79,3 +79,35 @@ fn activations_give_the_same_bits_on_any_threads() {
         });
     }
 }
+
+/// Results are written over what an operation is handed, and never over what somebody else still holds.
+#[test]
+fn what_others_hold_stays_as_it_is() {
+    let shape = [3, 40];
+    let drawn = |seed| tensor(numbers(KINDS[0], 120, 40, seed), shape);
+    let (gate, x) = (drawn(1), drawn(2));
+    let before = [&gate, &x].map(|x| values(x.clone()));
+    for curve in CURVES {
+        // A view of a part of what is held, alone and beside its holder.
+        let alone = activation(drawn(1).narrow(0, 1, 2), curve);
+        let shared = activation(gate.clone().narrow(0, 1, 2), curve);
+        assert_eq!(values(alone), values(shared));
+        assert_eq!(
+            values(gated(drawn(1), drawn(2), curve)),
+            values(gated(gate.clone(), x.clone(), curve))
+        );
+        // One gradient for both summands.
+        let leaves = [leaf(&gate), leaf(&x)];
+        let sum = leaves[0].clone() + activation(leaves[1].clone(), curve);
+        let grads = gradients(&sum, 3);
+        let through = leaves[1].grad(&grads).unwrap();
+        let alone = leaf(&x);
+        let grads_alone = gradients(&activation(alone.clone(), curve), 3);
+        assert_eq!(values(through), values(alone.grad(&grads_alone).unwrap()));
+        let direct = values(leaves[0].grad(&grads).unwrap());
+        let other = leaf(&gate);
+        let grads_other = gradients(&(other.clone() + x.clone()), 3);
+        assert_eq!(direct, values(other.grad(&grads_other).unwrap()));
+    }
+    assert_eq!([&gate, &x].map(|x| values(x.clone())), before);
+}

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Tensor};
 use super::block::Block;
 use super::{Cache, DecoderSpec};
 use crate::nn::{Mask, Named, Numbered, RopeTables};
+use crate::recompute::Graphs;
 use crate::weights;
 
 /// A run of the decoder's blocks, under the numbers they have in the whole.
@@ -18,6 +19,8 @@ pub struct Blocks {
     spec: DecoderSpec,
     #[module(skip)]
     activation: DType,
+    #[module(skip)]
+    graphs: Graphs,
 }
 
 #[derive(Module, Debug)]
@@ -53,6 +56,7 @@ impl Blocks {
             model: Named::new(spec.names.body, body),
             spec,
             activation: DType::F32,
+            graphs: Graphs::NONE,
         }
     }
 
@@ -71,6 +75,17 @@ impl Blocks {
     #[must_use]
     pub fn with_activation(self, activation: DType) -> Self {
         Self { activation, ..self }
+    }
+
+    /// In training keeps these graphs from now on.
+    #[must_use]
+    pub fn with_graphs(self, graphs: Graphs) -> Self {
+        Self { graphs, ..self }
+    }
+
+    /// How many blocks keep their graphs in training.
+    pub fn graphs(&self) -> Graphs {
+        self.graphs
     }
 
     /// The type that the blocks compute in; their input is to have it.

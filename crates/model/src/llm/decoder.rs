@@ -6,6 +6,7 @@ use burn::tensor::{DType, Device, Tensor};
 use super::head::gather;
 use super::{Blocks, Cache, DecoderSpec, Head, TokenEmbedding};
 use crate::nn::Named;
+use crate::recompute::Graphs;
 use crate::weights;
 
 /// The language model but for the token embedding. Parameter names are those of the family's files, for Llama
@@ -44,6 +45,13 @@ impl Decoder {
         let blocks = self
             .blocks
             .with(|blocks| blocks.with_activation(activation));
+        Self { blocks, ..self }
+    }
+
+    /// In training keeps these graphs from now on.
+    #[must_use]
+    pub fn with_graphs(self, graphs: Graphs) -> Self {
+        let blocks = self.blocks.with(|blocks| blocks.with_graphs(graphs));
         Self { blocks, ..self }
     }
 

@@ -14,7 +14,7 @@ use crate::llm::{Blocks, Cache, TokenEmbedding};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, VISION_TOWER};
-use crate::recompute::take;
+use crate::recompute::{Graphs, take};
 use crate::splice::{Grid, Layout, PADDING, Spliced};
 use crate::vision::VisionTower;
 
@@ -29,6 +29,9 @@ pub struct Bottom {
     pub embed_tokens: Renamed<TokenEmbedding>,
     /// The blocks before the cut; none where it lies at the language model's input.
     pub blocks: Renamed<Blocks>,
+    /// How many blocks of a trained tower keep their graphs.
+    #[module(skip)]
+    pub tower_graphs: Graphs,
 }
 
 /// A batch as the bottom takes it.
@@ -83,6 +86,7 @@ impl Bottom {
             connector: CONNECTOR.holds(connector),
             embed_tokens: EMBED_TOKENS.holds(embed_tokens),
             blocks: BLOCKS.holds(blocks),
+            tower_graphs: Graphs::NONE,
         }
     }
 
@@ -193,7 +197,8 @@ impl Bottom {
         let image = batch.pixels.clone().map(|pixels| {
             let own = |name: &str| name.starts_with(VISION_TOWER.prefix) && trained(name);
             let features = if self.learns(&own) {
-                let tape = TowerTape::run(&tracked.vision_tower, &self.vision_tower, pixels);
+                let (tracked, plain) = (&tracked.vision_tower, &self.vision_tower);
+                let tape = TowerTape::run(tracked, plain, pixels, self.tower_graphs);
                 let features = tape.features.clone();
                 tower = Some(tape);
                 features

@@ -4,25 +4,35 @@ use burn::tensor::Tensor;
 
 use crate::params::{self, Named};
 use crate::parts::VISION_TOWER;
-use crate::recompute::{Tape, leaf, pull, take};
+use crate::recompute::{Graphs, Tape, leaf, pull, take};
 use crate::vision::{VisionTower, beside};
 
-/// A trained tower is recomputed block by block: per transformer its embedding's graph and its blocks' inputs, and the
-/// leaf that the connector read.
+/// A trained tower is recomputed block by block where its blocks' graphs are not kept: per transformer its embedding's graph and
+/// its blocks, and the leaf that the connector read.
 pub(super) struct TowerTape {
     vits: Vec<(Tensor<3>, Tape)>,
     pub(super) features: Tensor<3>,
 }
 
 impl TowerTape {
-    pub(super) fn run(tracked: &VisionTower, plain: &VisionTower, pixels: Tensor<4>) -> Self {
+    pub(super) fn run(
+        tracked: &VisionTower,
+        plain: &VisionTower,
+        pixels: Tensor<4>,
+        graphs: Graphs,
+    ) -> Self {
         let mut vits = Vec::new();
         let mut features = Vec::new();
         for (tracked, plain) in tracked.vits().into_iter().zip(plain.vits()) {
             let embedded = tracked.embed(pixels.clone());
-            let (output, blocks) = Tape::run(plain.depth(), embedded.clone().inner(), |i, x| {
-                plain.block(i, x)
-            });
+            let [pictures, tokens, _] = embedded.dims();
+            let (output, blocks) = Tape::run(
+                plain.depth(),
+                graphs.kept(plain.depth(), pictures * tokens),
+                embedded.clone().inner(),
+                |i, x| plain.block(i, x),
+                |i, x| tracked.block(i, x),
+            );
             vits.push((embedded, blocks));
             features.push(plain.select(output));
         }

@@ -1,21 +1,18 @@
-//! Blocks of the language model in training. They are run without a graph and run again, tracked, in backward, so that the
-//! attention scores of one block at a time are alive; only the model's last one is tracked straight away, since its backward is
-//! the first. (A tracked pass and a plain one may round differently, so which it is must not depend on where the model is cut.)
+//! Blocks of the language model in training. As many as there is room for keep their graph; the others are run without one and
+//! run again, tracked, in backward. The model's last one always keeps it, since its backward is the first.
 
 use burn::tensor::{DType, Tensor};
 
 use crate::llm::{Blocks, Context};
 use crate::params::Named;
 use crate::parts::{BLOCKS, Parts};
-use crate::recompute::{Tape, leaf, pull, take};
+use crate::recompute::Tape;
 
 /// Blocks that have run, and wait for the gradient of what they gave.
 pub struct BlocksTape {
     tracked: Blocks,
     context: Context,
     chain: Tape,
-    /// Input and output of the last block, in a graph.
-    last: Option<(Tensor<3>, Tensor<3>)>,
 }
 
 impl Parts for Blocks {
@@ -32,20 +29,21 @@ impl Blocks {
         trained: &dyn Fn(&str) -> bool,
     ) -> (Tensor<3>, BlocksTape) {
         let tracked = self.track(trained);
+        let [batch, length, _] = x.dims();
         let ends = self.first() + self.len() == self.spec().layers.len();
-        let plain = self.len() - usize::from(ends && !self.is_empty());
-        let (mut x, chain) = Tape::run(plain, x, |i, x| self.block(i, x, context));
-        let last = (plain < self.len()).then(|| {
-            let input = leaf(x.clone());
-            let output = tracked.block(plain, input.clone(), context);
-            x = output.clone().inner();
-            (input, output)
-        });
+        let kept = self.graphs().kept(self.len(), batch * length);
+        let kept = kept.max(usize::from(ends && !self.is_empty()));
+        let (x, chain) = Tape::run(
+            self.len(),
+            kept,
+            x,
+            |i, x| self.block(i, x, context),
+            |i, x| tracked.block(i, x, context),
+        );
         let tape = BlocksTape {
             tracked,
             context: context.clone(),
             chain,
-            last,
         };
         (x, tape)
     }
@@ -64,14 +62,7 @@ impl BlocksTape {
             tracked,
             context,
             chain,
-            last,
         } = self;
-        let mut gradient = gradient;
-        if let Some((input, output)) = last {
-            let mut grads = pull(output, gradient);
-            gradient = take(&input, &mut grads);
-            tracked.collect(&mut grads, into);
-        }
         chain.backward(
             gradient,
             |i, x| tracked.block(i, x, &context),

@@ -182,9 +182,10 @@ fn gradients(decoder: &Decoder, recomputed: bool) -> (Vec<f32>, Named) {
     let seed = normal(2 * 7 * 32, "gradient").reshape([2, 7, 32]);
     let mut named = Named::new();
     if recomputed {
-        let (_, tape) = Tape::run(decoder.blocks.len(), x, |i, x| {
-            decoder.blocks.block(i, x, &context)
-        });
+        let count = decoder.blocks.len();
+        let plain = |i, x| decoder.blocks.block(i, x, &context);
+        let again = |i, x| tracked.blocks.block(i, x, &context);
+        let (_, tape) = Tape::run(count, 0, x, plain, again);
         let gradient = tape.backward(
             seed,
             |i, x| tracked.blocks.block(i, x, &context),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use qtl_train::Recipe;
 use qtl_train::inspect::{Cost, FileContents, Inspection, Memory, Part, inspect};
+use qtl_train::recipe::Recompute;
 
 use crate::numbers::whole;
 use crate::progress::bytes;
@@ -132,17 +133,28 @@ fn memory(cost: &Cost) -> String {
         "inference",
         "one step",
         "training",
+        "recomputing",
+        "keeping",
+        "graphs kept",
     ])];
-    for (side, memory) in [("client", &cost.client), ("server", &cost.server)] {
+    let [client, server] = [0, 1].map(|side| (&cost.recomputing[side], &cost.keeping[side]));
+    for (side, memory, (all_again, none_again)) in [
+        ("client", &cost.client, client),
+        ("server", &cost.server, server),
+    ] {
         let Memory {
             weights,
             inference,
             one_step,
             training,
+            graphs,
             ..
         } = memory;
         let mut row = vec![side.to_owned()];
+        let ends = [&all_again.training, &none_again.training];
         row.extend([weights, inference, one_step, training].map(|b| bytes(*b as f64)));
+        row.extend(ends.map(|b| bytes(*b as f64)));
+        row.push(format!("{graphs} of {}", none_again.graphs));
         rows.push(row);
     }
     let waits = match cost.server.waiting {
@@ -153,11 +165,18 @@ fn memory(cost: &Cost) -> String {
         ),
     };
     format!(
-        "\n{}  estimated peaks, with {} sample(s) of {} image and {} text rows at a time\n{waits}",
-        table(&rows, &[1, 2, 3, 4]),
+        "\n{}  estimated peaks, with {} sample(s) of {} image and {} text rows at a time; training, as train.recompute = {} has it \
+         with {} of memory free, beside running every block again and keeping every block's graph\n{waits}",
+        table(&rows, &[1, 2, 3, 4, 5, 6, 7]),
         cost.batch,
         cost.picture_tokens,
-        cost.text_tokens
+        cost.text_tokens,
+        match cost.recompute {
+            Recompute::Auto => "auto",
+            Recompute::Always => "always",
+            Recompute::Never => "never",
+        },
+        bytes(cost.free as f64)
     )
 }
 

@@ -1,8 +1,8 @@
 //! How much memory each half of a model takes, for training and for answering.
 //!
 //! What a half keeps is counted exactly: parameters in the bits that the recipe gives them, gradients, moments, branches.
-//! Activations are reckoned from the shapes of the largest block: blocks run one at a time and are recomputed in backward,
-//! so one block's are alive at once. `runs/full_size.sh` compares the sums with the peaks of a run.
+//! Activations are reckoned from the shapes of the largest block: those of one block are alive at once, and of the others their
+//! inputs, or their graphs where these are kept. `runs/full_size.sh` compares the sums with the peaks of a run.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,14 @@ use qtl_model::tuning::{Matrix, Storage};
 use qtl_model::weights::Parameter;
 use serde::Serialize;
 
+use super::keeping::{Chain, InBlocks, Keeping, client_chains, server_chain};
 use super::shapes::Shapes;
 use crate::adapt::treatment;
-use crate::recipe::Recipe;
+use crate::recipe::{Activation, Recipe};
 use crate::tune::block;
 
 /// Bytes of an f32.
-const F32: u64 = 4;
+pub(super) const F32: u64 = 4;
 /// The program, its threads and the transport before any tensor exists.
 const PROGRAM: u64 = 30 << 20;
 
@@ -32,6 +33,8 @@ pub struct Memory {
     pub trained: u64,
     /// Everything alive inside one step beside parameters, gradients and moments.
     pub activations: u64,
+    /// How many blocks' graphs are kept in it.
+    pub graphs: u64,
     /// Of it what waits for the second trip where the labels are the client's, one of it per session.
     pub waiting: u64,
     /// The same while answering, with the keys and values of the sequences.
@@ -104,8 +107,10 @@ impl Kept {
 struct Through {
     /// The largest one while it is trained.
     training: u64,
-    /// Inputs of all of them, kept for the recomputation, and the mask.
-    kept: u64,
+    /// What they keep.
+    kept: InBlocks,
+    /// The mask.
+    mask: u64,
     /// The largest one while answering.
     answering: u64,
     /// Keys and values.
@@ -113,17 +118,20 @@ struct Through {
 }
 
 impl Through {
-    fn of(shapes: &Shapes, count: u64) -> Self {
-        if count == 0 {
+    fn of(shapes: &Shapes, recipe: &Recipe, chain: &Chain, keeping: &Keeping) -> Self {
+        if chain.count == 0 {
             return Self::default();
         }
         let (batch, sequence) = (shapes.batch, shapes.sequence());
-        let rows = F32 * batch * sequence * shapes.hidden;
+        let kept = chain.kept(keeping.blocks, batch * sequence, shapes.hidden);
+        let tracked = |activation| shapes.text.activations_tracked(sequence, activation);
+        let plain = shapes.text.activations(sequence, Activation::F32);
         Self {
-            training: F32 * batch * shapes.text.activations_tracked(sequence),
-            kept: count * rows + F32 * batch * sequence * sequence,
-            answering: F32 * batch * shapes.text.activations(sequence),
-            cache: F32 * batch * count * sequence * shapes.text.keys_and_values(),
+            training: F32 * batch * tracked(recipe.train.activation),
+            kept,
+            mask: F32 * batch * sequence * sequence,
+            answering: F32 * batch * plain,
+            cache: F32 * batch * chain.count * sequence * shapes.text.keys_and_values(),
         }
     }
 }
@@ -137,7 +145,13 @@ fn streamed(parameter: &Parameter, recipe: &Recipe) -> bool {
 }
 
 impl Memory {
-    fn new(kept: &Kept, recipe: &Recipe, activations: u64, answering: u64) -> Self {
+    /// `blocks`: what they keep, which comes to the other `activations`.
+    fn new(
+        kept: &Kept,
+        recipe: &Recipe,
+        [activations, answering]: [u64; 2],
+        blocks: InBlocks,
+    ) -> Self {
         let &Kept {
             weights,
             trained,
@@ -145,13 +159,20 @@ impl Memory {
             widened,
             ..
         } = kept;
-        let (activations, answering) = (activations + widened, answering + widened);
+        let kept_in_blocks = blocks.inputs + blocks.graphs;
+        let activations = activations + kept_in_blocks + widened;
+        let answering = answering + widened;
         let loading = PROGRAM + kept.loading;
         let fixed = PROGRAM + weights;
         // Gradients of the micro-batches before, and of the one under way.
         let gradients = trained * recipe.train.accumulate.min(2);
         // Computing: the gradients grow while the activations are alive, beside the moments of the step before.
-        let first = fixed + gradients + activations;
+        // What a block keeps goes as its gradients come, unless those of the micro-batch before are there already.
+        let passing = match recipe.train.accumulate {
+            1 => trained.min(kept_in_blocks),
+            _ => 0,
+        };
+        let first = fixed + gradients + activations - passing;
         let later = first + 2 * trained;
         // Updating: one tensor after the other, its gradient turns into two moments and its value into a new one; the
         // tensor under way exists twice more. Saving copies one tensor at a time, too.
@@ -160,6 +181,7 @@ impl Memory {
             weights,
             trained,
             activations,
+            graphs: blocks.count,
             waiting: 0,
             answering,
             one_step: loading.max(first).max(update),
@@ -174,30 +196,35 @@ impl Memory {
         recipe: &Recipe,
         shapes: &Shapes,
         halved: &dyn Fn(&str) -> bool,
+        keeping: Keeping,
     ) -> Self {
-        let vision = F32 * shapes.batch * shapes.vision.activations(shapes.picture_rows);
+        let [tower, blocks] = client_chains(half, recipe, shapes);
+        let (view, exact) = (shapes.picture_rows, Activation::F32);
+        let looking = F32 * shapes.batch * shapes.vision.activations(view, exact);
+        let seen = tower.kept(keeping.tower, shapes.batch * view, shapes.vision.hidden);
+        let vision = match tower.count {
+            0 => looking,
+            _ => F32 * shapes.batch * shapes.vision.activations_tracked(view, exact),
+        };
         // Pixels wait decoded in the loader: two batches ahead and the one in use, and again as a tensor.
         let pixels = F32 * shapes.batch * shapes.pixels;
         let rows = F32 * shapes.batch * shapes.sequence() * shapes.hidden;
         // Embedded, projected, bounded, and as many gradients; then codes and messages.
         let cut = 12 * rows;
-        let count = half.bottom.blocks.len() as u64;
-        let blocks = Through::of(shapes, count);
+        let blocks = Through::of(shapes, recipe, &blocks, &keeping);
         let parameters = half.parameters();
-        let (mut top, mut downlink) = (Through::default(), 0);
-        if let Some(held) = &half.top {
-            top = Through::of(shapes, held.stage.blocks.len() as u64);
-            top.training = top.training.max(head(&parameters, recipe, shapes));
+        let (mut top, mut downlink) = (0, 0);
+        if half.top.is_some() {
+            top = head(&parameters, recipe, shapes);
             downlink = 8 * F32 * shapes.batch * shapes.hidden_rows(&recipe.split) * shapes.hidden;
         }
         // Between the two trips all that the bottom's backward needs stays, while the top is at work.
-        let one = vision.max(blocks.training).max(top.training);
-        let all = one + blocks.kept + top.kept + 4 * pixels + cut + downlink;
+        let one = vision.max(blocks.training).max(top);
+        let all = one + blocks.mask + 4 * pixels + cut + downlink;
         let kept = Kept::of(&parameters, recipe, halved);
-        let one = vision.max(blocks.answering).max(top.answering);
-        let caches = blocks.cache + top.cache;
-        let answering = one + caches + 2 * pixels + cut / 2 + downlink / 2;
-        Self::new(&kept, recipe, all, answering)
+        let one = looking.max(blocks.answering);
+        let answering = one + blocks.cache + 2 * pixels + cut / 2 + downlink / 2;
+        Self::new(&kept, recipe, [all, answering], seen.and(blocks.kept))
     }
 
     /// Of the server's half; `halved` says of which parameters the files hold bfloat16.
@@ -206,9 +233,11 @@ impl Memory {
         recipe: &Recipe,
         shapes: &Shapes,
         halved: &dyn Fn(&str) -> bool,
+        keeping: Keeping,
     ) -> Self {
         let (batch, sequence) = (shapes.batch, shapes.sequence());
-        let blocks = Through::of(shapes, half.trunk.len() as u64);
+        let chain = server_chain(half, recipe, shapes);
+        let blocks = Through::of(shapes, recipe, &chain, &keeping);
         let rows = F32 * batch * sequence * shapes.hidden;
         let parameters = half.parameters();
         let (head, downlink) = match half.downlink() {
@@ -219,18 +248,19 @@ impl Memory {
             }
         };
         let cut = 8 * rows;
-        let all = blocks.training.max(head) + blocks.kept + cut + downlink;
+        let all = blocks.training.max(head) + blocks.mask + cut + downlink;
         let answering = blocks.answering + blocks.cache + 4 * rows + downlink / 2;
         let kept = Kept::of(&parameters, recipe, halved);
+        let stays = blocks.kept.inputs + blocks.kept.graphs + blocks.mask + cut + downlink;
         let waiting = match half.downlink() {
             None => 0,
             // The model's last block is tracked at once, and so is what it has computed.
-            Some(_) if half.trunk.ends() => blocks.training + blocks.kept + cut + downlink,
-            Some(_) => blocks.kept + cut + downlink,
+            Some(_) if half.trunk.ends() => blocks.training + stays,
+            Some(_) => stays,
         };
         Self {
             waiting,
-            ..Self::new(&kept, recipe, all, answering)
+            ..Self::new(&kept, recipe, [all, answering], blocks.kept)
         }
     }
 }
@@ -241,7 +271,7 @@ fn head(parameters: &[Parameter], recipe: &Recipe, shapes: &Shapes) -> u64 {
     match parameters.iter().any(|p| streamed(p, recipe)) {
         // Logits and probabilities of a part, and its share of the gradient beside that of the parts before.
         true => supervised * (4 * shapes.vocabulary.min(STREAMED_PART as u64) + 6 * shapes.hidden),
-        // Logits, their logarithms, probabilities and gradients, for supervised rows only.
-        false => supervised * 5 * shapes.vocabulary,
+        // Logits, which their gradients are written over, and copies in other types, for supervised rows only.
+        false => supervised * 3 * shapes.vocabulary,
     }
 }

@@ -1,6 +1,7 @@
 //! What a model directory is: families, sizes, files, which half holds what, and what running it takes.
 
 mod contents;
+mod keeping;
 mod memory;
 mod shapes;
 mod traffic;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use contents::{Contents, FileContents, Findings};
+pub use keeping::Keeping;
 pub use memory::Memory;
 pub use shapes::Shapes;
 pub use traffic::{Hidden, Traffic};
@@ -28,8 +30,9 @@ use crate::adapt::{self, treatment};
 use crate::adapter::Adapter;
 use crate::assumed;
 use crate::error::TrainError;
+use crate::machine::free_memory;
 use crate::peft;
-use crate::recipe::{Recipe, RecipeError};
+use crate::recipe::{Recipe, RecipeError, Recompute};
 use crate::start::Base;
 use crate::tune;
 
@@ -76,10 +79,18 @@ pub struct Cost {
     pub text_tokens: u64,
     /// Rows per picture.
     pub picture_tokens: u64,
-    /// Of the client.
+    /// Of the client, as the recipe has it train on this machine.
     pub client: Memory,
     /// Of the server.
     pub server: Memory,
+    /// Of client and server, if every block is run again in backward.
+    pub recomputing: [Memory; 2],
+    /// Of client and server, if none is.
+    pub keeping: [Memory; 2],
+    /// How these choose.
+    pub recompute: Recompute,
+    /// Bytes of memory that are free on this machine, by which `auto` chooses.
+    pub free: u64,
     /// Bytes per sample.
     pub traffic: Traffic,
 }
@@ -230,12 +241,20 @@ fn whole(
     sizes.push(("longest sequence".into(), config.max_length.to_string()));
     let shapes = Shapes::new(config, &client, recipe.train.batch, text_tokens);
     let halved = &|name: &str| contents.is_halved(name);
+    let free = free_memory();
+    let of_client = |keeping| Memory::of_client(&client, recipe, &shapes, halved, keeping);
+    let of_server = |keeping| Memory::of_server(&server, recipe, &shapes, halved, keeping);
+    let both = |keeping| [of_client(keeping), of_server(keeping)];
     let cost = Cost {
         batch: shapes.batch,
         text_tokens: shapes.text_tokens,
         picture_tokens: shapes.picture_tokens,
-        client: Memory::of_client(&client, recipe, &shapes, halved),
-        server: Memory::of_server(&server, recipe, &shapes, halved),
+        client: of_client(Keeping::of_client(&client, recipe, free)),
+        server: of_server(Keeping::of_server(&server, recipe, free)),
+        recomputing: both(Keeping::NONE),
+        keeping: both(Keeping::ALL),
+        recompute: recipe.train.recompute,
+        free,
         traffic: Traffic::of(recipe, &shapes, &device).map_err(RecipeError::from)?,
     };
     Ok(Inspection {

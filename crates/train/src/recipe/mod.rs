@@ -26,7 +26,7 @@ use sections::placed;
 pub use error::RecipeError;
 pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
 pub(crate) use sections::{cut_at_input, in_one_piece};
-pub use train::{Activation, TrainSpec};
+pub use train::{Activation, Recompute, TrainSpec};
 
 /// One training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,12 +135,12 @@ impl Recipe {
 
     /// Every field that both sides must agree on, flattened to `section.field`. Of the data section that is
     /// the longest sequence, which bounds what the server takes; what the client does with its files and measures is its own
-    /// affair.
+    /// affair, and which blocks a side runs again its own.
     pub fn terms(&self) -> BTreeMap<String, String> {
         let mut fields = self.fields();
         fields.retain(|key, _| {
             let own = ["data.", "metrics."].iter().any(|own| key.starts_with(own));
-            (!own || key == "data.max_length") && key != "name"
+            (!own || key == "data.max_length") && key != "name" && key != "train.recompute"
         });
         fields
     }

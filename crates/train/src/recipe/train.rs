@@ -25,6 +25,9 @@ pub struct TrainSpec {
     /// Type of the activations in both halves; weights are cast to it where they are used.
     #[serde(default)]
     pub activation: Activation,
+    /// Whether blocks are run again in backward. The results are the same bits, so each side decides for itself.
+    #[serde(default, skip_serializing_if = "Recompute::is_default")]
+    pub recompute: Recompute,
     /// AdamW's betas.
     #[serde(default = "betas")]
     pub betas: [f32; 2],
@@ -72,6 +75,25 @@ impl Activation {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
         }
+    }
+}
+
+/// Whether the blocks of the language model, and of a trained tower, are run again in backward, or keep what it needs of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Those are run again for which there is no room in the machine's memory.
+    #[default]
+    Auto,
+    /// All are run again: least memory.
+    Always,
+    /// None is: least time.
+    Never,
+}
+
+impl Recompute {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -16,6 +16,8 @@ mod peers;
 mod peft;
 mod placement;
 mod plain;
+mod recompute;
 mod reference;
 mod resume;
+mod threads;
 mod world;

@@ -26,12 +26,18 @@ use crate::world::{
     Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, saved, train_on,
 };
 
-/// The sections of `[split]` that the tests go through, of a model of three blocks.
+/// Where the tests cut a model of three blocks, and whether blocks are run again.
 const PLACEMENTS: &[&[&str]] = &[
-    &["split.bottom_blocks=0"],
-    &["split.bottom_blocks=1"],
-    &["split.labels=client"],
-    &["split.labels=client", "split.top_blocks=1"],
+    &["split.bottom_blocks=0", "train.recompute=always"],
+    &["split.bottom_blocks=0", "train.recompute=never"],
+    &["split.bottom_blocks=1", "train.recompute=always"],
+    &["split.bottom_blocks=1", "train.recompute=never"],
+    &["split.labels=client", "train.recompute=always"],
+    &[
+        "split.labels=client",
+        "split.top_blocks=1",
+        "train.recompute=never",
+    ],
     &[
         "split.labels=client",
         "split.top_blocks=1",
@@ -70,7 +76,7 @@ const QUANTIZED_HIDDEN: &[&str] =
     &["quantizer.hidden={kind='fsq', levels=4, statistics='channel'}"];
 
 /// What both sides have saved of a step, by name.
-fn weights(dir: &Path, step: u64) -> BTreeMap<String, Vec<f32>> {
+pub fn weights(dir: &Path, step: u64) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
     for side in ["", "server"] {
         let name = format!("checkpoints/step-{step:08}/model.safetensors");
