@@ -255,7 +255,7 @@ fn show(event: &Event, steps: u64, bar: &mut Option<Progress>) {
 
 fn text(loss: Option<f64>, decimals: usize) -> String {
     loss.map_or_else(
-        || "none (no supervised tokens)".to_owned(),
+        || "none (no supervised tokens, or the client has the labels)".to_owned(),
         |loss| format!("{loss:.decimals$}"),
     )
 }

@@ -88,6 +88,9 @@ pub fn run(args: &Args) -> Result<()> {
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
     super::check::before(&recipe, &source)?;
+    if let Some(told) = recipe.still_told() {
+        eprintln!("note: {told}");
+    }
     let samples = source.entries();
     let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
     let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;

@@ -273,6 +273,59 @@ fn questions_about_a_picture_are_answered_whole_and_split() {
     chat(&merged, &["--image", &torn.display().to_string()], "").fails_naming(&["torn.png"]);
 }
 
+/// Where the client has the labels it chooses, and so it can draw; in one process and in two it draws the same.
+#[test]
+fn a_client_that_has_the_labels_draws_tokens_about_a_picture() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let [local, merged] = ["local", "merged"].map(|name| dir.path().join(name));
+    let sets = [
+        TINY,
+        &[
+            "split.labels=client",
+            "split.top_blocks=1",
+            "quantizer.hidden={kind='fsq', levels=16, statistics='channel'}",
+        ],
+    ]
+    .concat();
+    world.local(&local, &sets).finish().succeeds();
+    let mut args = vec!["merge".to_owned()];
+    args.extend(flags(&[
+        ("--client", &local),
+        ("--model", &base()),
+        ("--out", &merged),
+    ]));
+    run(args).succeeds();
+    let picture = pictures(&world)[0].display().to_string();
+    let asked = |more: &[&str]| {
+        let question = [
+            "--image",
+            &picture,
+            "--prompt",
+            "Is there a cat?",
+            "--longest",
+            "12",
+        ];
+        chat(&merged, &[&question[..], more].concat(), "")
+            .succeeds()
+            .stdout
+    };
+    let hot = ["--temperature", "5", "--seed", "3"];
+    let drawn = asked(&hot);
+    assert_ne!(drawn, asked(&[]));
+    assert_eq!(drawn, asked(&hot));
+    assert_eq!(
+        asked(&["--temperature", "5", "--top-p", "1e-9"]),
+        asked(&[])
+    );
+    let mut server = world.answering(&merged);
+    let address = server.address();
+    let kit = world.path("certs/client").display().to_string();
+    let split = ["--split", &address, "--tls", &kit];
+    assert_eq!(asked(&[&hot[..], &split].concat()), drawn);
+    assert_eq!(asked(&split), asked(&[]));
+}
+
 fn pictures(world: &World) -> Vec<PathBuf> {
     let entries = fs::read_dir(world.path("test").join("images")).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

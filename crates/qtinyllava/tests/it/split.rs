@@ -65,6 +65,35 @@ fn every_quantizer_trains_the_same_in_one_process_and_in_two() {
     }
 }
 
+/// Labels at the client, every kind of quantizer between trunk and top, and the last block there too.
+#[test]
+fn labels_at_the_client_train_the_same_in_one_process_and_in_two() {
+    let world = World::shared();
+    for placement in [
+        &["quantizer.hidden={kind='fsq', levels=4, statistics='channel'}"][..],
+        &["quantizer.hidden={kind='rand_topk', keep=0.125, rescale=true}"],
+        &[
+            "split.top_blocks=1",
+            "quantizer.hidden={kind='fsq', levels=4}",
+            "gradient.hidden={kind='tiled', bits=4}",
+        ],
+    ] {
+        let sets = [TINY, &["split.labels=client"], placement].concat();
+        let dir = tempfile::tempdir().unwrap();
+        one_and_two(&world, dir.path(), &sets, 2);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let sets = [TINY, &["split.labels=client"]].concat();
+    let local = world.local(&dir.path().join("local"), &sets).finish();
+    let said = local.succeeds().stderr;
+    assert!(said.contains("no protection of the labels"), "{said}");
+    let (_server, address) = world.serve(&dir.path().join("other"), "127.0.0.1:0", &sets);
+    world
+        .connect(&dir.path().join("third"), &address, "certs", TINY)
+        .finish()
+        .fails_naming(&["split.labels"]);
+}
+
 /// A block of the language model at the client: rows that cross are no longer functions of their tokens.
 #[test]
 fn a_cut_behind_a_block_trains_the_same_in_one_process_and_in_two() {
