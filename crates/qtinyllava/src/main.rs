@@ -48,7 +48,7 @@ enum Command {
     Data(commands::data::Command),
     /// Make certificates: a CA, a server kit and a client kit
     Certs(commands::certs::Args),
-    /// Hold the language model and serve one client
+    /// Hold the language model: train with one client, and answer many
     Serve(commands::serve::Args),
     /// Train from the client's side (or both sides in one process with --local)
     Train(commands::train::Args),

@@ -9,6 +9,7 @@
 //! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
 //! - [`half`]: what both sides of a run do alike; [`server`]: the server's side; [`client`]: the client's; [`terms`]: what they
 //!   must agree on
+//! - [`generations`]: the answers that a server is generating
 //! - [`record`]: which run a directory is of, and whose
 //! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
 //!   at a time; [`changes`]: what a run may go on with, [`stamp`]: on which data
@@ -44,6 +45,7 @@ pub mod export;
 pub mod features;
 pub mod files;
 pub mod fuzzing;
+pub mod generations;
 pub mod half;
 mod held;
 pub mod inspect;

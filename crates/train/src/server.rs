@@ -2,7 +2,6 @@
 
 mod trips;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use qtl_model::Device;
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::llm::Cache;
 use qtl_model::partition::{Returned, ServerPartition, Waiting};
+use qtl_model::parts::Parts;
 use qtl_model::quant::gradient;
 use qtl_model::quant::{Accumulator, Moments};
 use qtl_model::splice::Kind;
@@ -25,6 +25,7 @@ use qtl_wire::{
 use crate::bounds::{self, BoundError, Bounds};
 use crate::changes::Change;
 use crate::error::{AnswerError, TrainError};
+use crate::generations::Generations;
 use crate::half::Half;
 use crate::message::{Channels, ContainerError, decode, decode_cut, encode_gradient};
 use crate::optimizer::NotFinite;
@@ -47,8 +48,7 @@ pub struct ServerWork {
     waiting: Option<Waiting>,
     /// Hidden states that were measured before the first step.
     surveyed: Accumulator,
-    /// One per generation.
-    caches: BTreeMap<Lane, Cache>,
+    generations: Generations,
     observer: Box<dyn FnMut(&Event) + Send>,
 }
 
@@ -110,6 +110,11 @@ impl ServerWork {
         let positions = start.blueprint.config.text.max_positions;
         let half = Half::<ServerPartition>::open(recipe, start, run_dir, "", device)?;
         let uplink = &half.stages.uplink;
+        let tune = &half.recipe.tune;
+        let parameters = half.stages.parameters().into_iter();
+        let trained = parameters.filter(|parameter| tune.trains(&parameter.name));
+        let numbers = trained.map(|parameter| parameter.shape.iter().product::<usize>() as u64);
+        let generations = Generations::new(size_of::<f32>() as u64 * numbers.sum::<u64>());
         Ok(Self {
             training: Bounds::training(&half.recipe, positions),
             generation: Bounds::generation(&half.recipe, positions),
@@ -126,7 +131,7 @@ impl ServerWork {
             applied: None,
             waiting: None,
             surveyed: Accumulator::default(),
-            caches: BTreeMap::new(),
+            generations,
             observer: Box::new(|_| {}),
         })
     }
@@ -151,6 +156,11 @@ impl ServerWork {
     /// Who may have answers generated. By itself: the owner where there is a run directory, and anyone where there is none.
     pub fn answers(&mut self, generate: Askers) {
         self.generate = generate;
+    }
+
+    /// How many bytes the answers that are being generated may hold before another has to wait. One alone may be larger.
+    pub fn generations_may_hold(&mut self, bytes: u64) {
+        self.generations.may_hold(bytes);
     }
 
     /// What differs from what the newest checkpoint was trained with.
@@ -282,8 +292,8 @@ impl ServerWork {
 
     /// Which sequences of a generation go on, and the code of a row for each, within the bounds.
     fn going_on(&self, lane: Lane, rows: &Next) -> Result<(Vec<usize>, Code), WorkError> {
-        let cache = self.caches.get(&lane).ok_or_else(no_generation)?;
-        let longest = cache.positions().iter().max().map_or(0, |p| *p as u64 + 2);
+        let positions = self.generations.positions(lane).ok_or_else(no_generation)?;
+        let longest = positions.iter().max().map_or(0, |p| *p as u64 + 2);
         self.generation
             .fits(rows.keep.len(), longest)
             .map_err(invalid)?;
@@ -291,6 +301,29 @@ impl ServerWork {
         let channels = self.channels.text.max(self.half.stages.hidden_size());
         let code = decode("text", &rows.text, rows.keep.len(), channels).map_err(invalid)?;
         Ok((rows.keep.iter().map(|k| *k as usize).collect(), code))
+    }
+
+    /// What `read` makes of prompts, if there is room for another generation.
+    fn prefilled<T>(
+        &self,
+        prompts: &wire::Cut,
+        read: impl Fn(&ServerPartition, &Cut, &Device) -> Result<(T, Cache), StepError>,
+    ) -> Result<(T, Cache), WorkError> {
+        self.generation.check(&prompts.layout).map_err(invalid)?;
+        if let Some(held) = self.generations.full(self.applied) {
+            return Err(WorkError::Busy(format!(
+                "the answers that are being generated take {} MiB; try again when one has ended",
+                held >> 20
+            )));
+        }
+        let cut = self.cut(prompts)?;
+        read(&self.half.stages, &cut, &self.half.device).map_err(invalid)
+    }
+
+    /// A generation goes on from this cache with the weights as they are now.
+    fn begins(&mut self, lane: Lane, cache: Cache) {
+        let weights = (*self.half.stages).clone();
+        self.generations.begin(lane, cache, weights, self.applied);
     }
 
     /// Both moments of a calibration, checked, before either quantizer takes its own.
@@ -438,41 +471,35 @@ impl Work for ServerWork {
     }
 
     fn open(&mut self, lane: Lane, prompts: wire::Cut) -> Result<Tokens, WorkError> {
-        self.generation.check(&prompts.layout).map_err(invalid)?;
-        let cut = self.cut(&prompts)?;
-        let Half { stages, device, .. } = &self.half;
-        let (ids, cache) = stages.prefill(&cut, device).map_err(invalid)?;
-        self.caches.insert(lane, cache);
+        let (ids, cache) = self.prefilled(&prompts, ServerPartition::prefill)?;
+        self.begins(lane, cache);
         Ok(Tokens { ids })
     }
 
     fn next(&mut self, lane: Lane, rows: Next) -> Result<Tokens, WorkError> {
         let (keep, code) = self.going_on(lane, &rows)?;
-        let Half { stages, device, .. } = &self.half;
-        let cache = self.caches.get_mut(&lane).ok_or_else(no_generation)?;
+        let device = &self.half.device;
+        let (stages, cache) = self.generations.get(lane).ok_or_else(no_generation)?;
         let ids = stages.next(cache, &keep, &code, device).map_err(invalid)?;
         Ok(Tokens { ids })
     }
 
     fn read(&mut self, lane: Lane, prompts: wire::Cut) -> Result<States, WorkError> {
-        self.generation.check(&prompts.layout).map_err(invalid)?;
-        let cut = self.cut(&prompts)?;
-        let Half { stages, device, .. } = &self.half;
-        let (code, cache) = stages.prefill_hidden(&cut, device).map_err(invalid)?;
-        self.caches.insert(lane, cache);
+        let (code, cache) = self.prefilled(&prompts, ServerPartition::prefill_hidden)?;
+        self.begins(lane, cache);
         Ok(trips::states(&code))
     }
 
     fn read_on(&mut self, lane: Lane, rows: Next) -> Result<States, WorkError> {
         let (keep, code) = self.going_on(lane, &rows)?;
-        let Half { stages, device, .. } = &self.half;
-        let cache = self.caches.get_mut(&lane).ok_or_else(no_generation)?;
+        let device = &self.half.device;
+        let (stages, cache) = self.generations.get(lane).ok_or_else(no_generation)?;
         let code = stages.next_hidden(cache, &keep, &code, device);
         Ok(trips::states(&code.map_err(invalid)?))
     }
 
     fn end(&mut self, lane: Lane) {
-        self.caches.remove(&lane);
+        self.generations.end(lane);
     }
 
     fn finish(&mut self, micro_batches: u64) -> Result<(), WorkError> {

@@ -190,6 +190,9 @@ pub enum WorkError {
     /// This side could not do it (disk full, ...); a sentence that names the cure.
     #[error("the server failed: {0}")]
     Failed(String),
+    /// There is no room for it now; a sentence. The client waits and asks again.
+    #[error("the server is busy: {0}")]
+    Busy(String),
     /// The message is in order, but the loss or a gradient that follows from it is no finite number.
     #[error("nothing of the step was applied: {what}")]
     NotFinite {

@@ -73,6 +73,14 @@ impl Cache {
         &self.newest
     }
 
+    /// Bytes of the keys and values, room for further ones included.
+    pub fn bytes(&self) -> u64 {
+        let buffers = self.layers.iter().flat_map(|layer| layer.buffers.iter());
+        let bytes =
+            |buffer: &Tensor<4>| (buffer.shape().num_elements() * buffer.dtype().size()) as u64;
+        buffers.flatten().map(bytes).sum()
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.newest.len()

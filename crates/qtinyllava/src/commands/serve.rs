@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use qtl_model::Device;
 use qtl_train::ServerWork;
+use qtl_train::generations::ROOM;
 use qtl_train::server::Event;
 use qtl_wire::certs::{Role, check_kit, leaf_key};
 use qtl_wire::grpc::{Handshakes, ServeOptions, ServerTls, ShutdownHandle, bind, serve};
@@ -25,7 +26,7 @@ use crate::signal::Stopped;
 /// So long nothing is said about a client that is turned away for the same reason again.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Hold the language model and serve one client
+/// Hold the language model: train with one client, and answer many
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -59,6 +60,9 @@ pub struct Args {
     /// Who may ask for answers [default: the owner of --run; without --run any client that is let in]
     #[arg(long, value_enum, value_name = "WHO")]
     generate: Option<Generate>,
+    /// MiB that answers under way may hold (caches, and weights that training has replaced since); who asks beyond that waits
+    #[arg(long, value_name = "MIB", default_value_t = ROOM >> 20)]
+    generation_memory: u64,
     /// Begin another run in --run from step 0; what is there moves into before-1 and is kept
     #[arg(long, requires = "run")]
     start_over: bool,
@@ -124,6 +128,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
     super::say_changes(&work.goes_on(args.allow_changes)?);
     settle_access(args, &mut work)?;
+    work.generations_may_hold(args.generation_memory.saturating_mul(1 << 20));
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();
     let interrupted =

@@ -9,6 +9,7 @@ mod bounds;
 mod communication;
 mod compose;
 mod conformance;
+mod generations;
 mod hostile;
 mod merging;
 mod numbers;

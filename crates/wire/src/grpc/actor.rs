@@ -33,18 +33,18 @@ pub(super) enum Event {
 }
 
 /// Who need not stand in line with strangers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Known {
     /// Whose the run is.
     pub owner: Option<Key>,
-    /// The stream that is in session.
-    pub session: Option<u64>,
+    /// The streams that are in session.
+    pub sessions: Vec<u64>,
 }
 
 /// What the streams send. A message waits in its stream, where flow control holds the sender back.
 #[derive(Clone)]
 pub(super) struct Lanes {
-    /// The owner's streams, the one in session, and the end.
+    /// The owner's streams, those in session, and the end.
     pub first: mpsc::Sender<Event>,
     /// All others.
     others: mpsc::Sender<Event>,
@@ -63,8 +63,8 @@ pub(super) fn lanes(owner: Option<Key>) -> (Lanes, Inbox) {
     // Small: see above.
     let (first, from_first) = mpsc::channel(4);
     let (others, from_others) = mpsc::channel(4);
-    let session = None;
-    let (told, known) = watch::channel(Known { owner, session });
+    let sessions = Vec::new();
+    let (told, known) = watch::channel(Known { owner, sessions });
     let lanes = Lanes {
         first,
         others,
@@ -87,7 +87,7 @@ impl Lanes {
     /// Where an event of `peer` goes. `owned`: what [`Lanes::owned_by`] said when the stream was opened; a stream that changed
     /// lanes before its greeting was answered could overtake itself.
     pub fn of(&self, peer: Peer, owned: bool) -> &mpsc::Sender<Event> {
-        let first = owned || self.known.borrow().session == Some(peer.stream);
+        let first = owned || self.known.borrow().sessions.contains(&peer.stream);
         if first { &self.first } else { &self.others }
     }
 }
@@ -105,8 +105,11 @@ impl Inbox {
 
     /// Tells the streams who is known from now on.
     fn tell(&self, known: Known) {
-        self.known
-            .send_if_modified(|told| std::mem::replace(told, known) != known);
+        self.known.send_if_modified(|told| {
+            let news = *told != known;
+            *told = known;
+            news
+        });
     }
 }
 
@@ -124,20 +127,19 @@ pub(super) fn run<W: Work>(
         let since = Instant::now();
         events.tell(Known {
             owner: work.access().owner,
-            session: server.in_session().map(|peer| peer.stream),
+            sessions: server.in_session().map(|peer| peer.stream).collect(),
         });
         let Some(event) = runtime.block_on(events.next()) else {
             return;
         };
         server.waited(since.elapsed());
-        let before = server.in_session();
         let outputs = match event {
             Event::Opened { peer, outbox } => {
                 outboxes.insert(peer, outbox);
                 continue;
             }
             Event::Gone { peer, clean } => {
-                if clean && server.in_session() == Some(peer) {
+                if clean && server.purpose(peer) == Some(Purpose::Train) {
                     shutdown.session_over();
                 }
                 outboxes.remove(&peer);
@@ -151,18 +153,22 @@ pub(super) fn run<W: Work>(
             {
                 continue;
             }
-            Event::Message { peer, bytes } => drive(&mut server, &mut work, &limits, peer, &bytes),
+            Event::Message { peer, bytes } => {
+                let before = server.purpose(peer);
+                let outputs = drive(&mut server, &mut work, &limits, peer, &bytes);
+                if before.is_none()
+                    && let Some(purpose) = server.purpose(peer)
+                {
+                    let what = match purpose {
+                        Purpose::Train => "trains",
+                        Purpose::Generate => "asks questions",
+                    };
+                    tracing::info!("stream {}: welcomed, {what}", peer.stream);
+                }
+                outputs
+            }
             Event::Garbled { peer, error } => refuse(&mut server, peer, &error),
         };
-        if let Some((peer, purpose)) = server.in_session().zip(server.purpose())
-            && before != Some(peer)
-        {
-            let what = match purpose {
-                Purpose::Train => "trains",
-                Purpose::Generate => "asks questions",
-            };
-            tracing::info!("stream {}: welcomed, {what}", peer.stream);
-        }
         for output in outputs {
             match output {
                 Output::Send { peer, frame } => {

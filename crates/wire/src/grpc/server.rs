@@ -84,7 +84,7 @@ pub fn bind(address: &str) -> Result<TcpListener, WireError> {
     })
 }
 
-/// Serves one training session at a time until `shutdown`; blocks. The work runs on a thread of its
+/// Serves one training session at a time and others that generate beside it, until `shutdown`; blocks. The work runs on a thread of its
 /// own, never on the one that answers keep-alives. Not to be called from within an async runtime.
 pub fn serve(
     options: ServeOptions,

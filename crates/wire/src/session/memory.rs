@@ -8,9 +8,6 @@ use super::server::Who;
 use crate::Lane;
 use crate::message::On;
 
-/// So many generations are kept for a client at a time; another one takes the place of the oldest.
-pub(super) const LANES: usize = 1;
-
 /// State that outlives a lost connection, but not the process.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -81,53 +78,46 @@ impl Memory {
 /// The generations of one client process.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    of: Option<Who>,
     open: BTreeMap<u32, (Lane, Kept)>,
     /// The newest lane that was opened.
     newest: u32,
-    /// How many were ever opened here, for all clients: the work knows them by this number.
-    opened: u64,
 }
 
 impl Lanes {
-    /// Those of `who` are kept, all others end and are returned.
-    pub fn belong_to(&mut self, who: Who) -> Vec<Lane> {
-        if self.of == Some(who) {
-            return Vec::new();
-        }
-        self.of = Some(who);
-        self.newest = 0;
-        std::mem::take(&mut self.open)
-            .into_values()
-            .map(|(lane, _)| lane)
-            .collect()
-    }
-
     /// The lane with the client's number.
     pub fn get(&mut self, number: u32) -> Option<&mut (Lane, Kept)> {
         self.open.get_mut(&number)
     }
 
-    /// Begins the lane that `on` names, if that is what it does; which lanes end for it.
-    pub fn begin(&mut self, on: On) -> Option<Vec<Lane>> {
-        if on.sequence != 0 || on.lane <= self.newest {
-            return None;
-        }
-        let mut over = Vec::new();
-        while self.open.len() >= LANES
-            && let Some((_, (oldest, _))) = self.open.pop_first()
-        {
-            over.push(oldest);
-        }
+    /// Whether the request is one that begins a lane.
+    pub fn begins(&self, on: On) -> bool {
+        on.sequence == 0 && on.lane > self.newest
+    }
+
+    /// Begins a lane, which the work knows by `lane`; which one ends for it.
+    pub fn begin(&mut self, on: On, lane: Lane) -> Option<Lane> {
+        let over = self.open.pop_first().map(|(_, (over, _))| over);
         self.newest = on.lane;
-        self.opened += 1;
-        self.open
-            .insert(on.lane, (Lane(self.opened), Kept::default()));
-        Some(over)
+        self.open.insert(on.lane, (lane, Kept::default()));
+        over
     }
 
     /// Ends the lane with the client's number, if it is there.
     pub fn end(&mut self, number: u32) -> Option<Lane> {
         self.open.remove(&number).map(|(lane, _)| lane)
+    }
+
+    /// The lane with this number came to nothing, and may be begun again.
+    pub fn undo(&mut self, number: u32) {
+        if self.open.remove(&number).is_some() && self.newest == number {
+            self.newest = number - 1;
+        }
+    }
+
+    /// Ends all of them.
+    pub fn end_all(&mut self) -> impl Iterator<Item = Lane> + use<> {
+        std::mem::take(&mut self.open)
+            .into_values()
+            .map(|(lane, _)| lane)
     }
 }

@@ -78,6 +78,8 @@ pub struct ToyServer {
     pub bother: std::time::Duration,
     /// State of the open generations.
     pub caches: BTreeMap<Lane, u64>,
+    /// So many there may be.
+    pub room: usize,
 }
 
 impl ToyServer {
@@ -95,6 +97,7 @@ impl ToyServer {
             pace: std::time::Duration::ZERO,
             bother: std::time::Duration::ZERO,
             caches: BTreeMap::new(),
+            room: usize::MAX,
         }
     }
 
@@ -219,6 +222,9 @@ impl Work for ToyServer {
     }
 
     fn open(&mut self, lane: Lane, p: Cut) -> Result<Tokens, WorkError> {
+        if self.caches.len() >= self.room {
+            return Err(WorkError::Busy("all caches are taken".to_owned()));
+        }
         self.caches.insert(lane, mix(self.state, &p.image));
         Ok(Tokens {
             ids: vec![1; p.layout.sequences.len()],

@@ -1,6 +1,7 @@
 //! What a client asks for within a session.
 
-use super::{Action, Call, No, Peer, Server, What, Who};
+use super::clients::Client;
+use super::{Action, Call, No, Peer, Server, What};
 use crate::message::{On, ServerMessage};
 use crate::session::memory::Turn;
 use crate::verb::{Done, Request};
@@ -10,10 +11,9 @@ impl Server {
     /// Whether `peer` may ask for something on this lane. It is asked before the message is decoded: whoever
     /// has no session costs no more than a look at its first bytes.
     pub(in crate::session) fn may(&self, peer: Peer, lane: u32) -> Result<(), No> {
-        let session = self.session.as_ref();
-        match session.filter(|session| session.peer == peer) {
+        match self.purpose(peer) {
             None => Err((Reason::Order, "a session begins with a greeting".to_owned())),
-            Some(session) if session.purpose == Purpose::Generate && lane == On::TRAINING => Err((
+            Some(Purpose::Generate) if lane == On::TRAINING => Err((
                 Reason::Order,
                 "this session is for generation only; greet for training".to_owned(),
             )),
@@ -29,28 +29,29 @@ impl Server {
         request: Request,
         fingerprint: u64,
     ) -> Result<Vec<Action>, No> {
-        let who = self.heard(peer, on)?;
+        let next = Lane(self.begun + 1);
+        let client = self.heard(peer, on)?;
+        let who = client.who;
         let mut actions = Vec::new();
         let (lane, turn) = if on.lane == On::TRAINING {
-            (
-                Lane::TRAINING,
-                self.memory.training.turn(on.sequence, fingerprint),
-            )
+            let turn = self.memory.training.turn(on.sequence, fingerprint);
+            (Lane::TRAINING, turn)
         } else {
-            self.lanes_of(who, &mut actions);
-            if let Some(over) = self.lanes.begin(on) {
-                actions.extend(over.into_iter().map(Action::End));
+            if client.lanes.begins(on) {
+                actions.extend(client.lanes.begin(on, next).map(Action::End));
             }
-            let (lane, kept) = self.lanes.get(on.lane).ok_or_else(|| {
-                (
+            let Some((lane, kept)) = client.lanes.get(on.lane) else {
+                return Err((
                     Reason::Generation,
                     format!(
                         "generation {} is not in the server's memory; open it again",
                         on.lane
                     ),
-                )
-            })?;
-            (*lane, kept.turn(on.sequence, fingerprint))
+                ));
+            };
+            let (lane, turn) = (*lane, kept.turn(on.sequence, fingerprint));
+            self.begun = self.begun.max(lane.0);
+            (lane, turn)
         };
         match turn {
             Turn::Next => {
@@ -73,28 +74,23 @@ impl Server {
 
     /// The end of a lane, or of one that is over already.
     pub(super) fn ended(&mut self, peer: Peer, on: On) -> Result<Vec<Action>, No> {
-        let who = self.heard(peer, on)?;
-        let mut actions = Vec::new();
-        self.lanes_of(who, &mut actions);
-        actions.extend(self.lanes.end(on.lane).map(Action::End));
+        let over = self.heard(peer, on)?.lanes.end(on.lane);
+        let mut actions: Vec<Action> = over.map(Action::End).into_iter().collect();
         actions.extend(self.send(peer, ServerMessage::Answer(on, Done.into()))?);
         Ok(actions)
     }
 
-    /// Takes note that the client of the session lives, and has built on what is in memory.
-    fn heard(&mut self, peer: Peer, on: On) -> Result<Who, No> {
+    /// Takes note that the client of this session lives, and has built on what is in memory.
+    fn heard(&mut self, peer: Peer, on: On) -> Result<&mut Client, No> {
         self.may(peer, on.lane)?;
-        let Some(session) = &mut self.session else {
+        let (clock, confirmed) = (self.clock, &mut self.memory.confirmed);
+        let Some(client) = self.clients.in_session(peer) else {
             unreachable!("who may ask has a session");
         };
-        session.heard = self.clock;
-        self.memory.confirmed |= session.purpose == Purpose::Train;
-        Ok(session.who)
-    }
-
-    /// Generations are those of one client process at a time.
-    pub(super) fn lanes_of(&mut self, who: Who, actions: &mut Vec<Action>) {
-        let over = self.lanes.belong_to(who);
-        actions.extend(over.into_iter().map(Action::End));
+        if let Some(session) = &mut client.session {
+            session.heard = clock;
+            *confirmed |= session.purpose == Purpose::Train;
+        }
+        Ok(client)
     }
 }

@@ -1,6 +1,7 @@
 //! The greeting: who may have the session, and where it goes on.
 
-use super::{Action, Call, Guest, No, Peer, Server, Session, What, Who};
+use super::clients::{Client, Session};
+use super::{Action, Call, Guest, No, Peer, Server, What, Who};
 use crate::message::{Greeting, PROTOCOL_VERSION, ServerMessage};
 use crate::session::negotiate::{Difference, compare, negotiate};
 use crate::{Access, Askers, Purpose, Reason, Refusal, Standing, Terms};
@@ -21,24 +22,19 @@ impl Server {
             ));
         }
         let who = who(peer, &greeting);
-        if let Some(session) = &self.session
-            && session.who == who
-            && session.peer == peer
-            && session.attempt == greeting.attempt
-        {
-            return Ok(vec![Action::Send {
-                peer,
-                frame: session.welcome.clone(),
-            }]);
-        }
-        if let Some((last, attempt)) = self.last
-            && last == who
-            && attempt >= greeting.attempt
-        {
-            return Err((
-                Reason::Order,
-                "the client has greeted again since, on another stream".to_owned(),
-            ));
+        if let Some(client) = self.clients.get(who) {
+            let same = client.attempt == greeting.attempt;
+            let session = client.session.as_ref().filter(|on| on.peer == peer);
+            if let Some(session) = session.filter(|_| same) {
+                let frame = session.welcome.clone();
+                return Ok(vec![Action::Send { peer, frame }]);
+            }
+            if client.attempt >= greeting.attempt {
+                return Err((
+                    Reason::Order,
+                    "the client has greeted again since, on another stream".to_owned(),
+                ));
+            }
         }
         Ok(self.call(peer, who, Call::Access, What::Access(greeting)))
     }
@@ -86,7 +82,7 @@ impl Server {
         if let Some(difference) = compare(&greeting.terms, terms) {
             return Ok(self.differs(peer, access, difference));
         }
-        self.free(peer, greeting, access)?;
+        self.free(peer, greeting)?;
         let run = &greeting.run;
         let train = greeting.purpose == Purpose::Train;
         if train && run.is_empty() {
@@ -165,21 +161,17 @@ impl Server {
         self.turn_away(peer, (Reason::OtherRun, sentence.to_owned()), here)
     }
 
-    /// Whether the session may be had: it is not another client's, or that one has to yield.
-    fn free(&self, peer: Peer, greeting: &Greeting, access: Access) -> Result<(), No> {
-        let Some(session) = &self.session else {
-            return Ok(());
-        };
-        // Whoever trains here is the owner, or is about to be.
-        let owns = access.owned_by(peer.key) || greeting.purpose == Purpose::Train;
-        let guest = session.who.key != peer.key && !access.owned_by(session.who.key);
-        if session.who == who(peer, greeting) || owns && guest || session.is_idle(self.clock) {
-            return Ok(());
-        }
-        Err((
-            Reason::Busy,
-            "the server is in a session with another client; try again when it is over".to_owned(),
-        ))
+    /// Who has to yield for the session to be had, if it may.
+    fn free(&self, peer: Peer, greeting: &Greeting) -> Result<Vec<Who>, No> {
+        let who = who(peer, greeting);
+        let yields = self.clients.displaced(who, greeting.purpose, self.clock);
+        yields.ok_or_else(|| {
+            (
+                Reason::Busy,
+                "the server is in a session with another client; try again when it is over"
+                    .to_owned(),
+            )
+        })
     }
 
     fn restore(
@@ -191,7 +183,7 @@ impl Server {
     ) -> Result<Vec<Action>, No> {
         let greeting = &guest.greeting;
         let run = begins.then(|| (greeting.run.clone(), peer.key));
-        let mut actions = self.take_over(peer, greeting);
+        let (_, mut actions) = self.take_over(peer, greeting)?;
         let who = who(peer, greeting);
         let call = Call::Restore { run, to };
         actions.extend(self.call(peer, who, call, What::Restore(guest, to)));
@@ -206,31 +198,31 @@ impl Server {
         live: bool,
     ) -> Result<Vec<Action>, No> {
         let frame = self.encode(ServerMessage::Welcome { at, live })?;
-        let mut actions = self.take_over(peer, greeting);
-        self.session = Some(Session {
+        let clock = self.clock;
+        let (client, mut actions) = self.take_over(peer, greeting)?;
+        client.session = Some(Session {
             peer,
-            who: who(peer, greeting),
-            attempt: greeting.attempt,
             purpose: greeting.purpose,
             welcome: frame.clone(),
-            heard: self.clock,
+            heard: clock,
         });
         actions.push(Action::Send { peer, frame });
         Ok(actions)
     }
 
-    /// Ends the session before, and another client's generation.
-    fn take_over(&mut self, peer: Peer, greeting: &Greeting) -> Vec<Action> {
+    /// Ends the session that this client had, and those that yield to it.
+    fn take_over(
+        &mut self,
+        peer: Peer,
+        greeting: &Greeting,
+    ) -> Result<(&mut Client, Vec<Action>), No> {
+        let yields = self.free(peer, greeting)?;
         let who = who(peer, greeting);
-        self.last = Some((who, greeting.attempt));
-        let mut actions = Vec::new();
-        if let Some(old) = self.session.take()
-            && old.peer != peer
-        {
-            actions.push(Action::Hangup { peer: old.peer });
-        }
-        self.lanes_of(who, &mut actions);
-        actions
+        let (client, ended) = self.clients.welcome(who, greeting.attempt, &yields);
+        let streams = ended.streams.into_iter().filter(|old| *old != peer);
+        let mut actions: Vec<Action> = streams.map(|peer| Action::Hangup { peer }).collect();
+        actions.extend(ended.lanes.into_iter().map(Action::End));
+        Ok((client, actions))
     }
 }
 

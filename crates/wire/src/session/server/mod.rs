@@ -2,9 +2,10 @@
 //!
 //! [`Server::receive`] takes a peer's message and returns what to do about it; where the work has to
 //! be asked, it returns an [`Action::Call`] last, and [`Server::returned`] takes its outcome. One
-//! training session at a time; what is kept for replay outlives the stream.
+//! session trains at a time, and others generate beside it; what is kept for replay outlives the stream.
 
 mod asked;
+mod clients;
 mod greeted;
 mod hints;
 mod returned;
@@ -12,9 +13,10 @@ mod returned;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clients::Clients;
 use hints::Hints;
 
-use super::memory::{Lanes, Memory};
+use super::memory::Memory;
 use crate::limits::Limits;
 use crate::message::{ClientMessage, Greeting, MessageError, On, ServerMessage, encode_server};
 use crate::verb::{Answer, Request};
@@ -38,13 +40,6 @@ pub(super) struct Who {
     /// [`Greeting::instance`].
     pub instance: u64,
 }
-
-/// After so much silence a session for generation does not lock others out any more.
-const IDLE_ASKING: Duration = Duration::from_secs(60);
-
-/// After so much silence a training session does not lock its owner's other processes out any more. Long, because a
-/// slow client computes between two messages.
-const IDLE_TRAINING: Duration = Duration::from_secs(600);
 
 /// What the transport is to do, in this order.
 #[derive(Debug)]
@@ -113,38 +108,14 @@ pub struct Server {
     limits: Limits,
     /// Paths of this machine are not for its peers.
     discreet: bool,
-    session: Option<Session>,
-    /// Sender and attempt of the last greeting that was followed: a late one must not undo it.
-    last: Option<(Who, u32)>,
+    clients: Clients,
     memory: Memory,
-    lanes: Lanes,
+    /// How many generations were ever begun: the work knows them by this number.
+    begun: u64,
     waiting: Option<Waiting>,
     hints: Hints,
     /// How long this side has waited for messages so far.
     clock: Duration,
-}
-
-/// The stream that was welcomed.
-#[derive(Debug)]
-struct Session {
-    peer: Peer,
-    who: Who,
-    attempt: u32,
-    purpose: Purpose,
-    welcome: Bytes,
-    /// When its last message came.
-    heard: Duration,
-}
-
-impl Session {
-    /// Whether its client has been silent for so long that others need not wait for it.
-    fn is_idle(&self, clock: Duration) -> bool {
-        let bound = match self.purpose {
-            Purpose::Train => IDLE_TRAINING,
-            Purpose::Generate => IDLE_ASKING,
-        };
-        clock.saturating_sub(self.heard) >= bound
-    }
 }
 
 /// A call that is out.
@@ -182,10 +153,9 @@ impl Server {
         Server {
             limits,
             discreet: false,
-            session: None,
-            last: None,
+            clients: Clients::default(),
             memory: Memory::default(),
-            lanes: Lanes::default(),
+            begun: 0,
             waiting: None,
             hints: Hints::default(),
             clock: Duration::ZERO,
@@ -206,14 +176,16 @@ impl Server {
         }
     }
 
-    /// The peer whose session is on.
-    pub fn in_session(&self) -> Option<Peer> {
-        self.session.as_ref().map(|session| session.peer)
+    /// What the session of this peer is for, if it has one.
+    pub fn purpose(&self, peer: Peer) -> Option<Purpose> {
+        let mut sessions = self.clients.sessions();
+        let own = sessions.find(|session| session.peer == peer);
+        own.map(|session| session.purpose)
     }
 
-    /// What the session is for.
-    pub fn purpose(&self) -> Option<Purpose> {
-        self.session.as_ref().map(|session| session.purpose)
+    /// The peers that have a session.
+    pub fn in_session(&self) -> impl Iterator<Item = Peer> {
+        self.clients.sessions().map(|session| session.peer)
     }
 
     /// Takes a message; `fingerprint` tells its bytes from others. Not to be called while a call is out.
@@ -243,7 +215,7 @@ impl Server {
 
     /// Takes note that a stream has ended. What is kept for its client stays.
     pub fn gone(&mut self, peer: Peer) {
-        self.session.take_if(|session| session.peer == peer);
+        self.clients.gone(peer);
     }
 
     /// Takes the outcome of a call.
