@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Placement {
     /// How many of the language model's blocks the client runs, before what crosses; with none, text rows are functions of
     /// their tokens.
+    #[serde(skip_serializing_if = "is_zero")]
     pub bottom_blocks: usize,
     /// How many of its last blocks the client runs, behind what comes back. Only where it has the labels.
     #[serde(skip_serializing_if = "is_zero")]

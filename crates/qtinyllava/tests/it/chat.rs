@@ -298,14 +298,7 @@ fn a_client_that_has_the_labels_draws_tokens_about_a_picture() {
     run(args).succeeds();
     let picture = pictures(&world)[0].display().to_string();
     let asked = |more: &[&str]| {
-        let question = [
-            "--image",
-            &picture,
-            "--prompt",
-            "Is there a cat?",
-            "--longest",
-            "12",
-        ];
+        let question = ["--image", &picture, "--prompt", "Is there a cat?"];
         chat(&merged, &[&question[..], more].concat(), "")
             .succeeds()
             .stdout
