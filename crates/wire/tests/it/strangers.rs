@@ -434,7 +434,11 @@ fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet(
 
 /// A message on this lane with one part of this number, whose content no decoder takes.
 fn undecodable(lane: u8, number: u8) -> Vec<u8> {
-    vec![1 << 3, lane, number << 3 | 2, 3, 0xff, 0xff, 0xff]
+    let tag = match number {
+        0..16 => vec![number << 3 | 2],
+        _ => vec![(number & 15) << 3 | 2 | 0x80, number >> 4],
+    };
+    [&[1 << 3, lane][..], &tag, &[3, 0xff, 0xff, 0xff]].concat()
 }
 
 #[test]
@@ -448,12 +452,12 @@ fn what_nobody_may_send_is_refused_undecoded() {
         }
     };
     // Without a session nothing but a greeting is read.
-    for number in 4..=10 {
+    for number in 4..=15 {
         assert_eq!(reason(&mut desk, stranger(2), 0, number), Reason::Order);
         assert_eq!(reason(&mut desk, stranger(2), 1, number), Reason::Order);
     }
     assert_eq!(reason(&mut desk, stranger(2), 0, 3), Reason::Invalid);
-    assert_eq!(reason(&mut desk, stranger(2), 0, 11), Reason::Invalid);
+    assert_eq!(reason(&mut desk, stranger(2), 0, 16), Reason::Invalid);
     // Who is in a session for questions may only ask.
     desk.server.gone(owner(1));
     desk.say_as(stranger(3), greets(asking(5, 1)));
