@@ -20,7 +20,9 @@ use qtl_train::start::Start;
 use qtl_wire::limits::Limits;
 use qtl_wire::message::{ClientMessage, On, encode_client};
 use qtl_wire::verb::{Answer, Finish, Request};
-use qtl_wire::{Exchange, LocalLink, Meter, Purpose, Reply, Resume, Standing, Terms, WireError};
+use qtl_wire::{
+    Exchange, LocalLink, Meter, Purpose, Reply, Resume, Simulation, Standing, Terms, WireError,
+};
 
 use crate::world::{
     Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, saved, train_on,
@@ -206,6 +208,44 @@ fn an_interrupted_run_ends_in_the_same_bits_in_every_placement() {
                 }
             }
         }
+    }
+}
+
+/// Between the two trips, too, a message or its answer may be lost, and nothing happens twice.
+#[test]
+fn a_connection_that_breaks_in_either_trip_changes_no_bit() {
+    let device = Device::default();
+    for placement in [&PLACEMENTS[0][..1], &["split.labels=client"]] {
+        let sets = [QUANTIZED, &edges(placement, QUANTIZED_HIDDEN)].concat();
+        let recipe = recipe(kind("lora"), &sets);
+        let start = Start::from(&blueprint(&recipe));
+        let ends = [0.0, 0.3].map(|loss| {
+            let dir = tempfile::tempdir().unwrap();
+            let server_dir = dir.path().join("server");
+            let server =
+                ServerWork::open(recipe.clone(), &start, Some(&server_dir), device.clone());
+            let simulation = Simulation {
+                loss,
+                seed: 5,
+                ..Simulation::default()
+            };
+            let mut link = LocalLink::simulated(server.unwrap(), simulation);
+            let source = Arc::new(Drawn);
+            let mut client = Client::open(
+                recipe.clone(),
+                &start,
+                source,
+                dir.path(),
+                "test",
+                device.clone(),
+            )
+            .unwrap();
+            let stop = AtomicBool::new(false);
+            client.train(&mut link, &stop, &mut |_| {}).unwrap();
+            assert_eq!(link.meter().connections > 1, loss > 0.0);
+            weights(dir.path(), 4)
+        });
+        assert!(ends[0] == ends[1], "{placement:?}");
     }
 }
 
