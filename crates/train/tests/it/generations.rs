@@ -79,10 +79,22 @@ fn beyond_the_memory_for_answers_a_client_waits() {
     next(&mut work, &legal, 1);
     work.end(Lane(1));
     open(&mut work, &legal, 2);
-    // Weights that training has replaced count, too: far more than these caches.
-    work.generations_may_hold(8 << 10);
+    // The least room that lets in a third beside two, to 64 bytes.
+    work.generations_may_hold(u64::MAX);
     open(&mut work, &legal, 3);
+    let fits = |room: &u64| {
+        work.generations_may_hold(*room);
+        let third = work.open(Lane(4), legal.prompt.clone());
+        work.end(Lane(4));
+        third.is_ok()
+    };
+    let room = (64..).step_by(64).find(fits).unwrap();
+    assert!(room > 64);
+    // Weights that training has replaced, and that answers still need, count as well.
     work.step(legal.steps[0].clone()).unwrap();
     let full = work.open(Lane(4), legal.prompt.clone()).unwrap_err();
     assert!(matches!(&full, WorkError::Busy(_)), "{full}");
+    work.end(Lane(2));
+    work.end(Lane(3));
+    open(&mut work, &legal, 4);
 }
