@@ -36,7 +36,7 @@ pub use questions::{Kind, Turn};
 pub use rng::SplitMix64;
 pub use scene::{Cell, Colour, Draw, Object, Scene};
 pub use tokenizer::{TokenizerFiles, vocabulary, write_tokenizer};
-pub use write::{Made, Plan, Split, write_test, write_train};
+pub use write::{Made, Plan, Split, write_practice, write_test, write_train};
 
 /// Seed of the training scenes the reference measurements used (24,000 of them).
 pub const TRAIN_SEED: u64 = 101;

@@ -22,6 +22,8 @@ pub enum Kind {
     Count,
     /// What colour is the background?
     Colour,
+    /// Which quarter is something in (practice only)?
+    Where,
     /// MME existence.
     MmeExistence,
     /// MME position.
@@ -46,6 +48,7 @@ impl Kind {
             Kind::WhatEmpty => "what_empty",
             Kind::Count => "count",
             Kind::Colour => "colour",
+            Kind::Where => "where",
             Kind::MmeExistence => "mme_existence",
             Kind::MmePosition => "mme_position",
             Kind::MmeCount => "mme_count",
@@ -107,6 +110,25 @@ impl Draw {
             let j = ask.rng.below(i as u32 + 1) as usize;
             ask.turns.swap(i, j);
         }
+        ask.turns
+    }
+
+    /// What a model that is yet to see practises: the training conversation's forms with all four MME pairs, and the
+    /// quarter of every object. The order is not shuffled.
+    pub fn practice_turns(&self) -> Vec<Turn> {
+        let mut ask = Asking::new(self);
+        ask.pope(Kind::Pope, None);
+        for cell in Cell::ALL {
+            ask.what(Kind::What, cell);
+        }
+        ask.count_and_colour();
+        for object in &self.scene.objects {
+            ask.place(object);
+        }
+        for kind in MME {
+            ask.mme_pair(kind);
+        }
+        ask.caption();
         ask.turns
     }
 
@@ -193,6 +215,14 @@ impl<'a> Asking<'a> {
     fn what(&mut self, kind: Kind, cell: Cell) {
         let answer = self.scene.at(cell).map_or("nothing", |o| o.concept.name);
         self.push(kind, format!("What is in the {cell}?"), answer);
+    }
+
+    fn place(&mut self, object: &Object) {
+        let question = format!(
+            "Is the {} in the top or bottom, left or right?",
+            object.concept.name
+        );
+        self.push(Kind::Where, question, object.cell.name());
     }
 
     fn count_and_colour(&mut self) {

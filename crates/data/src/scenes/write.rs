@@ -46,6 +46,8 @@ impl Plan {
 pub enum Split {
     /// Conversations of 9 turns.
     Train,
+    /// Conversations for training a base from nothing: every form, and where each object is.
+    Practice,
     /// 21 questions a scene.
     Test,
 }
@@ -108,9 +110,30 @@ pub fn write_train(
     plan: &Plan,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), SceneError> {
-    let stage = begin(dir, Split::Train, plan)?;
+    conversations(dir, Split::Train, plan, progress, Draw::train_turns)
+}
+
+/// Writes the scenes of [`write_train`] with the conversations that a base practises ([`Draw::practice_turns`]).
+///
+/// Files, progress, atomicity and errors are those of [`write_train`].
+pub fn write_practice(
+    dir: &Path,
+    plan: &Plan,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<(), SceneError> {
+    conversations(dir, Split::Practice, plan, progress, Draw::practice_turns)
+}
+
+fn conversations(
+    dir: &Path,
+    split: Split,
+    plan: &Plan,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    turns: impl Fn(&Draw) -> Vec<Turn> + Sync,
+) -> Result<(), SceneError> {
+    let stage = begin(dir, split, plan)?;
     let samples = each_scene(&stage, "train", plan, progress, |name, draw| {
-        Sample::new(name, &draw.train_turns())
+        Sample::new(name, &turns(&draw))
     })?;
     stage.write("llava.json", &indented(&samples))?;
     stage.commit()

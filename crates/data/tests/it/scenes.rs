@@ -135,6 +135,43 @@ fn one_style_changes_nothing_but_the_style() {
 }
 
 #[test]
+fn practice_asks_everything_and_where_each_object_is() {
+    let place = |turn: &Turn| match turn.answer.as_str() {
+        "top left" => Cell::TopLeft,
+        "top right" => Cell::TopRight,
+        "bottom left" => Cell::BottomLeft,
+        "bottom right" => Cell::BottomRight,
+        other => panic!("{other}"),
+    };
+    for index in 0..200 {
+        let draw = Draw::new(7, index, Styles::Both);
+        let (scene, turns) = (draw.scene(), draw.practice_turns());
+        assert_eq!(turns, draw.practice_turns());
+        let of = |kind| turns.iter().filter(move |turn| turn.kind == kind);
+        for turn in of(Kind::Where) {
+            let object = scene.at(place(turn)).unwrap();
+            let asked = format!("Is the {} in the top", object.concept.name);
+            assert!(turn.question.starts_with(&asked), "{}", turn.question);
+        }
+        assert_eq!(of(Kind::Where).count(), scene.objects.len());
+        assert_eq!(of(Kind::What).count(), 4);
+        for pair in [
+            Kind::Pope,
+            Kind::MmeExistence,
+            Kind::MmePosition,
+            Kind::MmeCount,
+            Kind::MmeColor,
+        ] {
+            let answers: Vec<_> = of(pair).map(|turn| turn.answer.as_str()).collect();
+            assert_eq!(answers, ["yes", "no"]);
+        }
+        // What the reference defines stays as it is.
+        assert_eq!(draw.train_turns().len(), 9);
+        assert_eq!(draw.test_turns().len(), 21);
+    }
+}
+
+#[test]
 fn a_scene_can_be_made_by_hand() {
     let background = [10, 20, 30];
     let crown = concepts().iter().find(|c| c.name == "crown").unwrap();
@@ -236,7 +273,8 @@ fn the_tokenizer_reads_and_writes_every_text() {
             Draw::new(TRAIN_SEED, index, Styles::Both),
             Draw::new(TEST_SEED, index, Styles::Both),
         ] {
-            for turn in draw.train_turns().into_iter().chain(draw.test_turns()) {
+            let turns = [draw.train_turns(), draw.practice_turns(), draw.test_turns()];
+            for turn in turns.concat() {
                 for text in [turn.question, turn.answer] {
                     let ids = tokenizer
                         .encode(text.as_str(), true)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
-use qtl_data::scenes::{Plan, write_test, write_tokenizer, write_train};
+use qtl_data::scenes::{self, Plan, write_practice, write_test, write_tokenizer, write_train};
 use qtl_model::weights::SaveType;
 use qtl_train::random::random_model;
 
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 /// What can be made.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Generate scenes of emoji with questions, as LLaVA JSON and PNG (train) or as benchmark files (test)
+    /// Generate scenes of emoji with questions, as LLaVA JSON and PNG (train, practice) or as benchmark files (test)
     #[command(after_help = "\
 Examples:
   qtinyllava data scenes --out data/train --count 24000
@@ -57,7 +57,18 @@ Examples:
 #[derive(Clone, Copy, ValueEnum)]
 enum Split {
     Train,
+    Practice,
     Test,
+}
+
+impl From<Split> for scenes::Split {
+    fn from(split: Split) -> Self {
+        match split {
+            Split::Train => Self::Train,
+            Split::Practice => Self::Practice,
+            Split::Test => Self::Test,
+        }
+    }
 }
 
 /// Flags of `data scenes`.
@@ -66,7 +77,7 @@ pub struct Scenes {
     /// Directory to write; must be new or empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Training conversations or test questions
+    /// Training conversations, those that a base practises before any fine-tuning, or test questions
     #[arg(long, value_enum, default_value = "train")]
     split: Split,
     /// Seed: the same seed gives the same pixels and words everywhere
@@ -100,19 +111,22 @@ pub fn run(command: &Command) -> Result<()> {
     };
     let mut plan = Plan::new(args.seed, args.count);
     plan.overwrite = args.overwrite;
-    scenes(matches!(args.split, Split::Test), &args.out, &plan)?;
+    scenes(args.split.into(), &args.out, &plan)?;
     println!("wrote {} scenes to {}", args.count, args.out.display());
     Ok(())
 }
 
 /// Writes scenes with a progress bar.
-pub fn scenes(test: bool, out: &std::path::Path, plan: &Plan) -> Result<()> {
+pub fn scenes(split: scenes::Split, out: &std::path::Path, plan: &Plan) -> Result<()> {
     let bar = std::sync::Mutex::new(Progress::new("scenes", plan.count));
     let progress = |done: u64, _: u64| {
         if let Ok(mut bar) = bar.lock() {
             bar.at(done, "");
         }
     };
-    let write = if test { write_test } else { write_train };
-    Ok(write(out, plan, &progress)?)
+    Ok(match split {
+        scenes::Split::Train => write_train(out, plan, &progress),
+        scenes::Split::Practice => write_practice(out, plan, &progress),
+        scenes::Split::Test => write_test(out, plan, &progress),
+    }?)
 }

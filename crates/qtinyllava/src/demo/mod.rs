@@ -167,7 +167,7 @@ fn scenes(split: Split, dir: &Path, seed: u64, count: u64) -> Result<()> {
         return Ok(());
     }
     plan.overwrite = true;
-    data::scenes(split == Split::Test, dir, &plan)
+    data::scenes(split, dir, &plan)
 }
 
 #[cfg(test)]

@@ -58,6 +58,31 @@ fn training_files_are_those_of_the_sample() {
 }
 
 #[test]
+fn practice_files_show_the_training_scenes() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("practice");
+    let plan = Plan::new(TRAIN_SEED, 12);
+    write_practice(&dir, &plan, &quiet).unwrap();
+
+    assert_same_pictures(&fixture("sample/images"), &dir.join("images"));
+    assert_eq!(
+        Made::read(&dir).unwrap(),
+        Some(Made::by(Split::Practice, &plan))
+    );
+    let samples = read_json(&dir.join("llava.json"));
+    for (index, sample) in samples.as_array().unwrap().iter().enumerate() {
+        let turns = Draw::new(TRAIN_SEED, index as u64, Styles::Both).practice_turns();
+        let messages = sample["conversations"].as_array().unwrap();
+        assert_eq!(messages.len(), 2 * turns.len());
+        for (pair, turn) in messages.chunks(2).zip(&turns) {
+            let question = pair[0]["value"].as_str().unwrap();
+            assert!(question.ends_with(&turn.question));
+            assert_eq!(pair[1]["value"], turn.answer);
+        }
+    }
+}
+
+#[test]
 fn test_files_are_those_of_the_sample() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("test");
