@@ -251,7 +251,7 @@ impl Words {
             .reshape([count * 4, half * half, width])
             .mean_dim(1)
             .reshape([count * 4, width]);
-        let whole = tokens.mean_dim(1).reshape([count, width]);
+        let whole = tokens.clone().mean_dim(1).reshape([count, width]);
         let nothing = concepts().len() as i64;
         let mut labels = vec![nothing; count * 4];
         for (i, scene) in scenes.iter().enumerate() {

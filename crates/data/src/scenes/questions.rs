@@ -98,10 +98,7 @@ impl Draw {
     pub fn train_turns(&self) -> Vec<Turn> {
         let mut ask = Asking::new(self);
         ask.pope(Kind::Pope, None);
-        let object = ask.object();
-        ask.what(Kind::What, object.cell);
-        let other = object.cell.after(1 + ask.rng.below(3));
-        ask.what(Kind::What, other);
+        ask.what_here_and_elsewhere();
         ask.count_and_colour();
         let kind = ask.rng.pick(&MME);
         ask.mme_pair(kind);
@@ -118,9 +115,7 @@ impl Draw {
     pub fn practice_turns(&self) -> Vec<Turn> {
         let mut ask = Asking::new(self);
         ask.pope(Kind::Pope, None);
-        for cell in Cell::ALL {
-            ask.what(Kind::What, cell);
-        }
+        ask.what_here_and_elsewhere();
         ask.count_and_colour();
         for object in &self.scene.objects {
             ask.place(object);
@@ -217,11 +212,16 @@ impl<'a> Asking<'a> {
         self.push(kind, format!("What is in the {cell}?"), answer);
     }
 
+    /// What is in an object's cell, and in another.
+    fn what_here_and_elsewhere(&mut self) {
+        let here = self.object().cell;
+        self.what(Kind::What, here);
+        let other = here.after(1 + self.rng.below(3));
+        self.what(Kind::What, other);
+    }
+
     fn place(&mut self, object: &Object) {
-        let question = format!(
-            "Is the {} in the top or bottom, left or right?",
-            object.concept.name
-        );
+        let question = format!("What is the {} in?", object.concept.name);
         self.push(Kind::Where, question, object.cell.name());
     }
 

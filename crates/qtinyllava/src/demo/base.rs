@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Made by `runs/demo_base.sh`; an ordinary model directory.
-const FILES: [(&str, &[u8]); 6] = [
+/// Made by `runs/demo_base.sh`; an ordinary model directory, with the Python file that a configuration written by `merge` names.
+const FILES: [(&str, &[u8]); 7] = [
     (
         "config.json",
         include_bytes!("../../assets/demo-base/config.json"),
@@ -30,6 +30,10 @@ const FILES: [(&str, &[u8]); 6] = [
     (
         "special_tokens_map.json",
         include_bytes!("../../assets/demo-base/special_tokens_map.json"),
+    ),
+    (
+        "modeling_qtinyllava.py",
+        include_bytes!("../../../train/assets/modeling_qtinyllava.py"),
     ),
 ];
 

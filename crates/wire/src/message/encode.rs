@@ -18,7 +18,7 @@ pub fn encode_client(message: ClientMessage, limits: &Limits) -> Result<Frame, M
             On::default(),
             Body::Greeting(greeting::to_proto(greeting, limits)?),
         ),
-        ClientMessage::Request(on, request) => (on, request.to_proto(limits)?),
+        ClientMessage::Request(on, request) => (on, request.into_proto(limits)?),
         ClientMessage::End(on) => (on, Body::End(proto::End {})),
     };
     let message = proto::ClientMessage {
@@ -38,7 +38,7 @@ pub fn encode_server(message: ServerMessage, limits: &Limits) -> Result<Bytes, M
         ServerMessage::Welcome { at, live } => {
             (On::default(), Body::Welcome(proto::Welcome { at, live }))
         }
-        ServerMessage::Answer(on, answer) => (on, answer.to_proto(limits)?),
+        ServerMessage::Answer(on, answer) => (on, answer.into_proto(limits)?),
         ServerMessage::Refusal(refusal) => (
             On::default(),
             Body::Refusal(refusal::to_proto(refusal, limits)),

@@ -26,7 +26,7 @@ impl Carried for Calibration {
         Parts::of(&self.image, &self.text, &[], &[])
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         let Calibration { image, text } = self;
         containers(&[&image, &text], limits)?;
         Ok(proto::Calibration { image, text })

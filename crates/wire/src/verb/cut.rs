@@ -34,7 +34,7 @@ impl Cut {
         Parts::of(&self.image, &self.text, &self.text_index, &[])
     }
 
-    pub(super) fn to_proto(self, limits: &Limits) -> Result<proto::Cut, MessageError> {
+    pub(super) fn into_proto(self, limits: &Limits) -> Result<proto::Cut, MessageError> {
         containers(&[&self.image, &self.text, &self.text_index], limits)?;
         layout::check(&self.layout, limits)?;
         Ok(proto::Cut {

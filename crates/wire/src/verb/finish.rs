@@ -20,7 +20,7 @@ impl Carried for Finish {
     const PLACE: Place = Place::Training;
     const SHAPE: Shape = Shape::SMALL;
 
-    fn to_proto(self, _: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, _: &Limits) -> Result<Self::Proto, MessageError> {
         Ok(proto::Finish { at: self.at })
     }
 

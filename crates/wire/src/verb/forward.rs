@@ -48,10 +48,10 @@ impl Carried for Forward {
         }
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.targets], limits)?;
         Ok(proto::Forward {
-            cut: Some(self.cut.to_proto(limits)?),
+            cut: Some(self.cut.into_proto(limits)?),
             targets: self.targets,
         })
     }
@@ -76,7 +76,7 @@ impl Said for Backward {
         Parts::of(&self.image, &self.text, &[], &[])
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.image, &self.text], limits)?;
         Ok(proto::Backward {
             loss: self.loss,

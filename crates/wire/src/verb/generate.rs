@@ -37,8 +37,8 @@ impl Carried for Open {
         self.0.parts()
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
-        self.0.to_proto(limits)
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+        self.0.into_proto(limits)
     }
 
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
@@ -64,7 +64,7 @@ impl Carried for Next {
         Parts::of(&[], &self.text, &[], &[])
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.text], limits)?;
         Ok(proto::Next {
             text: self.text,
@@ -88,7 +88,7 @@ impl Said for Tokens {
     type Proto = proto::Tokens;
     const SHAPE: Shape = Shape::SMALL;
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         bound("token ids", self.ids.len(), limits.sequences)?;
         Ok(proto::Tokens { ids: self.ids })
     }

@@ -62,10 +62,10 @@ impl Carried for Rise {
         self.cut.parts()
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.wanted], limits)?;
         Ok(proto::Rise {
-            cut: Some(self.cut.to_proto(limits)?),
+            cut: Some(self.cut.into_proto(limits)?),
             wanted: self.wanted,
         })
     }
@@ -86,7 +86,7 @@ impl Said for States {
     type Proto = proto::States;
     const SHAPE: Shape = Shape::containers(&[1]);
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;
         Ok(proto::States {
             hidden: self.hidden,
@@ -110,7 +110,7 @@ impl Carried for Fall {
     const PLACE: Place = Place::Training;
     const SHAPE: Shape = Shape::containers(&[1]);
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;
         Ok(proto::Fall {
             hidden: self.hidden,
@@ -136,7 +136,7 @@ impl Said for Gradients {
         Parts::of(&self.image, &self.text, &[], &[])
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.image, &self.text], limits)?;
         Ok(proto::Gradients {
             image: self.image,

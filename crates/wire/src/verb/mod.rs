@@ -64,7 +64,7 @@ trait Carried: Verb {
     }
 
     /// Its message, if it keeps to the limits.
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError>;
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError>;
 
     /// What a message says, if it keeps to the limits.
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError>;
@@ -86,7 +86,7 @@ trait Said: Sized {
     }
 
     /// Its message, if it keeps to the limits.
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError>;
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError>;
 
     /// What a message says, if it keeps to the limits.
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError>;
@@ -106,7 +106,7 @@ impl Said for Done {
     type Proto = proto::Done;
     const SHAPE: Shape = Shape::SMALL;
 
-    fn to_proto(self, _: &Limits) -> Result<proto::Done, MessageError> {
+    fn into_proto(self, _: &Limits) -> Result<proto::Done, MessageError> {
         Ok(proto::Done {})
     }
 
@@ -175,9 +175,9 @@ macro_rules! verbs {
                 }
             }
 
-            pub(crate) fn to_proto(self, limits: &Limits) -> Result<client_message::Body, MessageError> {
+            pub(crate) fn into_proto(self, limits: &Limits) -> Result<client_message::Body, MessageError> {
                 Ok(match self {
-                    $(Request::$verb(verb) => client_message::Body::$verb(verb.to_proto(limits)?),)*
+                    $(Request::$verb(verb) => client_message::Body::$verb(verb.into_proto(limits)?),)*
                 })
             }
 
@@ -232,9 +232,9 @@ macro_rules! verbs {
                 }
             }
 
-            pub(crate) fn to_proto(self, limits: &Limits) -> Result<server_message::Body, MessageError> {
+            pub(crate) fn into_proto(self, limits: &Limits) -> Result<server_message::Body, MessageError> {
                 Ok(match self {
-                    $(Answer::$said(said) => server_message::Body::$said(said.to_proto(limits)?),)*
+                    $(Answer::$said(said) => server_message::Body::$said(said.into_proto(limits)?),)*
                 })
             }
 

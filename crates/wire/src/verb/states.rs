@@ -25,8 +25,8 @@ impl Carried for Read {
         self.0.parts()
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
-        self.0.to_proto(limits)
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+        self.0.into_proto(limits)
     }
 
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
@@ -48,8 +48,8 @@ impl Carried for ReadOn {
         self.0.parts()
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
-        self.0.to_proto(limits)
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+        self.0.into_proto(limits)
     }
 
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {

@@ -39,10 +39,10 @@ impl Carried for Survey {
         self.cut.parts()
     }
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.wanted], limits)?;
         Ok(proto::Survey {
-            cut: Some(self.cut.to_proto(limits)?),
+            cut: Some(self.cut.into_proto(limits)?),
             wanted: self.wanted,
             last: self.last,
         })
@@ -65,7 +65,7 @@ impl Said for Ranges {
     type Proto = proto::Ranges;
     const SHAPE: Shape = Shape::containers(&[1]);
 
-    fn to_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
+    fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;
         Ok(proto::Ranges {
             hidden: self.hidden,

@@ -122,7 +122,7 @@ fn demo_steps(recipe: &Recipe, batches: usize, device: &Device) -> Result<Worklo
     let (model, data) = (dir.path().join("base"), dir.path().join("data"));
     demo::base::write(&model)?;
     let scenes = Plan::new(TRAIN_SEED, (batches * recipe.train.batch) as u64);
-    commands::data::scenes(false, &data, &scenes)?;
+    commands::data::scenes(qtl_data::scenes::Split::Train, &data, &scenes)?;
     let mut plain = recipe.clone();
     plain.quantizer.image = QuantizerSpec::NONE;
     plain.quantizer.text = QuantizerSpec::NONE;
