@@ -43,7 +43,7 @@ pub enum ServerMessage {
     Welcome {
         /// See [`crate::Resume::at`]. In training, if `live`: [`Greeting::answered`].
         at: u64,
-        /// See [`crate::Resume::live`].
+        /// Both sides still hold the state in memory, and nobody goes back.
         live: bool,
     },
     /// Answer to a request, and to the end of a lane.
