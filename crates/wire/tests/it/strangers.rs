@@ -274,6 +274,23 @@ fn guests_ask_beside_each_other_and_beside_training() {
     assert!(desk.in_session(owner(1)));
 }
 
+/// After a failed step a guest has the newest checkpoint read; whoever trained is not to go on from that as if it were live.
+#[test]
+fn weights_that_were_read_for_a_guest_are_not_what_training_left_in_memory() {
+    let mut desk = owned(Askers::Any);
+    desk.say(1, on(0, 2, ToyClient::default().forward(1)));
+    desk.work.fail_steps = 1;
+    let failed = desk.refused(1, on(0, 3, ToyClient::default().forward(2)));
+    assert_eq!(failed.reason, Reason::Failed);
+    let (heard, _) = desk.say_as(guest(1, 2), greets(asking(1, 1)));
+    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+    let mut again = hello(1, 2);
+    again.saved = vec![1];
+    again.answered = Some(3);
+    let (heard, _) = desk.say(3, greets(again));
+    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: false }]);
+}
+
 #[test]
 fn a_key_has_a_few_sessions_and_an_idle_one_yields() {
     let mut desk = owned(Askers::Any);

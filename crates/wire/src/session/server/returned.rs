@@ -26,9 +26,11 @@ impl Server {
                 self.compared(peer, guest, &terms, standing)
             }
             (What::Restore(Guest { greeting, .. }, to), Returned::Done) => {
-                if greeting.purpose == Purpose::Train {
-                    self.memory = Memory::restored(who);
-                }
+                // For whom ever it was done: what was in memory before is gone.
+                self.memory = match greeting.purpose {
+                    Purpose::Train => Memory::restored(who),
+                    Purpose::Generate => Memory::default(),
+                };
                 self.welcome(peer, &greeting, to, greeting.purpose == Purpose::Generate)
             }
             (What::Request(on, fingerprint), Returned::Answer(answer)) => {
