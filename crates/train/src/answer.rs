@@ -5,7 +5,7 @@ use qtl_model::edge::{Cut, StepError};
 use qtl_model::generate::Remote;
 use qtl_model::partition::ClientPartition;
 use qtl_model::splice::Layout;
-use qtl_wire::verb::{Read, ReadOn, States, Verb};
+use qtl_wire::verb::{HiddenStates, NextHidden, OpenHidden, Verb};
 use qtl_wire::work::call;
 use qtl_wire::{Exchange, Next, Reply, WireError};
 
@@ -40,7 +40,7 @@ impl<'a> Linked<'a> {
     /// The code of so many hidden states that answers a request.
     fn states<V>(&mut self, request: V, rows: usize) -> Result<Code, WireError>
     where
-        V: Verb<Answer = States>,
+        V: Verb<Answer = HiddenStates>,
     {
         match call(self.link, request)? {
             Reply::Done(states) => decode("hidden", &states.hidden, rows, self.hidden.0)
@@ -98,11 +98,11 @@ impl Remote for Linked<'_> {
 
     fn open_hidden(&mut self, prompts: Cut) -> Result<Code, WireError> {
         let rows = coming(&prompts.layout, self.hidden.1);
-        self.states(Read(encode_cut(&prompts).0), rows)
+        self.states(OpenHidden(encode_cut(&prompts).0), rows)
     }
 
     fn next_hidden(&mut self, keep: &[usize], rows: Code) -> Result<Code, WireError> {
-        self.states(ReadOn(next(keep, &rows)), keep.len())
+        self.states(NextHidden(next(keep, &rows)), keep.len())
     }
 
     fn wrong(error: StepError) -> WireError {

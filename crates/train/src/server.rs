@@ -1,22 +1,28 @@
 //! The server's side of a run: what a session asks for, done on the server's partition.
 
+mod calibration;
+mod generation;
 mod trips;
+
+pub use calibration::calibration_code;
+pub(crate) use calibration::moments;
+use generation::no_generation;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
-use qtl_codec::{Code, Options, Plane, ScalarData};
 use qtl_model::Device;
 use qtl_model::edge::{Cut, StepError};
-use qtl_model::llm::Cache;
 use qtl_model::partition::{Returned, ServerPartition, Waiting};
 use qtl_model::parts::Parts;
+use qtl_model::quant::Accumulator;
 use qtl_model::quant::gradient;
-use qtl_model::quant::{Accumulator, Moments};
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::verb::{Fall, Gradients, Ranges, Rise, States, Survey};
+use qtl_wire::verb::{
+    BackwardHidden, CutGradients, ForwardHidden, HiddenRanges, HiddenStates, MeasureHidden,
+};
 use qtl_wire::{
     self as wire, Access, Askers, Backward, Calibration, Forward, Key, Lane, Limits, Next, Refusal,
     Standing, Terms, Tokens, Work, WorkError,
@@ -47,7 +53,7 @@ pub struct ServerWork {
     /// A step whose hidden states are at the client.
     waiting: Option<Waiting>,
     /// Hidden states that were measured before the first step.
-    surveyed: Accumulator,
+    measured: Accumulator,
     generations: Generations,
     observer: Box<dyn FnMut(&Event) + Send>,
 }
@@ -130,7 +136,7 @@ impl ServerWork {
             begun: false,
             applied: None,
             waiting: None,
-            surveyed: Accumulator::default(),
+            measured: Accumulator::default(),
             generations,
             observer: Box::new(|_| {}),
         })
@@ -289,59 +295,6 @@ impl ServerWork {
         }
         answer
     }
-
-    /// Which sequences of a generation go on, and the code of a row for each, within the bounds.
-    fn going_on(&self, lane: Lane, rows: &Next) -> Result<(Vec<usize>, Code), WorkError> {
-        let positions = self.generations.positions(lane).ok_or_else(no_generation)?;
-        let longest = positions.iter().max().map_or(0, |p| *p as u64 + 2);
-        self.generation
-            .fits(rows.keep.len(), longest)
-            .map_err(invalid)?;
-        // A quantizer of whole batches has a single token cross as it is.
-        let channels = self.channels.text.max(self.half.stages.hidden_size());
-        let code = decode("text", &rows.text, rows.keep.len(), channels).map_err(invalid)?;
-        Ok((rows.keep.iter().map(|k| *k as usize).collect(), code))
-    }
-
-    /// What `read` makes of prompts, if there is room for another generation.
-    fn prefilled<T>(
-        &self,
-        prompts: &wire::Cut,
-        read: impl Fn(&ServerPartition, &Cut, &Device) -> Result<(T, Cache), StepError>,
-    ) -> Result<(T, Cache), WorkError> {
-        self.generation.check(&prompts.layout).map_err(invalid)?;
-        if let Some(held) = self.generations.full(self.applied) {
-            return Err(WorkError::Busy(format!(
-                "the answers that are being generated take {} MiB; try again when one has ended",
-                held >> 20
-            )));
-        }
-        let cut = self.cut(prompts)?;
-        read(&self.half.stages, &cut, &self.half.device).map_err(invalid)
-    }
-
-    /// A generation goes on from this cache with the weights as they are now.
-    fn begins(&mut self, lane: Lane, cache: Cache) {
-        let weights = (*self.half.stages).clone();
-        self.generations.begin(lane, cache, weights, self.applied);
-    }
-
-    /// Both moments of a calibration, checked, before either quantizer takes its own.
-    fn moments(&self, c: &Calibration) -> Result<[Option<Moments>; 2], WorkError> {
-        let Channels { image, text } = self.channels;
-        let read = |part, bytes: &[u8], channels| {
-            let moments = moments(part, bytes, channels)?;
-            let checked = moments.as_ref().map(|moments| moments.check(channels));
-            checked
-                .transpose()
-                .map_err(|error| WorkError::Invalid(format!("the {part} calibration: {error}")))?;
-            Ok(moments)
-        };
-        Ok([
-            read("image", &c.image, image)?,
-            read("text", &c.text, text)?,
-        ])
-    }
 }
 
 impl Work for ServerWork {
@@ -404,43 +357,17 @@ impl Work for ServerWork {
         self.sure(answer)
     }
 
-    fn survey(&mut self, s: Survey) -> Result<Ranges, WorkError> {
-        if self.due()? > 0 {
-            return Err(WorkError::Invalid("the run has begun".to_owned()));
-        }
-        self.training.check(&s.cut.layout).map_err(invalid)?;
-        let cut = self.cut(&s.cut)?;
-        let wanted = trips::wanted(&s.wanted, &cut)?;
-        let Half { stages, device, .. } = &self.half;
-        let rows = stages.survey(&cut, wanted.as_ref(), device);
-        if let Some(rows) = rows.map_err(no_step)? {
-            self.surveyed.add(rows);
-        }
-        let Some(moments) = self.surveyed.moments().filter(|_| s.last) else {
-            return Ok(Ranges::default());
-        };
-        moments
-            .check(moments.mean.len())
-            .map_err(|error| WorkError::NotFinite {
-                what: format!("the hidden states: {error}"),
-                sequence: None,
-            })?;
-        self.half.moves();
-        if let Some(edge) = self.half.stages.downlink_mut() {
-            edge.hidden.calibrate(&moments);
-        }
-        Ok(Ranges {
-            hidden: calibration_code(&moments),
-        })
+    fn measure_hidden(&mut self, s: MeasureHidden) -> Result<HiddenRanges, WorkError> {
+        self.measure(&s)
     }
 
-    fn rise(&mut self, r: Rise) -> Result<States, WorkError> {
-        let answer = self.up(&r);
+    fn forward_hidden(&mut self, r: ForwardHidden) -> Result<HiddenStates, WorkError> {
+        let answer = self.first_trip(&r);
         self.sure(answer)
     }
 
-    fn fall(&mut self, f: Fall) -> Result<Gradients, WorkError> {
-        let answer = self.down(&f);
+    fn backward_hidden(&mut self, f: BackwardHidden) -> Result<CutGradients, WorkError> {
+        let answer = self.second_trip(&f);
         self.sure(answer)
     }
 
@@ -455,7 +382,7 @@ impl Work for ServerWork {
     fn restore(&mut self, micro_batches: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
         (self.applied, self.waiting) = (None, None);
-        self.surveyed = Accumulator::default();
+        self.measured = Accumulator::default();
         let restored = self.half.restore(micro_batches, None);
         restored.map_err(|error| match error {
             TrainError::Checkpoint(lost) if lost.is_lost() => WorkError::Damaged(lost.to_string()),
@@ -484,13 +411,13 @@ impl Work for ServerWork {
         Ok(Tokens { ids })
     }
 
-    fn read(&mut self, lane: Lane, prompts: wire::Cut) -> Result<States, WorkError> {
+    fn open_hidden(&mut self, lane: Lane, prompts: wire::Cut) -> Result<HiddenStates, WorkError> {
         let (code, cache) = self.prefilled(&prompts, ServerPartition::prefill_hidden)?;
         self.begins(lane, cache);
         Ok(trips::states(&code))
     }
 
-    fn read_on(&mut self, lane: Lane, rows: Next) -> Result<States, WorkError> {
+    fn next_hidden(&mut self, lane: Lane, rows: Next) -> Result<HiddenStates, WorkError> {
         let (keep, code) = self.going_on(lane, &rows)?;
         let device = &self.half.device;
         let (stages, cache) = self.generations.get(lane).ok_or_else(no_generation)?;
@@ -515,10 +442,6 @@ impl Work for ServerWork {
         (self.observer)(&Event::Finished { step });
         Ok(())
     }
-}
-
-fn no_generation() -> WorkError {
-    WorkError::Invalid("no generation is open".into())
 }
 
 fn nothing_restored() -> WorkError {
@@ -555,38 +478,5 @@ fn no_step(error: StepError) -> WorkError {
             sequence: sequence.and_then(|n| u32::try_from(n).ok()),
         },
         error => invalid(error),
-    }
-}
-
-/// Means and deviations as one container: two rows.
-pub fn calibration_code(moments: &Moments) -> Vec<u8> {
-    let values: Vec<f32> = moments.mean.iter().chain(&moments.std).copied().collect();
-    let plane = qtl_codec::Scalars::new(2, moments.mean.len(), ScalarData::F32(values))
-        .expect("a mean and a deviation per channel are two rows");
-    qtl_codec::encode(&Code::new(vec![plane.into()]), &Options::default())
-}
-
-/// Reads what [`calibration_code`] wrote.
-pub(crate) fn moments(
-    part: &'static str,
-    bytes: &[u8],
-    channels: usize,
-) -> Result<Option<Moments>, WorkError> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let code = decode("calibration", bytes, 2, channels).map_err(invalid)?;
-    match code.planes.as_slice() {
-        [Plane::Scalars(plane)] if plane.rows == 2 => {
-            let values = plane.to_f32();
-            let (mean, std) = values.split_at(plane.cols);
-            Ok(Some(Moments {
-                mean: mean.to_vec(),
-                std: std.to_vec(),
-            }))
-        }
-        _ => Err(WorkError::Invalid(format!(
-            "the {part} calibration is not two rows of numbers, means and deviations"
-        ))),
     }
 }

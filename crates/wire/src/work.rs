@@ -3,8 +3,9 @@
 use crate::limits::Limits;
 use crate::meter::Meter;
 use crate::verb::{
-    Answer, Backward, Calibration, Cut, Fall, Finish, Forward, Gradients, Next, Open, Ranges,
-    Request, Rise, Save, States, Survey, Tokens, Verb,
+    Answer, Backward, BackwardHidden, Calibration, Cut, CutGradients, Finish, Forward,
+    ForwardHidden, HiddenRanges, HiddenStates, MeasureHidden, Next, Open, Request, Save, Tokens,
+    Verb,
 };
 use crate::{Key, Purpose, Refusal, Resume, Standing, Terms, WireError};
 
@@ -113,20 +114,20 @@ pub trait Work: Send + 'static {
 
     /// Measures the hidden states of a batch, and calibrates their quantizer on all so measured if it is the last. Before the
     /// first step only.
-    fn survey(&mut self, s: Survey) -> Result<Ranges, WorkError> {
+    fn measure_hidden(&mut self, s: MeasureHidden) -> Result<HiddenRanges, WorkError> {
         let _ = s;
         Err(not_done("sends no hidden states"))
     }
 
     /// Computes the hidden states of the next micro-batch, whose labels are the client's, and waits for their gradient: until
-    /// [`Work::fall`], nothing else is done on the training lane. Errors are as of [`Work::step`].
-    fn rise(&mut self, r: Rise) -> Result<States, WorkError> {
+    /// [`Work::backward_hidden`], nothing else is done on the training lane. Errors are as of [`Work::step`].
+    fn forward_hidden(&mut self, r: ForwardHidden) -> Result<HiddenStates, WorkError> {
         let _ = r;
         Err(not_done("sends no hidden states"))
     }
 
     /// Computes and applies what follows from the gradient of these hidden states. Errors are as of [`Work::step`].
-    fn fall(&mut self, f: Fall) -> Result<Gradients, WorkError> {
+    fn backward_hidden(&mut self, f: BackwardHidden) -> Result<CutGradients, WorkError> {
         let _ = f;
         Err(not_done("sends no hidden states"))
     }
@@ -157,13 +158,13 @@ pub trait Work: Send + 'static {
     }
 
     /// As [`Work::open`], where the client chooses: the hidden states that it chooses from.
-    fn read(&mut self, lane: Lane, prompts: Cut) -> Result<States, WorkError> {
+    fn open_hidden(&mut self, lane: Lane, prompts: Cut) -> Result<HiddenStates, WorkError> {
         let _ = (lane, prompts);
         Err(not_done("sends no hidden states"))
     }
 
     /// As [`Work::next`], where the client chooses.
-    fn read_on(&mut self, lane: Lane, rows: Next) -> Result<States, WorkError> {
+    fn next_hidden(&mut self, lane: Lane, rows: Next) -> Result<HiddenStates, WorkError> {
         let _ = (lane, rows);
         Err(not_done("sends no hidden states"))
     }

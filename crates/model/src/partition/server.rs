@@ -245,7 +245,7 @@ impl ServerPartition {
     /// # Errors
     ///
     /// As for [`step`](Self::step).
-    pub fn rise(
+    pub fn forward_hidden(
         &mut self,
         cut: &Cut,
         wanted: Option<&Code>,
@@ -281,7 +281,7 @@ impl ServerPartition {
     /// # Errors
     ///
     /// As for [`step`](Self::step).
-    pub fn survey(
+    pub fn measure_hidden(
         &self,
         cut: &Cut,
         wanted: Option<&Code>,
@@ -533,7 +533,7 @@ impl Waiting {
     /// # Errors
     ///
     /// As for [`ServerPartition::step`].
-    pub fn fall(self, gradient: Option<Tensor<2>>) -> Result<Returned, StepError> {
+    pub fn backward(self, gradient: Option<Tensor<2>>) -> Result<Returned, StepError> {
         let (Some((edge, cells)), Some(gradient)) = (self.sent, gradient) else {
             return Ok(nothing(self.through.uplink));
         };

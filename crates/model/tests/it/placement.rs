@@ -179,7 +179,7 @@ impl Halves {
                 Some(top) => {
                     let wanted = top.wanted(&batch.spliced);
                     let (hidden, waiting) = server
-                        .rise(&cut, wanted.as_ref(), 4, &trained, &device)
+                        .forward_hidden(&cut, wanted.as_ref(), 4, &trained, &device)
                         .unwrap();
                     let learned = top
                         .learn(hidden.as_ref(), &batch.spliced, &trained, &device)
@@ -189,7 +189,7 @@ impl Halves {
                         assert_eq!(Some(g.dims()), waiting.gradient_shape());
                         sent("hidden", g)
                     });
-                    let returned = waiting.fall(gradient).unwrap();
+                    let returned = waiting.backward(gradient).unwrap();
                     named.extend(returned.parameters);
                     (learned.loss, returned.image, returned.text)
                 }
@@ -369,13 +369,13 @@ fn a_message_of_another_placement_is_refused() {
     assert_eq!(error, StepError::Labels { here: "client" });
     let error = here
         .server
-        .rise(&cut, None, 0, &all, &device)
+        .forward_hidden(&cut, None, 0, &all, &device)
         .err()
         .unwrap();
     assert_eq!(error, StepError::Labels { here: "server" });
     let mask = there.client.top.as_deref().unwrap().wanted(&batch.spliced);
     let rise = |halves: &mut Halves, wanted| {
-        let refused = halves.server.rise(&cut, wanted, 0, &all, &device);
+        let refused = halves.server.forward_hidden(&cut, wanted, 0, &all, &device);
         refused.err().unwrap().to_string()
     };
     assert!(rise(&mut there, None).contains("no mask of supervised rows"));

@@ -285,7 +285,7 @@ impl Client {
         }
         if self.micro_batch == 0
             && self.surveys()
-            && let Reply::Rewind { to } = self.survey(link, watch)?
+            && let Reply::Rewind { to } = self.measure_hidden(link, watch)?
         {
             return Ok(Reply::Rewind { to });
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use qtl_data::loader::{Loader, LoaderOptions};
 use qtl_data::{Order, Position};
 use qtl_model::quant::Accumulator;
-use qtl_wire::verb::Survey;
+use qtl_wire::verb::MeasureHidden;
 use qtl_wire::work::call;
 use qtl_wire::{Calibration, Exchange, Reply, WireError};
 
@@ -67,7 +67,7 @@ impl Client {
 
     /// Has the server measure the hidden states of the run's first batches, on which both halves of their quantizer start as
     /// the others do on their features.
-    pub(super) fn survey(
+    pub(super) fn measure_hidden(
         &mut self,
         link: &mut dyn Exchange,
         watch: &mut dyn FnMut(&Event),
@@ -81,12 +81,12 @@ impl Client {
             let batch = self.batch(&batch.examples)?;
             let (stages, top) = (&self.half.stages, self.half.stages.top.as_deref());
             let wanted = top.and_then(|top| top.wanted(&batch.spliced));
-            let survey = Survey {
+            let measure = MeasureHidden {
                 cut: rows(&stages.encode(&batch)),
                 wanted: wanted.as_ref().map(container).unwrap_or_default(),
                 last: done == of,
             };
-            let ranges = match call(link, survey)? {
+            let ranges = match call(link, measure)? {
                 Reply::Done(ranges) => ranges,
                 Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
             };

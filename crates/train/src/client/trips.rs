@@ -10,7 +10,7 @@ use qtl_model::quant::gradient;
 use qtl_model::stage::Batch;
 use qtl_model::targets;
 use qtl_model::tuning::dropout::{Draw, drawing};
-use qtl_wire::verb::{Fall, Rise};
+use qtl_wire::verb::{BackwardHidden, ForwardHidden};
 use qtl_wire::work::call;
 use qtl_wire::{self as wire, Exchange, Reply};
 
@@ -107,10 +107,11 @@ impl Client {
         let mut coded = coding.elapsed().as_secs_f64();
 
         let waiting = Instant::now();
-        let states = match call(link, Rise { cut, wanted }).map_err(|e| watch.refused(e))? {
-            Reply::Done(states) => states,
-            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-        };
+        let states =
+            match call(link, ForwardHidden { cut, wanted }).map_err(|e| watch.refused(e))? {
+                Reply::Done(states) => states,
+                Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+            };
         let mut waited = waiting.elapsed().as_secs_f64();
 
         let coding = Instant::now();
@@ -127,7 +128,7 @@ impl Client {
 
         let coding = Instant::now();
         let width = top.stage.spec().hidden_size;
-        let mut fall = Fall::default();
+        let mut back = BackwardHidden::default();
         let mut shape = [0; 2];
         if let Some(g) = &learned.gradient {
             let rows = top.rows(&batch.spliced);
@@ -141,13 +142,13 @@ impl Client {
                 tensor: "hidden",
             };
             let sent = encode_gradient(codec, g.clone(), draw);
-            fall.hidden = sent.map_err(|e| watch.unread(e.into()))?;
-            record.bytes_hidden_gradient = fall.hidden.len() as u64;
+            back.hidden = sent.map_err(|e| watch.unread(e.into()))?;
+            record.bytes_hidden_gradient = back.hidden.len() as u64;
         }
         coded += coding.elapsed().as_secs_f64();
 
         let waiting = Instant::now();
-        let answer = match call(link, fall).map_err(|e| watch.refused(e))? {
+        let answer = match call(link, back).map_err(|e| watch.refused(e))? {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
         };

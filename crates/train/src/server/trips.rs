@@ -8,7 +8,7 @@ use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::WorkError;
-use qtl_wire::verb::{Fall, Gradients, Rise, States};
+use qtl_wire::verb::{BackwardHidden, CutGradients, ForwardHidden, HiddenStates};
 
 use super::{ServerWork, invalid, no_step, nothing_restored};
 use crate::half::Half;
@@ -16,7 +16,7 @@ use crate::message::{decode, decode_gradient};
 
 impl ServerWork {
     /// From the rows at the cut to hidden states.
-    pub(super) fn up(&mut self, r: &Rise) -> Result<States, WorkError> {
+    pub(super) fn first_trip(&mut self, r: &ForwardHidden) -> Result<HiddenStates, WorkError> {
         let micro_batch = self.due()?;
         let start = Instant::now();
         self.training.check(&r.cut.layout).map_err(invalid)?;
@@ -35,7 +35,7 @@ impl ServerWork {
         };
         let trained = |name: &str| recipe.tune.trains(name);
         let (code, waiting) = drawing(draw, || {
-            stages.rise(&cut, wanted.as_ref(), micro_batch, &trained, device)
+            stages.forward_hidden(&cut, wanted.as_ref(), micro_batch, &trained, device)
         })
         .map_err(no_step)?;
         // Recorded statistics have.
@@ -44,7 +44,7 @@ impl ServerWork {
         let coding = Instant::now();
         let hidden = code.as_ref().map(container).unwrap_or_default();
         let coded = decoded + coding.elapsed();
-        Ok(States {
+        Ok(HiddenStates {
             hidden,
             compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
             coding_seconds: coded.as_secs_f64(),
@@ -52,7 +52,7 @@ impl ServerWork {
     }
 
     /// From their gradient to that of the rows at the cut, and the step.
-    pub(super) fn down(&mut self, f: &Fall) -> Result<Gradients, WorkError> {
+    pub(super) fn second_trip(&mut self, f: &BackwardHidden) -> Result<CutGradients, WorkError> {
         let micro_batch = self.applied.ok_or_else(nothing_restored)?;
         let start = Instant::now();
         let Half { recipe, device, .. } = &self.half;
@@ -82,10 +82,10 @@ impl ServerWork {
             seed,
             step: micro_batch,
         };
-        let returned = drawing(draw, || waiting.fall(gradient)).map_err(no_step)?;
+        let returned = drawing(draw, || waiting.backward(gradient)).map_err(no_step)?;
         let (image, text, coding) = self.apply(micro_batch, returned, None)?;
         let coded = decoded + coding;
-        Ok(Gradients {
+        Ok(CutGradients {
             image,
             text,
             compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
@@ -106,10 +106,10 @@ pub(super) fn wanted(bytes: &[u8], cut: &Cut) -> Result<Option<Code>, WorkError>
 }
 
 /// The answer of a generation.
-pub(super) fn states(code: &Code) -> States {
-    States {
+pub(super) fn states(code: &Code) -> HiddenStates {
+    HiddenStates {
         hidden: container(code),
-        ..States::default()
+        ..HiddenStates::default()
     }
 }
 

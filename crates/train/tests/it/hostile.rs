@@ -9,7 +9,9 @@ use qtl_model::weights::Stream;
 use qtl_train::fuzzing::{KINDS, Legal, RUN, asked, greeting};
 use qtl_wire::limits::Limits;
 use qtl_wire::message::{ClientMessage, On, encode_client};
-use qtl_wire::verb::{Finish, Open, Read, ReadOn, Request, Rise, Save, Survey};
+use qtl_wire::verb::{
+    Finish, ForwardHidden, MeasureHidden, NextHidden, Open, OpenHidden, Request, Save,
+};
 use qtl_wire::{Cut, Layout, Purpose, Sequence, Span, SpanKind};
 
 /// An endless supply of sessions against the tiny models.
@@ -175,15 +177,16 @@ impl Hostile {
                 true => self.container(&mut f.targets, legal),
                 false => self.cut(&mut f.cut, legal),
             },
-            Request::Rise(Rise { cut, wanted }) | Request::Survey(Survey { cut, wanted, .. }) => {
-                match self.one_in(4) {
-                    true => self.container(wanted, legal),
-                    false => self.cut(cut, legal),
-                }
+            Request::ForwardHidden(ForwardHidden { cut, wanted })
+            | Request::MeasureHidden(MeasureHidden { cut, wanted, .. }) => match self.one_in(4) {
+                true => self.container(wanted, legal),
+                false => self.cut(cut, legal),
+            },
+            Request::BackwardHidden(f) => self.container(&mut f.hidden, legal),
+            Request::Open(Open(prompts)) | Request::OpenHidden(OpenHidden(prompts)) => {
+                self.cut(prompts, legal)
             }
-            Request::Fall(f) => self.container(&mut f.hidden, legal),
-            Request::Open(Open(prompts)) | Request::Read(Read(prompts)) => self.cut(prompts, legal),
-            Request::Next(rows) | Request::ReadOn(ReadOn(rows)) => match self.roll(4) {
+            Request::Next(rows) | Request::NextHidden(NextHidden(rows)) => match self.roll(4) {
                 0..2 => self.container(&mut rows.text, legal),
                 2 => rows.keep.clear(),
                 _ => rows.keep = vec![self.number()],

@@ -385,12 +385,12 @@ fn the_first_message_says_nothing_of_the_targets_and_the_server_keeps_no_loss() 
         .collect();
     let rises: Vec<_> = runs
         .iter()
-        .map(|run| first(run, |r| matches!(r, Request::Rise(_))))
+        .map(|run| first(run, |r| matches!(r, Request::ForwardHidden(_))))
         .collect();
     assert_eq!(rises[0], rises[1]);
     let falls: Vec<_> = runs
         .iter()
-        .map(|run| first(run, |r| matches!(r, Request::Fall(_))))
+        .map(|run| first(run, |r| matches!(r, Request::BackwardHidden(_))))
         .collect();
     assert_ne!(falls[0], falls[1], "the gradient of the hidden states does");
     for request in &runs[0] {
@@ -435,7 +435,7 @@ fn labels_at_the_client_are_read_off_the_rows_of_the_answers() {
     let dir = tempfile::tempdir().unwrap();
     let said = sent(Arc::new(Drawn), sets, dir.path());
     let rise = said.into_iter().find_map(|request| match request {
-        Request::Rise(rise) => Some(rise),
+        Request::ForwardHidden(rise) => Some(rise),
         _ => None,
     });
     let rise = rise.unwrap();

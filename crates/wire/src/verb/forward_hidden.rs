@@ -10,7 +10,7 @@ use crate::{Lane, Work, WorkError};
 
 /// The activations of one micro-batch; hidden states are to come back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rise {
+pub struct ForwardHidden {
     /// The rows at the cut.
     pub cut: Cut,
     /// Container of which text rows are trained on: the hidden states that predict these are wanted. Empty if all are.
@@ -19,7 +19,7 @@ pub struct Rise {
 
 /// The hidden states that the client's top goes on from.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct States {
+pub struct HiddenStates {
     /// Their container; empty if none were wanted.
     pub hidden: Vec<u8>,
     /// Seconds the server computed; 0 in generation.
@@ -30,14 +30,14 @@ pub struct States {
 
 /// What the client's top has found: the second half of the step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fall {
+pub struct BackwardHidden {
     /// Container of the gradient of the hidden states; empty if nothing is learned from them.
     pub hidden: Vec<u8>,
 }
 
 /// What the server found, and has applied.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gradients {
+pub struct CutGradients {
     /// Container of the gradient of the image features.
     pub image: Vec<u8>,
     /// Container of the gradient of the text features.
@@ -48,8 +48,8 @@ pub struct Gradients {
     pub coding_seconds: f64,
 }
 
-impl Carried for Rise {
-    type Proto = proto::Rise;
+impl Carried for ForwardHidden {
+    type Proto = proto::ForwardHidden;
     const KIND: Kind = Kind::Step;
     const PLACE: Place = Place::Training;
     const SHAPE: Shape = Shape {
@@ -64,31 +64,31 @@ impl Carried for Rise {
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.wanted], limits)?;
-        Ok(proto::Rise {
+        Ok(proto::ForwardHidden {
             cut: Some(self.cut.into_proto(limits)?),
             wanted: self.wanted,
         })
     }
 
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
-        Ok(Rise {
+        Ok(ForwardHidden {
             cut: Cut::from_proto(proto.cut.unwrap_or_default(), limits)?,
             wanted: proto.wanted,
         })
     }
 
-    fn ask<W: Work + ?Sized>(self, work: &mut W, _: Lane) -> Result<States, WorkError> {
-        work.rise(self)
+    fn ask<W: Work + ?Sized>(self, work: &mut W, _: Lane) -> Result<HiddenStates, WorkError> {
+        work.forward_hidden(self)
     }
 }
 
-impl Said for States {
-    type Proto = proto::States;
+impl Said for HiddenStates {
+    type Proto = proto::HiddenStates;
     const SHAPE: Shape = Shape::containers(&[1]);
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;
-        Ok(proto::States {
+        Ok(proto::HiddenStates {
             hidden: self.hidden,
             compute_seconds: self.compute_seconds,
             coding_seconds: self.coding_seconds,
@@ -96,40 +96,40 @@ impl Said for States {
     }
 
     fn from_proto(s: Self::Proto, _: &Limits) -> Result<Self, MessageError> {
-        Ok(States {
+        Ok(HiddenStates {
             hidden: s.hidden,
-            compute_seconds: seconds("States.compute_seconds", s.compute_seconds)?,
-            coding_seconds: seconds("States.coding_seconds", s.coding_seconds)?,
+            compute_seconds: seconds("HiddenStates.compute_seconds", s.compute_seconds)?,
+            coding_seconds: seconds("HiddenStates.coding_seconds", s.coding_seconds)?,
         })
     }
 }
 
-impl Carried for Fall {
-    type Proto = proto::Fall;
+impl Carried for BackwardHidden {
+    type Proto = proto::BackwardHidden;
     const KIND: Kind = Kind::Step;
     const PLACE: Place = Place::Training;
     const SHAPE: Shape = Shape::containers(&[1]);
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;
-        Ok(proto::Fall {
+        Ok(proto::BackwardHidden {
             hidden: self.hidden,
         })
     }
 
     fn from_proto(proto: Self::Proto, _: &Limits) -> Result<Self, MessageError> {
-        Ok(Fall {
+        Ok(BackwardHidden {
             hidden: proto.hidden,
         })
     }
 
-    fn ask<W: Work + ?Sized>(self, work: &mut W, _: Lane) -> Result<Gradients, WorkError> {
-        work.fall(self)
+    fn ask<W: Work + ?Sized>(self, work: &mut W, _: Lane) -> Result<CutGradients, WorkError> {
+        work.backward_hidden(self)
     }
 }
 
-impl Said for Gradients {
-    type Proto = proto::Gradients;
+impl Said for CutGradients {
+    type Proto = proto::CutGradients;
     const SHAPE: Shape = Shape::containers(&[1, 2]);
 
     fn parts(&self) -> Parts {
@@ -138,7 +138,7 @@ impl Said for Gradients {
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.image, &self.text], limits)?;
-        Ok(proto::Gradients {
+        Ok(proto::CutGradients {
             image: self.image,
             text: self.text,
             compute_seconds: self.compute_seconds,
@@ -147,11 +147,11 @@ impl Said for Gradients {
     }
 
     fn from_proto(g: Self::Proto, _: &Limits) -> Result<Self, MessageError> {
-        Ok(Gradients {
+        Ok(CutGradients {
             image: g.image,
             text: g.text,
-            compute_seconds: seconds("Gradients.compute_seconds", g.compute_seconds)?,
-            coding_seconds: seconds("Gradients.coding_seconds", g.coding_seconds)?,
+            compute_seconds: seconds("CutGradients.compute_seconds", g.compute_seconds)?,
+            coding_seconds: seconds("CutGradients.coding_seconds", g.coding_seconds)?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Generation where the client chooses: the same requests as where the server does, answered with hidden states.
 
-use super::{Carried, Cut, Next, Place, States};
+use super::{Carried, Cut, HiddenStates, Next, Place};
 use crate::limits::Limits;
 use crate::message::proto;
 use crate::message::{MessageError, Shape};
@@ -9,13 +9,13 @@ use crate::{Lane, Work, WorkError};
 
 /// A batch of prompts whose hidden states are to come back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Read(pub Cut);
+pub struct OpenHidden(pub Cut);
 
 /// One embedded row for every sequence that still runs; a hidden state for each is to come back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadOn(pub Next);
+pub struct NextHidden(pub Next);
 
-impl Carried for Read {
+impl Carried for OpenHidden {
     type Proto = proto::Cut;
     const KIND: Kind = Kind::Generate;
     const PLACE: Place = Place::Opens;
@@ -30,15 +30,15 @@ impl Carried for Read {
     }
 
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
-        Cut::from_proto(proto, limits).map(Read)
+        Cut::from_proto(proto, limits).map(OpenHidden)
     }
 
-    fn ask<W: Work + ?Sized>(self, work: &mut W, lane: Lane) -> Result<States, WorkError> {
-        work.read(lane, self.0)
+    fn ask<W: Work + ?Sized>(self, work: &mut W, lane: Lane) -> Result<HiddenStates, WorkError> {
+        work.open_hidden(lane, self.0)
     }
 }
 
-impl Carried for ReadOn {
+impl Carried for NextHidden {
     type Proto = proto::Next;
     const KIND: Kind = Kind::Generate;
     const PLACE: Place = Place::GoesOn;
@@ -53,10 +53,10 @@ impl Carried for ReadOn {
     }
 
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
-        Next::from_proto(proto, limits).map(ReadOn)
+        Next::from_proto(proto, limits).map(NextHidden)
     }
 
-    fn ask<W: Work + ?Sized>(self, work: &mut W, lane: Lane) -> Result<States, WorkError> {
-        work.read_on(lane, self.0)
+    fn ask<W: Work + ?Sized>(self, work: &mut W, lane: Lane) -> Result<HiddenStates, WorkError> {
+        work.next_hidden(lane, self.0)
     }
 }

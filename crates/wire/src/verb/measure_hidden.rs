@@ -9,24 +9,24 @@ use crate::{Lane, Work, WorkError};
 
 /// The activations of a batch from which nothing is learned but the ranges of the hidden states that it leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub struct MeasureHidden {
     /// The rows at the cut.
     pub cut: Cut,
-    /// As [`super::Rise::wanted`].
+    /// As [`super::ForwardHidden::wanted`].
     pub wanted: Vec<u8>,
     /// Whether it is the last of them: the ranges of all are to come back.
     pub last: bool,
 }
 
-/// The ranges of the hidden states of all surveys.
+/// The ranges of the hidden states of all measurements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ranges {
-    /// Their container; empty if there are none, or more surveys are to come.
+pub struct HiddenRanges {
+    /// Their container; empty if there are none, or more measurements are to come.
     pub hidden: Vec<u8>,
 }
 
-impl Carried for Survey {
-    type Proto = proto::Survey;
+impl Carried for MeasureHidden {
+    type Proto = proto::MeasureHidden;
     const KIND: Kind = Kind::Calibration;
     const PLACE: Place = Place::Training;
     const SHAPE: Shape = Shape {
@@ -41,7 +41,7 @@ impl Carried for Survey {
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.wanted], limits)?;
-        Ok(proto::Survey {
+        Ok(proto::MeasureHidden {
             cut: Some(self.cut.into_proto(limits)?),
             wanted: self.wanted,
             last: self.last,
@@ -49,31 +49,31 @@ impl Carried for Survey {
     }
 
     fn from_proto(proto: Self::Proto, limits: &Limits) -> Result<Self, MessageError> {
-        Ok(Survey {
+        Ok(MeasureHidden {
             cut: Cut::from_proto(proto.cut.unwrap_or_default(), limits)?,
             wanted: proto.wanted,
             last: proto.last,
         })
     }
 
-    fn ask<W: Work + ?Sized>(self, work: &mut W, _: Lane) -> Result<Ranges, WorkError> {
-        work.survey(self)
+    fn ask<W: Work + ?Sized>(self, work: &mut W, _: Lane) -> Result<HiddenRanges, WorkError> {
+        work.measure_hidden(self)
     }
 }
 
-impl Said for Ranges {
-    type Proto = proto::Ranges;
+impl Said for HiddenRanges {
+    type Proto = proto::HiddenRanges;
     const SHAPE: Shape = Shape::containers(&[1]);
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;
-        Ok(proto::Ranges {
+        Ok(proto::HiddenRanges {
             hidden: self.hidden,
         })
     }
 
     fn from_proto(proto: Self::Proto, _: &Limits) -> Result<Self, MessageError> {
-        Ok(Ranges {
+        Ok(HiddenRanges {
             hidden: proto.hidden,
         })
     }

@@ -7,22 +7,22 @@ mod calibration;
 mod cut;
 mod finish;
 mod forward;
+mod forward_hidden;
 mod generate;
-mod hidden;
+mod generate_hidden;
 mod layout;
+mod measure_hidden;
 mod save;
-mod states;
-mod survey;
 
 pub use calibration::Calibration;
 pub use cut::Cut;
 pub use finish::Finish;
 pub use forward::{Backward, Forward};
+pub use forward_hidden::{BackwardHidden, CutGradients, ForwardHidden, HiddenStates};
 pub use generate::{Next, Open, Tokens};
-pub use hidden::{Fall, Gradients, Rise, States};
+pub use generate_hidden::{NextHidden, OpenHidden};
+pub use measure_hidden::{HiddenRanges, MeasureHidden};
 pub use save::Save;
-pub use states::{Read, ReadOn};
-pub use survey::{Ranges, Survey};
 
 use crate::limits::Limits;
 use crate::message::proto::{self, client_message, server_message};
@@ -260,18 +260,18 @@ verbs! {
         8: Finish => Done,
         9: Open => Tokens,
         10: Next => Tokens,
-        11: Rise => States,
-        12: Fall => Gradients,
-        13: Survey => Ranges,
-        14: Read => States,
-        15: ReadOn => States,
+        11: ForwardHidden => HiddenStates,
+        12: BackwardHidden => CutGradients,
+        13: MeasureHidden => HiddenRanges,
+        14: OpenHidden => HiddenStates,
+        15: NextHidden => HiddenStates,
     }
     answers {
         5: Done,
         6: Backward,
         7: Tokens,
-        8: States,
-        9: Gradients,
-        10: Ranges,
+        8: HiddenStates,
+        9: CutGradients,
+        10: HiddenRanges,
     }
 }
