@@ -24,14 +24,18 @@ pub struct FormScore {
     pub form: &'static str,
     /// What the headline measures.
     pub measure: &'static str,
-    /// The headline, in per cent.
-    pub percent: f64,
+    /// The headline, in per cent; `None` for a split whose answers are not public.
+    pub percent: Option<f64>,
     /// Questions asked.
     pub questions: usize,
     /// The scorer's whole result.
     pub details: serde_json::Value,
     /// The result for people.
     pub table: Table,
+    /// A number as each program in use computes it, ours first.
+    pub conventions: Conventions,
+    /// What the combined score takes, in per cent, where that is not the headline.
+    pub combined: Option<f64>,
 }
 
 impl Scores {
@@ -40,7 +44,7 @@ impl Scores {
         self.forms
             .iter()
             .find(|score| score.form == form)
-            .map(|score| score.percent)
+            .and_then(|score| score.percent)
     }
 
     /// The headlines as a table.
@@ -51,7 +55,7 @@ impl Scores {
                 score.form,
                 score.measure,
                 &score.questions.to_string(),
-                &shown(score.percent),
+                &score.percent.map_or_else(|| "-".to_owned(), shown),
             ]);
         }
         table
@@ -77,6 +81,51 @@ impl Serialize for Details<'_> {
     }
 }
 
+/// Answers as a benchmark's own server or program takes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// The file's usual name, perhaps within a folder.
+    pub name: String,
+    /// What stands in it.
+    pub text: String,
+}
+
+/// A number as programs compute it that read answers differently.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conventions {
+    /// What the number is.
+    pub of: &'static str,
+    /// By program; empty where there is but one way.
+    pub by: Vec<(&'static str, f64)>,
+}
+
+impl Submission {
+    /// A file of JSON.
+    pub(super) fn json(name: &str, rows: &impl Serialize) -> Vec<Self> {
+        let text = serde_json::to_string(rows).ok();
+        let name = name.to_owned();
+        text.map(|text| Self { name, text }).into_iter().collect()
+    }
+}
+
+impl FormScore {
+    /// The headline by convention, where that makes a difference.
+    fn differences(&self) -> Option<String> {
+        let (_, first) = self.conventions.by.first()?;
+        let all = self.conventions.by.iter();
+        all.clone().any(|(_, value)| value != first).then(|| {
+            let each: Vec<_> = all
+                .map(|(name, value)| format!("{name} {}", shown(*value)))
+                .collect();
+            format!(
+                "{}, as programs read the answers: {}",
+                self.conventions.of,
+                each.join(", ")
+            )
+        })
+    }
+}
+
 /// The headlines, then a table per form.
 impl fmt::Display for Scores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,6 +136,9 @@ impl fmt::Display for Scores {
             .filter(|score| !score.table.rows.is_empty())
         {
             write!(f, "\n{}", score.table)?;
+            if let Some(differences) = score.differences() {
+                writeln!(f, "{differences}")?;
+            }
         }
         Ok(())
     }

@@ -218,6 +218,7 @@ fn answerer<'a>(
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         longest: 32,
+        blank: false,
         sampling: Sampling::GREEDY,
         batch: 84,
         scores: u64::MAX,

@@ -47,6 +47,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         turns: recipe.data.turns(),
         max_length: config.max_length.min(config.text.max_positions),
         longest: args.longest as usize,
+        blank: false,
         sampling: args.sampling(),
         batch: 1,
         scores: u64::MAX,
