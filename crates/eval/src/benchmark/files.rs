@@ -168,6 +168,32 @@ pub(super) fn objects<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)
     entries.collect()
 }
 
+/// Records that a program wrote as it went, an object per line or in a list. With `broken_off` the last line is left out if it
+/// is cut.
+pub(crate) fn records<T: DeserializeOwned>(
+    path: &Path,
+    broken_off: bool,
+) -> Result<Vec<(usize, T)>, EvalError> {
+    if !broken_off {
+        return objects(path);
+    }
+    let text = text(path)?;
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    let mut lines = lines.peekable();
+    let mut records = Vec::new();
+    while let Some((index, line)) = lines.next() {
+        match object(path, index + 1, line) {
+            Ok(record) => records.push(record),
+            Err(_) if lines.peek().is_none() && !text.ends_with('\n') => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(records)
+}
+
 fn object<T: DeserializeOwned>(
     path: &Path,
     line: usize,

@@ -18,7 +18,8 @@
 //! | `captions.json` | [`caption`] |
 
 pub mod caption;
-mod files;
+pub mod combined;
+pub(crate) mod files;
 pub mod gqa;
 pub mod mme;
 pub mod mmmu;

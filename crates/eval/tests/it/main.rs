@@ -15,4 +15,5 @@ mod golden_scienceqa;
 mod golden_textvqa;
 mod golden_vqav2;
 mod layout;
+mod official;
 mod page;
