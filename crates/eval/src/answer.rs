@@ -14,10 +14,10 @@ use qtl_model::splice::{Sample, SpliceError, splice};
 use qtl_model::stage::Batch;
 use qtl_model::text::Answering;
 
-use crate::benchmark::{Picture, Question, Suite};
+use crate::benchmark::{Picture, Question};
 
 /// Everything of a client that answers questions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answerer<'a> {
     /// The client's half of the model.
     pub client: &'a ClientPartition,
@@ -110,21 +110,21 @@ pub struct PictureError {
 }
 
 impl Answerer<'_> {
-    /// Asks every question of the suite, in its order. `done` is told of each chunk's questions and what became of them, as
+    /// Asks every question, in their order. `done` is told of each chunk's questions and what became of them, as
     /// it goes: a question whose picture cannot be read, or that cannot be tokenized, is a miss and does not end the rest.
     ///
     /// # Errors
     ///
     /// What the server reports, or what `done` says.
-    pub fn suite<R: Remote>(
+    pub fn ask<R: Remote>(
         &self,
-        suite: &Suite,
+        questions: &[Question],
         remote: &mut R,
         done: &mut Told<'_>,
     ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
-        let mut answers = Vec::with_capacity(suite.questions().len());
+        let mut answers = Vec::with_capacity(questions.len());
         // Questions stand picture by picture, so a chunk repeats few pictures.
-        let runs = suite.questions().chunk_by(|a, b| a.longest == b.longest);
+        let runs = questions.chunk_by(|a, b| a.longest == b.longest);
         for chunk in runs.flat_map(|run| run.chunks(self.batch.max(1))) {
             let given = self.chunk(chunk, remote)?;
             done(chunk, &given).map_err(AnswerError::Written)?;

@@ -32,7 +32,6 @@ struct Questions {
     items: Vec<Item>,
     /// What the judge reads, without the sentence that a question file may add.
     asked: Vec<String>,
-    grades: Option<Grades>,
 }
 
 impl Benchmark for MmVet {
@@ -67,7 +66,6 @@ impl Benchmark for MmVet {
             questions: Vec::new(),
             items: Vec::new(),
             asked: Vec::new(),
-            grades: None,
         };
         for (name, entry) in entries {
             let wrong =
@@ -121,6 +119,32 @@ impl Questions {
     }
 }
 
+impl Questions {
+    fn form_score(&self, answers: &Answers, score: Option<MmVetScore>) -> FormScore {
+        let contained = self.contained(answers);
+        let mut table = score.as_ref().map(table).unwrap_or_default();
+        table.note += &format!(
+            "Not MM-Vet, without a judge: {} % of the truths' parts stand word for word in the answers.",
+            shown(contained)
+        );
+        if score.is_none() {
+            table.title = "MM-Vet has no score without a judge".to_owned();
+            table.note +=
+                " MM-Vet's own score takes one: --judge-url, or a file of grades with --grades.";
+        }
+        FormScore {
+            form: "mmvet",
+            measure: "mean grade",
+            percent: score.as_ref().map(|score| score.total),
+            questions: self.questions.len(),
+            details: serde_json::json!({"graded": score, "parts_contained_no_mmvet": contained}),
+            table,
+            conventions: Conventions::default(),
+            combined: None,
+        }
+    }
+}
+
 impl Loaded for Questions {
     fn questions(&self) -> &[Question] {
         &self.questions
@@ -132,38 +156,23 @@ impl Loaded for Questions {
         self.asked.truncate(count);
     }
 
+    /// Without a judge: what [`mmvet::contained`] says.
     fn credit(&self, index: usize, answer: &str) -> f64 {
-        let item = &self.items[index];
-        let grade = self.grades.as_ref().and_then(|grades| grades.get(&item.id));
-        match grade {
-            Some(grade) => crate::score::mean(grade.score.iter().copied()),
-            None => mmvet::contained(answer, &item.truth),
-        }
+        mmvet::contained(answer, &self.items[index].truth)
     }
 
     fn score(&self, answers: &Answers) -> FormScore {
-        let contained = self.contained(answers);
-        let score = self
-            .grades
-            .as_ref()
-            .map(|grades| mmvet::score(&self.items, grades));
-        let mut table = score.as_ref().map(table).unwrap_or_default();
-        table.note += &format!(
-            "Not MM-Vet, without a judge: {} % of the truths' parts stand word for word in the answers.",
-            shown(contained)
-        );
-        if score.is_none() {
-            table.note += " MM-Vet's own score takes a judge: --judge-url, or a file of grades with --grades.";
-        }
-        FormScore {
-            form: "mmvet",
-            measure: "mean grade",
-            percent: score.as_ref().map(|score| score.total),
-            questions: self.questions.len(),
-            details: serde_json::json!({"graded": score, "parts_contained_no_mmvet": contained}),
-            table,
-            conventions: Conventions::default(),
-            combined: None,
+        self.form_score(answers, None)
+    }
+
+    fn graded(&self, answers: &Answers, grades: &Grades) -> Result<FormScore, String> {
+        let lacks = self
+            .items
+            .iter()
+            .find(|item| !grades.contains_key(&item.id));
+        match lacks {
+            Some(item) => Err(format!("no grade for {}", item.id)),
+            None => Ok(self.form_score(answers, Some(mmvet::score(&self.items, grades)))),
         }
     }
 
@@ -189,18 +198,6 @@ impl Loaded for Questions {
             answer: answers.get(&question.id).unwrap_or_default().to_owned(),
         });
         judged.collect()
-    }
-
-    fn grade(&mut self, grades: &Grades) -> Result<(), String> {
-        let lacks = self
-            .items
-            .iter()
-            .find(|item| !grades.contains_key(&item.id));
-        if let Some(item) = lacks {
-            return Err(format!("has no grade for {}", item.id));
-        }
-        self.grades = Some(grades.clone());
-        Ok(())
     }
 }
 

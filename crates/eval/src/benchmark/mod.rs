@@ -154,12 +154,12 @@ pub trait Loaded: Send + Sync {
         Vec::new()
     }
 
-    /// Takes a judge's grades.
+    /// The form's score with a judge's grades.
     ///
     /// # Errors
-    /// What is missing.
-    fn grade(&mut self, _grades: &Grades) -> Result<(), String> {
-        Ok(())
+    /// What the grades lack.
+    fn graded(&self, answers: &Answers, _grades: &Grades) -> Result<FormScore, String> {
+        Ok(self.score(answers))
     }
 }
 

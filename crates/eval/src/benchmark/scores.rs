@@ -77,7 +77,7 @@ struct Details<'a>(&'a [FormScore]);
 
 impl Serialize for Details<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|score| (score.form, &score.details)))
+        serializer.collect_map(self.0.iter().map(|score| (score.form, score.in_full())))
     }
 }
 
@@ -109,6 +109,41 @@ impl Submission {
 }
 
 impl FormScore {
+    /// The headline as a table of benchmarks shows it: MME in points.
+    pub fn shown(&self) -> String {
+        let points = ["perception", "cognition"].map(|name| self.details.get(name)?.as_f64());
+        match (self.form, self.percent) {
+            ("mme", Some(_)) => shown(points.iter().flatten().sum()),
+            (_, Some(percent)) => shown(percent),
+            (_, None) => "-".to_owned(),
+        }
+    }
+
+    /// Its table, with what other programs make of the answers.
+    pub fn whole(&self) -> String {
+        let differences = self.differences().map(|line| line + "\n");
+        let table = match self.table.rows.is_empty() {
+            true => format!("{}\n{}\n", self.table.title, self.table.note),
+            false => self.table.to_string(),
+        };
+        table.trim_start().to_owned() + &differences.unwrap_or_default()
+    }
+
+    /// The scorer's result, with what other programs make of the answers.
+    fn in_full(&self) -> serde_json::Value {
+        let mut details = self.details.clone();
+        if let Some(map) = details.as_object_mut()
+            && self.differences().is_some()
+        {
+            let by = self.conventions.by.iter();
+            let by: serde_json::Map<_, _> = by
+                .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+                .collect();
+            map.insert("conventions".to_owned(), by.into());
+        }
+        details
+    }
+
     /// The headline by convention, where that makes a difference.
     fn differences(&self) -> Option<String> {
         let (_, first) = self.conventions.by.first()?;
@@ -133,12 +168,9 @@ impl fmt::Display for Scores {
         for score in self
             .forms
             .iter()
-            .filter(|score| !score.table.rows.is_empty())
+            .filter(|score| !score.table.rows.is_empty() || !score.table.note.is_empty())
         {
-            write!(f, "\n{}", score.table)?;
-            if let Some(differences) = score.differences() {
-                writeln!(f, "{differences}")?;
-            }
+            write!(f, "\n{}", score.whole())?;
         }
         Ok(())
     }

@@ -166,8 +166,8 @@ impl Suite {
     /// Another number of answers than questions.
     pub fn submissions(&self, answers: &[Option<String>]) -> Result<Vec<Submission>, EvalError> {
         let by_id = self.by_id(answers)?;
-        let submissions = |part: &Box<dyn Loaded>| part.submissions(&by_id);
-        Ok(self.parts.iter().flat_map(submissions).collect())
+        let parts = self.parts.iter();
+        Ok(parts.flat_map(|part| part.submissions(&by_id)).collect())
     }
 
     /// What a judge is asked; nothing where no form needs one.
@@ -176,18 +176,24 @@ impl Suite {
     /// Another number of answers than questions.
     pub fn judged(&self, answers: &[Option<String>]) -> Result<Vec<Judged>, EvalError> {
         let by_id = self.by_id(answers)?;
-        let judged = |part: &Box<dyn Loaded>| part.judged(&by_id);
-        Ok(self.parts.iter().flat_map(judged).collect())
+        let parts = self.parts.iter();
+        Ok(parts.flat_map(|part| part.judged(&by_id)).collect())
     }
 
-    /// Takes a judge's grades into the scores.
+    /// The scores with a judge's grades.
     ///
     /// # Errors
-    /// What is missing.
-    pub fn grade(&mut self, grades: &Grades) -> Result<(), String> {
-        self.parts
-            .iter_mut()
-            .try_for_each(|part| part.grade(grades))
+    /// Another number of answers than questions.
+    pub fn graded(
+        &self,
+        answers: &[Option<String>],
+        grades: &Grades,
+    ) -> Result<Result<Scores, String>, EvalError> {
+        let by_id = self.by_id(answers)?;
+        let forms = self.parts.iter().map(|part| part.graded(&by_id, grades));
+        Ok(forms
+            .collect::<Result<_, _>>()
+            .map(|forms| Scores { forms }))
     }
 
     fn by_id(&self, answers: &[Option<String>]) -> Result<Answers, EvalError> {

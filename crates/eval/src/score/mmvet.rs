@@ -117,6 +117,10 @@ fn groups(all: BTreeMap<String, Vec<f64>>) -> Groups {
     }
 }
 
+/// What a judge is told before the row that it is to complete: instructions and seven graded rows, word for word as
+/// published, since other words get other grades. From MM-Vet (Yu et al. 2023; Apache-2.0).
+pub const PROMPT: &str = include_str!("../../assets/mm-vet/prompt.txt");
+
 /// The row of a table that a judge is asked to complete, as published.
 pub fn judge_row(question: &str, truth: &str, answer: &str) -> String {
     let truth = truth.replace("<AND>", " <AND> ").replace("<OR>", " <OR> ");

@@ -30,7 +30,6 @@ pub(super) fn float(text: &str) -> Option<f64> {
 
 /// The value of a decimal digit of any script.
 fn digit(c: char) -> Option<char> {
-    let decimal = |c: char| c.is_ascii_digit() || (c.is_numeric() && decimal(c));
     if c.is_ascii_digit() {
         return Some(c);
     }
@@ -51,6 +50,9 @@ fn digit(c: char) -> Option<char> {
 
 /// Whether a character is of the category Nd.
 pub(super) fn decimal(c: char) -> bool {
+    if !c.is_numeric() {
+        return false;
+    }
     static DIGIT: std::sync::LazyLock<Option<fancy_regex::Regex>> =
         std::sync::LazyLock::new(|| fancy_regex::Regex::new(r"^\d$").ok());
     let pattern = DIGIT.as_ref();

@@ -81,14 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
         SaveType::F32,
     )?;
     let merged = answering(&checkpoint, None, assumed::or_carried(&checkpoint)?)?;
-    let evaluation = eval::evaluate(
-        merged,
-        &out.join("test"),
-        &network::Split::default(),
-        84,
-        32,
-        None,
-    )?;
+    let evaluation = eval::evaluate(merged, &out.join("test"))?;
     let wall = spent + start.elapsed().as_secs_f64();
     let summary = summary::Summary::new(&recipe, out, &evaluation, wall)?;
     summary.write(out, &evaluation)?;
