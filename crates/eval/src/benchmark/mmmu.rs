@@ -209,16 +209,16 @@ impl Loaded for Questions {
     }
 
     fn score(&self, answers: &Answers) -> FormScore {
-        let score = mmmu::score(&self.asked, answers, Convention::Official);
-        let by = Convention::ALL.map(|(name, how)| {
-            (
-                name,
-                mmmu::score(&self.asked, answers, how).overall.accuracy,
-            )
+        let [score, lmms] = Convention::ALL.map(|(_, how)| mmmu::score(&self.asked, answers, how));
+        let mut details = serde_json::to_value(&score).unwrap_or_default();
+        details["lmms_eval"] = serde_json::json!({
+            "overall": lmms.overall, "drawn": lmms.drawn, "without_draws": lmms.without_draws,
         });
+        let names = Convention::ALL.map(|(name, _)| name);
+        let both = [score.overall.accuracy, lmms.overall.accuracy];
         let conventions = Conventions {
             of: "accuracy",
-            by: by.into(),
+            by: names.into_iter().zip(both).collect(),
         };
         FormScore {
             form: "mmmu",
@@ -230,7 +230,7 @@ impl Loaded for Questions {
             } else {
                 Table::default()
             },
-            details: serde_json::to_value(&score).unwrap_or_default(),
+            details,
             conventions: if self.answered {
                 conventions
             } else {

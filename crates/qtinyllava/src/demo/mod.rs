@@ -16,7 +16,7 @@ use qtl_train::lock::{self, Lock};
 use qtl_train::merge::merge;
 use qtl_train::{Recipe, assumed, metrics};
 
-use crate::commands::{answering, data, eval, network};
+use crate::commands::{answering, data, eval};
 use crate::numbers::{MANY, whole};
 use crate::signal::Stopped;
 
