@@ -3,7 +3,6 @@
 use qtl_data::example::{Turns, ask};
 use qtl_data::{Tokenizer, Turn, template};
 use qtl_eval::benchmark::Suite;
-use serde_json::Value;
 
 use crate::{golden, set};
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::program::run;
-use crate::world::{base, flags};
+use crate::world::flags;
 
 const NAMES: [&str; 8] = [
     "pope",
@@ -36,6 +36,38 @@ static FOLDERS: LazyLock<TempDir> = LazyLock::new(|| {
     }
     dir
 });
+
+/// A model with random weights and a tokenizer that knows every word; the demo's knows those of its scenes only.
+static MODEL: LazyLock<TempDir> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden");
+    let config = dir.path().join("config");
+    fs::create_dir(&config).unwrap();
+    for name in [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ] {
+        let from = golden.join("data/tokenizers/spm_llama").join(name);
+        fs::copy(from, config.join(name)).unwrap();
+    }
+    let mut fields = read(&golden.join("model/full_llama_siglip/config.json"));
+    fields["text_config"]["vocab_size"] = 2000.into();
+    fields["text_config"]["max_position_embeddings"] = 1024.into();
+    fields["tokenizer_model_max_length"] = 512.into();
+    fs::write(config.join("config.json"), fields.to_string()).unwrap();
+    let mut args = words("data random-model");
+    args.extend(flags(&[
+        ("--config", &config),
+        ("--out", &dir.path().join("tiny")),
+    ]));
+    run(args).succeeds();
+    dir
+});
+
+fn model() -> std::path::PathBuf {
+    MODEL.path().join("tiny")
+}
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -67,7 +99,7 @@ fn every_benchmark_stands_in_one_table() {
     let suite = list(dir.path(), &NAMES, "");
     let mut args = words("eval --longest 4");
     args.extend(flags(&[
-        ("--checkpoint", &base()),
+        ("--checkpoint", &model()),
         ("--suite", &suite),
         ("--json", &at("table.json")),
         ("--latex", &at("table.tex")),
@@ -133,7 +165,7 @@ fn an_evaluation_goes_on_where_it_broke_off() {
     let at = |name: &str| dir.path().join(name);
     let mut args = words("eval --longest 4");
     args.extend(flags(&[
-        ("--checkpoint", &base()),
+        ("--checkpoint", &model()),
         ("--data", &FOLDERS.path().join("gqa")),
         ("--answers", &at("a.jsonl")),
     ]));
@@ -358,7 +390,7 @@ fn what_is_wrong_with_a_list_is_named() {
         fs::write(&path, text).unwrap();
         [
             words("eval"),
-            flags(&[("--checkpoint", &base()), ("--suite", &path)]),
+            flags(&[("--checkpoint", &model()), ("--suite", &path)]),
         ]
         .concat()
     };

@@ -151,7 +151,10 @@ pub fn run(
         rows.push(Row { name, blank, all });
     }
     for form in rows.iter().take(1).flat_map(Row::forms) {
-        println!("{}", form.whole());
+        let whole = form.whole();
+        if !whole.trim().is_empty() {
+            println!("{whole}");
+        }
     }
     let table = table(&rows);
     println!("{table}");
