@@ -51,7 +51,7 @@ def tasks():
         return module
     load("lmms_eval.tasks._task_utils.vqa_eval_metric")
     load("lmms_eval.tasks._task_utils.mmmu_mcq_utils")
-    return {name: load(f"lmms_eval.tasks.{name}.utils") for name in ["pope", "mme", "vqav2", "textvqa", "scienceqa", "mmmu"]}
+    return {name: load(f"lmms_eval.tasks.{name}.utils") for name in ["pope", "mme", "vqav2", "textvqa", "scienceqa", "vizwiz_vqa", "seedbench", "mmmu"]}
 
 
 def quirky(rng, base):
@@ -196,6 +196,35 @@ class Trial:
         scores, _, ours = self.score("scienceqa", answers)
         same("ScienceQA", scores["scienceqa"] if ours is None else ours, 100 * total / COUNT)
 
+    def vizwiz(self):
+        folder = self.folder("vizwiz")
+        entries, total, answers = [], 0, []
+        for i in range(COUNT):
+            base = self.rng.choice(["unanswerable", "coke", "dr pepper", "7", "yes", "it's blue"])
+            people, said = self.people(base), quirky(self.rng, base)
+            image = f"VizWiz_val_{i:08}.jpg"
+            entries.append({"image": image, "question": "What is it?", "answers": [{"answer": p} for p in people]})
+            answers.append((f"vizwiz/{image}", said))
+            total += self.tasks["vizwiz_vqa"].vizwiz_vqa_process_results({"answers": list(people), "question_id": i}, [said])["exact_match"]
+        (folder / "val.json").write_text(json.dumps(entries))
+        scores, _, _ = self.score("vizwiz", answers)
+        same("VizWiz", scores["vizwiz"], 100 * total / COUNT)
+
+    def seedbench(self):
+        folder = self.folder("seedbench")
+        questions, results, answers = [], [], []
+        for i in range(COUNT):
+            letter = self.rng.choice("ABCD")
+            said = quirky(self.rng, self.rng.choice([letter, letter.lower(), f"{letter}. x", f"({letter})", "Because"]))
+            doc = {"question": "?", "answer": letter, "data_id": "a", "data_type": "image", "question_id": str(i), "question_type_id": 1,
+                   **{f"choice_{c}": c for c in "abcd"}}
+            questions.append(doc)
+            answers.append((f"seedbench/{i}", said))
+            results.append(self.tasks["seedbench"].seed_process_result(doc, [said])["seed_image"])
+        (folder / "SEED-Bench.json").write_text(json.dumps({"questions": questions}))
+        scores, _, _ = self.score("seedbench", answers)
+        same("SEED-Bench", scores["seedbench"], 100 * self.tasks["seedbench"].seed_aggregation_result(results))
+
     def mmmu(self):
         folder = self.folder("mmmu")
         module = self.tasks["mmmu"]
@@ -233,7 +262,7 @@ def main():
     program, dir = sys.argv[1:3]
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     trial = Trial(program, dir, seed)
-    for name in ["pope", "mme", "vqav2", "textvqa", "gqa", "scienceqa", "mmmu"]:
+    for name in ["pope", "mme", "vqav2", "textvqa", "gqa", "scienceqa", "vizwiz", "seedbench", "mmmu"]:
         getattr(trial, name)()
 
 

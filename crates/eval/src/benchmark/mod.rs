@@ -15,6 +15,8 @@
 //! | `TextVQA_<version>_<split>.json`, perhaps `llava_textvqa_*.jsonl` | [`textvqa`] |
 //! | `mm-vet.json`, perhaps `llava-mm-vet.jsonl` | [`mmvet`] |
 //! | `anns_for_eval.json` with `answer_dict_val.json`, or `<subject>/validation-<part>.parquet` | [`mmmu`] |
+//! | `SEED-Bench.json` | [`seedbench`] |
+//! | VizWiz's `val.json` or `test.json` | [`vizwiz`] |
 //! | `captions.json` | [`caption`] |
 
 pub mod caption;
@@ -28,8 +30,10 @@ pub mod pope;
 pub mod prompts;
 pub mod scienceqa;
 mod scores;
+pub mod seedbench;
 mod suite;
 pub mod textvqa;
+pub mod vizwiz;
 pub mod vqav2;
 
 use std::path::{Path, PathBuf};
@@ -51,6 +55,8 @@ pub const BENCHMARKS: &[&dyn Benchmark] = &[
     &textvqa::TextVqa,
     &mmvet::MmVet,
     &mmmu::Mmmu,
+    &seedbench::SeedBench,
+    &vizwiz::VizWiz,
     &caption::Caption,
 ];
 

@@ -12,6 +12,7 @@
 //! | [`textvqa`] | ten people's answers | leave-one-out accuracy |
 //! | [`mmmu`] | a letter, or an open answer | accuracy by subject and discipline |
 //! | [`mmvet`] | a judge's grades | mean grade |
+//! | [`seedbench`] | a letter | accuracy |
 //! | [`caption`] | a sentence | exact match, word F1 |
 //!
 //! Where programs in use read the same answer differently, a scorer names its conventions: `official` is the benchmark's
@@ -29,6 +30,7 @@ pub mod normalise;
 pub mod pope;
 mod python;
 pub mod scienceqa;
+pub mod seedbench;
 pub mod textvqa;
 pub mod vqav2;
 

@@ -54,6 +54,22 @@ fn the_release_of_mmmu_is_read_as_it_is() {
 }
 
 #[test]
+fn the_test_split_has_no_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = released().join("Math/validation-00000-of-00001.parquet");
+    std::fs::copy(file, dir.path().join("test-00000-of-00001.parquet")).unwrap();
+    let suite = Suite::load(dir.path()).unwrap();
+    let answers = vec![Some("(C)".to_owned()); suite.questions().len()];
+    assert_eq!(suite.score(&answers).unwrap().forms[0].percent, None);
+    let file = suite.submissions(&answers).unwrap().remove(0);
+    assert!(
+        file.text.contains("\"validation_Math_1\":\"C\""),
+        "{}",
+        file.text
+    );
+}
+
+#[test]
 fn a_broken_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("Math/validation-00000-of-00001.parquet");

@@ -2,6 +2,7 @@
 //! generated scenes. They try a whole evaluation before gigabytes are downloaded. Nothing in them is official but the form,
 //! and scores on them compare with nothing.
 
+mod beyond;
 mod choices;
 mod gqa;
 mod mmmu;
@@ -25,7 +26,7 @@ use super::{Concept, Draw, NOTICE, Plan, Scene, SceneError, Turn, concepts, rend
 type Write = fn(&Folder, &[Shown]) -> Result<(), SceneError>;
 
 /// Every miniature, by its benchmark's name.
-const MINIATURES: [(&str, Write); 8] = [
+const MINIATURES: [(&str, Write); 10] = [
     ("pope", yes_no::pope),
     ("vqav2", vqa::write),
     ("mme", yes_no::mme),
@@ -34,6 +35,8 @@ const MINIATURES: [(&str, Write); 8] = [
     ("textvqa", textvqa::write),
     ("mmvet", mmvet::write),
     ("mmmu", mmmu::write),
+    ("seedbench", beyond::seedbench),
+    ("vizwiz", beyond::vizwiz),
 ];
 
 /// The names of the benchmarks that have a miniature.

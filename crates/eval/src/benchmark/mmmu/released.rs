@@ -16,26 +16,36 @@ use crate::EvalError;
 /// Pictures of a question at most.
 const PICTURES: usize = 7;
 
-/// The files of the split, if there are any; by folder.
-fn found(dir: &Path) -> Result<Vec<PathBuf>, EvalError> {
-    let named = |name: &str| name.starts_with("validation-") && name.ends_with(".parquet");
-    let mut found = Vec::new();
-    for folder in files::folders(dir)?.into_iter().chain([dir.to_owned()]) {
-        found.extend(files::list(&folder, named)?);
+/// The splits; the answers of the second are not public.
+const SPLITS: [&str; 2] = ["validation-", "test-"];
+
+/// The files of the first split that is there, by folder.
+fn found(dir: &Path) -> Result<(&'static str, Vec<PathBuf>), EvalError> {
+    let mut folders = files::folders(dir)?;
+    folders.push(dir.to_owned());
+    for split in SPLITS {
+        let named = |name: &str| name.starts_with(split) && name.ends_with(".parquet");
+        let mut found = Vec::new();
+        for folder in &folders {
+            found.extend(files::list(folder, named)?);
+        }
+        if !found.is_empty() {
+            return Ok((split, found));
+        }
     }
-    Ok(found)
+    Ok((SPLITS[0], Vec::new()))
 }
 
 /// Reads the questions, or `None` where there are no such files.
 pub(super) fn read(dir: &Path) -> Result<Option<Questions>, EvalError> {
-    let found = found(dir)?;
+    let (split, found) = found(dir)?;
     let Some(first) = found.first() else {
         return Ok(None);
     };
     let unpacked = TempDir::with_prefix("mmmu-")
         .map_err(|source| EvalError::write(&std::env::temp_dir(), source))?;
     let mut all = Questions {
-        answered: true,
+        answered: split == SPLITS[0],
         ..Questions::default()
     };
     for path in &found {

@@ -36,8 +36,8 @@ Examples:
   qtinyllava eval --checkpoint runs/demo/checkpoint --data runs/demo/test --split gpu.example.org:7443 --tls certs/client
   qtinyllava eval --data eval/gqa --score scores.answers.jsonl
   qtinyllava eval --data runs/demo/test --compare none.answers.jsonl fsq2.answers.jsonl
-A suite is a TOML file of [[benchmark]] tables with `name` (pope, vqav2, mme, gqa, scienceqa, textvqa, mmvet, mmmu), `dir`,
-perhaps `limit` and for MM-Vet `grades`; `blank = false` leaves out the row for blank pictures. A directory is a benchmark's
+A suite is a TOML file of [[benchmark]] tables with `name` (pope, vqav2, mme, gqa, scienceqa, textvqa, mmvet, mmmu, seedbench,
+vizwiz), `dir`, perhaps `limit` and for MM-Vet `grades`; `blank = false` leaves out the row for blank pictures. A directory is a benchmark's
 own, as it is downloaded; `qtinyllava data benchmark` makes miniatures.
 A question whose picture cannot be read has no answer: it is listed, POPE leaves it out, the other forms count it as wrong.
 Started again it asks every question again, and an answers file that is there is kept under the ending .old; with --resume it
