@@ -10,10 +10,12 @@
 //! | `pope_<category>.json` | [`pope`] |
 //! | `vqav2_questions.json`, `vqav2_annotations.json` | [`vqav2`] |
 //! | `mme/<task>.txt` or `mme/<task>/<picture>.txt` | [`mme`] |
+//! | `testdev_balanced_questions.json`, `llava_gqa_testdev_balanced.jsonl` | [`gqa`] |
 //! | `captions.json` | [`caption`] |
 
 pub mod caption;
 mod files;
+pub mod gqa;
 pub mod mme;
 pub mod pope;
 mod scores;
@@ -29,8 +31,13 @@ pub use scores::{FormScore, Scores};
 pub use suite::Suite;
 
 /// Every form of question, in the order in which scores are shown.
-pub const BENCHMARKS: &[&dyn Benchmark] =
-    &[&pope::Pope, &vqav2::Vqav2, &mme::Mme, &caption::Caption];
+pub const BENCHMARKS: &[&dyn Benchmark] = &[
+    &pope::Pope,
+    &vqav2::Vqav2,
+    &mme::Mme,
+    &gqa::Gqa,
+    &caption::Caption,
+];
 
 /// A picture's file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
