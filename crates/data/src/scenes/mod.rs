@@ -13,6 +13,7 @@
 //! | scene into RGB pixels | [`pixels`] |
 //! | scene into questions and answers | [`questions`] |
 //! | data sets in LLaVA, POPE, VQAv2, MME and GQA layout | [`mod@write`] |
+//! | miniatures of official benchmark folders | `miniature` |
 //! | word vocabulary as a Hugging Face tokenizer | [`tokenizer`] |
 //!
 //! The pictures are Twemoji (CC BY 4.0) and Noto Emoji (Apache-2.0): whoever shows or ships them, or scenes made of
@@ -20,6 +21,7 @@
 
 pub mod concept;
 pub mod error;
+mod miniature;
 pub mod pixels;
 pub mod questions;
 pub mod rng;
@@ -31,6 +33,7 @@ pub mod write;
 
 pub use concept::{Concept, Style, Styles, concepts};
 pub use error::SceneError;
+pub use miniature::{miniatures, write_miniature};
 pub use pixels::{SIDE, render};
 pub use questions::{Kind, Turn};
 pub use rng::SplitMix64;

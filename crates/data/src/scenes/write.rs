@@ -15,7 +15,7 @@ use super::{Draw, NOTICE, SceneError, Style, Styles, Turn, render, testset};
 /// The file that says how a data set was made; also the mark of a folder that may be overwritten.
 pub(super) const RECORD: &str = "generated.json";
 
-/// How many relations a conversation asks about at most.
+/// How many relations a training conversation asks about at most; practice asks about all.
 const RELATIONS: usize = 2;
 
 /// Which scenes to write.
@@ -27,8 +27,8 @@ pub struct Plan {
     pub count: u64,
     /// Drawing styles.
     pub styles: Styles,
-    /// Also ask how objects stand to each other ([`Draw::relation_turns`]): two questions more at the end of a
-    /// conversation, or test files in GQA's layout. The rest stays as it is.
+    /// Also ask how objects stand to each other ([`Draw::relation_turns`]): at the end of a conversation, at most two in
+    /// one for training, or in test files of GQA's layout. The rest stays as it is.
     pub relations: bool,
     /// Replace a data set that was written before. Anything else that is not empty is left alone all the same.
     pub overwrite: bool,
@@ -146,7 +146,11 @@ fn conversations(
     let samples = each_scene(&stage, "train", plan, progress, |name, draw| {
         let mut turns = turns(&draw);
         if plan.relations {
-            turns.extend(draw.relation_turns().into_iter().take(RELATIONS));
+            let mut relations = draw.relation_turns();
+            if split == Split::Train {
+                relations.truncate(RELATIONS);
+            }
+            turns.extend(relations);
         }
         Sample::new(name, &turns)
     })?;
