@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the demo's small base from nothing, once per seed, scores each on 2,000 scenes of a seed that nothing else uses, and
-# puts the first where the program carries it (crates/qtinyllava/assets/demo-base). About 6 minutes a seed on 2 idle cores.
+# puts the first where the program carries it (crates/qtinyllava/assets/demo-base). About 8 minutes a seed on 2 cores.
 # QTL is the program, SEEDS the seeds of the weights and of the order; the first argument is a directory to work in.
 set -euo pipefail
 cd "$(dirname "$0")/.."
