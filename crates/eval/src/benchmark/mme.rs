@@ -14,9 +14,12 @@ use crate::{EvalError, Table};
 /// The form `mme`.
 pub struct Mme;
 
-/// The folder of tasks: in the directory of a test set, and as it is released.
-const OWN: &str = "mme";
-const RELEASE: &str = "MME_Benchmark_release_version";
+/// The folder of tasks: in the directory of a test set, and as it was released, later and at first.
+const PLACES: [&str; 3] = [
+    "mme",
+    "MME_Benchmark_release_version/MME_Benchmark",
+    "MME_Benchmark_release_version",
+];
 
 /// What ends every question of the release. LLaVA's sentence is asked instead.
 const ENDING: &str = "Please answer yes or no.";
@@ -38,7 +41,7 @@ impl Benchmark for Mme {
     }
 
     fn load(&self, dir: &Path) -> Result<Option<Box<dyn Loaded>>, EvalError> {
-        let places = [OWN, RELEASE].map(|name| dir.join(name));
+        let places = PLACES.map(|name| dir.join(name));
         let Some(tasks) = places.into_iter().find(|tasks| tasks.is_dir()) else {
             return Ok(None);
         };
@@ -167,7 +170,7 @@ fn read_folder(
     let task = task(folder);
     let released = folder
         .parent()
-        .is_some_and(|tasks| tasks.ends_with(RELEASE));
+        .is_some_and(|tasks| !tasks.ends_with(PLACES[0]));
     for path in texts(folder)? {
         let stem = self::task(&path);
         let image = files::picture_named(

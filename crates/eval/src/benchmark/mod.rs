@@ -14,7 +14,7 @@
 //! | `problems.json` with `pid_splits.json` | [`scienceqa`] |
 //! | `TextVQA_<version>_<split>.json`, perhaps `llava_textvqa_*.jsonl` | [`textvqa`] |
 //! | `mm-vet.json`, perhaps `llava-mm-vet.jsonl` | [`mmvet`] |
-//! | `anns_for_eval.json` with `answer_dict_val.json` | [`mmmu`] |
+//! | `anns_for_eval.json` with `answer_dict_val.json`, or `<subject>/validation-<part>.parquet` | [`mmmu`] |
 //! | `captions.json` | [`caption`] |
 
 pub mod caption;

@@ -88,10 +88,10 @@ impl Benchmark for TextVqa {
             names: Vec::new(),
             answered,
         };
-        // LLaVA's file names pictures only, of which several questions may be.
-        let mut place: HashMap<(String, String), &Entry> = HashMap::new();
+        // LLaVA's file names pictures only, of which several questions may be; the same one twice are taken in order.
+        let mut place: Places<'_> = HashMap::new();
         let mut seen = std::collections::HashSet::new();
-        for entry in &entries {
+        for entry in entries.iter().rev() {
             let wrong = |problem: &str| {
                 EvalError::file(&path, format!("question {}: {problem}", entry.question_id))
             };
@@ -102,11 +102,7 @@ impl Benchmark for TextVqa {
                 return Err(wrong("`answers` is empty"));
             }
             let key = (entry.image_id.clone(), entry.question.to_lowercase());
-            if place.insert(key, entry).is_some() && listed.is_some() {
-                return Err(wrong(
-                    "is asked twice about the same picture, so that the two files cannot be matched",
-                ));
-            }
+            place.entry(key).or_default().push(entry);
         }
         let asked: Vec<(Listed, &Entry)> = match &listed {
             None => entries
@@ -142,11 +138,14 @@ impl Benchmark for TextVqa {
     }
 }
 
+/// Entries by picture and question in lower case.
+type Places<'a> = HashMap<(String, String), Vec<&'a Entry>>;
+
 /// What LLaVA's file asks, each with its entry in the official file.
 fn matched<'a>(
     listed: &Path,
     path: &Path,
-    place: &mut HashMap<(String, String), &'a Entry>,
+    place: &mut Places<'a>,
 ) -> Result<Vec<(Listed, &'a Entry)>, EvalError> {
     let mut matched = Vec::new();
     for (line, ask) in files::objects::<Listed>(listed)? {
@@ -157,7 +156,8 @@ fn matched<'a>(
                 "picture {id}: expected a question, perhaps a line `Reference OCR token: ...`, and a line that says how to answer"
             ))
         })?;
-        let entry = place.remove(&(id.clone(), question.clone())).ok_or_else(|| {
+        let found = place.get_mut(&(id.clone(), question.clone()));
+        let entry = found.and_then(Vec::pop).ok_or_else(|| {
             wrong(format!(
                 "picture {id}: `{question}` is not asked about it in {} (or twice here); the two files must be of the same split",
                 path.display()
@@ -165,13 +165,14 @@ fn matched<'a>(
         })?;
         matched.push((ask, entry));
     }
-    match place.values().map(|entry| &entry.question_id).min() {
+    let left: Vec<&Entry> = place.values().flatten().copied().collect();
+    match left.iter().map(|entry| &entry.question_id).min() {
         None => Ok(matched),
         Some(id) => Err(EvalError::file(
             listed,
             format!(
                 "does not ask {} questions of {}, such as {id}; the two files must be of the same split",
-                place.len(),
+                left.len(),
                 path.display()
             ),
         )),

@@ -18,7 +18,7 @@ pub(super) fn float(text: &str) -> Option<f64> {
     while let Some(c) = chars.next() {
         if c == '_' {
             let before = plain.ends_with(|c: char| c.is_ascii_digit());
-            if !before || !chars.peek().is_some_and(|c| digit(*c).is_some()) {
+            if !(before && chars.peek().is_some_and(|c| digit(*c).is_some())) {
                 return None;
             }
         } else {

@@ -17,3 +17,4 @@ mod golden_vqav2;
 mod layout;
 mod official;
 mod page;
+mod released;

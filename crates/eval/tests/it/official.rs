@@ -168,6 +168,47 @@ fn changed(at: &Path, name: &str, change: impl FnOnce(String) -> String) {
 }
 
 #[test]
+fn what_releases_do_is_borne() {
+    // The same question twice about one picture.
+    let dir = miniature("textvqa");
+    edit(dir.path(), "TextVQA_0.5.1_val.json", |file| {
+        let mut again = file["data"][0].clone();
+        again["question_id"] = 9.into();
+        file["data"].as_array_mut().unwrap().push(again);
+    });
+    changed(
+        &dir.path().join("at"),
+        "llava_textvqa_val_v051_ocr.jsonl",
+        |text| {
+            let first = text.lines().next().unwrap().to_owned();
+            format!("{text}{first}\n")
+        },
+    );
+    let suite = load(dir.path());
+    let mut ids: Vec<&str> = suite.questions().iter().map(|q| q.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 7);
+
+    // A folder more, as MME's archive has it since.
+    let dir = miniature("mme");
+    let before = truths(&load(dir.path()));
+    let at = dir.path().join("at");
+    let release = at.join("MME_Benchmark_release_version");
+    fs::rename(&release, at.join("MME_Benchmark")).unwrap();
+    fs::create_dir(&release).unwrap();
+    fs::rename(at.join("MME_Benchmark"), release.join("MME_Benchmark")).unwrap();
+    let suite = load(dir.path());
+    assert_eq!(truths(&suite), before);
+    assert!(
+        suite
+            .questions()
+            .iter()
+            .all(|q| q.text.ends_with("single word or phrase."))
+    );
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let gone = |file: &'static str| move |at: &Path| fs::remove_file(at.join(file)).unwrap();
     for (name, file, parts) in [
