@@ -1,7 +1,7 @@
 //! emoji-vqa: generated scenes of real pictures with questions in the forms of the paper's benchmarks.
 //!
 //! One to four of 68 everyday concepts, each drawn in two styles, are pasted on a 64 x 64 canvas. From every scene
-//! come questions in the forms of POPE, VQAv2 and MME, and a caption. Everything is integer arithmetic from one
+//! come questions in the forms of POPE, VQAv2, MME and GQA, and a caption. Everything is integer arithmetic from one
 //! 64-bit seed: the same seed gives the same pixels and the same text on every machine, so a data set is named by
 //! (seed, count, styles) and needs no download.
 //!
@@ -12,7 +12,7 @@
 //! | which objects stand where | [`scene`] |
 //! | scene into RGB pixels | [`pixels`] |
 //! | scene into questions and answers | [`questions`] |
-//! | data sets in LLaVA, POPE, VQAv2 and MME layout | [`mod@write`] |
+//! | data sets in LLaVA, POPE, VQAv2, MME and GQA layout | [`mod@write`] |
 //! | miniatures of official benchmark folders | `miniature` |
 //! | word vocabulary as a Hugging Face tokenizer | [`tokenizer`] |
 //!

@@ -93,6 +93,9 @@ pub struct Scenes {
     /// Number of scenes
     #[arg(long, default_value_t = 4000, value_parser = whole::<u64>(1..=MANY))]
     count: u64,
+    /// Also ask which of two objects is in which half: in conversations, or as test files in GQA's layout
+    #[arg(long)]
+    relations: bool,
     /// Replace an earlier data set in the same directory
     #[arg(long)]
     overwrite: bool,
@@ -148,6 +151,7 @@ pub fn run(command: &Command) -> Result<()> {
         }
     };
     let mut plan = Plan::new(args.seed, args.count);
+    plan.relations = args.relations;
     plan.overwrite = args.overwrite;
     scenes(args.split.into(), &args.out, &plan)?;
     println!("wrote {} scenes to {}", args.count, args.out.display());

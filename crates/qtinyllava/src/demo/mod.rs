@@ -156,6 +156,7 @@ fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {
 
 fn scenes(split: Split, dir: &Path, seed: u64, count: u64) -> Result<()> {
     let mut plan = Plan::new(seed, count);
+    plan.relations = true;
     if Made::read(dir)? == Some(Made::by(split, &plan)) {
         return Ok(());
     }

@@ -108,7 +108,7 @@ impl Summary {
         let score = |form: &str| self.scores.get(form).cloned().unwrap_or(Value::Null);
         self.with_hidden(json!({
             "wall_s": self.wall,
-            "accuracy": { "pope": score("pope"), "vqa": score("vqa"), "mme": score("mme"), "caption": score("caption") },
+            "accuracy": { "pope": score("pope"), "vqa": score("vqa"), "mme": score("mme"), "gqa": score("gqa"), "caption": score("caption") },
             "bytes_per_sample": {
                 "up": self.per_sample(|r| r.bytes_up as f64),
                 "down": self.per_sample(|r| r.bytes_down as f64),
