@@ -4,7 +4,7 @@
 #                                   before blank pictures, and bytes and seconds of a pass over its training data
 #   runs/paper.sh --full            says what to download and which commands make the real run and its tables
 #   runs/paper.sh --dry [OUT]       the real run's every step at full size, 8 samples, random weights: pretrain, finetune, merge,
-#                                   all benchmarks on miniatures of their folders, table. 12 GB of memory, a quarter of an hour
+#                                   all benchmarks on miniatures of their folders, tables. 12 GB of disk, some minutes
 # QTL is the program; SEEDS and DEMO as in runs/bits.sh, METHODS the rows of the table. CONFIG names a directory with another
 # config.json for --dry, such as that of a smaller model.
 set -euo pipefail

@@ -79,6 +79,9 @@ pub enum AnswerError<E> {
     Written(std::io::Error),
 }
 
+/// Pictures, and which of a batch's they are.
+type Shown<'a> = (&'a [Picture], Result<Range<usize>, Miss>);
+
 /// What became of one question of many.
 pub type Outcome = Result<Answer, Miss>;
 
@@ -245,7 +248,7 @@ impl Answerer<'_> {
     ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
         let mut pixels = Vec::new();
         let mut pictures = 0;
-        let mut shown: Option<(&[Picture], Result<Range<usize>, Miss>)> = None;
+        let mut shown: Option<Shown<'_>> = None;
         let mut prompts: Vec<(Vec<TokenSpan>, Range<usize>)> = Vec::with_capacity(questions.len());
         let mut outcomes = Vec::with_capacity(questions.len());
         for question in questions {

@@ -63,7 +63,7 @@ enum Command {
     /// Say what a checkpoint is and what running it takes
     Inspect(commands::inspect::Args),
     /// Score a model on a directory of questions
-    Eval(commands::eval::Args),
+    Eval(Box<commands::eval::Args>),
     /// Talk to a model, about a picture or in text only
     Chat(commands::chat::Args),
     /// Tabulate finished demos: mean and deviation over seeds

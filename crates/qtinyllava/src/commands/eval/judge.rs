@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use qtl_eval::benchmark::{Judged, Suite};
-use qtl_eval::score::mmvet::{self, Grade, Grades};
+use qtl_eval::score::mmvet::{self, Grades};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ impl Args {
             let Some(verdict) = known.get(&wanted(run, one)) else {
                 continue;
             };
-            let grade = grades.entry(one.id.clone()).or_insert_with(Grade::default);
+            let grade = grades.entry(one.id.clone()).or_default();
             grade.model.push(model.clone());
             grade.content.push(verdict.content.clone());
             grade.score.push(verdict.score);
