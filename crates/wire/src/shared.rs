@@ -29,7 +29,8 @@ struct Desk<W> {
 
 struct State<W> {
     server: Server,
-    work: W,
+    /// Out only while another takes its place.
+    work: Option<W>,
     /// What was sent on the streams that are open.
     inboxes: HashMap<Peer, VecDeque<Bytes>>,
     /// Streams and clients so far.
@@ -45,7 +46,7 @@ impl<W: Work> Shared<W> {
         let limits = work.limits(Limits::default());
         let state = State {
             server: Server::new(limits),
-            work,
+            work: Some(work),
             inboxes: HashMap::new(),
             streams: 0,
             clients: 0,
@@ -71,17 +72,18 @@ impl<W: Work> Shared<W> {
     }
 
     /// Looks at the work, or changes it, between two calls.
-    pub fn with<T>(&self, look: impl FnOnce(&mut W) -> T) -> T {
-        look(&mut self.0.lock().work)
+    pub fn with<T>(&self, look: impl FnOnce(&mut W) -> T) -> Option<T> {
+        self.0.lock().work.as_mut().map(look)
     }
 
-    /// Kills the server and starts one with other work; returns the old work. The clients notice at once.
-    pub fn restart(&self, work: W) -> W {
+    /// Kills the server, whose work is dropped, and starts one with what `work` makes. The clients notice at once.
+    pub fn restart(&self, work: impl FnOnce() -> W) {
         let mut state = self.0.lock();
         state.server = Server::new(self.0.limits);
         state.inboxes.clear();
+        state.work = None;
+        state.work = Some(work());
         self.0.news.notify_all();
-        std::mem::replace(&mut state.work, work)
     }
 }
 
@@ -102,11 +104,12 @@ impl<W: Work> State<W> {
     /// Has the server do something, and puts what it sends where it belongs.
     fn act(&mut self, act: impl FnOnce(&mut Server, &mut W) -> Vec<Output>) {
         self.server.waited(self.since.elapsed());
-        let access = self.work.access();
-        let mut outputs = carry_out(&mut self.server, &mut self.work, |server| {
-            server.admits(&access)
-        });
-        outputs.extend(act(&mut self.server, &mut self.work));
+        let Some(work) = &mut self.work else {
+            return;
+        };
+        let access = work.access();
+        let mut outputs = carry_out(&mut self.server, work, |server| server.admits(&access));
+        outputs.extend(act(&mut self.server, work));
         for output in outputs {
             match output {
                 Output::Send { peer, frame } => {
