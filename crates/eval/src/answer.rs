@@ -1,9 +1,10 @@
 //! A model's answers to questions about pictures, wherever its two halves are.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
-use qtl_data::example::{ask, rows};
+use qtl_data::example::{PLACEHOLDER, ask, rows};
 use qtl_data::image::{ImageFault, PictureRules};
 use qtl_data::{Aspect, DataError, Processor, Template, TokenSpan, Tokenizer, Turn, Turns};
 use qtl_model::generate::{Remote, answers};
@@ -13,10 +14,10 @@ use qtl_model::splice::{Sample, SpliceError, splice};
 use qtl_model::stage::Batch;
 use qtl_model::text::Answering;
 
-use crate::benchmark::{Picture, Question, Suite};
+use crate::benchmark::{Picture, Question};
 
 /// Everything of a client that answers questions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answerer<'a> {
     /// The client's half of the model.
     pub client: &'a ClientPartition,
@@ -34,8 +35,12 @@ pub struct Answerer<'a> {
     pub turns: Turns,
     /// Prompts are cut at this many tokens, pictures included.
     pub max_length: usize,
-    /// The longest answer in tokens.
-    pub longest: usize,
+    /// The longest answer in tokens, if not what each question's benchmark has.
+    pub longest: Option<usize>,
+    /// Positions that the language model has.
+    pub positions: usize,
+    /// Whether every picture is replaced by one of the tower's mean colour: what a model scores without looking.
+    pub blank: bool,
     /// How tokens are chosen. Only a client that has the labels can draw them.
     pub sampling: Sampling,
     /// Questions decoded together at most.
@@ -105,21 +110,22 @@ pub struct PictureError {
 }
 
 impl Answerer<'_> {
-    /// Asks every question of the suite, in its order. `done` is told of each chunk's questions and what became of them, as
+    /// Asks every question, in their order. `done` is told of each chunk's questions and what became of them, as
     /// it goes: a question whose picture cannot be read, or that cannot be tokenized, is a miss and does not end the rest.
     ///
     /// # Errors
     ///
     /// What the server reports, or what `done` says.
-    pub fn suite<R: Remote>(
+    pub fn ask<R: Remote>(
         &self,
-        suite: &Suite,
+        questions: &[Question],
         remote: &mut R,
         done: &mut Told<'_>,
     ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
-        let mut answers = Vec::with_capacity(suite.questions().len());
+        let mut answers = Vec::with_capacity(questions.len());
         // Questions stand picture by picture, so a chunk repeats few pictures.
-        for chunk in suite.questions().chunks(self.batch.max(1)) {
+        let runs = questions.chunk_by(|a, b| a.longest == b.longest);
+        for chunk in runs.flat_map(|run| run.chunks(self.batch.max(1))) {
             let given = self.chunk(chunk, remote)?;
             done(chunk, &given).map_err(AnswerError::Written)?;
             answers.extend(given);
@@ -160,7 +166,10 @@ impl Answerer<'_> {
         };
         let how = Answering {
             end: end.to_vec(),
-            longest: self.longest.min(self.max_length - length),
+            longest: self
+                .longest
+                .unwrap_or(usize::MAX)
+                .min(self.max_length - length),
             sampling: self.sampling,
         };
         answers(self.client, &batch, remote, &how, &mut |_, id| seen(id))
@@ -189,6 +198,7 @@ impl Answerer<'_> {
     fn seen(&self, picture: &Picture) -> Result<Vec<f32>, Miss> {
         match &picture.absent {
             Some(why) => Err(Miss(why.clone())),
+            None if self.blank => Ok(vec![0.0; 3 * self.processor.side().pow(2)]),
             None => self
                 .picture(&picture.path)
                 .map_err(|error| Miss(error.to_string())),
@@ -201,6 +211,33 @@ impl Answerer<'_> {
         Tensor::from_data(data, &self.client.device())
     }
 
+    /// The ids that ask a question. Several pictures stand where the template puts the one, in a row: the reference knows no
+    /// prompt with several.
+    fn prompt(&self, question: &Question) -> Result<Vec<TokenSpan>, Miss> {
+        let turn = Turn {
+            question: question.text.clone(),
+            answer: None,
+        };
+        let pictures = question.pictures.len();
+        let spans = ask(
+            self.template,
+            self.tokenizer,
+            &[turn],
+            pictures > 0,
+            &self.turns,
+        );
+        let mut spans = spans.map_err(|error| Miss(error.to_string()))?;
+        if pictures > 1 {
+            for span in &mut spans {
+                let both = span.ids.iter().copied().zip(span.labels.iter().copied());
+                let times = |id| if id == PLACEHOLDER { pictures } else { 1 };
+                let each = both.flat_map(|(id, label)| std::iter::repeat_n((id, label), times(id)));
+                (span.ids, span.labels) = each.unzip();
+            }
+        }
+        Ok(spans)
+    }
+
     fn chunk<R: Remote>(
         &self,
         questions: &[Question],
@@ -208,29 +245,27 @@ impl Answerer<'_> {
     ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
         let mut pixels = Vec::new();
         let mut pictures = 0;
-        let mut shown: Option<(&Picture, Result<(), Miss>)> = None;
-        let mut prompts: Vec<(Vec<TokenSpan>, usize)> = Vec::with_capacity(questions.len());
+        let mut shown: Option<(&[Picture], Result<Range<usize>, Miss>)> = None;
+        let mut prompts: Vec<(Vec<TokenSpan>, Range<usize>)> = Vec::with_capacity(questions.len());
         let mut outcomes = Vec::with_capacity(questions.len());
         for question in questions {
             let seen = match shown.take() {
-                Some((picture, seen)) if picture == &question.image => seen,
-                _ => self.seen(&question.image).map(|picture| {
-                    pixels.extend(picture);
-                    pictures += 1;
-                }),
+                Some((pictures, seen)) if pictures == question.pictures => seen,
+                _ => {
+                    let all = question.pictures.iter().map(|picture| self.seen(picture));
+                    all.collect::<Result<Vec<_>, _>>().map(|all| {
+                        let first = pictures;
+                        pictures += all.len();
+                        pixels.extend(all.into_iter().flatten());
+                        first..pictures
+                    })
+                }
             };
-            shown = Some((&question.image, seen.clone()));
-            let turn = Turn {
-                question: question.text.clone(),
-                answer: None,
-            };
-            let prompt = seen.and_then(|()| {
-                ask(self.template, self.tokenizer, &[turn], true, &self.turns)
-                    .map_err(|error| Miss(error.to_string()))
-            });
-            outcomes.push(prompt.map(|spans| {
+            shown = Some((&question.pictures, seen.clone()));
+            let prompt = seen.and_then(|shown| Ok((self.prompt(question)?, shown)));
+            outcomes.push(prompt.map(|(spans, shown)| {
                 let cut = rows(&spans, self.client.tokens_per_picture()) > self.max_length;
-                prompts.push((spans, pictures - 1));
+                prompts.push((spans, shown));
                 cut
             }));
         }
@@ -240,14 +275,21 @@ impl Answerer<'_> {
         }
         let samples: Vec<Sample<'_>> = prompts
             .iter()
-            .map(|(spans, picture)| Sample {
+            .map(|(spans, pictures)| Sample {
                 spans,
-                pictures: *picture..picture + 1,
+                pictures: pictures.clone(),
             })
             .collect();
         let spliced = splice(&samples, self.client.tokens_per_picture(), self.max_length)?;
-        let longest = spliced.layout.lengths().into_iter().max().unwrap_or(0) + self.longest;
-        let scores = (longest as u64).pow(2) * questions.len() as u64;
+        let longest = self
+            .longest
+            .or(questions.first().map(|question| question.longest));
+        let asked = spliced.layout.lengths().into_iter().max().unwrap_or(0);
+        let longest = longest
+            .unwrap_or(1)
+            .min(self.positions.saturating_sub(asked))
+            .max(1);
+        let scores = ((asked + longest) as u64).pow(2) * questions.len() as u64;
         if scores > self.scores && questions.len() > 1 {
             let (first, second) = questions.split_at(questions.len() / 2);
             let mut answers = self.chunk(first, remote)?;
@@ -255,14 +297,14 @@ impl Answerer<'_> {
             return Ok(answers);
         }
         let batch = Batch {
-            pixels: Some(self.tensor(pixels, pictures)),
+            pixels: (pictures > 0).then(|| self.tensor(pixels, pictures)),
             spliced,
         };
         let own = self.template.end(self.tokenizer)?;
         let end = self.tokenizer.eos().into_iter().chain(own);
         let how = Answering {
             end: end.map(|id| id as u32).collect(),
-            longest: self.longest,
+            longest,
             sampling: self.sampling,
         };
         let ids = answers(self.client, &batch, remote, &how, &mut |_, _| true)

@@ -41,12 +41,22 @@ pub enum EvalError {
         problem: String,
     },
     /// A directory holds no benchmark.
-    #[error("{}: no benchmark here; looked for {looked_for}", dir.display())]
+    #[error("{}: no benchmark here; looked for {looked_for}{}", dir.display(), there(elsewhere.as_deref()))]
     NoBenchmark {
         /// The directory.
         dir: PathBuf,
         /// The files that would have been read.
         looked_for: String,
+        /// A directory near by that has them.
+        elsewhere: Option<PathBuf>,
+    },
+    /// A name that no benchmark has.
+    #[error("there is no benchmark `{name}`; expected one of {known}")]
+    UnknownBenchmark {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: String,
     },
     /// The list of answers is not as long as the list of questions.
     #[error(
@@ -58,6 +68,14 @@ pub enum EvalError {
         /// Answers given.
         answers: usize,
     },
+}
+
+/// What to say about the directory that is meant.
+fn there(elsewhere: Option<&Path>) -> String {
+    match elsewhere {
+        Some(dir) => format!(". {} has it: give that directory", dir.display()),
+        None => String::new(),
+    }
 }
 
 impl EvalError {

@@ -7,7 +7,9 @@
 
 pub mod answer;
 pub mod benchmark;
+pub mod compare;
 pub mod error;
+pub mod recorded;
 pub mod report;
 pub mod score;
 pub mod table;

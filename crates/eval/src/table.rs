@@ -74,6 +74,46 @@ impl Table {
         text
     }
 
+    /// The table as LaTeX for the package booktabs; the title is its caption, the remark stands below.
+    pub fn latex(&self) -> String {
+        let columns = self.columns();
+        let escaped = |cell: &str| -> String {
+            let mut text = String::new();
+            for c in cell.chars() {
+                match c {
+                    '\\' => text += "\\textbackslash{}",
+                    '&' | '%' | '$' | '#' | '_' | '{' | '}' => text.extend(['\\', c]),
+                    '~' => text += "\\textasciitilde{}",
+                    '^' => text += "\\textasciicircum{}",
+                    '±' => text += "$\\pm$",
+                    _ => text.push(c),
+                }
+            }
+            text
+        };
+        let line = |row: &[String]| {
+            let cells =
+                (0..columns).map(|column| escaped(row.get(column).map_or("", String::as_str)));
+            format!("{} \\\\\n", cells.collect::<Vec<_>>().join(" & "))
+        };
+        let form: String = (0..columns)
+            .map(|column| if self.is_numeric(column) { 'r' } else { 'l' })
+            .collect();
+        let rows: String = self.rows.iter().map(|row| line(row)).collect();
+        let caption = match self.title.is_empty() {
+            true => String::new(),
+            false => format!("\\caption{{{}}}\n", escaped(&self.title)),
+        };
+        let note = match self.note.is_empty() {
+            true => String::new(),
+            false => format!("\n\\smallskip {}\n", escaped(&self.note)),
+        };
+        format!(
+            "\\begin{{table}}\n{caption}\\centering\n\\begin{{tabular}}{{{form}}}\n\\toprule\n{}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n{note}\\end{{table}}\n",
+            line(&self.header)
+        )
+    }
+
     /// Whether a column holds numbers (perhaps with a unit) and is therefore aligned to the right.
     pub fn is_numeric(&self, column: usize) -> bool {
         let mut cells = self
@@ -174,6 +214,15 @@ mod tests {
             table.markdown(),
             "Scores\n\n| task | acc |\n|---|---:|\n| a\\|b | 7.5 |\n| x |  |\n| y | 7.5 ± 0.1 |\n\nPer cent.\n"
         );
+    }
+
+    #[test]
+    fn latex_escapes_what_it_would_read() {
+        let mut table = Table::new("50 %", &["a_b", "n"]);
+        table.push(["x & y", "1.0 ± 0.5"]);
+        let expected = "\\begin{table}\n\\caption{50 \\%}\n\\centering\n\\begin{tabular}{lr}\n\\toprule\na\\_b & n \\\\\n\
+                        \\midrule\nx \\& y & 1.0 $\\pm$ 0.5 \\\\\n\\bottomrule\n\\end{tabular}\n\\end{table}\n";
+        assert_eq!(table.latex(), expected);
     }
 
     #[test]

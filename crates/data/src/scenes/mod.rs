@@ -1,7 +1,7 @@
 //! emoji-vqa: generated scenes of real pictures with questions in the forms of the paper's benchmarks.
 //!
 //! One to four of 68 everyday concepts, each drawn in two styles, are pasted on a 64 x 64 canvas. From every scene
-//! come questions in the forms of POPE, VQAv2 and MME, and a caption. Everything is integer arithmetic from one
+//! come questions in the forms of POPE, VQAv2, MME and GQA, and a caption. Everything is integer arithmetic from one
 //! 64-bit seed: the same seed gives the same pixels and the same text on every machine, so a data set is named by
 //! (seed, count, styles) and needs no download.
 //!
@@ -12,7 +12,8 @@
 //! | which objects stand where | [`scene`] |
 //! | scene into RGB pixels | [`pixels`] |
 //! | scene into questions and answers | [`questions`] |
-//! | data sets in LLaVA, POPE, VQAv2 and MME layout | [`mod@write`] |
+//! | data sets in LLaVA, POPE, VQAv2, MME and GQA layout | [`mod@write`] |
+//! | miniatures of official benchmark folders | `miniature` |
 //! | word vocabulary as a Hugging Face tokenizer | [`tokenizer`] |
 //!
 //! The pictures are Twemoji (CC BY 4.0) and Noto Emoji (Apache-2.0): whoever shows or ships them, or scenes made of
@@ -20,6 +21,7 @@
 
 pub mod concept;
 pub mod error;
+mod miniature;
 pub mod pixels;
 pub mod questions;
 pub mod rng;
@@ -31,6 +33,7 @@ pub mod write;
 
 pub use concept::{Concept, Style, Styles, concepts};
 pub use error::SceneError;
+pub use miniature::{miniatures, write_miniature};
 pub use pixels::{SIDE, render};
 pub use questions::{Kind, Turn};
 pub use rng::SplitMix64;

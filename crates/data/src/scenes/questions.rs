@@ -34,6 +34,8 @@ pub enum Kind {
     MmeColor,
     /// The caption.
     Caption,
+    /// Which of two objects is in a half?
+    Relation,
 }
 
 impl Kind {
@@ -54,6 +56,7 @@ impl Kind {
             Kind::MmeCount => "mme_count",
             Kind::MmeColor => "mme_color",
             Kind::Caption => "caption",
+            Kind::Relation => "relation",
         }
     }
 }
@@ -69,6 +72,8 @@ pub struct Turn {
     pub answer: String,
 }
 
+/// Sets the generator of relations apart from that of the other questions.
+const RELATIONS: u64 = 0x7265_6C61_7469_6F6E;
 const NUMBERS: [&str; 4] = ["one", "two", "three", "four"];
 const MME: [Kind; 4] = [
     Kind::MmeExistence,
@@ -103,10 +108,7 @@ impl Draw {
         let kind = ask.rng.pick(&MME);
         ask.mme_pair(kind);
         ask.caption();
-        for i in (1..ask.turns.len()).rev() {
-            let j = ask.rng.below(i as u32 + 1) as usize;
-            ask.turns.swap(i, j);
-        }
+        ask.shuffle();
         ask.turns
     }
 
@@ -151,6 +153,23 @@ impl Draw {
         ask.caption();
         ask.turns
     }
+
+    /// Which of two objects is in a half, for every two and both directions, where just one of them is: `What is in the
+    /// left, the dog or the cat?` In shuffled order; none where one object stands alone.
+    ///
+    /// They have a generator of their own, so the other questions are the same with them and without.
+    pub fn relation_turns(&self) -> Vec<Turn> {
+        let mut ask = Asking::new(self);
+        ask.rng = SplitMix64::new(ask.rng.next_u64() ^ RELATIONS);
+        for (place, first) in self.scene.objects.iter().enumerate() {
+            for second in &self.scene.objects[place + 1..] {
+                ask.relation(first, second, Cell::column);
+                ask.relation(first, second, Cell::row);
+            }
+        }
+        ask.shuffle();
+        ask.turns
+    }
 }
 
 /// The turns asked so far and the generator that decides the next.
@@ -175,6 +194,13 @@ impl<'a> Asking<'a> {
             question,
             answer: answer.to_owned(),
         });
+    }
+
+    fn shuffle(&mut self) {
+        for i in (1..self.turns.len()).rev() {
+            let j = self.rng.below(i as u32 + 1) as usize;
+            self.turns.swap(i, j);
+        }
     }
 
     fn object(&mut self) -> &'a Object {
@@ -242,6 +268,29 @@ impl<'a> Asking<'a> {
     fn caption(&mut self) {
         let caption = self.scene.caption();
         self.push(Kind::Caption, "Describe the image.".to_owned(), &caption);
+    }
+
+    /// The half that is asked about is either's, and either is named first.
+    fn relation(&mut self, one: &Object, other: &Object, half: fn(Cell) -> &'static str) {
+        if half(one.cell) == half(other.cell) {
+            return;
+        }
+        let [answer, wrong] = self.either(one, other);
+        let [first, second] = self.either(answer, wrong);
+        let (half, [first, second]) = (half(answer.cell), [first, second].map(|o| o.concept.name));
+        self.push(
+            Kind::Relation,
+            format!("What is in the {half}, the {first} or the {second}?"),
+            answer.concept.name,
+        );
+    }
+
+    fn either<'o>(&mut self, one: &'o Object, other: &'o Object) -> [&'o Object; 2] {
+        if self.rng.below(2) == 0 {
+            [one, other]
+        } else {
+            [other, one]
+        }
     }
 
     /// A statement that holds and one that does not. The object is drawn even where it is not asked about.

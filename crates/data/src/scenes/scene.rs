@@ -37,6 +37,16 @@ impl Cell {
         ["top left", "top right", "bottom left", "bottom right"][self.index()]
     }
 
+    /// `top` or `bottom`.
+    pub(super) fn row(self) -> &'static str {
+        ["top", "bottom"][self.index() / 2]
+    }
+
+    /// `left` or `right`.
+    pub(super) fn column(self) -> &'static str {
+        ["left", "right"][self.index() % 2]
+    }
+
     /// The cell `steps` further on, going round.
     pub(super) fn after(self, steps: u32) -> Cell {
         Cell::ALL[(self.index() + steps as usize) % 4]

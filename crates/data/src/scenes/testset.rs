@@ -1,6 +1,7 @@
 //! The files of a test set, in the layouts of the benchmarks they stand in for.
 
 use serde::Serialize;
+use serde_json::{Map, json};
 
 use super::stage::Stage;
 use super::{Draw, Kind, Object, Scene, SceneError, Turn};
@@ -13,8 +14,11 @@ pub(super) struct Tested {
 }
 
 impl Tested {
-    pub(super) fn new(image: String, draw: Draw) -> Tested {
-        let turns = draw.test_turns();
+    pub(super) fn new(image: String, draw: Draw, relations: bool) -> Tested {
+        let mut turns = draw.test_turns();
+        if relations {
+            turns.extend(draw.relation_turns());
+        }
         Tested {
             image,
             turns,
@@ -31,8 +35,8 @@ pub(super) fn write(stage: &Stage, scenes: &[Tested]) -> Result<(), SceneError> 
         )?;
     }
     let (questions, annotations) = vqa(scenes);
-    stage.write("vqav2_questions.json", &json(&questions))?;
-    stage.write("vqav2_annotations.json", &json(&annotations))?;
+    stage.write("vqav2_questions.json", &bytes(&questions))?;
+    stage.write("vqav2_annotations.json", &bytes(&annotations))?;
     stage.folder("mme")?;
     for kind in [
         Kind::MmeExistence,
@@ -43,11 +47,38 @@ pub(super) fn write(stage: &Stage, scenes: &[Tested]) -> Result<(), SceneError> 
         let category = kind.name().trim_start_matches("mme_");
         stage.write(&format!("mme/{category}.txt"), mme(scenes, kind).as_bytes())?;
     }
-    stage.write("captions.json", &json(&captions(scenes)))?;
-    stage.write("scenes.json", &json(&places(scenes)))
+    stage.write("captions.json", &bytes(&captions(scenes)))?;
+    stage.write("scenes.json", &bytes(&places(scenes)))
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+/// Relations in GQA's layout: questions with their answers, and the list, as LLaVA has one, of what is asked about which picture.
+pub(super) fn write_relations(stage: &Stage, scenes: &[Tested]) -> Result<(), SceneError> {
+    let (mut questions, mut list) = (Map::new(), String::new());
+    for (place, (_, tested, turn)) in asked(scenes, &[Kind::Relation]).enumerate() {
+        let id = place.to_string();
+        list += &format!(
+            "{}\n",
+            json!({ "question_id": id, "image": tested.image, "text": turn.question, "category": "default" })
+        );
+        let question = json!({
+            "question": turn.question,
+            "imageId": tested.image.trim_end_matches(".png"),
+            "answer": turn.answer,
+            "fullAnswer": format!("the {}", turn.answer),
+            "isBalanced": true,
+            "types": { "structural": "choose", "semantic": "rel", "detailed": "relChooser" },
+            "groups": { "global": null, "local": null },
+            "entailed": [],
+            "equivalent": [id],
+            "semantic": [],
+        });
+        questions.insert(id, question);
+    }
+    stage.write("testdev_balanced_questions.json", &bytes(&questions))?;
+    stage.write("llava_gqa_testdev_balanced.jsonl", list.as_bytes())
+}
+
+fn bytes(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("structs of strings and numbers have a JSON form")
 }
 
@@ -84,7 +115,7 @@ fn pope(scenes: &[Tested], kind: Kind) -> String {
             text: &turn.question,
             label: &turn.answer,
         };
-        lines += &String::from_utf8_lossy(&json(&line));
+        lines += &String::from_utf8_lossy(&bytes(&line));
         lines.push('\n');
     }
     lines

@@ -15,6 +15,9 @@ use super::{Draw, NOTICE, SceneError, Style, Styles, Turn, render, testset};
 /// The file that says how a data set was made; also the mark of a folder that may be overwritten.
 pub(super) const RECORD: &str = "generated.json";
 
+/// How many relations a training conversation asks about at most; practice asks about all.
+const RELATIONS: usize = 2;
+
 /// Which scenes to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -24,6 +27,9 @@ pub struct Plan {
     pub count: u64,
     /// Drawing styles.
     pub styles: Styles,
+    /// Also ask how objects stand to each other ([`Draw::relation_turns`]): at the end of a conversation, at most two in
+    /// one for training, or in test files of GQA's layout. The rest stays as it is.
+    pub relations: bool,
     /// Replace a data set that was written before. Anything else that is not empty is left alone all the same.
     pub overwrite: bool,
 }
@@ -35,6 +41,7 @@ impl Plan {
             seed,
             count,
             styles: Styles::Both,
+            relations: false,
             overwrite: false,
         }
     }
@@ -65,6 +72,9 @@ pub struct Made {
     pub count: u64,
     /// Drawing styles.
     pub styles: Vec<Style>,
+    /// Whether relations are asked as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relations: bool,
 }
 
 impl Made {
@@ -77,6 +87,7 @@ impl Made {
             seed: plan.seed,
             count: plan.count,
             styles,
+            relations: plan.relations,
         }
     }
 
@@ -133,7 +144,15 @@ fn conversations(
 ) -> Result<(), SceneError> {
     let stage = begin(dir, split, plan)?;
     let samples = each_scene(&stage, "train", plan, progress, |name, draw| {
-        Sample::new(name, &turns(&draw))
+        let mut turns = turns(&draw);
+        if plan.relations {
+            let mut relations = draw.relation_turns();
+            if split == Split::Train {
+                relations.truncate(RELATIONS);
+            }
+            turns.extend(relations);
+        }
+        Sample::new(name, &turns)
     })?;
     stage.write("llava.json", &indented(&samples))?;
     stage.commit()
@@ -141,7 +160,8 @@ fn conversations(
 
 /// Writes test scenes: `images/test_000000.png` and on, `pope_{random,popular,adversarial}.json`,
 /// `vqav2_{questions,annotations}.json`, `mme/{existence,position,count,color}.txt`, `captions.json`, `scenes.json`
-/// (where everything stands), `LICENSES.md` and `generated.json`.
+/// (where everything stands), `{testdev_balanced_questions.json,llava_gqa_testdev_balanced.jsonl}` with relations if the
+/// plan has them, `LICENSES.md` and `generated.json`.
 ///
 /// Progress, atomicity and errors are those of [`write_train`].
 pub fn write_test(
@@ -150,8 +170,13 @@ pub fn write_test(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), SceneError> {
     let stage = begin(dir, Split::Test, plan)?;
-    let scenes = each_scene(&stage, "test", plan, progress, testset::Tested::new)?;
+    let scenes = each_scene(&stage, "test", plan, progress, |image, draw| {
+        testset::Tested::new(image, draw, plan.relations)
+    })?;
     testset::write(&stage, &scenes)?;
+    if plan.relations {
+        testset::write_relations(&stage, &scenes)?;
+    }
     stage.commit()
 }
 

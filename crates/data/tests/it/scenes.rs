@@ -172,6 +172,68 @@ fn practice_asks_everything_and_where_each_object_is() {
 }
 
 #[test]
+fn a_relation_tells_two_objects_apart_by_one_half() {
+    let (mut by_half, mut first_named, mut all) = ([0; 4], 0, 0);
+    for index in 0..400 {
+        let draw = Draw::new(TEST_SEED, index, Styles::Both);
+        let (before, scene) = (draw.test_turns(), draw.scene());
+        let turns = draw.relation_turns();
+        assert_eq!(turns, draw.relation_turns());
+        assert_eq!(before, draw.test_turns());
+        let in_half = |name: &str, half: &str| {
+            let object = scene.objects.iter().find(|o| o.concept.name == name);
+            object.unwrap().cell.name().split(' ').any(|h| h == half)
+        };
+        for turn in &turns {
+            assert_eq!(turn.kind, Kind::Relation);
+            let words: Vec<_> = turn.question.split([' ', ',', '?']).collect();
+            let [
+                "What",
+                "is",
+                "in",
+                "the",
+                half,
+                "",
+                "the",
+                one,
+                "or",
+                "the",
+                other,
+                "",
+            ] = words[..]
+            else {
+                panic!("{}", turn.question);
+            };
+            let (right, wrong) = if turn.answer == one {
+                (one, other)
+            } else {
+                (other, one)
+            };
+            assert_eq!(turn.answer, right);
+            assert!(in_half(right, half) && !in_half(wrong, half));
+            let halves = ["left", "right", "top", "bottom"];
+            by_half[halves.iter().position(|h| *h == half).unwrap()] += 1;
+            first_named += usize::from(turn.answer == one);
+            all += 1;
+        }
+        // Every two that share no half are asked about twice, every two that share one once.
+        let mut expected = 0;
+        for (place, one) in scene.objects.iter().enumerate() {
+            for other in &scene.objects[place + 1..] {
+                expected += 2 - usize::from((one.cell.index() + other.cell.index()) != 3);
+            }
+        }
+        assert_eq!(turns.len(), expected);
+    }
+    // Neither the order nor the half gives the answer away.
+    assert!(first_named * 20 > all * 9 && first_named * 20 < all * 11);
+    assert!(
+        by_half.iter().all(|n| n * 20 > all * 4 && n * 20 < all * 6),
+        "{by_half:?} of {all}"
+    );
+}
+
+#[test]
 fn a_scene_can_be_made_by_hand() {
     let background = [10, 20, 30];
     let crown = concepts().iter().find(|c| c.name == "crown").unwrap();
@@ -273,7 +335,12 @@ fn the_tokenizer_reads_and_writes_every_text() {
             Draw::new(TRAIN_SEED, index, Styles::Both),
             Draw::new(TEST_SEED, index, Styles::Both),
         ] {
-            let turns = [draw.train_turns(), draw.practice_turns(), draw.test_turns()];
+            let turns = [
+                draw.train_turns(),
+                draw.practice_turns(),
+                draw.test_turns(),
+                draw.relation_turns(),
+            ];
             for turn in turns.concat() {
                 for text in [turn.question, turn.answer] {
                     let ids = tokenizer

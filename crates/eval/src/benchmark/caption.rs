@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Benchmark, FormScore, Loaded, Question, files, shown};
+use super::prompts::SCENES;
+use super::{Benchmark, Conventions, FormScore, Loaded, Question, files, shown};
 use crate::score::Answers;
 use crate::score::answers::number_or_text;
 use crate::score::caption::{self, Truth};
@@ -63,10 +64,11 @@ impl Benchmark for Caption {
             let text = entry.question.unwrap_or_else(|| QUESTION.to_owned());
             all.questions.push(Question {
                 id: id.clone(),
-                image,
+                pictures: vec![image],
                 text,
                 form,
                 truth: entry.caption.clone(),
+                longest: SCENES,
             });
             all.truths.push(Truth {
                 id,
@@ -80,6 +82,11 @@ impl Benchmark for Caption {
 impl Loaded for Questions {
     fn questions(&self) -> &[Question] {
         &self.questions
+    }
+
+    fn keep(&mut self, count: usize) {
+        self.questions.truncate(count);
+        self.truths.truncate(count);
     }
 
     fn credit(&self, index: usize, answer: &str) -> f64 {
@@ -98,10 +105,12 @@ impl Loaded for Questions {
         FormScore {
             form: "caption",
             measure: "exact match",
-            percent: score.exact,
+            percent: Some(score.exact),
             questions: self.questions.len(),
             details: serde_json::to_value(score).unwrap_or_default(),
             table,
+            conventions: Conventions::default(),
+            combined: None,
         }
     }
 }

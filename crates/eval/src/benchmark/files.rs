@@ -1,14 +1,17 @@
 //! Reading benchmark files: every problem is reported with its file and line.
 
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
 use std::path::{Component, Path, PathBuf};
+use std::{fmt, fs};
 
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::Picture;
 use crate::EvalError;
+use crate::score::answers::number_or_text;
 
 /// The directory of pictures within a suite's directory.
 pub(super) const IMAGES: &str = "images";
@@ -24,13 +27,119 @@ pub(super) fn text(path: &Path) -> Result<String, EvalError> {
 
 /// A file that holds one JSON value.
 pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, EvalError> {
-    serde_json::from_str(&text(path)?).map_err(|problem| {
-        EvalError::line(
-            path,
-            problem.line(),
-            format!("not the expected JSON: {problem}"),
-        )
+    let text = text(path)?;
+    serde_json::from_str(&text).map_err(|problem| {
+        let what = format!("not the expected JSON: {problem}{}", other_layout(&text));
+        EvalError::line(path, problem.line(), what)
     })
+}
+
+/// What to say about a file that is JSON, but with another outermost form than a single object.
+fn other_layout(text: &str) -> &'static str {
+    let object =
+        |text: &str| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    if text.trim_start().starts_with('[') {
+        return "; a list stands where one object is expected, as in the file of the official release";
+    }
+    match (lines.next(), lines.next()) {
+        (Some(first), Some(second)) if object(first).is_ok() && object(second).is_ok() => {
+            "; an object per line stands where one object is expected, as in the file of the official release"
+        }
+        _ => "",
+    }
+}
+
+/// A file that holds one JSON object: its entries in their order. A key that stands twice is an error.
+pub(super) fn entries<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>, EvalError> {
+    let Entries(entries) = json(path)?;
+    if entries.is_empty() {
+        return Err(nothing(path));
+    }
+    Ok(entries)
+}
+
+struct Entries<T>(Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Each<T> {
+            type Value = Vec<(String, T)>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with an entry per question")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut seen, mut entries) = (HashSet::new(), Vec::new());
+                while let Some((key, value)) = map.next_entry::<String, T>()? {
+                    if !seen.insert(key.clone()) {
+                        let problem = format!("`{key}` stands twice; keep one of the two");
+                        return Err(de::Error::custom(problem));
+                    }
+                    entries.push((key, value));
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_map(Each(PhantomData)).map(Self)
+    }
+}
+
+/// A line of a question file in LLaVA's layout.
+#[derive(Deserialize)]
+pub(super) struct Listed {
+    #[serde(deserialize_with = "number_or_text")]
+    pub question_id: String,
+    pub image: String,
+    pub text: String,
+    /// Where it stands; 0 for one that comes from no such file.
+    #[serde(skip)]
+    line: usize,
+}
+
+impl Listed {
+    /// A question that stands in no file of this layout.
+    pub fn new(id: &str, image: String, text: String) -> Self {
+        Self {
+            question_id: id.to_owned(),
+            image,
+            text,
+            line: 0,
+        }
+    }
+
+    /// An error about this line of a file.
+    pub fn wrong(&self, path: &Path, problem: &str) -> EvalError {
+        let problem = format!("question {}: {problem}", self.question_id);
+        match self.line {
+            0 => EvalError::file(path, problem),
+            line => EvalError::line(path, line, problem),
+        }
+    }
+}
+
+/// A question file in LLaVA's layout, whose ids must differ.
+pub(super) fn listed(path: &Path) -> Result<Vec<Listed>, EvalError> {
+    let mut seen = HashSet::new();
+    let lines = objects::<Listed>(path)?.into_iter().map(|(line, listed)| {
+        let listed = Listed { line, ..listed };
+        match seen.insert(listed.question_id.clone()) {
+            true => Ok(listed),
+            false => Err(listed.wrong(path, "stands twice; ids must differ")),
+        }
+    });
+    lines.collect()
+}
+
+/// What to say where one of several files could be meant.
+pub(super) fn several(dir: &Path, found: &[PathBuf]) -> EvalError {
+    let names = found.iter().filter_map(|path| path.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    let problem = format!(
+        "holds {}; which one is meant? Keep one of them here",
+        names.join(" and ")
+    );
+    EvalError::file(dir, problem)
 }
 
 /// A file of JSON objects, one per line or all in one list: each object with the line it begins in.
@@ -57,6 +166,32 @@ pub(super) fn objects<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)
         object(path, line, raw.get())
     });
     entries.collect()
+}
+
+/// Records that a program wrote as it went, an object per line or in a list. With `broken_off` the last line is left out if it
+/// is cut.
+pub(crate) fn records<T: DeserializeOwned>(
+    path: &Path,
+    broken_off: bool,
+) -> Result<Vec<(usize, T)>, EvalError> {
+    if !broken_off {
+        return objects(path);
+    }
+    let text = text(path)?;
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    let mut lines = lines.peekable();
+    let mut records = Vec::new();
+    while let Some((index, line)) = lines.next() {
+        match object(path, index + 1, line) {
+            Ok(record) => records.push(record),
+            Err(_) if lines.peek().is_none() && !text.ends_with('\n') => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(records)
 }
 
 fn object<T: DeserializeOwned>(
@@ -131,7 +266,17 @@ pub(super) fn list(dir: &Path, keep: impl Fn(&str) -> bool) -> Result<Vec<PathBu
 
 /// The picture named in a file; the reason if that is no name of a picture.
 pub(super) fn picture(dir: &Path, name: &str) -> Result<Picture, String> {
+    picture_in(dir, &[IMAGES], name)
+}
+
+/// The picture named in a file, in the first of some folders that has it; the reason if that is no name of a picture.
+pub(super) fn picture_in(dir: &Path, folders: &[&str], name: &str) -> Result<Picture, String> {
     let relative = Path::new(name);
+    if name.contains(char::is_control) {
+        return Err(format!(
+            "image {name:?}: has a tab, a line break or the like in its name, which files of answers cannot carry; rename it"
+        ));
+    }
     // A benchmark file comes from elsewhere: it must not make us read outside of its directory.
     if name.is_empty()
         || !relative
@@ -139,13 +284,29 @@ pub(super) fn picture(dir: &Path, name: &str) -> Result<Picture, String> {
             .all(|part| matches!(part, Component::Normal(_)))
     {
         return Err(format!(
-            "image `{name}`: expected a file name within `{IMAGES}/`"
+            "image `{name}`: expected a file name within `{}/`",
+            folders.join("/` or `")
         ));
     }
-    let path = dir.join(IMAGES).join(relative);
-    let absent =
-        (!path.is_file()).then(|| format!("image `{name}`: there is no {}", path.display()));
-    Ok(Picture { path, absent })
+    let paths: Vec<PathBuf> = folders
+        .iter()
+        .map(|folder| dir.join(folder).join(relative))
+        .collect();
+    if let Some(path) = paths.iter().find(|path| path.is_file()) {
+        let path = path.clone();
+        return Ok(Picture { path, absent: None });
+    }
+    let places: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    Ok(Picture {
+        absent: Some(format!(
+            "image `{name}`: there is no {}",
+            places.join(" and no ")
+        )),
+        path: paths.into_iter().next().unwrap_or_default(),
+    })
 }
 
 /// The picture whose name without its ending is `stem`, in the first of the folders that has one.
@@ -168,9 +329,20 @@ pub(super) fn picture_named(stem: &str, folders: [&Path; 3]) -> Picture {
 
 /// Pictures by the number their name ends in (`test_000012.png`, `COCO_val2014_000000000012.jpg`): VQAv2
 /// names pictures by number only. `None` stands for a number that several files have.
-pub(super) fn pictures_by_number(dir: &Path) -> Result<HashMap<u64, Option<PathBuf>>, EvalError> {
+pub(super) struct Numbered {
+    folder: PathBuf,
+    pictures: HashMap<u64, Option<PathBuf>>,
+}
+
+/// The pictures of the first of some folders that is there.
+pub(super) fn pictures_by_number(folders: &[PathBuf]) -> Result<Numbered, EvalError> {
+    let there = folders
+        .iter()
+        .find(|folder| folder.is_dir())
+        .or(folders.first());
+    let folder = there.cloned().unwrap_or_default();
     let mut pictures = HashMap::new();
-    for path in list(&dir.join(IMAGES), |_| true)? {
+    for path in list(&folder, |_| true)? {
         let stem = path
             .file_stem()
             .and_then(|stem| stem.to_str())
@@ -183,7 +355,36 @@ pub(super) fn pictures_by_number(dir: &Path) -> Result<HashMap<u64, Option<PathB
                 .or_insert(Some(path));
         }
     }
-    Ok(pictures)
+    Ok(Numbered { folder, pictures })
+}
+
+impl Numbered {
+    /// The picture of a number; what is wrong if there are several.
+    pub fn get(&self, number: u64) -> Result<Picture, String> {
+        match self.pictures.get(&number) {
+            Some(Some(path)) => Ok(Picture {
+                path: path.clone(),
+                absent: None,
+            }),
+            Some(None) => {
+                let folder = self
+                    .folder
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy();
+                Err(format!(
+                    "several files in {folder}/ have the number {number}"
+                ))
+            }
+            None => Ok(Picture {
+                path: self.folder.join(number.to_string()),
+                absent: Some(format!(
+                    "no file in {} has a name that ends in the number {number}",
+                    self.folder.display()
+                )),
+            }),
+        }
+    }
 }
 
 /// serde_json counts lines from the start of its input, which here is one line of a file.

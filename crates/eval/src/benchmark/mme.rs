@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Benchmark, FormScore, Loaded, Question, files, shown};
+use super::prompts::{SCENES, SHORT, WORDS, with};
+use super::{Benchmark, Conventions, FormScore, Loaded, Question, Submission, files, shown};
 use crate::score::Answers;
 use crate::score::mme::{self, COGNITION, Group, Label, PERCEPTION, Reading};
 use crate::{EvalError, Table};
@@ -13,9 +14,21 @@ use crate::{EvalError, Table};
 /// The form `mme`.
 pub struct Mme;
 
+/// The folder of tasks: in the directory of a test set, and as it was released, later and at first.
+const PLACES: [&str; 3] = [
+    "mme",
+    "MME_Benchmark_release_version/MME_Benchmark",
+    "MME_Benchmark_release_version",
+];
+
+/// What ends every question of the release. LLaVA's sentence is asked instead.
+const ENDING: &str = "Please answer yes or no.";
+
 struct Questions {
     questions: Vec<Question>,
     labels: Vec<Label>,
+    /// The questions as they stand in the files.
+    written: Vec<String>,
 }
 
 impl Benchmark for Mme {
@@ -24,14 +37,14 @@ impl Benchmark for Mme {
     }
 
     fn files(&self) -> &'static str {
-        "mme/<task>.txt or mme/<task>/<picture>.txt"
+        "mme/<task>.txt, mme/<task>/<picture>.txt or MME_Benchmark_release_version/<task>/<picture>.txt"
     }
 
     fn load(&self, dir: &Path) -> Result<Option<Box<dyn Loaded>>, EvalError> {
-        let tasks = dir.join("mme");
-        if !tasks.is_dir() {
+        let places = PLACES.map(|name| dir.join(name));
+        let Some(tasks) = places.into_iter().find(|tasks| tasks.is_dir()) else {
             return Ok(None);
-        }
+        };
         let mut found = files::list(&tasks, |name| name.ends_with(".txt"))?;
         for folder in files::folders(&tasks)? {
             if !texts(&folder)?.is_empty() {
@@ -55,6 +68,7 @@ impl Benchmark for Mme {
         let mut all = Questions {
             questions: Vec::new(),
             labels: Vec::new(),
+            written: Vec::new(),
         };
         for path in found {
             if path.is_dir() {
@@ -106,11 +120,13 @@ fn read(form: &'static str, dir: &Path, path: &Path, all: &mut Questions) -> Res
         let truth = truth.trim().to_owned();
         all.questions.push(Question {
             id: id.clone(),
-            image,
+            pictures: vec![image],
             text: text.to_owned(),
             form,
             truth,
+            longest: SCENES,
         });
+        all.written.push(text.to_owned());
         all.labels.push(Label {
             id,
             task: task.clone(),
@@ -152,6 +168,9 @@ fn read_folder(
     all: &mut Questions,
 ) -> Result<(), EvalError> {
     let task = task(folder);
+    let released = folder
+        .parent()
+        .is_some_and(|tasks| !tasks.ends_with(PLACES[0]));
     for path in texts(folder)? {
         let stem = self::task(&path);
         let image = files::picture_named(
@@ -170,11 +189,17 @@ fn read_folder(
             let id = format!("{form}/{task}/{stem}/{line}");
             all.questions.push(Question {
                 id: id.clone(),
-                image: image.clone(),
-                text: text.to_owned(),
+                pictures: vec![image.clone()],
+                text: if released {
+                    with(text.trim_end().trim_end_matches(ENDING).trim_end(), SHORT)
+                } else {
+                    text.to_owned()
+                },
                 form,
                 truth: truth.trim().to_owned(),
+                longest: if released { WORDS } else { SCENES },
             });
+            all.written.push(text.to_owned());
             all.labels.push(Label {
                 id,
                 task: task.clone(),
@@ -196,6 +221,13 @@ impl Loaded for Questions {
         &self.questions
     }
 
+    fn keep(&mut self, count: usize) {
+        let count = count.next_multiple_of(2);
+        self.questions.truncate(count);
+        self.labels.truncate(count);
+        self.written.truncate(count);
+    }
+
     fn credit(&self, index: usize, answer: &str) -> f64 {
         let right = match mme::read(answer) {
             Reading::Yes => self.labels[index].yes,
@@ -206,7 +238,9 @@ impl Loaded for Questions {
     }
 
     fn score(&self, answers: &Answers) -> FormScore {
-        let score = mme::score(&self.labels, answers);
+        let score = mme::score(&self.labels, answers, mme::read);
+        let [ours, lmms] = [mme::read, mme::read_loosely]
+            .map(|read| mme::score(&self.labels, answers, read).total());
         let mut table = Table::new(
             "MME",
             &[
@@ -249,10 +283,38 @@ impl Loaded for Questions {
         FormScore {
             form: "mme",
             measure: "questions answered rightly",
-            percent: score.accuracy,
+            percent: Some(score.accuracy),
             questions: self.questions.len(),
             details: serde_json::to_value(&score).unwrap_or_default(),
             table,
+            conventions: Conventions {
+                of: "Perception and cognition together",
+                by: vec![("official", ours.0), ("lmms-eval", lmms.0)],
+            },
+            combined: (ours.1 > 0.0).then(|| 100.0 * ours.0 / ours.1),
         }
+    }
+
+    /// A file per task: picture, question, truth and answer, separated by tabs.
+    fn submissions(&self, answers: &Answers) -> Vec<Submission> {
+        let mut files: Vec<Submission> = Vec::new();
+        for ((label, written), question) in
+            self.labels.iter().zip(&self.written).zip(&self.questions)
+        {
+            let name = format!("mme_results/{}.txt", label.task);
+            let answer = answers.get(&label.id).unwrap_or_default();
+            let answer = answer.replace(['\t', '\n', '\r'], " ");
+            let stem = Path::new(&label.picture).with_extension("txt");
+            let line = format!(
+                "{}\t{written}\t{}\t{answer}\n",
+                stem.display(),
+                question.truth
+            );
+            match files.iter_mut().find(|file| file.name == name) {
+                Some(file) => file.text += &line,
+                None => files.push(Submission { name, text: line }),
+            }
+        }
+        files
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Benchmark, FormScore, Loaded, Question, files, shown};
+use super::prompts::{SCENES, SHORT, WORDS, with};
+use super::{Benchmark, Conventions, FormScore, Loaded, Question, files, shown};
 use crate::score::Answers;
 use crate::score::answers::number_or_text;
 use crate::score::pope::{self, Denominator, Label, Metrics};
@@ -15,6 +16,12 @@ pub struct Pope;
 
 /// The usual order of the categories; others follow by name.
 const ORDER: [&str; 3] = ["random", "popular", "adversarial"];
+
+/// How the files of the release begin. LLaVA's sentence is asked with their questions, as its own file does.
+const RELEASED: &str = "coco_pope_";
+
+/// Where the release's pictures lie, as COCO names the folder.
+const FOLDERS: [&str; 2] = ["val2014", files::IMAGES];
 
 #[derive(Deserialize)]
 struct Entry {
@@ -36,13 +43,19 @@ impl Benchmark for Pope {
     }
 
     fn files(&self) -> &'static str {
-        "pope_<category>.json"
+        "pope_<category>.json or coco/coco_pope_<category>.json"
     }
 
     fn load(&self, dir: &Path) -> Result<Option<Box<dyn Loaded>>, EvalError> {
-        let mut found = files::list(dir, |name| {
-            name.starts_with("pope_") && name.ends_with(".json")
-        })?;
+        let named = |start: &'static str| {
+            move |name: &str| name.starts_with(start) && name.ends_with(".json")
+        };
+        let mut found = files::list(dir, named("pope_"))?;
+        for place in [dir.to_owned(), dir.join("coco")] {
+            if found.is_empty() && place.is_dir() {
+                found = files::list(&place, named(RELEASED))?;
+            }
+        }
         if found.is_empty() {
             return Ok(None);
         }
@@ -68,11 +81,21 @@ fn category(path: &Path) -> String {
         .file_stem()
         .and_then(|stem| stem.to_str())
         .unwrap_or_default();
-    stem.trim_start_matches("pope_").to_owned()
+    stem.trim_start_matches("coco_")
+        .trim_start_matches("pope_")
+        .to_owned()
 }
 
 fn read(form: &'static str, dir: &Path, path: &Path, all: &mut Questions) -> Result<(), EvalError> {
     let category = category(path);
+    let released = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with(RELEASED));
+    let folders = if released {
+        &FOLDERS[..]
+    } else {
+        &[files::IMAGES]
+    };
     let mut seen = std::collections::HashSet::new();
     for (line, entry) in files::objects::<Entry>(path)? {
         let wrong = |problem: String| EvalError::line(path, line, problem);
@@ -88,13 +111,18 @@ fn read(form: &'static str, dir: &Path, path: &Path, all: &mut Questions) -> Res
             )));
         }
         let id = format!("{form}/{category}/{}", entry.question_id);
-        let image = files::picture(dir, &entry.image).map_err(wrong)?;
+        let image = files::picture_in(dir, folders, &entry.image).map_err(wrong)?;
         all.questions.push(Question {
             id: id.clone(),
-            image,
-            text: entry.text,
+            pictures: vec![image],
+            text: if released {
+                with(&entry.text, SHORT)
+            } else {
+                entry.text
+            },
             form,
             truth: entry.label,
+            longest: if released { WORDS } else { SCENES },
         });
         all.labels.push(Label {
             id,
@@ -108,6 +136,11 @@ fn read(form: &'static str, dir: &Path, path: &Path, all: &mut Questions) -> Res
 impl Loaded for Questions {
     fn questions(&self) -> &[Question] {
         &self.questions
+    }
+
+    fn keep(&mut self, count: usize) {
+        self.questions.truncate(count);
+        self.labels.truncate(count);
     }
 
     fn credit(&self, index: usize, answer: &str) -> f64 {
@@ -151,10 +184,21 @@ impl Loaded for Questions {
         FormScore {
             form: "pope",
             measure: "mean accuracy of the categories",
-            percent: score.mean.accuracy,
+            percent: Some(score.mean.accuracy),
             questions: self.questions.len(),
             details: serde_json::to_value(&score).unwrap_or_default(),
             table,
+            conventions: Conventions {
+                of: "accuracy",
+                by: vec![
+                    ("official", score.mean.accuracy),
+                    (
+                        "lmms-eval",
+                        pope::whole_word_accuracy(&self.labels, answers),
+                    ),
+                ],
+            },
+            combined: None,
         }
     }
 }

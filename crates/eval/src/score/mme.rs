@@ -64,6 +64,17 @@ pub fn read(answer: &str) -> Reading {
     }
 }
 
+/// Reads an answer as lmms-eval does: outer blanks and all full stops go, and a single letter y or n is read, too.
+pub fn read_loosely(answer: &str) -> Reading {
+    let answer = answer.to_lowercase();
+    let answer = super::python::strip(&answer).replace('.', "");
+    match answer.as_str() {
+        "y" => Reading::Yes,
+        "n" => Reading::No,
+        _ => read(&answer),
+    }
+}
+
 /// The total a task counts into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Group {
@@ -127,8 +138,17 @@ pub struct MmeScore {
     pub cognition: Option<f64>,
 }
 
+impl MmeScore {
+    /// Perception and cognition together, and the most that they can be: 2,800 for all tasks.
+    pub fn total(&self) -> (f64, f64) {
+        let counted = self.tasks.iter().filter(|task| task.group != Group::Other);
+        let total = self.perception.unwrap_or(0.0) + self.cognition.unwrap_or(0.0);
+        (total, 200.0 * counted.count() as f64)
+    }
+}
+
 /// Scores the answers to some labels. Within a task, labels 1 and 2 are a picture's pair, 3 and 4 the next.
-pub fn score(labels: &[Label], answers: &Answers) -> MmeScore {
+pub fn score(labels: &[Label], answers: &Answers, read: fn(&str) -> Reading) -> MmeScore {
     let mut names: Vec<&str> = Vec::new();
     for label in labels {
         if !names.contains(&label.task.as_str()) {
@@ -145,6 +165,7 @@ pub fn score(labels: &[Label], answers: &Answers) -> MmeScore {
                     .filter(|label| label.task == name)
                     .collect::<Vec<_>>(),
                 answers,
+                read,
             )
         })
         .collect();
@@ -164,7 +185,7 @@ pub fn score(labels: &[Label], answers: &Answers) -> MmeScore {
     }
 }
 
-fn task(name: &str, labels: &[&Label], answers: &Answers) -> Task {
+fn task(name: &str, labels: &[&Label], answers: &Answers, read: fn(&str) -> Reading) -> Task {
     let mut counts = Confusion::default();
     let (mut other, mut missing, mut pairs_right) = (0usize, 0usize, 0usize);
     for pair in labels.chunks(2) {

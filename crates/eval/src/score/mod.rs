@@ -7,14 +7,31 @@
 //! | [`pope`] | yes or no, in categories | mean accuracy of the categories |
 //! | [`vqav2`] | ten people's answers | leave-one-out accuracy |
 //! | [`mme`] | yes or no, two per picture, in tasks | accuracy, accuracy+, perception, cognition |
+//! | [`gqa`] | a word, with the kind of question | exact match, distribution |
+//! | [`scienceqa`] | a letter | accuracy, pictured questions |
+//! | [`textvqa`] | ten people's answers | leave-one-out accuracy |
+//! | [`mmmu`] | a letter, or an open answer | accuracy by subject and discipline |
+//! | [`mmvet`] | a judge's grades | mean grade |
+//! | [`seedbench`] | a letter | accuracy |
 //! | [`caption`] | a sentence | exact match, word F1 |
+//!
+//! Where programs in use read the same answer differently, a scorer names its conventions: `official` is the benchmark's
+//! own program, `factory` is what TinyLLaVA Factory does before or instead of it, `lmms-eval` is that harness.
 
 pub mod answers;
 pub mod caption;
 pub mod confusion;
+pub mod gqa;
 pub mod mme;
+pub mod mmmu;
+pub mod mmmu_parse;
+pub mod mmvet;
 pub mod normalise;
 pub mod pope;
+mod python;
+pub mod scienceqa;
+pub mod seedbench;
+pub mod textvqa;
 pub mod vqav2;
 
 pub use answers::Answers;

@@ -92,6 +92,19 @@ pub fn says_yes(answer: &str) -> bool {
         .any(|word| matches!(word, "No" | "no" | "not"))
 }
 
+/// Right answers in per cent as lmms-eval counts them: an answer is right if it is "yes" or "no" and nothing else, in either
+/// case. Over all questions together; those without an answer are left out, as in [`score`].
+pub fn whole_word_accuracy(labels: &[Label], answers: &Answers) -> f64 {
+    let given = labels
+        .iter()
+        .filter_map(|label| Some((label, answers.get(&label.id)?)));
+    let right = given.clone().filter(|(label, answer)| {
+        let truth = if label.yes { "yes" } else { "no" };
+        super::python::strip(&answer.to_lowercase()) == truth
+    });
+    percent(right.count() as f64, given.count() as f64)
+}
+
 impl Metrics {
     /// The measures of some counts.
     pub fn of(counts: &Confusion, denominator: Denominator) -> Self {

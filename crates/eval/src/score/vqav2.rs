@@ -54,6 +54,18 @@ pub fn accuracy(answer: &str, people: &[String]) -> f64 {
             .collect();
         answer = normalise::official(&answer);
     }
+    agreement(&answer, &people)
+}
+
+/// The same as lmms-eval has it: both sides are always normalised.
+pub fn always_normalised(answer: &str, people: &[String]) -> f64 {
+    let plain = |text: &str| normalise::official(&normalise::trimmed(text));
+    let people: Vec<String> = people.iter().map(|person| plain(person)).collect();
+    agreement(&plain(answer), &people)
+}
+
+/// How far an answer agrees with people who are left out one by one, in per cent; nothing is normalised here.
+pub(super) fn agreement(answer: &str, people: &[String]) -> f64 {
     let agreeing = people.iter().filter(|person| **person == answer).count();
     let earned = people.iter().map(|person| {
         let others = agreeing - usize::from(*person == answer);

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use qtl_eval::benchmark::Suite;
+use qtl_eval::score::Answers;
+use qtl_eval::score::answers::read_jsonl;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -29,6 +32,28 @@ pub fn json_lines(path: impl AsRef<Path>) -> Vec<Value> {
     text(path)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The one file or folder of a directory.
+pub fn only(dir: &Path) -> PathBuf {
+    let mut all = fs::read_dir(dir).unwrap();
+    let one = all.next().unwrap().unwrap().path();
+    assert!(all.next().is_none(), "{} holds several", dir.display());
+    one
+}
+
+/// The answers of a file in LLaVA's layout, in the order of a suite's questions.
+pub fn answers(suite: &Suite, form: &str, path: &Path) -> Vec<Option<String>> {
+    let (records, unreadable) = read_jsonl(&text(path));
+    assert!(unreadable.is_empty(), "{}", path.display());
+    let given: Answers = records
+        .into_iter()
+        .map(|record| (format!("{form}/{}", record.question_id), record.text))
+        .collect();
+    let questions = suite.questions().iter();
+    questions
+        .map(|question| given.get(&question.id).map(str::to_owned))
         .collect()
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use qtl_eval::benchmark::Suite;
 use qtl_eval::score::answers::read_jsonl;
 use qtl_eval::score::mme::{self, COGNITION, Label, MmeScore, PERCEPTION};
 use qtl_eval::score::{Answers, Confusion};
@@ -127,7 +128,7 @@ fn golden_mme_converted() {
             .collect();
         let expected = golden::json(case.join("expected.json"));
         compare(
-            &mme::score(&labels, &by_id),
+            &mme::score(&labels, &by_id, mme::read),
             &answers,
             &expected,
             &format!("{} converted", case.display()),
@@ -172,10 +173,57 @@ fn golden_mme_answers_file() {
             .collect();
         let expected = golden::json(case.join("expected.json"));
         compare(
-            &mme::score(&labels, &by_id),
+            &mme::score(&labels, &by_id, mme::read),
             &answers,
             &expected,
             &format!("{} answers", case.display()),
         );
+    }
+}
+
+/// The folder of the release is asked in LLaVA's words and becomes the files that the official program reads.
+#[test]
+fn golden_mme_release() {
+    for case in golden::cases("mme") {
+        let suite = Suite::load(&case).unwrap();
+        let (records, _) = read_jsonl(&golden::text(case.join("answers/model.jsonl")));
+        assert_eq!(suite.questions().len(), records.len());
+        let mut answers = vec![None; records.len()];
+        for record in records {
+            // `task/picture.jpg` or `task/images/picture.jpg`.
+            let path = Path::new(&record.question_id);
+            let task = path
+                .components()
+                .next()
+                .unwrap()
+                .as_os_str()
+                .to_string_lossy();
+            let stem = path.file_stem().unwrap().to_string_lossy();
+            let start = format!("mme/{task}/{stem}/");
+            let at = suite
+                .questions()
+                .iter()
+                .position(|q| q.id.starts_with(&start) && q.text == record.prompt);
+            let at = at.unwrap_or_else(|| panic!("{start}: {}", record.prompt));
+            answers[at] = Some(record.text);
+        }
+        let expected = golden::json::<Value>(case.join("expected.json"));
+        let score = suite.score(&answers).unwrap().forms.remove(0);
+        let part = |name: &str| score.details[name].as_f64().unwrap_or_default();
+        golden::close(
+            part("perception") + part("cognition"),
+            &expected["overall"],
+            "overall",
+        );
+        for file in suite.submissions(&answers).unwrap() {
+            let name = file.name.strip_prefix("mme_results/").unwrap();
+            let sorted = |text: &str| {
+                let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            let theirs = golden::text(case.join("expected/converted").join(name));
+            assert_eq!(sorted(&file.text), sorted(&theirs), "{name}");
+        }
     }
 }

@@ -103,7 +103,7 @@ fn questions_about_a_picture_stand_together() {
         ("caption", "Describe the image.", "a key.")
     );
     assert_eq!(
-        caption.image.path,
+        caption.pictures[0].path,
         dir.path().join("images/test_000001.png")
     );
     assert_eq!(suite.questions()[6].truth, "No");
@@ -162,7 +162,7 @@ fn true_answers_score_full_marks_on_every_form() {
         .map(|question| Some(question.truth.clone()))
         .collect();
     for form in suite.score(&truths).unwrap().forms {
-        assert_eq!(form.percent, 100.0, "{}", form.form);
+        assert_eq!(form.percent, Some(100.0), "{}", form.form);
     }
 }
 
@@ -381,7 +381,7 @@ fn other_spellings_of_the_same_files_are_the_same_questions() {
     let absent = suite
         .questions()
         .iter()
-        .filter_map(|q| q.image.absent.as_ref());
+        .filter_map(|q| q.pictures[0].absent.as_ref());
     let absent: Vec<_> = absent.collect();
     assert_eq!(absent.len(), 2);
     assert!(absent[0].contains("no picture `test_000009`"), "{absent:?}");
@@ -444,7 +444,7 @@ fn absent_pictures_are_known_and_no_error() {
     let suite = Suite::load(at).unwrap();
     let why = |id: &str| {
         let question = suite.questions().iter().find(|q| q.id == id).unwrap();
-        question.image.absent.clone().unwrap_or_default()
+        question.pictures[0].absent.clone().unwrap_or_default()
     };
     let named = format!(
         "image `gone.png`: there is no {}",
@@ -455,7 +455,7 @@ fn absent_pictures_are_known_and_no_error() {
     }
     assert!(why("vqa/5").ends_with("has a name that ends in the number 9"));
     let lost = suite.questions().iter().filter(|q| {
-        let why = q.image.absent.as_deref().unwrap_or_default();
+        let why = q.pictures[0].absent.as_deref().unwrap_or_default();
         why.contains("no picture `lost`")
     });
     assert_eq!(lost.count(), 2);

@@ -5,8 +5,16 @@
 mod set;
 
 mod golden;
+mod golden_gqa;
 mod golden_mme;
+mod golden_mmmu;
+mod golden_mmvet;
 mod golden_pope;
+mod golden_prompts;
+mod golden_scienceqa;
+mod golden_textvqa;
 mod golden_vqav2;
 mod layout;
+mod official;
 mod page;
+mod released;

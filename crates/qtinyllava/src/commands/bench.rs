@@ -1,14 +1,17 @@
 //! `bench`: measurements on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
-use qtl_train::communication;
+use qtl_train::communication::{self, Line};
 
-use crate::bench::communication::{findings, tables, write_json, write_markdown};
+use super::Under;
+use crate::bench::communication::{
+    Compared, Findings, Own, findings, line, of_own, tables, write_json, write_markdown,
+};
 use crate::bench::{Shape, Timer, measure, table, write};
 use crate::numbers::{MANY, whole};
 
@@ -25,9 +28,11 @@ between tokens, channel-l4 with channels of different scale, demo what the demo'
     Codec(Codec),
     /// Bytes, distortion and step times of every quantizer and gradient codec, measured on real messages
     #[command(after_help = "\
-Example:
+Examples:
   qtinyllava bench communication --markdown communication.md --json communication.json
-Every quantizer at several settings sends features up, and gradients come back, through the protocol of training within this
+  qtinyllava bench communication --model base --recipe r.toml --data llava.json --link 100mbit,20ms --only \"fsq levels=4\"
+With --data it measures the first batches of your own file through your own model, and tells what a pass over the file takes on
+the line, beside sending the pictures themselves and beside federated averaging. Without it: every quantizer at several settings sends features up, and gradients come back, through the protocol of training within this
 process: at the paper's shape with synthetic numbers that hold nothing to be found, and for batches of the demo with the
 features and gradients of its base. Bytes are those of whole messages, counted there. Then the same messages go over gRPC and mutual
 TLS on this machine, and the bytes are counted that pass the socket. Coding times are processor time of one thread; use a release
@@ -64,9 +69,28 @@ pub struct Communication {
     /// Samples, image rows and text rows of each, and channels of the synthetic features
     #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', allow_hyphen_values = true, default_values_t = [8, 728, 100, 1280])]
     shape: Vec<usize>,
-    /// Batches of the demo
+    /// Batches of the demo, or of --data
     #[arg(long, default_value_t = 8)]
     batches: usize,
+    /// Model directory, or a hub id like owner/name or owner/name@revision, for --data
+    #[arg(long, value_name = "DIR|ID", requires = "data")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    under: Under,
+    /// LLaVA's JSON file: measure the user's own data instead
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "model",
+        conflicts_with = "shape"
+    )]
+    data: Option<PathBuf>,
+    /// Folder that the JSON's picture paths start from [default: images beside the JSON file, or else its folder]
+    #[arg(long, value_name = "DIR", requires = "data")]
+    images: Option<PathBuf>,
+    /// The line between client and server: rate and round trip
+    #[arg(long, value_name = "RATE,TRIP", requires = "data", value_parser = line, default_value = "100mbit,20ms")]
+    link: Line,
     /// Only quantizers whose name contains this, for example "fsq levels=4"
     #[arg(
         long,
@@ -89,6 +113,12 @@ pub fn run(command: &Command) -> Result<()> {
 }
 
 fn communication(args: &Communication) -> Result<()> {
+    if !(1..=1000).contains(&args.batches) {
+        bail!("--batches {}: expected 1 to 1000", args.batches);
+    }
+    if let (Some(model), Some(data)) = (&args.model, &args.data) {
+        return own(args, model, data);
+    }
     let shape = match args.shape[..] {
         [samples, image, text, channels]
             if samples.min(image).min(text).min(channels) > 0
@@ -110,16 +140,35 @@ fn communication(args: &Communication) -> Result<()> {
             joined(&args.shape)
         ),
     };
-    if !(1..=1000).contains(&args.batches) {
-        bail!("--batches {}: expected 1 to 1000", args.batches);
-    }
     let found = findings(shape, args.batches, &args.only)?;
-    let tables = tables(&found);
+    say(args, &found, None)
+}
+
+/// On a user's own data.
+fn own(args: &Communication, model: &Path, data: &Path) -> Result<()> {
+    let dir = crate::hub::directory(model)?;
+    let images = args.images.clone();
+    let own = Own {
+        recipe: args.under.recipe(&dir, None)?,
+        images: images.unwrap_or_else(|| super::train::beside(data)),
+        model: dir,
+        data: data.to_owned(),
+        batches: args.batches,
+        line: args.link,
+    };
+    let (found, compared) = of_own(&own, &args.only)?;
+    say(args, &[found], Some(&compared))
+}
+
+/// Prints and writes what was found.
+fn say(args: &Communication, found: &[Findings], own: Option<&Compared>) -> Result<()> {
+    let mut tables = tables(found);
+    tables.extend(own.map(Compared::table));
     for table in &tables {
         println!("{table}");
     }
     if let Some(path) = &args.json {
-        write_json(&found, path)?;
+        write_json(found, own, path)?;
     }
     if let Some(path) = &args.markdown {
         write_markdown(&tables, path)?;

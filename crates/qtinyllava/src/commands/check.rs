@@ -184,7 +184,8 @@ fn unusable(report: &Report, recipe: &Recipe) -> Option<String> {
 fn pictures(suite: &Suite, rules: &PictureRules, all: bool) -> Vec<String> {
     let pictures: Vec<&Picture> = suite
         .pictures()
-        .filter_map(|q| Some(&q.first()?.image))
+        .filter_map(|q| Some(&q.first()?.pictures))
+        .flatten()
         .collect();
     let every = if all {
         1

@@ -24,10 +24,11 @@ pub struct Args {
 }
 
 /// Columns: title, place in summary.json, decimals.
-const COLUMNS: [(&str, &str, usize); 9] = [
+const COLUMNS: [(&str, &str, usize); 10] = [
     ("POPE", "/accuracy/pope", 1),
     ("VQAv2 form", "/accuracy/vqa", 1),
     ("MME form", "/accuracy/mme", 1),
+    ("GQA form", "/accuracy/gqa", 1),
     ("captions", "/accuracy/caption", 1),
     ("image bits", "/bits_per_element/image_coded", 2),
     ("text bits", "/bits_per_element/text_coded", 2),

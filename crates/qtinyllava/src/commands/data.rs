@@ -20,6 +20,13 @@ Examples:
   qtinyllava data scenes --out data/train --count 24000
   qtinyllava data scenes --out data/test --split test --seed 102 --count 400")]
     Scenes(Scenes),
+    /// Write a miniature of a benchmark's official folder: its layout, file names and fields, with questions about scenes
+    #[command(after_help = "\
+Examples:
+  qtinyllava data benchmark gqa --out mini/gqa
+  qtinyllava data benchmark mmmu --out mini/mmmu --count 20
+It tries an evaluation before the real benchmark is downloaded. Scores on it compare with nothing.")]
+    Benchmark(Miniature),
     /// Write the word-level Hugging Face tokenizer of the scenes' questions
     #[command(after_help = "\
 Examples:
@@ -86,7 +93,30 @@ pub struct Scenes {
     /// Number of scenes
     #[arg(long, default_value_t = 4000, value_parser = whole::<u64>(1..=MANY))]
     count: u64,
+    /// Also ask which of two objects is in which half: in conversations, or as test files in GQA's layout
+    #[arg(long)]
+    relations: bool,
     /// Replace an earlier data set in the same directory
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Flags of `data benchmark`.
+#[derive(clap::Args)]
+pub struct Miniature {
+    /// The benchmark
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(scenes::miniatures()))]
+    name: String,
+    /// Directory to write; must be new or empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Seed of the scenes
+    #[arg(long, default_value_t = scenes::TEST_SEED)]
+    seed: u64,
+    /// Number of scenes
+    #[arg(long, default_value_t = 8, value_parser = whole::<u64>(1..=1_000_000))]
+    count: u64,
+    /// Replace an earlier miniature in the same directory
     #[arg(long)]
     overwrite: bool,
 }
@@ -95,6 +125,17 @@ pub struct Scenes {
 pub fn run(command: &Command) -> Result<()> {
     let args = match command {
         Command::Scenes(args) => args,
+        Command::Benchmark(args) => {
+            let mut plan = Plan::new(args.seed, args.count);
+            plan.overwrite = args.overwrite;
+            scenes::write_miniature(&args.name, &args.out, &plan)?;
+            println!(
+                "wrote a miniature of {} to {}",
+                args.name,
+                args.out.display()
+            );
+            return Ok(());
+        }
         Command::Tokenizer { out, tokens } => return Ok(write_tokenizer(out, *tokens)?),
         Command::RandomModel {
             config,
@@ -110,6 +151,7 @@ pub fn run(command: &Command) -> Result<()> {
         }
     };
     let mut plan = Plan::new(args.seed, args.count);
+    plan.relations = args.relations;
     plan.overwrite = args.overwrite;
     scenes(args.split.into(), &args.out, &plan)?;
     println!("wrote {} scenes to {}", args.count, args.out.display());

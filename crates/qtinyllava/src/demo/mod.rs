@@ -16,7 +16,7 @@ use qtl_train::lock::{self, Lock};
 use qtl_train::merge::merge;
 use qtl_train::{Recipe, assumed, metrics};
 
-use crate::commands::{answering, data, eval, network};
+use crate::commands::{answering, data, eval};
 use crate::numbers::{MANY, whole};
 use crate::signal::Stopped;
 
@@ -81,14 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
         SaveType::F32,
     )?;
     let merged = answering(&checkpoint, None, assumed::or_carried(&checkpoint)?)?;
-    let evaluation = eval::evaluate(
-        merged,
-        &out.join("test"),
-        &network::Split::default(),
-        84,
-        32,
-        None,
-    )?;
+    let evaluation = eval::evaluate(merged, &out.join("test"))?;
     let wall = spent + start.elapsed().as_secs_f64();
     let summary = summary::Summary::new(&recipe, out, &evaluation, wall)?;
     summary.write(out, &evaluation)?;
@@ -163,6 +156,7 @@ fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {
 
 fn scenes(split: Split, dir: &Path, seed: u64, count: u64) -> Result<()> {
     let mut plan = Plan::new(seed, count);
+    plan.relations = true;
     if Made::read(dir)? == Some(Made::by(split, &plan)) {
         return Ok(());
     }

@@ -108,7 +108,7 @@ impl Summary {
         let score = |form: &str| self.scores.get(form).cloned().unwrap_or(Value::Null);
         self.with_hidden(json!({
             "wall_s": self.wall,
-            "accuracy": { "pope": score("pope"), "vqa": score("vqa"), "mme": score("mme"), "caption": score("caption") },
+            "accuracy": { "pope": score("pope"), "vqa": score("vqa"), "mme": score("mme"), "gqa": score("gqa"), "caption": score("caption") },
             "bytes_per_sample": {
                 "up": self.per_sample(|r| r.bytes_up as f64),
                 "down": self.per_sample(|r| r.bytes_down as f64),
@@ -273,7 +273,8 @@ impl Summary {
             accuracy.push([
                 form.form.to_owned(),
                 form.measure.to_owned(),
-                format!("{:.1}", form.percent),
+                form.percent
+                    .map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}")),
             ]);
         }
         accuracy.note = format!(
@@ -422,16 +423,17 @@ fn examples(evaluation: &Evaluation) -> Result<Vec<Example>> {
         let Some(first) = questions.first() else {
             continue;
         };
-        let png =
-            fs::read(&first.image.path).with_context(|| first.image.path.display().to_string())?;
+        let Some(picture) = first.pictures.first() else {
+            continue;
+        };
+        let png = fs::read(&picture.path).with_context(|| picture.path.display().to_string())?;
         let qa = questions.iter().enumerate().map(|(i, question)| Qa {
             question: question.text.clone(),
             answer: evaluation.answers[at + i].clone().unwrap_or_default(),
             truth: question.truth.clone(),
             credit: Some(credits[at + i]),
         });
-        let caption = first
-            .image
+        let caption = picture
             .path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())

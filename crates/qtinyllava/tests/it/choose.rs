@@ -7,7 +7,7 @@ use qtl_train::Recipe;
 use serde_json::Value;
 
 use crate::program::run;
-use crate::world::{self, World};
+use crate::world::{self, World, base, flags, recipe};
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -305,4 +305,69 @@ fn plan_names_what_is_wrong() {
     );
     wrong(&["--features", "nowhere"], "nowhere");
     wrong(&[], "--model and --data");
+}
+
+/// A user's own data: what crosses per sample, beside the pictures themselves and federated averaging.
+#[test]
+fn bench_communication_compares_on_the_user_s_own_data() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("own.json");
+    let mut args = [
+        "bench",
+        "communication",
+        "--batches",
+        "1",
+        "--only",
+        "fsq levels=4",
+        "--link",
+        "10mbit,100ms",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    args.extend(flags(&[
+        ("--model", &base()),
+        ("--recipe", &recipe()),
+        ("--data", &world.path("train/llava.json")),
+        ("--json", &file),
+    ]));
+    let said = run(args.clone()).succeeds().stdout;
+    assert!(
+        said.contains("One pass over") && said.contains("at 10 Mbit/s and 100 ms"),
+        "{said}"
+    );
+    let found = json(&file);
+    let compared = &found["compared"];
+    let way = |name: &str| {
+        let ways = compared["ways"].as_array().unwrap().iter();
+        let mut ways = ways.filter(|way| way["name"].as_str().unwrap().contains(name));
+        ways.next()
+            .unwrap_or_else(|| panic!("{name} is not in {compared}"))
+            .clone()
+    };
+    let number = |value: &Value| value.as_f64().unwrap();
+    let (plain, coded) = (way("none, every row"), way("fsq levels=4"));
+    assert!(
+        4.0 * number(&coded["up"]) < number(&plain["up"]),
+        "{compared}"
+    );
+    // The files themselves.
+    let files = fs::read_dir(world.path("train/images")).unwrap();
+    let sizes: Vec<u64> = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .collect();
+    let mean = sizes.iter().sum::<u64>() as f64 / sizes.len() as f64;
+    let pictures = way("the pictures as they are");
+    assert!((number(&pictures["up"]) - mean).abs() < 1e-6, "{compared}");
+    let samples = number(&compared["samples"]);
+    assert_eq!(samples, sizes.len() as f64);
+    let seconds = 8.0 * mean * samples / 1e7 + 0.1;
+    assert!((number(&pictures["seconds"]) - seconds).abs() < 1e-6);
+    // Every trained parameter in 32 bits, each way.
+    let averaging = way("federated averaging");
+    assert!((number(&averaging["up"]) * samples - 4.0 * number(&compared["trained"])).abs() < 1.0);
+    assert!(number(&compared["trained"]) > 0.0);
+
+    args[7] = "fast".to_owned();
+    run(args).fails_naming(&["--link", "100mbit,20ms"]);
 }

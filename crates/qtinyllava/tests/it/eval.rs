@@ -33,7 +33,7 @@ fn a_merged_model_scores_the_same_whole_and_split() {
     run(eval(&whole)).succeeds();
     let scores = fs::read_to_string(&whole).unwrap();
     let parsed: serde_json::Value = serde_json::from_str(&scores).unwrap();
-    for form in ["pope", "vqa", "mme", "caption"] {
+    for form in ["pope", "vqa", "mme", "gqa", "caption"] {
         let score = parsed[form]
             .as_f64()
             .unwrap_or_else(|| panic!("no score for {form} in {scores}"));

@@ -17,6 +17,7 @@ mod program;
 mod records;
 mod resume;
 mod split;
+mod tables;
 mod untuned;
 mod world;
 mod wrong;

@@ -52,6 +52,7 @@ impl World {
             "scenes",
             "--split",
             "test",
+            "--relations",
             "--seed",
             "102",
             "--count",

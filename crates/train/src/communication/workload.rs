@@ -70,6 +70,11 @@ impl Shape {
 }
 
 impl Workload {
+    /// Steps.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Rows of the image stream and the text stream and channels, mean over the steps.
     pub fn rows(&self) -> [f64; 3] {
         let mean = |of: fn(&Tensors) -> usize| {

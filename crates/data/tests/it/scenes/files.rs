@@ -128,6 +128,67 @@ fn test_files_are_those_of_the_sample() {
 }
 
 #[test]
+fn relations_stand_beside_what_was_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    let plain = Plan::new(TEST_SEED, 6);
+    let with = Plan {
+        relations: true,
+        ..plain.clone()
+    };
+    write_test(&at("plain"), &plain, &quiet).unwrap();
+    write_test(&at("with"), &with, &quiet).unwrap();
+    write_train(&at("train"), &with, &quiet).unwrap();
+    let record = Made::read(&at("with")).unwrap().unwrap();
+    assert_eq!(record, Made::by(Split::Test, &with));
+    assert_ne!(record, Made::by(Split::Test, &plain));
+
+    let [list, questions] = [
+        "llava_gqa_testdev_balanced.jsonl",
+        "testdev_balanced_questions.json",
+    ];
+    let mut expected = names(&at("plain"));
+    expected.extend([list.to_owned(), questions.to_owned()]);
+    expected.sort();
+    assert_eq!(names(&at("with")), expected);
+    for name in names(&at("plain")) {
+        let (one, other) = (at("plain").join(&name), at("with").join(&name));
+        if one.is_file() && name != "generated.json" {
+            assert_eq!(fs::read(one).unwrap(), fs::read(other).unwrap(), "{name}");
+        }
+    }
+
+    let drawn = |index| Draw::new(TEST_SEED, index, Styles::Both).relation_turns();
+    let lines = fs::read_to_string(at("with").join(list)).unwrap();
+    let truths = read_json(&at("with").join(questions));
+    let asked: Vec<_> = (0..6)
+        .flat_map(|index| drawn(index).into_iter().map(move |turn| (index, turn)))
+        .collect();
+    assert_eq!(lines.lines().count(), asked.len());
+    assert_eq!(truths.as_object().unwrap().len(), asked.len());
+    for (line, (index, turn)) in lines.lines().zip(&asked) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let truth = &truths[line["question_id"].as_str().unwrap()];
+        assert_eq!(line["text"], turn.question);
+        assert_eq!(line["image"], format!("test_{index:06}.png"));
+        assert_eq!(truth["question"], turn.question);
+        assert_eq!(truth["answer"], turn.answer);
+        assert_eq!(truth["imageId"], format!("test_{index:06}"));
+    }
+
+    let samples = read_json(&at("train").join("llava.json"));
+    for (index, sample) in samples.as_array().unwrap().iter().enumerate() {
+        let messages = sample["conversations"].as_array().unwrap();
+        let relations = drawn(index as u64);
+        assert_eq!(messages.len(), 2 * (9 + relations.len().min(2)));
+        for (pair, turn) in messages[18..].chunks(2).zip(&relations) {
+            assert_eq!(pair[0]["value"], turn.question);
+            assert_eq!(pair[1]["value"], turn.answer);
+        }
+    }
+}
+
+#[test]
 fn what_stands_in_the_way_is_named_and_left_alone() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("data");

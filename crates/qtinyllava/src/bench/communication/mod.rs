@@ -1,5 +1,6 @@
 //! `bench communication`: what every quantizer and every gradient codec costs on the wire.
 
+mod own;
 mod tables;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use qtl_train::communication::{LINES, Measured, Reference, Shape, Workload, meas
 use serde::Serialize;
 use serde_json::json;
 
+pub use own::{Compared, Own, line};
 pub use tables::tables;
 
 use super::rank::{self, Rank};
@@ -58,7 +60,49 @@ pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings
         [&|| demo_steps(&recipe, batches, &device), &|| {
             Ok(Workload::synthetic(shape, &device))
         }];
-    let (mut quantizers, codecs) = (QuantizerSpec::settings(), GradientCodec::settings());
+    let (quantizers, codecs) = (named(only)?, GradientCodec::settings());
+    let each = 1 + quantizers.len() + codecs.len() + 1;
+    let mut bar = Bar::new(makers.len() * each);
+    let mut all = Vec::with_capacity(makers.len());
+    for make in makers {
+        let work = make()?;
+        let rows = rows(&work, &quantizers, &recipe, &device, &mut bar)?;
+        let gradients = codecs.iter().map(|codec| {
+            row(
+                &work,
+                &recipe.quantizer.image,
+                codec,
+                TextRows::Distinct,
+                &device,
+                &mut bar,
+            )
+        });
+        let gradients = gradients.collect::<Result<_>>()?;
+        bar.says(&format!("{}: ranks", work.name));
+        let ranks = rank::ranks(&work, &device)?;
+        bar.done += 1;
+        all.push(Findings::new(work, rows, gradients, ranks));
+    }
+    bar.says("");
+    Ok(all)
+}
+
+/// Measures quantizers on a user's own data, and compares.
+pub fn of_own(own: &Own, only: &str) -> Result<(Findings, Compared)> {
+    let device = Device::default();
+    let quantizers = named(only)?;
+    let (work, known) = own.workload(&device)?;
+    let mut bar = Bar::new(1 + quantizers.len());
+    let rows = rows(&work, &quantizers, &own.recipe, &device, &mut bar)?;
+    bar.says("");
+    let found = Findings::new(work, rows, Vec::new(), Vec::new());
+    let compared = own.compare(&known, &found);
+    Ok((found, compared))
+}
+
+/// The quantizers whose names contain `only`.
+fn named(only: &str) -> Result<Vec<QuantizerSpec>> {
+    let mut quantizers = QuantizerSpec::settings();
     quantizers.retain(|spec| spec.to_string().contains(only));
     if quantizers.is_empty() {
         bail!(
@@ -70,50 +114,86 @@ pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings
                 .join(", ")
         );
     }
-    let each = 1 + quantizers.len() + codecs.len() + 1;
-    let mut bar = Progress::new("measuring", (makers.len() * each) as u64);
-    let mut done = 0;
-    let mut all = Vec::with_capacity(makers.len());
-    for make in makers {
-        let work = make()?;
-        let mut row = |up: &QuantizerSpec, down: &GradientCodec, rows| -> Result<Row> {
-            let what = format!("{}: {up}, {down}", work.name);
-            bar.at(done, &what);
-            let measured = measure(&work, up, down, rows, &device).with_context(|| what)?;
-            done += 1;
-            let (bytes, seconds) = both(&measured);
-            Ok(Row {
-                quantizer: up.to_string(),
-                codec: down.to_string(),
-                measured,
-                step_seconds: LINES.map(|line| line.seconds(bytes, seconds)).into(),
-            })
-        };
-        let mut first = row(&QuantizerSpec::NONE, &GradientCodec::F32, TextRows::All)?;
-        first.quantizer.push_str(", every row");
-        let mut rows = vec![first];
-        for quantizer in &quantizers {
-            rows.push(row(quantizer, &recipe.gradient.codec, TextRows::Distinct)?);
+    Ok(quantizers)
+}
+
+/// How far a measurement is.
+struct Bar {
+    bar: Progress,
+    done: u64,
+}
+
+impl Bar {
+    fn new(length: usize) -> Self {
+        Self {
+            bar: Progress::new("measuring", length as u64),
+            done: 0,
         }
-        let gradients = codecs
-            .iter()
-            .map(|codec| row(&recipe.quantizer.image, codec, TextRows::Distinct));
-        let gradients = gradients.collect::<Result<_>>()?;
-        bar.at(done, &format!("{}: ranks", work.name));
-        let ranks = rank::ranks(&work, &device)?;
-        done += 1;
+    }
+
+    fn says(&mut self, what: &str) {
+        self.bar.at(self.done, what);
+    }
+}
+
+/// Everything uncompressed, then every quantizer with the recipe's gradient codec.
+fn rows(
+    work: &Workload,
+    quantizers: &[QuantizerSpec],
+    recipe: &Recipe,
+    device: &Device,
+    bar: &mut Bar,
+) -> Result<Vec<Row>> {
+    let (none, f32) = (QuantizerSpec::NONE, GradientCodec::F32);
+    let mut first = row(work, &none, &f32, TextRows::All, device, bar)?;
+    first.quantizer.push_str(", every row");
+    let mut rows = vec![first];
+    for quantizer in quantizers {
+        rows.push(row(
+            work,
+            quantizer,
+            &recipe.gradient.codec,
+            TextRows::Distinct,
+            device,
+            bar,
+        )?);
+    }
+    Ok(rows)
+}
+
+fn row(
+    work: &Workload,
+    up: &QuantizerSpec,
+    down: &GradientCodec,
+    rows: TextRows,
+    device: &Device,
+    bar: &mut Bar,
+) -> Result<Row> {
+    let what = format!("{}: {up}, {down}", work.name);
+    bar.says(&what);
+    let measured = measure(work, up, down, rows, device).with_context(|| what)?;
+    bar.done += 1;
+    let (bytes, seconds) = both(&measured);
+    Ok(Row {
+        quantizer: up.to_string(),
+        codec: down.to_string(),
+        measured,
+        step_seconds: LINES.map(|line| line.seconds(bytes, seconds)).into(),
+    })
+}
+
+impl Findings {
+    fn new(work: Workload, quantizers: Vec<Row>, gradients: Vec<Row>, ranks: Vec<Rank>) -> Self {
         let [images, texts, channels] = work.rows();
-        all.push(Findings {
+        Self {
             gradients,
             ranks,
-            quantizers: rows,
+            quantizers,
             reference: reference(images + texts, channels),
             rows: work.rows(),
             data: work.name,
-        });
+        }
     }
-    bar.at(done, "");
-    Ok(all)
 }
 
 /// The first batches of the demo's own data, through its base.
@@ -145,8 +225,11 @@ fn both(measured: &Measured) -> (f64, f64) {
 }
 
 /// Writes the numbers as JSON.
-pub fn write_json(all: &[Findings], path: &Path) -> Result<()> {
-    let value = json!({ "lines": LINES, "data": all });
+pub fn write_json(all: &[Findings], own: Option<&Compared>, path: &Path) -> Result<()> {
+    let mut value = json!({ "lines": LINES, "data": all });
+    if let Some(own) = own {
+        value["compared"] = own.json();
+    }
     qtl_train::metrics::write_json(path, &value)
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -10,9 +10,9 @@ pub fn tables(all: &[Findings]) -> Vec<Table> {
     all.iter()
         .flat_map(|found| {
             let ranks = (!found.ranks.is_empty()).then(|| ranks(found));
-            [up(found), down(found), times(found)]
-                .into_iter()
-                .chain(ranks)
+            let down = (!found.gradients.is_empty()).then(|| down(found));
+            let all = [Some(up(found)), down, Some(times(found))];
+            all.into_iter().flatten().chain(ranks)
         })
         .collect()
 }

@@ -1,0 +1,53 @@
+//! SEED-Bench and VizWiz.
+
+use serde_json::json;
+
+use super::super::SceneError;
+use super::{Folder, Shown};
+
+/// `SEED-Bench.json`, `SEED-Bench-image/`; and a question about a video, which is not there.
+pub(super) fn seedbench(folder: &Folder, scenes: &[Shown]) -> Result<(), SceneError> {
+    folder.folder("SEED-Bench-image")?;
+    let mut questions = Vec::new();
+    for (place, shown) in scenes.iter().enumerate() {
+        let image = format!("{place}_{}.png", 100 + place);
+        folder.picture(&format!("SEED-Bench-image/{image}"), shown)?;
+        let mut choices: Vec<&str> = shown
+            .absent(place, 3)
+            .iter()
+            .map(|concept| concept.name)
+            .collect();
+        let right = place % 4;
+        choices.insert(right.min(choices.len()), shown.first());
+        let letter = ["A", "B", "C", "D"][right];
+        questions.push(json!({
+            "question": "What is in the picture?", "answer": letter, "data_id": image, "data_type": "image",
+            "choice_a": choices[0], "choice_b": choices[1], "choice_c": choices[2], "choice_d": choices[3],
+            "question_id": format!("{}", 100 + place), "question_type_id": 1 + place % 2,
+        }));
+    }
+    questions.push(json!({
+        "question": "What happens?", "answer": "A", "data_id": "film.mp4", "data_type": "video", "question_id": "v1",
+        "choice_a": "a", "choice_b": "b", "choice_c": "c", "choice_d": "d", "question_type_id": 10,
+    }));
+    let kinds = json!({"Scene Understanding": 1, "Instance Identity": 2, "Action Recognition": 10});
+    folder.json(
+        "SEED-Bench.json",
+        &json!({"questions": questions, "question_type": kinds}),
+    )
+}
+
+/// `val.json`, `val/`.
+pub(super) fn vizwiz(folder: &Folder, scenes: &[Shown]) -> Result<(), SceneError> {
+    folder.folder("val")?;
+    let mut entries = Vec::new();
+    for (place, shown) in scenes.iter().enumerate() {
+        let image = format!("VizWiz_val_{place:08}.jpg");
+        folder.picture(&format!("val/{image}"), shown)?;
+        let person = json!({"answer": shown.first(), "answer_confidence": "yes"});
+        entries.push(json!({
+            "image": image, "question": "What is this?", "answers": vec![person; 10], "answer_type": "other", "answerable": 1,
+        }));
+    }
+    folder.json("val.json", &entries)
+}
