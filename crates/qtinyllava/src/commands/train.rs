@@ -217,7 +217,7 @@ fn watched(
     stop: &AtomicBool,
     recipe: &Recipe,
 ) -> Result<Ended, TrainError> {
-    let mut view = View::new(client.steps(), &recipe.name);
+    let mut view = View::new(client.steps(), recipe);
     client.train(link, stop, &mut |event| view.show(event))
 }
 
@@ -225,15 +225,18 @@ fn watched(
 struct View {
     bar: Progress,
     name: String,
+    /// Whether there are other sites.
+    sites: bool,
     recent: Vec<StepRecord>,
     since: Instant,
 }
 
 impl View {
-    fn new(steps: u64, name: &str) -> Self {
+    fn new(steps: u64, recipe: &Recipe) -> Self {
         Self {
             bar: Progress::new("train", steps),
-            name: name.to_owned(),
+            name: recipe.name.clone(),
+            sites: recipe.sites.is_some(),
             recent: Vec::new(),
             since: Instant::now(),
         }
@@ -252,9 +255,12 @@ impl View {
             Event::Moved { to } => self.bar.say(&format!(
                 "the other sites have gone on: this one goes on with step {to}"
             )),
-            Event::Rewound { to } => self.bar.say(&format!(
-                "the server was restarted: both sides go on from step {to}"
-            )),
+            Event::Rewound { to } => self.bar.say(&match self.sites {
+                true => {
+                    format!("the server or another site was restarted: all go on from step {to}")
+                }
+                false => format!("the server was restarted: both sides go on from step {to}"),
+            }),
             Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped:#}")),
             Event::Step(record) => self.step(record),
         }

@@ -9,14 +9,16 @@ use std::thread;
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example};
 use qtl_model::Device;
+use qtl_model::weights::SaveType;
 use qtl_train::client::{Client, Ended, Event};
+use qtl_train::merge::merge_sites;
 use qtl_train::roster::RosterFile;
 use qtl_train::start::Start;
 use qtl_train::tune::Part;
 use qtl_train::{Recipe, ServerWork};
 use qtl_wire::{Key, LocalLink, Shared};
 
-use crate::world::{Drawn, blueprint, recipe, saved};
+use crate::world::{Drawn, base, blueprint, recipe, saved};
 
 /// Of every `count` examples one, from `first` on: a new one at each reading, so that the order of reading is all there is.
 struct Dealt {
@@ -238,6 +240,26 @@ fn what_sites_average_is_the_same_for_all_afterwards_and_the_rest_is_their_own()
             .collect::<BTreeMap<_, _>>()
     };
     let [north, south] = [weights(0), weights(1)];
+    let out = dir.path().join("merged");
+    let halves = [0, 1].map(|place| dir.path().join(NAMES[place]));
+    let halves: Vec<&Path> = halves.iter().map(PathBuf::as_path).collect();
+    let server = dir.path().join("server");
+    merge_sites(&halves, &server, &base(), &out, SaveType::F32).unwrap();
+    let merged = qtl_model::weights::Checkpoint::open(&out).unwrap();
+    let table = north
+        .keys()
+        .find(|name| Part::of(name) == Part::EmbedTokens)
+        .unwrap();
+    let got = merged.read(table).unwrap();
+    let want = north[table]
+        .iter()
+        .zip(&south[table])
+        .map(|(a, b)| f32::midpoint(*a, *b));
+    assert!(
+        got.iter()
+            .zip(want)
+            .all(|(got, want)| (got - want).abs() < 1e-6)
+    );
     let (mut shared, mut own) = (0, 0);
     for (name, value) in &north {
         let same = south[name] == *value;
