@@ -45,7 +45,7 @@ impl<'a> Linked<'a> {
         match call(self.link, request)? {
             Reply::Done(states) => decode("hidden", &states.hidden, rows, self.hidden.0)
                 .map_err(|error| WireError::Protocol(error.to_string())),
-            Reply::Rewind { .. } => Err(WireError::GenerationLost),
+            Reply::Rewind { .. } | Reply::Moved { .. } => Err(WireError::GenerationLost),
         }
     }
 }

@@ -209,7 +209,11 @@ impl<S: Stages> Half<S> {
     /// Where this side stands, in micro-batches, by which the sides count; `live`: those applied in memory.
     pub(crate) fn standing(&self, live: Option<u64>) -> Standing {
         let run = self.record.run.clone();
-        let saved = self.run.as_ref().map(|dir| dir.store.whole(&run));
+        // Of a run of several sites, what was set aside may be of a course that was not taken.
+        let saved = self.run.as_ref().map(|dir| match self.recipe.sites {
+            Some(_) => dir.store.steps(),
+            None => dir.store.whole(&run),
+        });
         let saved = saved.unwrap_or_default().into_iter();
         let each = self.recipe.train.accumulate;
         Standing {
@@ -267,7 +271,17 @@ impl<S: Stages> Half<S> {
     /// Adds the gradients of one micro-batch to those of its optimizer step.
     pub(crate) fn add(&mut self, gradients: Named) -> Result<(), NotFinite> {
         let weight = 1.0 / self.recipe.train.accumulate as f32;
+        self.add_weighted(gradients, weight)
+    }
+
+    /// The same, weighted otherwise than micro-batches of one client.
+    pub(crate) fn add_weighted(&mut self, gradients: Named, weight: f32) -> Result<(), NotFinite> {
         self.optimizer.add(gradients, weight)
+    }
+
+    /// What was added since the last step is of no use.
+    pub(crate) fn forget_gradients(&mut self) {
+        self.optimizer.forget_gradients();
     }
 
     /// Ends the step if this micro-batch is its last: the norm of its gradient before clipping.

@@ -9,6 +9,8 @@
 //! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
 //! - [`half`]: what both sides of a run do alike; [`server`]: the server's side; [`client`]: the client's; [`terms`]: what they
 //!   must agree on
+//! - [`roster`]: several sites that train one model, [`rounds`]: who took part in which step, [`ranges`]: what their quantizers
+//!   share, [`average`]: what they train on their own side
 //! - [`generations`]: the answers that a server is generating
 //! - [`record`]: which run a directory is of, and whose
 //! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
@@ -31,6 +33,7 @@ pub mod adapter;
 pub mod align;
 pub mod answer;
 pub mod assumed;
+pub mod average;
 pub mod bounds;
 pub mod changes;
 pub mod checkpoint;
@@ -59,8 +62,11 @@ pub mod optimizer;
 pub mod peft;
 pub mod plain;
 pub mod random;
+pub mod ranges;
 pub mod recipe;
 pub mod record;
+pub mod roster;
+pub mod rounds;
 pub mod schedule;
 pub mod server;
 pub mod stamp;

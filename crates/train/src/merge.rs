@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::tensor::{Tensor, TensorData};
 use qtl_data::template;
 use qtl_model::Device;
 use qtl_model::config::{Fields, second_path};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::adapt::Fingerprint;
 use crate::adapter::Adapter;
+use crate::average::{self, Weights};
 use crate::checkpoint::{Saved, Side, State, Store};
 use crate::companions;
 use crate::error::TrainError;
@@ -90,8 +92,27 @@ pub fn merge<'a>(
     out: &Path,
     format: impl Into<Format>,
 ) -> Result<Merged, TrainError> {
+    merge_sites(&[client], server, base, out, format)
+}
+
+/// The same for several sites, whose halves become one: the mean of what each has trained, all counting the same. A branch (LoRA) is averaged
+/// matrix by matrix.
+///
+/// # Errors
+///
+/// Those of [`merge`]; a site without a checkpoint of the step that the first and the server have newest.
+pub fn merge_sites<'a>(
+    clients: &[&Path],
+    server: &Path,
+    base: impl Into<Base<'a>>,
+    out: &Path,
+    format: impl Into<Format>,
+) -> Result<Merged, TrainError> {
     let (base, format) = (base.into(), format.into());
-    let run = Joined::open(client, server, base)?;
+    let Some((first, others)) = clients.split_first() else {
+        return Err(TrainError::Halves("there is no client's half".to_owned()));
+    };
+    let run = Joined::open(first, server, base)?.averaged(others)?;
     let (client, server) = (run.client.folded(), run.server.folded());
     let head = Head::of(run.tied, &client, &server);
     let config = config(base.model, &run.state, head)?;
@@ -217,6 +238,41 @@ impl Joined {
             language_model,
         })
     }
+
+    /// The same with the mean of the client's half and those in `others`.
+    fn averaged(mut self, others: &[&Path]) -> Result<Self, TrainError> {
+        if others.is_empty() {
+            return Ok(self);
+        }
+        let tune = self.recipe.tune.clone();
+        let stored = |name: &str| tune.stores(name);
+        let mut halves = vec![(weights_of(&self.client, &stored), 1)];
+        for dir in others {
+            let State { step, run, .. } = &self.state;
+            let saved = Store::look(dir).load(*step, Side::Client, run)?;
+            let half = restore(self.client.clone(), &saved.weights(), &stored)?;
+            halves.push((weights_of(&half, &stored), 1));
+        }
+        let mean = average::mean(&halves).map_err(|(_, what)| TrainError::Halves(what))?;
+        let device = self.client.device();
+        self.client = self.client.replace(&mut |name, _| {
+            let (_, values) = mean.get(name)?;
+            Some(Tensor::from_data(
+                TensorData::from(values.as_slice()),
+                &device,
+            ))
+        });
+        Ok(self)
+    }
+}
+
+/// Those of a half's parameters that are `wanted`.
+fn weights_of(half: &impl Parts, wanted: &dyn Fn(&str) -> bool) -> Weights {
+    let mut weights = Weights::new();
+    half.visit_tensors(wanted, &mut |tensor| {
+        weights.insert(tensor.name, (tensor.shape, tensor.data));
+    });
+    weights
 }
 
 /// The checkpoints of the newest step that both stores hold of one run.

@@ -51,7 +51,12 @@ pub fn encode_cut(cut: &Cut) -> (wire::Cut, [Account; 3]) {
 pub fn forward(cut: &Cut, targets: &Code) -> (wire::Forward, [Account; 3]) {
     let (cut, accounts) = encode_cut(cut);
     let targets = qtl_codec::encode(targets, &Options::default());
-    (wire::Forward { cut, targets }, accounts)
+    let forward = wire::Forward {
+        cut,
+        targets,
+        step: None,
+    };
+    (forward, accounts)
 }
 
 /// The container of a gradient that goes back.

@@ -89,6 +89,11 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Forgets what was added since the last step.
+    pub fn forget_gradients(&mut self) {
+        self.pending.clear();
+    }
+
     /// Ends an optimizer step: clips what was added and returns the norm before clipping. Afterwards comes
     /// [`update`](Self::update).
     ///

@@ -18,7 +18,7 @@ const FILE: &str = "run.json";
 const FORMAT: u32 = 1;
 
 /// What belongs to a run and moves with it when a directory starts over.
-const OF_A_RUN: [&str; 8] = [
+const OF_A_RUN: [&str; 10] = [
     "checkpoints",
     "metrics.jsonl",
     "metrics.aside.jsonl",
@@ -27,6 +27,8 @@ const OF_A_RUN: [&str; 8] = [
     "wire.json",
     "recipe.toml",
     "recipes",
+    "rounds.jsonl",
+    "calibration.json",
 ];
 
 /// The run of a directory and its owner.
@@ -36,6 +38,8 @@ pub struct Record {
     pub run: String,
     /// The key it belongs to; `None` if nobody has claimed it, or it has only ever been trained within one process.
     pub owner: Option<Key>,
+    /// On the server of a run of several sites: their names, by place.
+    pub sites: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,6 +48,8 @@ struct File {
     run: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sites: Vec<String>,
 }
 
 impl Record {
@@ -71,6 +77,7 @@ impl Record {
         Ok(Some(Self {
             run: file.run,
             owner: owner.map_err(|e: qtl_wire::key::NoKey| wrong(format!("owner: {e}")))?,
+            sites: file.sites,
         }))
     }
 
@@ -85,6 +92,7 @@ impl Record {
             format: FORMAT,
             run: self.run.clone(),
             owner: self.owner.map(|owner| owner.to_string()),
+            sites: self.sites.clone(),
         };
         let write = || {
             let mut text = serde_json::to_vec_pretty(&file)?;
@@ -141,6 +149,7 @@ pub fn start_over(dir: &Path) -> Result<Option<PathBuf>, TrainError> {
     Record {
         run: String::new(),
         owner: former.owner,
+        sites: Vec::new(),
     }
     .write(dir)?;
     Ok(Some(to))
@@ -154,6 +163,7 @@ mod tests {
         Record {
             run: "run-1".into(),
             owner: Some(Key::of_public_key(b"a key")),
+            sites: vec!["north".into()],
         }
     }
 

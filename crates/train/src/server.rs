@@ -2,18 +2,22 @@
 
 mod calibration;
 mod generation;
+mod sites;
 mod trips;
 
 pub use calibration::calibration_code;
 pub(crate) use calibration::moments;
 use generation::no_generation;
+use sites::Sites;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
+use qtl_codec::Code;
 use qtl_model::Device;
 use qtl_model::edge::{Cut, StepError};
+use qtl_model::params::Named;
 use qtl_model::partition::{Returned, ServerPartition, Waiting};
 use qtl_model::parts::Parts;
 use qtl_model::quant::Accumulator;
@@ -21,11 +25,11 @@ use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::verb::{
-    BackwardHidden, CutGradients, ForwardHidden, HiddenRanges, HiddenStates, MeasureHidden,
+    BackwardHidden, CutGradients, ForwardHidden, HiddenRanges, HiddenStates, MeasureHidden, Request,
 };
 use qtl_wire::{
-    self as wire, Access, Askers, Backward, Calibration, Forward, Key, Lane, Limits, Next, Refusal,
-    Standing, Terms, Tokens, Work, WorkError,
+    self as wire, Access, Askers, Backward, Calibration, Forward, Held, Key, Lane, Limits, Next,
+    Refusal, Standing, Terms, Together, Tokens, Work, WorkError,
 };
 
 use crate::bounds::{self, BoundError, Bounds};
@@ -37,6 +41,7 @@ use crate::message::{Channels, ContainerError, decode, decode_cut, encode_gradie
 use crate::optimizer::NotFinite;
 use crate::recipe::Recipe;
 use crate::record::Record;
+use crate::roster::RosterFile;
 use crate::start::Start;
 
 /// The server's side of a run.
@@ -52,6 +57,8 @@ pub struct ServerWork {
     channels: Channels,
     /// A step whose hidden states are at the client.
     waiting: Option<Waiting>,
+    /// Where several sites train.
+    sites: Option<Sites>,
     /// Hidden states that were measured before the first step.
     measured: Accumulator,
     generations: Generations,
@@ -136,10 +143,33 @@ impl ServerWork {
             begun: false,
             applied: None,
             waiting: None,
+            sites: None,
             measured: Accumulator::default(),
             generations,
             observer: Box::new(|_| {}),
         })
+    }
+
+    /// Has the run be that of the sites in `roster`, as the recipe says. `fresh_run` names the run if there is none; it must be
+    /// unlike any other run's name.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`] naming the file: a roster of other sites than the run's, a recipe without `[sites]`.
+    pub fn of_sites(&mut self, roster: RosterFile, fresh_run: &str) -> Result<(), TrainError> {
+        let recipe = &self.half.recipe;
+        let Some(spec) = &recipe.sites else {
+            return Err(TrainError::Halves(
+                "a roster needs a recipe with [sites], and this recipe has none".to_owned(),
+            ));
+        };
+        roster.goes_on(&self.half.record.sites)?;
+        let dir = self.half.dir().ok_or(TrainError::NoRun)?;
+        self.sites = Some(Sites::open(spec, roster, dir, recipe.train.steps)?);
+        if self.half.record.run.is_empty() {
+            self.half.record.run = fresh_run.to_owned();
+        }
+        Ok(())
     }
 
     /// Whose the run is; `None` if nobody has claimed it.
@@ -205,7 +235,13 @@ impl ServerWork {
     }
 
     fn write(&self, micro_batches: u64) -> Result<(), WorkError> {
-        self.half.save(micro_batches, |_| {}).map_err(failed)?;
+        self.write_of(micro_batches, Vec::new())
+    }
+
+    /// The same; these sites hold it too.
+    fn write_of(&self, micro_batches: u64, sites: Vec<String>) -> Result<(), WorkError> {
+        let saved = self.half.save(micro_batches, |state| state.sites = sites);
+        saved.map_err(failed)?;
         // The client asks once its own checkpoint is on disk.
         self.half.settle(micro_batches).map_err(failed)
     }
@@ -229,14 +265,24 @@ impl ServerWork {
         encode_gradient(&self.half.recipe.gradient.codec, g, draw).map_err(failed)
     }
 
-    /// Computes and applies the next micro-batch.
-    fn micro_batch(&mut self, f: &Forward) -> Result<Backward, WorkError> {
-        let micro_batch = self.due()?;
-        let start = Instant::now();
+    /// Reads a step's containers.
+    fn read_forward(&self, f: &Forward) -> Result<(Cut, Code), WorkError> {
         self.training.check(&f.cut.layout).map_err(invalid)?;
         let cut = self.cut(&f.cut)?;
         let rows = cut.layout.rows(Kind::Text);
         let targets = decode("targets", &f.targets, rows, 1).map_err(invalid)?;
+        Ok((cut, targets))
+    }
+
+    /// Computes what is to be learned from a micro-batch with this number, and what goes back: nothing has moved yet. Also its
+    /// loss, if a token is supervised.
+    fn learned(
+        &self,
+        f: &Forward,
+        number: u64,
+    ) -> Result<(Backward, Option<f64>, Named), WorkError> {
+        let start = Instant::now();
+        let (cut, targets) = self.read_forward(f)?;
         let decoded = start.elapsed();
         let Half {
             recipe,
@@ -246,45 +292,65 @@ impl ServerWork {
         } = &self.half;
         let draw = Draw {
             seed: recipe.seed,
-            step: micro_batch,
+            step: number,
         };
         let trained = |name: &str| recipe.tune.trains(name);
         let step =
             drawing(draw, || stages.step(&cut, &targets, &trained, device)).map_err(no_step)?;
         let loss = (step.tokens > 0).then_some(step.loss);
-        let (mean, returned) = (step.loss, step.into());
-        let (image, text, coding) = self.apply(micro_batch, returned, loss)?;
+        let (mean, returned) = (step.loss, Returned::from(step));
+        let (image, text, coding) = self.coded(number, returned.image, returned.text)?;
         let coded = decoded + coding;
-        Ok(Backward {
+        let answer = Backward {
             loss: mean,
             image,
             text,
             compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
             coding_seconds: coded.as_secs_f64(),
-        })
+        };
+        Ok((answer, loss, returned.parameters))
     }
 
-    /// Applies what a micro-batch has given: the containers of what goes back, and how long it took to make them.
+    /// Computes and applies the next micro-batch.
+    fn micro_batch(&mut self, f: &Forward) -> Result<Backward, WorkError> {
+        let micro_batch = self.due()?;
+        let start = Instant::now();
+        let (mut answer, loss, gradients) = self.learned(f, micro_batch)?;
+        self.apply(micro_batch, gradients, loss)?;
+        answer.compute_seconds = start.elapsed().as_secs_f64() - answer.coding_seconds;
+        Ok(answer)
+    }
+
+    /// The containers of the gradients that go back, and how long it took to make them. One that cannot travel ends the step
+    /// before anything has moved.
+    fn coded(
+        &self,
+        number: u64,
+        image: Option<Tensor<2>>,
+        text: Tensor<2>,
+    ) -> Result<(Vec<u8>, Vec<u8>, Duration), WorkError> {
+        let coding = Instant::now();
+        let image = image.map(|g| self.gradient("image", number, g));
+        let image = image.transpose()?.unwrap_or_default();
+        let text = self.gradient("text", number, text)?;
+        Ok((image, text, coding.elapsed()))
+    }
+
+    /// Applies what a micro-batch has given.
     fn apply(
         &mut self,
         micro_batch: u64,
-        given: Returned,
+        gradients: Named,
         loss: Option<f64>,
-    ) -> Result<(Vec<u8>, Vec<u8>, Duration), WorkError> {
-        let coding = Instant::now();
-        // A gradient that cannot travel ends the step before anything has moved.
-        let image = given.image.map(|g| self.gradient("image", micro_batch, g));
-        let image = image.transpose()?.unwrap_or_default();
-        let text = self.gradient("text", micro_batch, given.text)?;
-        let coding = coding.elapsed();
-        self.half.add(given.parameters).map_err(diverged)?;
+    ) -> Result<(), WorkError> {
+        self.half.add(gradients).map_err(diverged)?;
         self.half.apply(micro_batch).map_err(diverged)?;
         self.applied = Some(micro_batch + 1);
         (self.observer)(&Event::Step {
             step: self.half.recipe.train.step_of(micro_batch),
             loss,
         });
-        Ok((image, text, coding))
+        Ok(())
     }
 
     /// After a failure nobody knows what of a step was applied.
@@ -305,7 +371,22 @@ impl Work for ServerWork {
     fn limits(&self, limits: Limits) -> Limits {
         let Channels { image, text } = self.channels;
         let channels = image.max(text).max(self.half.stages.hidden_size());
-        bounds::wire([self.training, self.generation], channels, limits)
+        let bounded = bounds::wire([self.training, self.generation], channels, limits);
+        let averages = self
+            .half
+            .recipe
+            .sites
+            .as_ref()
+            .is_some_and(|sites| sites.average_every > 0);
+        match averages {
+            false => bounded,
+            // Weights of the clients' halves, whose sizes are theirs, cross too.
+            true => Limits {
+                container_bytes: limits.container_bytes,
+                message_bytes: limits.message_bytes,
+                ..bounded
+            },
+        }
     }
 
     fn standing(&self) -> Standing {
@@ -317,14 +398,31 @@ impl Work for ServerWork {
             owner: self.half.record.owner,
             trains: self.half.dir().is_some(),
             generate: self.generate,
+            sites: self.sites.as_ref().map(Sites::roster),
         }
     }
 
+    fn together(&mut self, asked: Vec<(usize, Request)>) -> Together {
+        self.all_together(asked)
+    }
+
+    fn held(&self, place: usize, at: u64) -> Held {
+        let nothing = Held {
+            from: at,
+            whole: true,
+        };
+        let sites = self.sites.as_ref();
+        sites.map_or(nothing, |sites| sites.course.held(place, at))
+    }
+
     fn begin(&mut self, run: &str, owner: Key) -> Result<(), WorkError> {
-        let claimed = Some(owner).filter(|key| *key != Key::LOCAL);
+        let sites = self.sites.as_ref().map(|sites| sites.names().to_vec());
+        // A run of several sites has no owner.
+        let claimed = Some(owner).filter(|key| *key != Key::LOCAL && sites.is_none());
         let record = Record {
             run: run.to_owned(),
             owner: self.half.record.owner.or(claimed),
+            sites: sites.unwrap_or_default(),
         };
         self.half.is_of(record).map_err(failed)?;
         self.begun = true;
@@ -389,6 +487,10 @@ impl Work for ServerWork {
             error => failed(error),
         })?;
         self.applied = Some(micro_batches);
+        let over = micro_batches == self.half.recipe.train.micro_batches();
+        if let Some(sites) = &mut self.sites {
+            sites.go_to(micro_batches, over);
+        }
         let step = self.half.recipe.train.step_of(micro_batches);
         (self.observer)(&match begun {
             true => Event::Resumed { step },

@@ -176,6 +176,7 @@ impl<T: Transport> Exchange for Caller<T> {
                 Ok(Reply::Done(()))
             }
             Reply::Rewind { to } => Ok(Reply::Rewind { to }),
+            Reply::Moved { to } => Ok(Reply::Moved { to }),
         }
     }
 

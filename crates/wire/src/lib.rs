@@ -10,6 +10,7 @@
 //! - [`key`]: whose certificate it is.
 //! - [`layout`]: how rows of features form sequences.
 //! - [`work`]: what a server does ([`Work`]) and what a client asks for ([`Exchange`]).
+//! - [`sites`]: several sites that train one model.
 //! - [`error`]: everything that can go wrong, each with its cure.
 //! - [`limits`]: how much a peer may make us hold.
 //! - [`foreign`]: text of a peer, made safe to show.
@@ -18,6 +19,7 @@
 //! - [`session`]: both ends of the protocol as pure state machines.
 //! - [`caller`]: the client's state machine, driven over a transport.
 //! - [`link`]: a link within one process, with simulated delay and loss.
+//! - [`shared`]: a server within one process that several clients share.
 //! - [`certs`]: certificates: making them, and checking them before a connection is tried.
 //! - [`grpc`]: the protocol over HTTP/2 and mutual TLS; the only module that knows tonic.
 //!
@@ -35,6 +37,8 @@ pub mod layout;
 
 pub mod work;
 
+pub mod sites;
+
 pub mod error;
 
 pub mod limits;
@@ -51,6 +55,8 @@ pub mod caller;
 
 pub mod link;
 
+pub mod shared;
+
 pub mod certs;
 
 pub mod grpc;
@@ -66,6 +72,8 @@ pub use layout::{Layout, Sequence, Span, SpanKind};
 pub use limits::Limits;
 pub use link::{LocalLink, Simulation};
 pub use meter::Meter;
+pub use shared::{Shared, SharedLink};
+pub use sites::{Course, Held, Mode, Roster, Site, Together};
 pub use verb::{Backward, Calibration, Cut, Forward, Next, Tokens};
 pub use vocabulary::{Purpose, Resume, Standing, Terms};
 pub use work::{Access, Askers, Exchange, Lane, Reply, Work, WorkError};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::Site;
+
 /// The recipe fields that both peers must agree on, compared one by one in the greeting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
@@ -53,12 +55,12 @@ pub enum Purpose {
 }
 
 /// Where a session goes on: the answer to a greeting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// Number of micro-batches applied. Training: to the checkpoint that the server has gone back to; the caller must do
-    /// the same before it goes on (0: the beginning). Generation: to the server's weights; the caller compares it with its
+    /// Number of micro-batches applied. Training: to the checkpoint that the caller must go back to before it goes on (0: the
+    /// beginning), as the server has; where several sites train, a site's own may be an earlier one than the server's. Generation: to the server's weights; the caller compares it with its
     /// own half.
     pub at: u64,
-    /// The run starts from its beginning: this is the moment to calibrate.
-    pub fresh: bool,
+    /// Where several sites train one model: which of them the caller is, and of which run.
+    pub site: Option<Site>,
 }

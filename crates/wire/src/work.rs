@@ -1,11 +1,14 @@
 //! What a server does, and what a client asks for.
 
+use std::sync::Arc;
+
 use crate::limits::Limits;
 use crate::meter::Meter;
+use crate::sites::{Held, Roster, Together};
 use crate::verb::{
-    Answer, Backward, BackwardHidden, Calibration, Cut, CutGradients, Finish, Forward,
-    ForwardHidden, HiddenRanges, HiddenStates, MeasureHidden, Next, Open, Request, Save, Tokens,
-    Verb,
+    Answer, Average, Averaged, Backward, BackwardHidden, Calibration, Cut, CutGradients, Finish,
+    Forward, ForwardHidden, HiddenRanges, HiddenStates, MeasureHidden, Moved, Next, Open, Pool,
+    Pooled, Request, Save, Tokens, Verb,
 };
 use crate::{Key, Purpose, Refusal, Resume, Standing, Terms, WireError};
 
@@ -19,7 +22,7 @@ impl Lane {
 }
 
 /// Who may do what on a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     /// Whose the run is. `None`: nobody's yet; the first client that greets for training with the same terms gets it.
     pub owner: Option<Key>,
@@ -27,6 +30,8 @@ pub struct Access {
     pub trains: bool,
     /// Who may have answers generated.
     pub generate: Askers,
+    /// Where several sites train one model: who they are. The run then has no owner.
+    pub sites: Option<Arc<Roster>>,
 }
 
 /// Who may have answers generated.
@@ -45,14 +50,17 @@ impl Default for Access {
             owner: None,
             trains: true,
             generate: Askers::Owner,
+            sites: None,
         }
     }
 }
 
 impl Access {
-    /// Whether the run belongs to `key`. What runs in the same process may do anything.
+    /// Whether the run belongs to `key`, or it is one of the sites. What runs in the same process may do anything.
     pub fn owned_by(&self, key: Key) -> bool {
-        key == Key::LOCAL || self.owner == Some(key)
+        let sites = self.sites.as_ref();
+        let site = sites.is_some_and(|roster| roster.places.contains_key(&key));
+        key == Key::LOCAL || self.owner == Some(key) || site
     }
 }
 
@@ -130,6 +138,39 @@ pub trait Work: Send + 'static {
     fn backward_hidden(&mut self, f: BackwardHidden) -> Result<CutGradients, WorkError> {
         let _ = f;
         Err(not_done("sends no hidden states"))
+    }
+
+    /// Does what the sites ask for, given in their order: all whose place is waited for have asked for something. What one
+    /// asks for may have to wait for others still; at least one of them is answered. After an error other than
+    /// [`WorkError::Invalid`] the state is in doubt, as in [`Work::step`].
+    fn together(&mut self, asked: Vec<(usize, Request)>) -> Together {
+        let no = |(place, _)| (place, Err(not_done("trains with one client")));
+        Together {
+            answers: asked.into_iter().map(no).collect(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// Which state of the half of the site with this place belongs to this side's after `at`. Asked for [`Standing::saved`]
+    /// and [`Standing::live`].
+    fn held(&self, place: usize, at: u64) -> Held {
+        let _ = place;
+        Held {
+            from: at,
+            whole: true,
+        }
+    }
+
+    /// Pools the ranges that a site measured with those of the others. Before the site's first step only.
+    fn pool(&mut self, p: Pool) -> Result<Pooled, WorkError> {
+        let _ = p;
+        Err(not_done("pools nothing"))
+    }
+
+    /// Averages what sites have trained on their own side.
+    fn average(&mut self, a: Average) -> Result<Averaged, WorkError> {
+        let _ = a;
+        Err(not_done("averages nothing"))
     }
 
     /// Writes a checkpoint of the state after so many micro-batches. When this returns it is safely on disk. The client's own is
@@ -216,6 +257,12 @@ pub enum Reply<T> {
         /// Number of steps applied at the checkpoint, which is the next step to send.
         to: u64,
     },
+    /// The run has gone on without this site, and nothing was done. The caller asks again, for this step, from where its own
+    /// half stands.
+    Moved {
+        /// The site's next step.
+        to: u64,
+    },
 }
 
 /// The client's end of a session. Calls block; lost connections are mended inside.
@@ -292,10 +339,12 @@ pub fn call<V: Verb>(
     verb: V,
 ) -> Result<Reply<V::Answer>, WireError> {
     Ok(match link.ask(verb.into())? {
+        Reply::Done(Answer::Moved(Moved { to })) => Reply::Moved { to },
         Reply::Done(answer) => Reply::Done(V::Answer::try_from(answer).map_err(|_| {
             WireError::Protocol("it answered something else than was asked".to_owned())
         })?),
         Reply::Rewind { to } => Reply::Rewind { to },
+        Reply::Moved { to } => Reply::Moved { to },
     })
 }
 
@@ -305,6 +354,7 @@ impl<T> Reply<T> {
         match self {
             Reply::Done(_) => Reply::Done(()),
             Reply::Rewind { to } => Reply::Rewind { to },
+            Reply::Moved { to } => Reply::Moved { to },
         }
     }
 
@@ -312,7 +362,7 @@ impl<T> Reply<T> {
     fn here(self) -> Result<T, WireError> {
         match self {
             Reply::Done(answer) => Ok(answer),
-            Reply::Rewind { .. } => Err(WireError::GenerationLost),
+            Reply::Rewind { .. } | Reply::Moved { .. } => Err(WireError::GenerationLost),
         }
     }
 }

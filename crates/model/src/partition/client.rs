@@ -117,6 +117,13 @@ impl ClientPartition {
         self.uplink.image.input(self.bottom.look(pixels))
     }
 
+    /// Channels of the codes of image rows and of text rows.
+    pub fn code_dims(&self) -> [usize; 2] {
+        let row = Tensor::<2>::zeros([1, self.bottom.embed_tokens.hidden_size()], &self.device());
+        let image = self.uplink.image.input(row.clone());
+        [image.dims()[1], self.uplink.text.input(row).dims()[1]]
+    }
+
     /// Adds the projected features of a batch to calibration sums (image, text).
     pub fn calibrate(&self, batch: &Batch, image: &mut Accumulator, text: &mut Accumulator) {
         let features = self.project(batch);

@@ -102,6 +102,11 @@ impl Accumulator {
         }
     }
 
+    /// Number of rows added.
+    pub fn rows(&self) -> u64 {
+        self.count as u64
+    }
+
     /// The moments of all rows added, `None` before two rows have been seen.
     pub fn moments(&self) -> Option<Moments> {
         if self.count < 2.0 {

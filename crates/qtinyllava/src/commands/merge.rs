@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
 use qtl_model::weights::SaveType;
 use qtl_train::export::{fold_adapter, write_adapter};
-use qtl_train::merge::{Format, merge};
+use qtl_train::merge::{Format, merge_sites};
 use qtl_train::start::Base;
 
 /// Join the two halves of a run into one model directory, or write what it trained as an adapter
@@ -22,11 +22,16 @@ writes only what was trained: language_model/ is an adapter that peft in Python 
   qtinyllava merge --model base --from-adapter runs/adapter/language_model --out runs/folded
 folds such an adapter, or one that peft wrote, into the base.
   qtinyllava merge --client runs/more --model base --from-adapter runs/adapter --out runs/merged
-joins a run that started from an adapter.")]
+joins a run that started from an adapter.
+  qtinyllava merge --client runs/north --client runs/south --average --server runs/server --model base --out runs/merged
+joins what several sites have trained.")]
 pub struct Args {
-    /// The client's run directory
+    /// The client's run directory; of several sites that of one, or with --average each of them
     #[arg(long, value_name = "DIR", required_unless_present = "from_adapter")]
-    client: Option<PathBuf>,
+    client: Vec<PathBuf>,
+    /// Of several sites: the mean of what they have trained on their own side, all counting the same
+    #[arg(long, requires = "client", conflicts_with = "adapter")]
+    average: bool,
     /// The server's run directory [default: server inside the client's, as `train --local` writes it]
     #[arg(long, value_name = "DIR", requires = "client")]
     server: Option<PathBuf>,
@@ -83,10 +88,10 @@ pub fn run(args: &Args) -> Result<()> {
         shard: args.shard_size.as_u64(),
     };
     let out = args.out.display();
-    let read = [&args.client, &args.server, &args.from_adapter];
-    let read = read.into_iter().flatten().map(PathBuf::as_path);
+    let read = args.server.iter().chain(&args.from_adapter);
+    let read = read.chain(&args.client).map(PathBuf::as_path);
     super::apart(&args.out, &read.chain([&*model]).collect::<Vec<_>>())?;
-    if let (Some(adapter), None) = (&args.from_adapter, &args.client) {
+    if let (Some(adapter), None) = (&args.from_adapter, args.client.first()) {
         let folded = fold_adapter(&model, adapter, &args.out, format)?;
         println!(
             "wrote {out}: {folded} branches folded into {}",
@@ -94,7 +99,14 @@ pub fn run(args: &Args) -> Result<()> {
         );
         return Ok(());
     }
-    let client: &Path = args.client.as_deref().context("--client is missing")?;
+    let clients: Vec<&Path> = args.client.iter().map(PathBuf::as_path).collect();
+    let client = *clients.first().context("--client is missing")?;
+    if clients.len() > 1 && !args.average {
+        bail!(
+            "--client is given {} times: each site has a half of its own. Give the one that you mean, or join the mean of all with --average",
+            clients.len()
+        );
+    }
     let server = args.server.clone().unwrap_or_else(|| client.join("server"));
     let base = Base {
         model: &model,
@@ -112,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         return Ok(());
     }
-    let merged = merge(client, &server, base, &args.out, format)?;
+    let merged = merge_sites(&clients, &server, base, &args.out, format)?;
     println!(
         "wrote {out}: {} parameters after step {}",
         merged.parameters, merged.step

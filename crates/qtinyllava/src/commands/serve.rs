@@ -13,6 +13,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use qtl_model::Device;
 use qtl_train::ServerWork;
 use qtl_train::generations::ROOM;
+use qtl_train::roster::RosterFile;
 use qtl_train::server::Event;
 use qtl_wire::certs::{Role, check_kit, leaf_key};
 use qtl_wire::grpc::{Handshakes, ServeOptions, ServerTls, ShutdownHandle, bind, serve};
@@ -31,6 +32,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Examples:
   qtinyllava serve --model base --recipe r.toml --run runs/server --listen 0.0.0.0:7443 --tls certs/server
+  qtinyllava serve --model base --recipe sites.toml --run runs/server --sites roster.toml --tls certs/server   # several sites
   qtinyllava serve --model runs/demo/checkpoint --listen 127.0.0.1:7443 --tls certs/server      # answers questions only
 A run belongs to a key. --owner fixes it; without, the first client that trains with the same recipe gets it, and nobody
 else is told anything. run.json in --run says whose the run is, and `certs renew` keeps the key.
@@ -57,6 +59,10 @@ pub struct Args {
     /// Whose the run is: a key as `certs` prints it, or a client's certificate [default: the first client whose recipe matches]
     #[arg(long, value_name = "KEY|FILE", value_parser = OsStringValueParser::new().try_map(owner))]
     owner: Option<Key>,
+    /// Several sites train one model: a TOML file with a [[site]] for each, its name and keys = [as `certs` prints them]; read
+    /// again when it changes, so that a key can be added or shut out (keys = []) while the run goes on
+    #[arg(long, value_name = "FILE", requires = "run", conflicts_with = "owner")]
+    sites: Option<PathBuf>,
     /// Who may ask for answers [default: the owner of --run; without --run any client that is let in]
     #[arg(long, value_enum, value_name = "WHO")]
     generate: Option<Generate>,
@@ -122,12 +128,26 @@ pub fn run(args: &Args) -> Result<()> {
         None => args.start.answering(args.template.clone())?,
     };
     let steps = recipe.train.steps;
+    let (sites, fresh) = (recipe.sites.clone(), super::run_name(&recipe));
+    match (&args.sites, &sites) {
+        (Some(path), None) => bail!(
+            "--sites {}: the recipe has no [sites]; add the section, with count, to the recipe of all sides",
+            path.display()
+        ),
+        (None, Some(_)) if args.run.is_some() => {
+            bail!("the recipe has [sites]: say with --sites FILE who they are")
+        }
+        _ => {}
+    }
     if let (Some(run), true) = (&args.run, args.start_over) {
         super::start_over(run)?;
     }
     let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
     super::say_changes(&work.goes_on(args.allow_changes)?);
     settle_access(args, &mut work)?;
+    if let (Some(path), Some(spec)) = (&args.sites, &sites) {
+        work.of_sites(RosterFile::open(path, spec)?, &fresh)?;
+    }
     work.generations_may_hold(args.generation_memory.saturating_mul(1 << 20));
     let shutdown = ShutdownHandle::new();
     let stopper = shutdown.clone();

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use qtl_model::Device;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
 use qtl_train::stamp::Stamp;
+use qtl_train::tune::Part;
 use qtl_train::{Recipe, ServerWork, TrainError, files};
 use qtl_wire::certs::{Role, leaf_key};
 use qtl_wire::{Exchange, LocalLink, WireError};
@@ -31,6 +32,9 @@ Examples:
   qtinyllava train --local --model base --recipe r.toml --run runs/local --data data/train/llava.json
   qtinyllava train --local --model base --recipe r.toml --run runs/more --data more.json --from-adapter runs/adapter
 trains an adapter on, of `merge --adapter` or of peft.
+  qtinyllava train --model base --recipe sites.toml --run runs/north --connect gpu.example.org:7443 --tls certs/north \\
+                   --data north.json --share connector
+is one of several sites (recipe: [sites] count, mode, average_every); the server has their roster.
 Started again with the same flags it resumes from the newest step that both sides have saved. Ctrl-C saves first. With more
 train.steps a finished run goes on; what else changes its course needs --allow-changes.
 Exit codes: 0 finished; 3 stopped, and the same command resumes; others an error.")]
@@ -63,6 +67,10 @@ pub struct Args {
     /// Begin another run in --run from step 0; what is there moves into before-1 and is kept
     #[arg(long)]
     start_over: bool,
+    /// With sites.average_every in the recipe: what of this site's own training the server may see and average, parts by their
+    /// names in [tune]; embed_tokens tells which tokens were trained on
+    #[arg(long, value_name = "PART,...", value_delimiter = ',', value_parser = part)]
+    share: Vec<Part>,
     #[command(flatten)]
     waiting: Waiting,
     /// Both halves in this process, through the same step code, without a network
@@ -111,6 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(tls) = &args.tls {
         client.shows(leaf_key(&tls.join(Role::Client.certificate()))?);
     }
+    shares(&mut client, &recipe, &args.share)?;
     super::say_changes(&client.goes_on(data, args.allow_changes)?);
     let copy = args.run.join("recipe.toml");
     files::replace(&copy, recipe.to_toml().as_bytes())
@@ -141,6 +150,32 @@ pub fn run(args: &Args) -> Result<()> {
             let how = format!("stopped at step {step}; the same command resumes from there");
             return Err(Stopped(how).into());
         }
+    }
+    Ok(())
+}
+
+/// A part by its field in `[tune]`.
+fn part(text: &str) -> Result<Part, String> {
+    let known = Part::ALL.into_iter().find(|part| part.field() == text);
+    known.ok_or_else(|| {
+        let fields: Vec<&str> = Part::ALL.iter().map(|part| part.field()).collect();
+        format!("no part of a model; expected one of {}", fields.join(", "))
+    })
+}
+
+/// What this site lets the server average, where the recipe has it do so.
+fn shares(client: &mut Client, recipe: &Recipe, parts: &[Part]) -> Result<()> {
+    let averages = recipe.sites.as_ref().map_or(0, |sites| sites.average_every);
+    match (averages, parts.is_empty()) {
+        (0, true) => {}
+        (0, false) => bail!(
+            "--share is for a recipe with sites.average_every above 0; this one averages nothing"
+        ),
+        (every, true) => bail!(
+            "sites.average_every = {every}: the server is to see and average what this site trains. Say what it may have with --share \
+             (for example --share connector), or set sites.average_every = 0 on all sides"
+        ),
+        (_, false) => client.shares(parts.iter().copied()),
     }
     Ok(())
 }
@@ -182,7 +217,7 @@ fn watched(
     stop: &AtomicBool,
     recipe: &Recipe,
 ) -> Result<Ended, TrainError> {
-    let mut view = View::new(client.steps(), &recipe.name);
+    let mut view = View::new(client.steps(), recipe);
     client.train(link, stop, &mut |event| view.show(event))
 }
 
@@ -190,15 +225,18 @@ fn watched(
 struct View {
     bar: Progress,
     name: String,
+    /// Whether there are other sites.
+    sites: bool,
     recent: Vec<StepRecord>,
     since: Instant,
 }
 
 impl View {
-    fn new(steps: u64, name: &str) -> Self {
+    fn new(steps: u64, recipe: &Recipe) -> Self {
         Self {
             bar: Progress::new("train", steps),
-            name: name.to_owned(),
+            name: recipe.name.clone(),
+            sites: recipe.sites.is_some(),
             recent: Vec::new(),
             since: Instant::now(),
         }
@@ -214,9 +252,15 @@ impl View {
             Event::Started { step, of } => self
                 .bar
                 .say(&format!("{}: resuming at step {step} of {of}", self.name)),
-            Event::Rewound { to } => self.bar.say(&format!(
-                "the server was restarted: both sides go on from step {to}"
+            Event::Moved { to } => self.bar.say(&format!(
+                "the other sites have gone on: this one goes on with step {to}"
             )),
+            Event::Rewound { to } => self.bar.say(&match self.sites {
+                true => {
+                    format!("the server or another site was restarted: all go on from step {to}")
+                }
+                false => format!("the server was restarted: both sides go on from step {to}"),
+            }),
             Event::Skipped(skipped) => self.bar.say(&format!("warning: {skipped:#}")),
             Event::Step(record) => self.step(record),
         }

@@ -74,7 +74,9 @@ fn one_bad_picture_costs_its_own_questions_only() {
         ("--data", &test),
         ("--json", &json),
     ]));
-    let said = run(args.clone()).succeeds().stderr;
+    let ended = run(args.clone()).succeeds();
+    assert!(ended.stdout.contains("2 of 4 questions have no answer"));
+    let said = ended.stderr;
     assert!(
         said.contains("2 of 4 questions have no answer")
             && said.contains("bad.png")

@@ -72,9 +72,19 @@ pub struct State {
     /// The lines of metrics.jsonl so far (client only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Written>,
+    /// Of a run of several sites: those that hold this checkpoint too (server only).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<String>,
+    /// It was written by a site that left, and no other side has one of this step.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub alone: bool,
     /// BLAKE3 digests of the files beside this one; filled in when they are written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
+}
+
+fn is_false(alone: &bool) -> bool {
+    !alone
 }
 
 impl State {
@@ -97,6 +107,8 @@ impl State {
             arithmetic: Some(ARITHMETIC),
             data: None,
             metrics: None,
+            sites: Vec::new(),
+            alone: false,
             files: BTreeMap::new(),
         }
     }

@@ -153,9 +153,14 @@ impl Store {
             fs::remove_dir_all(&partial).ok();
         }
         written.map_err(fail)?;
-        let live = self.live();
         let keep = self.keep.unwrap_or(usize::MAX);
-        for (_, oldest) in &live[..live.len().saturating_sub(keep)] {
+        // One that no other side has is no substitute for one that both have, and of those the newest is enough.
+        let of_one = |path: &PathBuf| read_state(path).is_ok_and(|state| state.alone);
+        let (alone, both): (Vec<_>, Vec<_>) =
+            self.live().into_iter().partition(|(_, path)| of_one(path));
+        let old = both.len().saturating_sub(keep);
+        let left = alone.len().saturating_sub(1);
+        for (_, oldest) in both[..old].iter().chain(&alone[..left]) {
             if let Err(error) = self.remove(oldest) {
                 tracing::warn!(
                     "cannot remove the old checkpoint {}: {error}",

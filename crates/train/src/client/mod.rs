@@ -1,6 +1,7 @@
 //! The client's side of a run: the loop that reads batches, sends their codes, and applies what comes back.
 
 mod numbers;
+mod site;
 mod state;
 mod tally;
 mod trips;
@@ -24,15 +25,17 @@ use qtl_wire::{Exchange, Key, Purpose, Reason, Reply, WireError};
 use crate::changes::Change;
 use crate::error::{AnswerError, TrainError};
 use crate::half::Half;
+use crate::held::Held;
 use crate::measure;
 use crate::message;
 use crate::metrics::{StepRecord, Writer};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, SitesSpec};
 use crate::record::Record;
 use crate::schedule;
 use crate::stamp::Stamp;
 use crate::start::Start;
 use numbers::Watch;
+use site::Site;
 use tally::Tally;
 use trips::Answered;
 
@@ -52,6 +55,11 @@ pub enum Event {
         step: u64,
         /// Steps in all.
         of: u64,
+    },
+    /// The run of several sites has gone on without this one, which goes on with this step.
+    Moved {
+        /// The step.
+        to: u64,
     },
     /// The server was restarted; both sides went back to this step.
     Rewound {
@@ -91,8 +99,10 @@ pub struct Client {
     tally: Tally,
     data: Option<Stamp>,
     position: Position,
-    /// Those applied.
+    /// Those applied; of several sites, the number of this one's next step.
     micro_batch: u64,
+    /// Where several sites train: what is different for one of them.
+    site: Option<Site>,
 }
 
 /// A loader and a metrics file that go on from the same step.
@@ -116,6 +126,9 @@ impl Client {
         fresh_run: &str,
         device: Device,
     ) -> Result<Self, TrainError> {
+        let site = recipe.sites.is_some().then(Site::default);
+        // The run of several sites is named by their server.
+        let fresh_run = if site.is_some() { "" } else { fresh_run };
         let half = Half::open(recipe, start.into(), Some(run_dir), fresh_run, device)?;
         Ok(Self {
             half,
@@ -126,6 +139,7 @@ impl Client {
             data: None,
             position: Position::default(),
             micro_batch: 0,
+            site,
         })
     }
 
@@ -204,7 +218,9 @@ impl Client {
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Ended, TrainError> {
         // On disk before the server hears of the run: whatever happens from now on, this side knows where it belongs.
-        self.owned_by(self.half.record.owner.or(self.key))?;
+        if !self.half.record.run.is_empty() {
+            self.owned_by(self.half.record.owner.or(self.key))?;
+        }
         let at = self.greet(link)?;
         if let Some(key) = self.key {
             // The server's operator may have given the run to another key.
@@ -220,10 +236,14 @@ impl Client {
             let at_boundary = self
                 .micro_batch
                 .is_multiple_of(self.half.recipe.train.accumulate);
-            let finishing = self.micro_batch == of;
+            let finishing = self.micro_batch >= of;
             let stopping = at_boundary && !finishing && stop.load(Ordering::Relaxed);
             let reply = if finishing {
                 link.finish(of)?
+            } else if stopping && self.site.is_some() {
+                // The others go on: what this side has is for itself alone.
+                self.leave(&mut stream)?;
+                Reply::Done(())
             } else if stopping {
                 self.save(link, &mut stream, watch)?
             } else {
@@ -236,6 +256,7 @@ impl Client {
                     stream = self.go_to(link, to)?;
                     watch(&Event::Rewound { to: self.step() });
                 }
+                Reply::Moved { to } => self.moved(to, watch),
                 Reply::Done(()) if finishing => return Ok(Ended::Finished),
                 Reply::Done(()) if stopping => return Ok(Ended::Stopped { step: self.step() }),
                 Reply::Done(()) => {}
@@ -244,14 +265,18 @@ impl Client {
     }
 
     fn owned_by(&mut self, owner: Option<Key>) -> Result<(), TrainError> {
-        let run = self.half.record.run.clone();
-        self.half.is_of(Record { run, owner })
+        let record = Record {
+            owner,
+            ..self.half.record.clone()
+        };
+        self.half.is_of(record)
     }
 
     /// Tells the server where this side stands on disk; where both go on from.
-    fn greet(&self, link: &mut dyn Exchange) -> Result<u64, TrainError> {
+    fn greet(&mut self, link: &mut dyn Exchange) -> Result<u64, TrainError> {
         let standing = self.half.standing(None);
         let resume = link.greet(&self.half.terms(), &standing, Purpose::Train)?;
+        self.is_site(resume.site)?;
         Ok(resume.at)
     }
 
@@ -295,9 +320,18 @@ impl Client {
         if batch.skipped.total() > 0 {
             watch(&Event::Skipped(batch.skipped));
         }
-        let record = match self.exchange(link, &batch.examples)? {
-            Reply::Done(record) => record,
-            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+        let record = loop {
+            match self.exchange(link, &batch.examples)? {
+                Reply::Done(record) => break record,
+                Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+                // The same batch, for a step that is still to come.
+                Reply::Moved { to } => {
+                    self.moved(to, watch);
+                    if self.micro_batch >= self.half.recipe.train.micro_batches() {
+                        return Ok(Reply::Done(()));
+                    }
+                }
+            }
         };
         self.position = batch.position_after;
         stream
@@ -305,7 +339,12 @@ impl Client {
             .step(&record)
             .map_err(|e| TrainError::io(&self.run_dir, e))?;
         self.tally.on_the_way(link.meter())?;
+        let (step, samples) = (record.step, record.samples);
         watch(&Event::Step(Box::new(record)));
+        if let Some(site) = &mut self.site {
+            site.took_part(step, samples);
+            return self.in_common(link, stream, step, watch);
+        }
         let every = self.half.recipe.train.save_every * self.half.recipe.train.accumulate;
         if self.micro_batch.is_multiple_of(every)
             || self.micro_batch == self.half.recipe.train.micro_batches()
@@ -323,10 +362,14 @@ impl Client {
     ) -> Result<Reply<StepRecord>, TrainError> {
         let start = Instant::now();
         let batch = self.batch(examples)?;
+        // Statistics that a quantizer records move with the forward, and a site's forward may come to nothing.
+        let unmoved = self.site.as_ref().map(|_| self.half.stages.clone());
         let Half { recipe, stages, .. } = &mut self.half;
         let draw = Draw {
             seed: recipe.seed,
-            step: self.micro_batch,
+            step: self.site.as_ref().map_or(self.micro_batch, |site| {
+                recipe.number(self.micro_batch, site.place)
+            }),
         };
         let trained = |name: &str| recipe.tune.trains(name);
         let (cut, pending) = drawing(draw, || stages.forward(&batch, draw.step, &trained));
@@ -345,7 +388,14 @@ impl Client {
         let answer = match self.answered(link, message, &batch, &watch)? {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+            Reply::Moved { to } => {
+                if let Some(unmoved) = unmoved {
+                    self.half.stages = Held::new(unmoved);
+                }
+                return Ok(Reply::Moved { to });
+            }
         };
+        drop(unmoved);
         let meter = link.meter();
 
         let coding = Instant::now();
@@ -398,7 +448,8 @@ impl Client {
         record.compute = computed + backward.elapsed().as_secs_f64() + answer.computed;
         record.coding = coded + answer.coded;
         record.waiting = answer.waited.max(0.0);
-        self.micro_batch += 1;
+        let sites = self.half.recipe.sites.as_ref();
+        self.micro_batch += sites.map_or(1, SitesSpec::stride);
         Ok(Reply::Done(record))
     }
 
@@ -418,7 +469,7 @@ impl Client {
         let read = |tensor, bytes: &[u8], shape| {
             let draw = gradient::Draw {
                 seed: self.half.recipe.seed,
-                step: self.micro_batch,
+                step: self.number(),
                 tensor,
             };
             message::decode_gradient(

@@ -14,6 +14,7 @@ use super::trips::{container, rows};
 use super::{Client, Event, Stream};
 use crate::error::TrainError;
 use crate::metrics::{self, Writer};
+use crate::recipe::seed_of;
 use crate::server::{calibration_code, moments};
 
 impl Client {
@@ -41,9 +42,23 @@ impl Client {
                 .calibrate(&self.batch(&batch.examples)?, &mut image, &mut text);
             watch(&Event::Calibrating { done, of });
         }
-        let (image, text) = (image.moments(), text.moments());
+        let rows = [image.rows(), text.rows()];
+        let (mut image, mut text) = (image.moments(), text.moments());
         measured("image", image.as_ref())?;
         measured("text", text.as_ref())?;
+        let container = |moments: Option<&_>| moments.map(calibration_code).unwrap_or_default();
+        let own = Calibration {
+            image: container(image.as_ref()),
+            text: container(text.as_ref()),
+        };
+        if self.site.is_some() {
+            let pooled = match self.pooled(link, own.clone(), rows)? {
+                Reply::Done(pooled) => pooled,
+                Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+                Reply::Moved { to } => return Ok(Reply::Moved { to }),
+            };
+            [image, text] = pooled;
+        }
         let uplink = &mut self.half.stages.uplink;
         if let Some(moments) = &image {
             uplink.image.calibrate(moments);
@@ -51,12 +66,10 @@ impl Client {
         if let Some(moments) = &text {
             uplink.text.calibrate(moments);
         }
-        let container =
-            |moments: Option<_>| moments.as_ref().map(calibration_code).unwrap_or_default();
-        Ok(link.calibrate(Calibration {
-            image: container(image),
-            text: container(text),
-        })?)
+        match self.site {
+            Some(_) => Ok(Reply::Done(())),
+            None => Ok(link.calibrate(own)?),
+        }
     }
 
     /// Whether the quantizer of the hidden states wants to see some before the first step.
@@ -89,6 +102,7 @@ impl Client {
             let ranges = match call(link, measure)? {
                 Reply::Done(ranges) => ranges,
                 Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+                Reply::Moved { to } => return Ok(Reply::Moved { to }),
             };
             watch(&Event::Calibrating { done, of });
             let Some(top) = self.half.stages.top.as_deref_mut() else {
@@ -112,21 +126,44 @@ impl Client {
         stream: &mut Stream,
         watch: &mut dyn FnMut(&Event),
     ) -> Result<Reply<()>, TrainError> {
+        self.save_as(self.micro_batch, link, stream, watch)
+    }
+
+    /// The same, as the state after so many: of one of several sites, that after a step of another site's may be the same.
+    pub(super) fn save_as(
+        &mut self,
+        at: u64,
+        link: &mut dyn Exchange,
+        stream: &mut Stream,
+        watch: &mut dyn FnMut(&Event),
+    ) -> Result<Reply<()>, TrainError> {
+        self.write(at, stream, false)?;
+        let reply = link.save(at)?;
+        if reply == Reply::Done(()) {
+            self.settle(at)?;
+            let step = self.half.recipe.train.step_of(at);
+            watch(&Event::Saved { step });
+        }
+        Ok(reply)
+    }
+
+    /// Writes the client's own checkpoint; `alone`: which no other side is asked for.
+    pub(super) fn write(
+        &mut self,
+        at: u64,
+        stream: &mut Stream,
+        alone: bool,
+    ) -> Result<(), TrainError> {
         stream
             .writer
             .flush()
             .map_err(|e| TrainError::io(&self.run_dir, e))?;
-        self.half.save(self.micro_batch, |state| {
+        self.half.save(at, |state| {
             state.position = Some(self.position);
             state.data.clone_from(&self.data);
             state.metrics = Some(stream.writer.written());
-        })?;
-        let reply = link.save(self.micro_batch)?;
-        if reply == Reply::Done(()) {
-            self.settle()?;
-            watch(&Event::Saved { step: self.step() });
-        }
-        Ok(reply)
+            state.alone = alone;
+        })
     }
 
     /// Goes to the checkpoint after so many micro-batches, or to the beginning.
@@ -144,6 +181,9 @@ impl Client {
             }
         }
         self.micro_batch = micro_batches;
+        if let Some(site) = &mut self.site {
+            site.restored(micro_batches);
+        }
         let writer = Writer::open(&self.run_dir, micro_batches);
         let named = self.run_dir.join("metrics.jsonl or tensorboard");
         let writer = writer.map_err(|e| TrainError::io(&named, e))?;
@@ -153,7 +193,7 @@ impl Client {
         }
         if micro_batches > 0 {
             // A process that was killed may not have come to it.
-            self.settle()?;
+            self.settle(micro_batches)?;
         }
         Ok(Stream {
             loader: self.loader(self.position)?,
@@ -162,10 +202,9 @@ impl Client {
     }
 
     /// Removes what was set aside, now that both sides hold a checkpoint of this step.
-    fn settle(&self) -> Result<(), TrainError> {
-        self.half.settle(self.micro_batch)?;
-        metrics::settle(&self.run_dir, self.micro_batch)
-            .map_err(|e| TrainError::io(&self.run_dir, e))
+    fn settle(&self, at: u64) -> Result<(), TrainError> {
+        self.half.settle(at)?;
+        metrics::settle(&self.run_dir, at).map_err(|e| TrainError::io(&self.run_dir, e))
     }
 
     pub(super) fn loader(&self, start: Position) -> Result<Loader, TrainError> {
@@ -177,7 +216,7 @@ impl Client {
         let options = LoaderOptions {
             batch_size: self.half.recipe.train.batch,
             order,
-            seed: self.half.recipe.seed,
+            seed: seed_of(self.half.recipe.seed, self.place()),
             start,
             ahead: 2 * self.half.recipe.train.batch,
             strictness: self.half.recipe.data.strictness(),

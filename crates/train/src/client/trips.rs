@@ -70,10 +70,15 @@ impl Client {
         let targets = container(&targets);
         let coded = coding.elapsed().as_secs_f64();
         let waiting = Instant::now();
-        let message = wire::Forward { cut, targets };
+        let message = wire::Forward {
+            cut,
+            targets,
+            step: self.site.as_ref().map(|_| self.micro_batch),
+        };
         let answer = match link.step(message).map_err(|e| watch.refused(e))? {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+            Reply::Moved { to } => return Ok(Reply::Moved { to }),
         };
         let waited = waiting.elapsed().as_secs_f64();
         watch.loss(answer.loss)?;
@@ -106,12 +111,17 @@ impl Client {
         };
         let mut coded = coding.elapsed().as_secs_f64();
 
+        let forward = ForwardHidden {
+            cut,
+            wanted,
+            step: self.site.as_ref().map(|_| self.micro_batch),
+        };
         let waiting = Instant::now();
-        let states =
-            match call(link, ForwardHidden { cut, wanted }).map_err(|e| watch.refused(e))? {
-                Reply::Done(states) => states,
-                Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-            };
+        let states = match call(link, forward).map_err(|e| watch.refused(e))? {
+            Reply::Done(states) => states,
+            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+            Reply::Moved { to } => return Ok(Reply::Moved { to }),
+        };
         let mut waited = waiting.elapsed().as_secs_f64();
 
         let coding = Instant::now();
@@ -138,7 +148,7 @@ impl Client {
             let codec = &self.half.recipe.gradient.hidden;
             let draw = gradient::Draw {
                 seed: self.half.recipe.seed,
-                step: self.micro_batch,
+                step: self.number(),
                 tensor: "hidden",
             };
             let sent = encode_gradient(codec, g.clone(), draw);
@@ -151,6 +161,7 @@ impl Client {
         let answer = match call(link, back).map_err(|e| watch.refused(e))? {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+            Reply::Moved { to } => return Ok(Reply::Moved { to }),
         };
         waited += waiting.elapsed().as_secs_f64();
         let there = [
@@ -185,7 +196,7 @@ impl Client {
         let Half { recipe, device, .. } = &self.half;
         let draw = Draw {
             seed: recipe.seed,
-            step: self.micro_batch,
+            step: self.number(),
         };
         let trained = |name: &str| recipe.tune.trains(name);
         drawing(draw, || top.learn(hidden, &batch.spliced, &trained, device))

@@ -125,7 +125,9 @@ pub fn measure(
         let ((message, _), packing) = timed(|| message::forward(&cut, &targets));
         let answer = match link.step(message.clone())? {
             Reply::Done(answer) => answer,
-            Reply::Rewind { .. } => unreachable!("a server in this process does not restart"),
+            Reply::Rewind { .. } | Reply::Moved { .. } => {
+                unreachable!("a server in this process does not restart, and there is one client")
+            }
         };
         let seen = link.work().steps.seen();
         let (read, reading) = timed(|| client.read(step, &answer, seen));

@@ -47,6 +47,6 @@ pub(super) fn bytes(steps: Vec<(Forward, Backward)>) -> Result<[f64; 2], Measure
 fn send(client: &mut GrpcClient, messages: &[Forward], step: usize) -> Result<(), MeasureError> {
     match client.step(messages[step % messages.len()].clone())? {
         Reply::Done(_) => Ok(()),
-        Reply::Rewind { .. } => Err(MeasureError::Interrupted),
+        Reply::Rewind { .. } | Reply::Moved { .. } => Err(MeasureError::Interrupted),
     }
 }

@@ -5,6 +5,7 @@
 mod error;
 mod fields;
 mod sections;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -26,7 +27,16 @@ use sections::placed;
 pub use error::RecipeError;
 pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
 pub(crate) use sections::{cut_at_input, in_one_piece};
+pub use sites::{ModeSpec, SitesSpec, seed_of};
 pub use train::{Activation, Recompute, TrainSpec};
+
+/// What a side may choose by itself, beside `data.` and `metrics.`.
+const OWN: [&str; 4] = [
+    "name",
+    "train.recompute",
+    "sites.quorum",
+    "sites.patience_s",
+];
 
 /// One training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +66,9 @@ pub struct Recipe {
     /// What is trained.
     #[serde(default)]
     pub tune: TuneSpec,
+    /// Several sites that train one model; left out: one client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sites: Option<SitesSpec>,
     /// What is measured beside it.
     #[serde(default, skip_serializing_if = "MetricsSpec::is_default")]
     pub metrics: MetricsSpec,
@@ -140,9 +153,16 @@ impl Recipe {
         let mut fields = self.fields();
         fields.retain(|key, _| {
             let own = ["data.", "metrics."].iter().any(|own| key.starts_with(own));
-            (!own || key == "data.max_length") && key != "name" && key != "train.recompute"
+            (!own || key == "data.max_length") && !OWN.contains(&key.as_str())
         });
         fields
+    }
+
+    /// The number of a site's micro-batch, from which everything random in it follows. `step`: of the run; where there is one
+    /// client, micro-batches applied.
+    pub fn number(&self, step: u64, place: usize) -> u64 {
+        let sites = self.sites.as_ref();
+        sites.map_or(step, |sites| sites.number(step, place))
     }
 
     /// What it takes to build a half of the model in `dir` under this recipe.
@@ -242,6 +262,7 @@ impl Recipe {
         self.gradient.codec.check()?;
         self.gradient.hidden.check()?;
         placed(self)?;
+        sites::check(self)?;
         let t = &self.train;
         let rules = [
             (

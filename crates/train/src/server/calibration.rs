@@ -27,8 +27,8 @@ impl ServerWork {
         ])
     }
 
-    /// Measures the hidden states of a batch; after the last the quantizer of hidden states is calibrated on all.
-    pub(super) fn measure(&mut self, s: &MeasureHidden) -> Result<HiddenRanges, WorkError> {
+    /// Adds the hidden states of a batch to what was measured.
+    pub(super) fn survey(&mut self, s: &MeasureHidden) -> Result<(), WorkError> {
         if self.due()? > 0 {
             return Err(WorkError::Invalid("the run has begun".to_owned()));
         }
@@ -40,8 +40,13 @@ impl ServerWork {
         if let Some(rows) = rows.map_err(no_step)? {
             self.measured.add(rows);
         }
-        let Some(moments) = self.measured.moments().filter(|_| s.last) else {
-            return Ok(HiddenRanges::default());
+        Ok(())
+    }
+
+    /// Calibrates the quantizer of hidden states on all that were measured, if there were any.
+    pub(super) fn surveyed(&mut self) -> Result<Option<Moments>, WorkError> {
+        let Some(moments) = self.measured.moments() else {
+            return Ok(None);
         };
         moments
             .check(moments.mean.len())
@@ -53,8 +58,18 @@ impl ServerWork {
         if let Some(edge) = self.half.stages.downlink_mut() {
             edge.hidden.calibrate(&moments);
         }
+        Ok(Some(moments))
+    }
+
+    /// Measures the hidden states of a batch; after the last the quantizer of hidden states is calibrated on all.
+    pub(super) fn measure(&mut self, s: &MeasureHidden) -> Result<HiddenRanges, WorkError> {
+        self.survey(s)?;
+        let moments = match s.last {
+            true => self.surveyed()?,
+            false => None,
+        };
         Ok(HiddenRanges {
-            hidden: calibration_code(&moments),
+            hidden: moments.as_ref().map(calibration_code).unwrap_or_default(),
         })
     }
 }

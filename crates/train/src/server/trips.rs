@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use qtl_codec::{Code, Options};
 use qtl_model::edge::Cut;
+use qtl_model::params::Named;
+use qtl_model::partition::Waiting;
 use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
@@ -15,13 +18,25 @@ use crate::half::Half;
 use crate::message::{decode, decode_gradient};
 
 impl ServerWork {
-    /// From the rows at the cut to hidden states.
-    pub(super) fn first_trip(&mut self, r: &ForwardHidden) -> Result<HiddenStates, WorkError> {
-        let micro_batch = self.due()?;
-        let start = Instant::now();
+    /// Reads the containers of the first trip.
+    pub(super) fn read_forward_hidden(
+        &self,
+        r: &ForwardHidden,
+    ) -> Result<(Cut, Option<Code>), WorkError> {
         self.training.check(&r.cut.layout).map_err(invalid)?;
         let cut = self.cut(&r.cut)?;
         let wanted = wanted(&r.wanted, &cut)?;
+        Ok((cut, wanted))
+    }
+
+    /// From the rows at the cut to hidden states, of a micro-batch with this number; and what the way back needs.
+    pub(super) fn went_forward(
+        &mut self,
+        r: &ForwardHidden,
+        number: u64,
+    ) -> Result<(HiddenStates, Waiting), WorkError> {
+        let start = Instant::now();
+        let (cut, wanted) = self.read_forward_hidden(r)?;
         let decoded = start.elapsed();
         let Half {
             recipe,
@@ -31,67 +46,105 @@ impl ServerWork {
         } = &mut self.half;
         let draw = Draw {
             seed: recipe.seed,
-            step: micro_batch,
+            step: number,
         };
         let trained = |name: &str| recipe.tune.trains(name);
         let (code, waiting) = drawing(draw, || {
-            stages.forward_hidden(&cut, wanted.as_ref(), micro_batch, &trained, device)
+            stages.forward_hidden(&cut, wanted.as_ref(), number, &trained, device)
         })
         .map_err(no_step)?;
         // Recorded statistics have.
         self.half.moves();
-        self.waiting = Some(waiting);
         let coding = Instant::now();
         let hidden = code.as_ref().map(container).unwrap_or_default();
         let coded = decoded + coding.elapsed();
-        Ok(HiddenStates {
+        let states = HiddenStates {
             hidden,
             compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
             coding_seconds: coded.as_secs_f64(),
-        })
+        };
+        Ok((states, waiting))
     }
 
-    /// From their gradient to that of the rows at the cut, and the step.
-    pub(super) fn second_trip(&mut self, f: &BackwardHidden) -> Result<CutGradients, WorkError> {
-        let micro_batch = self.applied.ok_or_else(nothing_restored)?;
-        let start = Instant::now();
+    /// Reads the container of the second trip.
+    pub(super) fn read_backward(
+        &self,
+        waiting: &Waiting,
+        f: &BackwardHidden,
+        number: u64,
+    ) -> Result<Option<Tensor<2>>, WorkError> {
         let Half { recipe, device, .. } = &self.half;
-        let seed = recipe.seed;
-        let none = |what: &str| Err(WorkError::Invalid(format!("no {what} for a gradient")));
-        let Some(waiting) = &self.waiting else {
-            return none("micro-batch waits");
-        };
-        let gradient = match (waiting.gradient_shape(), f.hidden.as_slice()) {
-            (_, []) => None,
-            (None, _) => return none("hidden state was sent that waits"),
+        match (waiting.gradient_shape(), f.hidden.as_slice()) {
+            (_, []) => Ok(None),
+            (None, _) => Err(nothing_for("hidden state was sent that waits")),
             (Some(shape), bytes) => {
                 let draw = gradient::Draw {
-                    seed,
-                    step: micro_batch,
+                    seed: recipe.seed,
+                    step: number,
                     tensor: "hidden",
                 };
                 let codec = &recipe.gradient.hidden;
-                Some(decode_gradient(codec, bytes, shape, draw, device).map_err(invalid)?)
+                decode_gradient(codec, bytes, shape, draw, device)
+                    .map(Some)
+                    .map_err(invalid)
             }
-        };
-        let decoded = start.elapsed();
-        let Some(waiting) = self.waiting.take() else {
-            return none("micro-batch waits");
-        };
+        }
+    }
+
+    /// From the gradient of hidden states to that of the rows at the cut, and to what is to be learned: nothing has moved yet.
+    pub(super) fn went_back(
+        &self,
+        waiting: Waiting,
+        gradient: Option<Tensor<2>>,
+        number: u64,
+    ) -> Result<(CutGradients, Named), WorkError> {
+        let start = Instant::now();
         let draw = Draw {
-            seed,
-            step: micro_batch,
+            seed: self.half.recipe.seed,
+            step: number,
         };
         let returned = drawing(draw, || waiting.backward(gradient)).map_err(no_step)?;
-        let (image, text, coding) = self.apply(micro_batch, returned, None)?;
-        let coded = decoded + coding;
-        Ok(CutGradients {
+        let (image, text, coding) = self.coded(number, returned.image, returned.text)?;
+        let answer = CutGradients {
             image,
             text,
-            compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
-            coding_seconds: coded.as_secs_f64(),
-        })
+            compute_seconds: start.elapsed().saturating_sub(coding).as_secs_f64(),
+            coding_seconds: coding.as_secs_f64(),
+        };
+        Ok((answer, returned.parameters))
     }
+
+    /// The first trip of the next micro-batch.
+    pub(super) fn first_trip(&mut self, r: &ForwardHidden) -> Result<HiddenStates, WorkError> {
+        let micro_batch = self.due()?;
+        let (states, waiting) = self.went_forward(r, micro_batch)?;
+        self.waiting = Some(waiting);
+        Ok(states)
+    }
+
+    /// The second trip, and the step.
+    pub(super) fn second_trip(&mut self, f: &BackwardHidden) -> Result<CutGradients, WorkError> {
+        let micro_batch = self.applied.ok_or_else(nothing_restored)?;
+        let start = Instant::now();
+        // What cannot be read leaves the micro-batch waiting.
+        let gradient = self.read_backward(tape(self.waiting.as_ref())?, f, micro_batch)?;
+        let decoded = start.elapsed();
+        let waiting = tape(self.waiting.take())?;
+        let (mut answer, gradients) = self.went_back(waiting, gradient, micro_batch)?;
+        answer.coding_seconds += decoded.as_secs_f64();
+        self.apply(micro_batch, gradients, None)?;
+        answer.compute_seconds = start.elapsed().as_secs_f64() - answer.coding_seconds;
+        Ok(answer)
+    }
+}
+
+/// The micro-batch that waits for a gradient.
+pub(super) fn tape<T>(waiting: Option<T>) -> Result<T, WorkError> {
+    waiting.ok_or_else(|| nothing_for("micro-batch waits"))
+}
+
+fn nothing_for(what: &str) -> WorkError {
+    WorkError::Invalid(format!("no {what} for a gradient"))
 }
 
 /// Which text rows are supervised, if the message says so.

@@ -139,6 +139,7 @@ fn many_long_sequences_in_a_few_bytes() {
     let step = Forward {
         cut: prompts.clone(),
         targets: symbols(2, 256 * 500, 1),
+        step: None,
     };
     let began = Instant::now();
     // Beyond what the server's wire takes at all.
@@ -173,6 +174,7 @@ fn a_batch_beyond_the_recipe() {
                 ..Cut::default()
             },
             targets: symbols(2, rows, 1),
+            step: None,
         };
         let sentence = world.refused(vec![step.into()]);
         assert!(sentence.contains(says), "{sentence}");

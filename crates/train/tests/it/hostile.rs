@@ -177,12 +177,17 @@ impl Hostile {
                 true => self.container(&mut f.targets, legal),
                 false => self.cut(&mut f.cut, legal),
             },
-            Request::ForwardHidden(ForwardHidden { cut, wanted })
+            Request::ForwardHidden(ForwardHidden { cut, wanted, .. })
             | Request::MeasureHidden(MeasureHidden { cut, wanted, .. }) => match self.one_in(4) {
                 true => self.container(wanted, legal),
                 false => self.cut(cut, legal),
             },
             Request::BackwardHidden(f) => self.container(&mut f.hidden, legal),
+            Request::Pool(pool) => match self.one_in(2) {
+                true => self.container(&mut pool.image, legal),
+                false => self.container(&mut pool.text, legal),
+            },
+            Request::Average(average) => self.container(&mut average.weights, legal),
             Request::Open(Open(prompts)) | Request::OpenHidden(OpenHidden(prompts)) => {
                 self.cut(prompts, legal)
             }

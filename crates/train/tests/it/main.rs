@@ -20,5 +20,6 @@ mod plain;
 mod recompute;
 mod reference;
 mod resume;
+mod sites;
 mod threads;
 mod world;

@@ -28,7 +28,7 @@ impl Exchange for Hostile {
         let record = Record::read(&self.dir).unwrap();
         let known = record.is_some_and(|record| record.run == said.run);
         self.heard = Some((said.clone(), known));
-        Ok(Resume { at: 0, fresh: true })
+        Ok(Resume { at: 0, site: None })
     }
 
     fn ask(&mut self, _: Request) -> Result<Reply<Answer>, WireError> {

@@ -1,7 +1,7 @@
 //! The thread that owns the work: one message at a time, whatever stream it comes from.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -11,9 +11,9 @@ use tonic::Status;
 use super::ShutdownHandle;
 use crate::limits::Limits;
 use crate::message::MessageError;
-use crate::session::drive::{Output, drive, refuse};
+use crate::session::drive::{Output, carry_out, drive, refuse};
 use crate::session::server::{Peer, Server};
-use crate::{Key, Purpose, Work};
+use crate::{Access, Key, Purpose, Work};
 
 /// What the streams report.
 pub(super) enum Event {
@@ -28,6 +28,8 @@ pub(super) enum Event {
     Garbled { peer: Peer, error: MessageError },
     /// The stream is over; `clean` if its client has ended it.
     Gone { peer: Peer, clean: bool },
+    /// Nothing has come for as long as sites are waited for.
+    Silence,
     /// The server ends.
     Shutdown,
 }
@@ -35,8 +37,8 @@ pub(super) enum Event {
 /// Who need not stand in line with strangers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Known {
-    /// Whose the run is.
-    pub owner: Option<Key>,
+    /// Whose the run is, and the sites' keys.
+    pub owners: Vec<Key>,
     /// The streams that are in session.
     pub sessions: Vec<u64>,
 }
@@ -59,12 +61,14 @@ pub(super) struct Inbox {
 }
 
 /// Both ends of the way to the worker.
-pub(super) fn lanes(owner: Option<Key>) -> (Lanes, Inbox) {
+pub(super) fn lanes(access: &Access) -> (Lanes, Inbox) {
     // Small: see above.
     let (first, from_first) = mpsc::channel(4);
     let (others, from_others) = mpsc::channel(4);
-    let sessions = Vec::new();
-    let (told, known) = watch::channel(Known { owner, sessions });
+    let (told, known) = watch::channel(Known {
+        owners: owners(access),
+        sessions: Vec::new(),
+    });
     let lanes = Lanes {
         first,
         others,
@@ -78,10 +82,16 @@ pub(super) fn lanes(owner: Option<Key>) -> (Lanes, Inbox) {
     (lanes, inbox)
 }
 
+/// The keys that the run belongs to.
+fn owners(access: &Access) -> Vec<Key> {
+    let sites = access.sites.iter().flat_map(|roster| roster.places.keys());
+    access.owner.iter().chain(sites).copied().collect()
+}
+
 impl Lanes {
     /// Whether the run belongs to this key.
     pub fn owned_by(&self, key: Key) -> bool {
-        self.known.borrow().owner == Some(key)
+        self.known.borrow().owners.contains(&key)
     }
 
     /// Where an event of `peer` goes. `owned`: what [`Lanes::owned_by`] said when the stream was opened; a stream that changed
@@ -93,12 +103,14 @@ impl Lanes {
 }
 
 impl Inbox {
-    /// The next event: a stranger's only where nothing else waits.
-    async fn next(&mut self) -> Option<Event> {
+    /// The next event: a stranger's only where nothing else waits. Nothing for so long is an event too.
+    async fn next(&mut self, patience: Option<Duration>) -> Option<Event> {
+        let spent = tokio::time::sleep(patience.unwrap_or_default());
         tokio::select! {
             biased;
             Some(event) = self.first.recv() => Some(event),
             Some(event) = self.others.recv() => Some(event),
+            () = spent, if patience.is_some() => Some(Event::Silence),
             else => None,
         }
     }
@@ -122,14 +134,17 @@ pub(super) fn run<W: Work>(
     shutdown: &ShutdownHandle,
 ) {
     let mut server = Server::new(limits).discreet();
-    let mut outboxes: HashMap<Peer, mpsc::Sender<Result<Bytes, Status>>> = HashMap::new();
+    let mut outboxes = Outboxes::new();
     loop {
         let since = Instant::now();
+        let access = work.access();
+        let shut_out = carry_out(&mut server, &mut work, |server| server.admits(&access));
+        deliver(&mut server, &mut outboxes, shut_out);
         events.tell(Known {
-            owner: work.access().owner,
+            owners: owners(&access),
             sessions: server.in_session().map(|peer| peer.stream).collect(),
         });
-        let Some(event) = runtime.block_on(events.next()) else {
+        let Some(event) = runtime.block_on(events.next(server.patience())) else {
             return;
         };
         server.waited(since.elapsed());
@@ -139,11 +154,12 @@ pub(super) fn run<W: Work>(
                 continue;
             }
             Event::Gone { peer, clean } => {
-                if clean && server.purpose(peer) == Some(Purpose::Train) {
-                    shutdown.session_over();
-                }
+                let trained = server.purpose(peer) == Some(Purpose::Train);
                 outboxes.remove(&peer);
                 server.gone(peer);
+                if clean && trained && !server.trains() {
+                    shutdown.session_over();
+                }
                 continue;
             }
             Event::Shutdown => return,
@@ -168,20 +184,28 @@ pub(super) fn run<W: Work>(
                 outputs
             }
             Event::Garbled { peer, error } => refuse(&mut server, peer, &error),
+            Event::Silence => carry_out(&mut server, &mut work, Server::tick),
         };
-        for output in outputs {
-            match output {
-                Output::Send { peer, frame } => {
-                    // A full outbox belongs to a client that asks and does not listen.
-                    let sent = outboxes.get(&peer).map(|outbox| outbox.try_send(Ok(frame)));
-                    if matches!(sent, Some(Err(_))) {
-                        outboxes.remove(&peer);
-                        server.gone(peer);
-                    }
-                }
-                Output::Hangup { peer } => {
+        deliver(&mut server, &mut outboxes, outputs);
+    }
+}
+
+/// Where the answers of a stream go.
+type Outboxes = HashMap<Peer, mpsc::Sender<Result<Bytes, Status>>>;
+
+fn deliver(server: &mut Server, outboxes: &mut Outboxes, outputs: Vec<Output>) {
+    for output in outputs {
+        match output {
+            Output::Send { peer, frame } => {
+                // A full outbox belongs to a client that asks and does not listen.
+                let sent = outboxes.get(&peer).map(|outbox| outbox.try_send(Ok(frame)));
+                if matches!(sent, Some(Err(_))) {
                     outboxes.remove(&peer);
+                    server.gone(peer);
                 }
+            }
+            Output::Hangup { peer } => {
+                outboxes.remove(&peer);
             }
         }
     }

@@ -100,7 +100,7 @@ pub fn serve(
         .build()
         .map_err(io_error("cannot start the server's threads"))?;
 
-    let (lanes, inbox) = actor::lanes(work.access().owner);
+    let (lanes, inbox) = actor::lanes(&work.access());
     let (over, work_over) = oneshot::channel();
     let (ending, handle) = (shutdown.clone(), runtime.handle().clone());
     let worker = thread::Builder::new()

@@ -75,7 +75,10 @@ pub fn decode_server(bytes: &[u8], limits: &Limits) -> Result<ServerMessage, Mes
         sequence: message.sequence,
     };
     match message.body.ok_or_else(empty)? {
-        Body::Welcome(proto::Welcome { at, live }) => Ok(ServerMessage::Welcome { at, live }),
+        Body::Welcome(proto::Welcome { at, live, site }) => {
+            let site = site.map(greeting::site_from_proto).transpose()?;
+            Ok(ServerMessage::Welcome { at, live, site })
+        }
         Body::Refusal(proto) => Ok(ServerMessage::Refusal(refusal::from_proto(proto))),
         body => {
             let answer = Answer::from_proto(body, limits)?.ok_or_else(empty)?;

@@ -35,8 +35,10 @@ pub fn encode_client(message: ClientMessage, limits: &Limits) -> Result<Frame, M
 pub fn encode_server(message: ServerMessage, limits: &Limits) -> Result<Bytes, MessageError> {
     use server_message::Body;
     let (on, body) = match message {
-        ServerMessage::Welcome { at, live } => {
-            (On::default(), Body::Welcome(proto::Welcome { at, live }))
+        ServerMessage::Welcome { at, live, site } => {
+            let site = site.map(greeting::site_to_proto).transpose()?;
+            let welcome = proto::Welcome { at, live, site };
+            (On::default(), Body::Welcome(welcome))
         }
         ServerMessage::Answer(on, answer) => (on, answer.into_proto(limits)?),
         ServerMessage::Refusal(refusal) => (

@@ -3,7 +3,7 @@
 use super::guard::bound;
 use super::{Greeting, MessageError, proto};
 use crate::limits::Limits;
-use crate::{Purpose, Terms};
+use crate::{Purpose, Site, Terms};
 
 /// Longest run identifier.
 const RUN_BYTES: usize = 128;
@@ -69,9 +69,21 @@ pub(super) fn from_proto(
     Ok(greeting)
 }
 
+pub(super) fn site_to_proto(site: Site) -> Result<proto::Site, MessageError> {
+    run("Site.run", &site.run)?;
+    let Site { place, run } = site;
+    Ok(proto::Site { place, run })
+}
+
+pub(super) fn site_from_proto(site: proto::Site) -> Result<Site, MessageError> {
+    run("Site.run", &site.run)?;
+    let proto::Site { place, run } = site;
+    Ok(Site { place, run })
+}
+
 /// Sizes and characters.
 fn check(greeting: &Greeting, limits: &Limits) -> Result<(), MessageError> {
-    run(&greeting.run)?;
+    run("Greeting.run", &greeting.run)?;
     bound(
         "checkpoints in the greeting",
         greeting.saved.len(),
@@ -98,14 +110,14 @@ fn check(greeting: &Greeting, limits: &Limits) -> Result<(), MessageError> {
 }
 
 /// A run identifier becomes part of paths on the server, so it cannot be one itself.
-fn run(run: &str) -> Result<(), MessageError> {
+fn run(field: &'static str, run: &str) -> Result<(), MessageError> {
     bound("the run identifier in bytes", run.len(), RUN_BYTES)?;
     let fits = |c: char| c.is_ascii_graphic() && c != '/' && c != '\\';
     if run.chars().all(fits) && run != "." && run != ".." {
         return Ok(());
     }
     Err(MessageError::Field {
-        field: "Greeting.run",
+        field,
         value: format!("{run:?}"),
         expected: "a run identifier consists of printable ASCII characters without slashes",
     })

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::meter::{Kind, Parts, Tally};
 use crate::verb::{Answer, Request};
-use crate::{Purpose, Refusal, Terms};
+use crate::{Purpose, Refusal, Site, Terms};
 
 /// Version of the protocol; peers with different versions refuse each other.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -45,6 +45,8 @@ pub enum ServerMessage {
         at: u64,
         /// Both sides still hold the state in memory, and nobody goes back.
         live: bool,
+        /// Where several sites train one model.
+        site: Option<Site>,
     },
     /// Answer to a request, and to the end of a lane.
     Answer(On, Answer),

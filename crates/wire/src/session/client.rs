@@ -11,7 +11,7 @@ use crate::message::{
 };
 use crate::meter::Kind;
 use crate::verb::{Answer, Done, Place, Request};
-use crate::{Purpose, Reason, Refusal, Resume, Standing, Terms, WireError};
+use crate::{Purpose, Reason, Refusal, Resume, Site, Standing, Terms, WireError};
 
 /// What follows from the start of a call, or from a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -213,13 +213,13 @@ impl Client {
     /// Takes what the server says. After an error the stream is to be closed.
     pub fn receive(&mut self, message: ServerMessage) -> Result<Event, WireError> {
         match message {
-            ServerMessage::Welcome { at, live } => self.welcome(at, live),
+            ServerMessage::Welcome { at, live, site } => self.welcome(at, live, site),
             ServerMessage::Refusal(refusal) => Err(self.refused(refusal)),
             ServerMessage::Answer(on, answer) => self.answered(on, answer),
         }
     }
 
-    fn welcome(&mut self, at: u64, live: bool) -> Result<Event, WireError> {
+    fn welcome(&mut self, at: u64, live: bool, site: Option<Site>) -> Result<Event, WireError> {
         let hello = self.hello.as_mut().ok_or_else(not_greeted)?;
         if self.welcomed {
             return Ok(Event::Nothing);
@@ -237,6 +237,11 @@ impl Client {
             )));
         }
         self.welcomed = true;
+        if let Some(site) = &site
+            && hello.run.is_empty()
+        {
+            hello.run.clone_from(&site.run);
+        }
         if train && !live {
             hello.answered = Some(0);
             hello.saved.retain(|saved| *saved <= at);
@@ -248,7 +253,7 @@ impl Client {
         if pending.expect == Expect::Welcome {
             hello.at = at;
             self.pending = None;
-            return Ok(Event::Welcome(Resume { at, fresh: at == 0 }));
+            return Ok(Event::Welcome(Resume { at, site }));
         }
         if train && !live {
             let generates = pending.expect.generates();

@@ -52,6 +52,16 @@ pub fn drive<W: Work>(
     run(server, work, actions)
 }
 
+/// Lets the work do what follows from something that is no message.
+pub fn carry_out<W: Work>(
+    server: &mut Server,
+    work: &mut W,
+    what: impl FnOnce(&mut Server) -> Vec<Action>,
+) -> Vec<Output> {
+    let actions = what(server);
+    run(server, work, actions)
+}
+
 /// Answers bytes from a peer that were no message.
 pub fn refuse(server: &mut Server, peer: Peer, error: &MessageError) -> Vec<Output> {
     let actions = server.garbled(peer, error).into_iter();
@@ -88,7 +98,15 @@ fn run<W: Work>(server: &mut Server, work: &mut W, mut actions: Vec<Action>) -> 
 fn ask<W: Work>(work: &mut W, call: Call) -> Result<Returned, WorkError> {
     match call {
         Call::Access => return Ok(Returned::Access(work.access())),
-        Call::Stand => return Ok(Returned::Stand(work.terms(), work.standing())),
+        Call::Stand(place) => {
+            let standing = work.standing();
+            let states = standing.saved.iter().copied().chain(standing.live);
+            let held = states
+                .filter_map(|at| Some((at, work.held(place?, at))))
+                .collect();
+            return Ok(Returned::Stand(work.terms(), standing, held));
+        }
+        Call::Together(requests) => return Ok(Returned::Together(work.together(requests))),
         Call::Restore { run, to } => {
             if let Some((run, owner)) = run {
                 work.begin(&run, owner)?;

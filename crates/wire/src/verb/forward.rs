@@ -14,6 +14,8 @@ pub struct Forward {
     pub cut: Cut,
     /// Container of the targets.
     pub targets: Vec<u8>,
+    /// Where several sites train: which step it is for.
+    pub step: Option<u64>,
 }
 
 /// What the server found for one micro-batch.
@@ -53,6 +55,7 @@ impl Carried for Forward {
         Ok(proto::Forward {
             cut: Some(self.cut.into_proto(limits)?),
             targets: self.targets,
+            step: self.step,
         })
     }
 
@@ -60,6 +63,7 @@ impl Carried for Forward {
         Ok(Forward {
             cut: Cut::from_proto(proto.cut.unwrap_or_default(), limits)?,
             targets: proto.targets,
+            step: proto.step,
         })
     }
 

@@ -15,6 +15,8 @@ pub struct ForwardHidden {
     pub cut: Cut,
     /// Container of which text rows are trained on: the hidden states that predict these are wanted. Empty if all are.
     pub wanted: Vec<u8>,
+    /// Where several sites train: which step it is for.
+    pub step: Option<u64>,
 }
 
 /// The hidden states that the client's top goes on from.
@@ -67,6 +69,7 @@ impl Carried for ForwardHidden {
         Ok(proto::ForwardHidden {
             cut: Some(self.cut.into_proto(limits)?),
             wanted: self.wanted,
+            step: self.step,
         })
     }
 
@@ -74,6 +77,7 @@ impl Carried for ForwardHidden {
         Ok(ForwardHidden {
             cut: Cut::from_proto(proto.cut.unwrap_or_default(), limits)?,
             wanted: proto.wanted,
+            step: proto.step,
         })
     }
 

@@ -3,6 +3,7 @@
 //! A verb is one file here (plain types, their bounds, to and from `proto/split.proto`), one line in the list below, and
 //! one method of [`Work`]. Sessions carry verbs and know none: all they ask is which lane a request goes to.
 
+mod average;
 mod calibration;
 mod cut;
 mod finish;
@@ -12,8 +13,11 @@ mod generate;
 mod generate_hidden;
 mod layout;
 mod measure_hidden;
+mod moved;
+mod pool;
 mod save;
 
+pub use average::{Average, Averaged};
 pub use calibration::Calibration;
 pub use cut::Cut;
 pub use finish::Finish;
@@ -22,6 +26,8 @@ pub use forward_hidden::{BackwardHidden, CutGradients, ForwardHidden, HiddenStat
 pub use generate::{Next, Open, Tokens};
 pub use generate_hidden::{NextHidden, OpenHidden};
 pub use measure_hidden::{HiddenRanges, MeasureHidden};
+pub use moved::Moved;
+pub use pool::{Pool, Pooled};
 pub use save::Save;
 
 use crate::limits::Limits;
@@ -265,6 +271,8 @@ verbs! {
         13: MeasureHidden => HiddenRanges,
         14: OpenHidden => HiddenStates,
         15: NextHidden => HiddenStates,
+        16: Pool => Pooled,
+        17: Average => Averaged,
     }
     answers {
         5: Done,
@@ -273,5 +281,8 @@ verbs! {
         8: HiddenStates,
         9: CutGradients,
         10: HiddenRanges,
+        11: Moved,
+        12: Pooled,
+        13: Averaged,
     }
 }

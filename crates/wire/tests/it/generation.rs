@@ -38,7 +38,7 @@ fn generation_needs_no_training_run() {
     let resume = link
         .greet(&terms(), &Standing::default(), Purpose::Generate)
         .unwrap();
-    assert_eq!(resume, Resume { at: 0, fresh: true });
+    assert_eq!(resume, Resume { at: 0, site: None });
     assert_eq!(generate(&mut link).unwrap().len(), 21);
     link.end().unwrap();
     assert!(link.work().caches.is_empty());
@@ -133,7 +133,7 @@ fn resume(toy: &mut ToyClient, link: &mut dyn Exchange) {
     for step in 5..8 {
         match link.step(toy.forward(step)).unwrap() {
             Reply::Done(backward) => toy.apply(&backward),
-            Reply::Rewind { to } => panic!("rewound to {to}"),
+            Reply::Rewind { to } | Reply::Moved { to } => panic!("moved to {to}"),
         }
     }
 }

@@ -110,7 +110,11 @@ pub fn forward(step: u64) -> ClientMessage {
 }
 
 fn welcome(at: u64, live: bool) -> Vec<ServerMessage> {
-    vec![ServerMessage::Welcome { at, live }]
+    vec![ServerMessage::Welcome {
+        at,
+        live,
+        site: None,
+    }]
 }
 
 #[test]
@@ -189,11 +193,8 @@ fn another_run_is_refused_where_checkpoints_would_be_lost() {
         run: "run-2".to_owned(),
         ..Standing::default()
     };
-    assert!(
-        link.greet(&terms(), &standing, Purpose::Train)
-            .unwrap()
-            .fresh
-    );
+    let resume = link.greet(&terms(), &standing, Purpose::Train).unwrap();
+    assert_eq!(resume.at, 0);
     assert_eq!(link.work().disk.lock().unwrap().run, "run-2");
 
     let mut link = LocalLink::local(ToyServer::fresh());

@@ -16,6 +16,7 @@ mod passing;
 mod peers;
 mod proxy;
 mod replay;
+mod sites;
 mod soak;
 mod strangers;
 mod toy;

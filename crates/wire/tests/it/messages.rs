@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use qtl_wire::limits::Limits;
 use qtl_wire::message::*;
-use qtl_wire::verb::{Answer, Finish, Open, Request, Save};
+use qtl_wire::verb::{Answer, Average, Finish, Open, Pool, Request, Save};
 use qtl_wire::*;
 
 use crate::greeting::{Desk, hello, on, owner};
@@ -42,7 +42,29 @@ fn cut() -> impl Strategy<Value = Cut> {
 /// A request that may come on the training lane.
 fn training() -> impl Strategy<Value = Request> {
     prop_oneof![
-        (cut(), bytes()).prop_map(|(cut, targets)| Forward { cut, targets }.into()),
+        (cut(), bytes(), any::<Option<u64>>()).prop_map(|(cut, targets, step)| {
+            let forward = Forward { cut, targets, step };
+            forward.into()
+        }),
+        (bytes(), bytes(), any::<u64>(), any::<u64>()).prop_map(
+            |(image, text, image_rows, text_rows)| {
+                let pool = Pool {
+                    image,
+                    text,
+                    image_rows,
+                    text_rows,
+                };
+                pool.into()
+            }
+        ),
+        (any::<u64>(), any::<u64>(), bytes()).prop_map(|(at, samples, weights)| {
+            let average = Average {
+                at,
+                samples,
+                weights,
+            };
+            average.into()
+        }),
         (bytes(), bytes()).prop_map(|(image, text)| Calibration { image, text }.into()),
         any::<u64>().prop_map(|at| Save { at }.into()),
         any::<u64>().prop_map(|at| Finish { at }.into()),
@@ -198,6 +220,7 @@ fn a_step_is_no_longer_than_it_was_without_lanes() {
                 },
             },
             targets: vec![1; bytes / 10],
+            step: None,
         };
         let backward = Backward {
             loss: 1.5,
@@ -265,7 +288,15 @@ fn sizes_are_bounded_on_both_sides() {
     };
     let forward = |cut: Cut| {
         let targets = Vec::new();
-        on(0, 0, Forward { cut, targets })
+        on(
+            0,
+            0,
+            Forward {
+                cut,
+                targets,
+                step: None,
+            },
+        )
     };
     let with = |layout| {
         forward(Cut {
@@ -441,6 +472,7 @@ fn no_message_has_a_field_for_a_pixel_or_a_file_name() {
             "string run = 5;",
             "string field = 1;",
             "string value = 2;",
+            "string run = 2;",
             "string sentence = 2;",
             "string field = 3;"
         ]

@@ -73,7 +73,11 @@ impl Service<Request<Body>> for Peer {
 
 /// A welcome as gRPC frames it: no compression, its length, its bytes.
 fn welcome() -> Bytes {
-    let message = ServerMessage::Welcome { at: 0, live: false };
+    let message = ServerMessage::Welcome {
+        at: 0,
+        live: false,
+        site: None,
+    };
     let frame = encode_server(message, &Limits::default()).unwrap();
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);

@@ -134,7 +134,14 @@ fn a_stranger_takes_replays_saves_deletes_and_ends_nothing() {
         again.saved = vec![1];
         again.answered = Some(2);
         let (heard, _) = desk.say(3, greets(again));
-        assert_eq!(heard, [ServerMessage::Welcome { at: 2, live: true }]);
+        assert_eq!(
+            heard,
+            [ServerMessage::Welcome {
+                at: 2,
+                live: true,
+                site: None
+            }]
+        );
     }
 }
 
@@ -153,7 +160,14 @@ fn a_stranger_that_may_ask_learns_no_field_and_ends_nothing() {
     );
     assert!(!refusal.sentence.contains("quantizer"), "{refusal}");
     let (heard, _) = desk.say_as(stranger(3), greets(asking(1, 1)));
-    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+    assert_eq!(
+        heard,
+        [ServerMessage::Welcome {
+            at: 1,
+            live: true,
+            site: None
+        }]
+    );
     desk.say_as(stranger(3), open());
     let refusal = desk.refused_as(stranger(3), on(0, 2, Finish { at: 1 }));
     assert_eq!(refusal.reason, Reason::Order);
@@ -170,7 +184,14 @@ fn a_run_that_is_nobodys_answers_nobody() {
     desk.say(2, greets(hello(1, 1)));
     desk.server.gone(owner(2));
     let (heard, _) = desk.say(3, greets(asking(2, 1)));
-    assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: true }]);
+    assert_eq!(
+        heard,
+        [ServerMessage::Welcome {
+            at: 0,
+            live: true,
+            site: None
+        }]
+    );
 }
 
 #[test]
@@ -257,7 +278,14 @@ fn guests_ask_beside_each_other_and_beside_training() {
     for n in 0..8 {
         let peer = guest(n, 10 + u64::from(n));
         let (heard, hung_up) = desk.say_as(peer, greets(asking(1, 1)));
-        assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+        assert_eq!(
+            heard,
+            [ServerMessage::Welcome {
+                at: 1,
+                live: true,
+                site: None
+            }]
+        );
         assert!(hung_up.is_empty());
         desk.say_as(peer, open());
     }
@@ -283,12 +311,26 @@ fn weights_that_were_read_for_a_guest_are_not_what_training_left_in_memory() {
     let failed = desk.refused(1, on(0, 3, ToyClient::default().forward(2)));
     assert_eq!(failed.reason, Reason::Failed);
     let (heard, _) = desk.say_as(guest(1, 2), greets(asking(1, 1)));
-    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: true }]);
+    assert_eq!(
+        heard,
+        [ServerMessage::Welcome {
+            at: 1,
+            live: true,
+            site: None
+        }]
+    );
     let mut again = hello(1, 2);
     again.saved = vec![1];
     again.answered = Some(3);
     let (heard, _) = desk.say(3, greets(again));
-    assert_eq!(heard, [ServerMessage::Welcome { at: 1, live: false }]);
+    assert_eq!(
+        heard,
+        [ServerMessage::Welcome {
+            at: 1,
+            live: false,
+            site: None
+        }]
+    );
 }
 
 #[test]
@@ -327,7 +369,14 @@ fn there_is_room_for_so_many_and_the_owner() {
     let mut again = hello(1, 2);
     again.answered = Some(2);
     let (heard, hung_up) = desk.say(6, greets(again));
-    assert_eq!(heard, [ServerMessage::Welcome { at: 2, live: true }]);
+    assert_eq!(
+        heard,
+        [ServerMessage::Welcome {
+            at: 2,
+            live: true,
+            site: None
+        }]
+    );
     assert!(hung_up.is_empty());
     desk.server.waited(Duration::from_secs(60));
     let (_, hung_up) = desk.say_as(guest(65, 102), greets(asking(1, 1)));
@@ -376,7 +425,11 @@ fn who_begins_a_run_does_not_wait_for_a_guest() {
     desk.say_as(stranger(1), greets(asking(1, 1)));
     assert!(desk.in_session(stranger(1)));
     let (heard, hung_up) = desk.say(2, greets(hello(1, 1)));
-    let welcome = ServerMessage::Welcome { at: 0, live: false };
+    let welcome = ServerMessage::Welcome {
+        at: 0,
+        live: false,
+        site: None,
+    };
     assert_eq!((heard, hung_up), (vec![welcome], vec![]));
 }
 
@@ -389,7 +442,11 @@ fn two_processes_of_the_owner_do_not_take_from_each_other() {
     assert_eq!(desk.refused(2, second()).reason, Reason::Busy);
     desk.server.waited(Duration::from_secs(1));
     let (heard, hung_up) = desk.say(3, second());
-    let welcome = ServerMessage::Welcome { at: 0, live: false };
+    let welcome = ServerMessage::Welcome {
+        at: 0,
+        live: false,
+        site: None,
+    };
     assert_eq!((heard, hung_up), (vec![welcome], vec![1]));
     assert_eq!(desk.work.disk.lock().unwrap().aside.len(), 1);
 }
@@ -403,7 +460,14 @@ fn a_server_without_a_run_refuses_training_at_the_greeting() {
     assert!(refusal.sentence.contains("--run"), "{refusal}");
     assert!(desk.work.disk.lock().unwrap().owner.is_none());
     let (heard, _) = desk.say_as(stranger(2), greets(asking(1, 1)));
-    assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: true }]);
+    assert_eq!(
+        heard,
+        [ServerMessage::Welcome {
+            at: 0,
+            live: true,
+            site: None
+        }]
+    );
 }
 
 #[test]
@@ -436,7 +500,14 @@ fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet(
         desk = Desk::new();
         desk.work = ToyServer::new(&disk, &log);
         let (heard, _) = desk.say(1, greets(began(saved, None)));
-        assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: false }]);
+        assert_eq!(
+            heard,
+            [ServerMessage::Welcome {
+                at: 0,
+                live: false,
+                site: None
+            }]
+        );
     }
     // A client that has begun nothing begins here, even where another run has left a name and no checkpoint.
     let mut desk = Desk::new();
@@ -445,7 +516,14 @@ fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet(
     let mut other = hello(2, 1);
     other.run = "run-2".into();
     let (heard, _) = desk.say(2, greets(other));
-    assert_eq!(heard, [ServerMessage::Welcome { at: 0, live: false }]);
+    assert_eq!(
+        heard,
+        [ServerMessage::Welcome {
+            at: 0,
+            live: false,
+            site: None
+        }]
+    );
     assert_eq!(desk.work.disk.lock().unwrap().run, "run-2");
 }
 
@@ -469,12 +547,12 @@ fn what_nobody_may_send_is_refused_undecoded() {
         }
     };
     // Without a session nothing but a greeting is read.
-    for number in 4..=15 {
+    for number in 4..=17 {
         assert_eq!(reason(&mut desk, stranger(2), 0, number), Reason::Order);
         assert_eq!(reason(&mut desk, stranger(2), 1, number), Reason::Order);
     }
     assert_eq!(reason(&mut desk, stranger(2), 0, 3), Reason::Invalid);
-    assert_eq!(reason(&mut desk, stranger(2), 0, 16), Reason::Invalid);
+    assert_eq!(reason(&mut desk, stranger(2), 0, 18), Reason::Invalid);
     // Who is in a session for questions may only ask.
     desk.server.gone(owner(1));
     desk.say_as(stranger(3), greets(asking(5, 1)));

@@ -22,7 +22,7 @@ pub fn terms() -> Terms {
     }
 }
 
-fn mix(state: u64, bytes: &[u8]) -> u64 {
+pub fn mix(state: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(state, |state, byte| {
         (state ^ u64::from(*byte))
             .wrapping_mul(0x100_0000_01b3)
@@ -126,6 +126,7 @@ impl Work for ToyServer {
             owner: self.disk.lock().unwrap().owner,
             trains: self.trains,
             generate: self.generate,
+            sites: None,
         }
     }
 
@@ -276,6 +277,7 @@ impl ToyClient {
                 layout: layout(),
             },
             targets: step.to_le_bytes().to_vec(),
+            step: None,
         }
     }
 
@@ -306,7 +308,6 @@ impl ToyClient {
         every: u64,
     ) -> Result<(), WireError> {
         let resume = exchange.greet(&terms(), &self.standing(), Purpose::Train)?;
-        assert_eq!(resume.fresh, resume.at == 0);
         self.go_on(exchange, resume.at, steps, every)
     }
 
@@ -333,6 +334,7 @@ impl ToyClient {
                 match exchange.finish(steps)? {
                     Reply::Done(()) => return Ok(()),
                     Reply::Rewind { to } => back = Some(to),
+                    Reply::Moved { .. } => panic!("there is one site"),
                 }
                 continue;
             }
@@ -342,6 +344,7 @@ impl ToyClient {
                     back = Some(to);
                     continue;
                 }
+                Reply::Moved { .. } => panic!("there is one site"),
             }
             at += 1;
             if at.is_multiple_of(every) {
@@ -356,6 +359,7 @@ pub fn rewound<T>(reply: Reply<T>) -> Option<u64> {
     match reply {
         Reply::Done(_) => None,
         Reply::Rewind { to } => Some(to),
+        Reply::Moved { .. } => panic!("there is one site"),
     }
 }
 

@@ -139,6 +139,10 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let scored = Scored::of(&suite, outcomes, Some(&args.judge), data)?;
     println!("{}", scored.scores);
+    if !scored.missed.is_empty() {
+        let (missed, all) = (scored.missed.len(), scored.answers.len());
+        println!("{missed} of {all} questions have no answer");
+    }
     scored.list_missed();
     if let Some(path) = &args.json {
         let mut scores = serde_json::to_value(&scored.scores)?;

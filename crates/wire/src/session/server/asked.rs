@@ -1,7 +1,7 @@
 //! What a client asks for within a session.
 
 use super::clients::Client;
-use super::{Action, Call, No, Peer, Server, What};
+use super::{Action, Call, From, No, Peer, Server, What};
 use crate::message::{On, ServerMessage};
 use crate::session::memory::Turn;
 use crate::verb::{Done, Request};
@@ -31,10 +31,10 @@ impl Server {
     ) -> Result<Vec<Action>, No> {
         let next = Lane(self.begun + 1);
         let client = self.heard(peer, on)?;
-        let who = client.who;
+        let (who, place) = (client.who, client.session.as_ref().map_or(0, |on| on.place));
         let mut actions = Vec::new();
         let (lane, turn) = if on.lane == On::TRAINING {
-            let turn = self.memory.training.turn(on.sequence, fingerprint);
+            let turn = self.memory(place).training.turn(on.sequence, fingerprint);
             (Lane::TRAINING, turn)
         } else {
             if client.lanes.begins(on) {
@@ -54,6 +54,15 @@ impl Server {
             (lane, turn)
         };
         match turn {
+            Turn::Next if lane == Lane::TRAINING && self.sites.are_there() => {
+                let from = From {
+                    peer,
+                    who,
+                    on,
+                    fingerprint,
+                };
+                actions.extend(self.wait(place, from, request));
+            }
             Turn::Next => {
                 let call = Call::Request(lane, request);
                 actions.extend(self.call(peer, who, call, What::Request(on, fingerprint)));
@@ -83,13 +92,15 @@ impl Server {
     /// Takes note that the client of this session lives, and has built on what is in memory.
     fn heard(&mut self, peer: Peer, on: On) -> Result<&mut Client, No> {
         self.may(peer, on.lane)?;
-        let (clock, confirmed) = (self.clock, &mut self.memory.confirmed);
+        let (clock, memory) = (self.clock, &mut self.memory);
         let Some(client) = self.clients.in_session(peer) else {
             unreachable!("who may ask has a session");
         };
         if let Some(session) = &mut client.session {
             session.heard = clock;
-            *confirmed |= session.purpose == Purpose::Train;
+            if session.purpose == Purpose::Train {
+                memory.entry(session.place).or_default().confirmed = true;
+            }
         }
         Ok(client)
     }

@@ -29,6 +29,8 @@ const IDLE_TRAINING: Duration = Duration::from_secs(600);
 pub(super) struct Session {
     pub peer: Peer,
     pub purpose: Purpose,
+    /// Of the site, or 0.
+    pub place: usize,
     pub welcome: Bytes,
     /// When its last message came.
     pub heard: Duration,
@@ -85,6 +87,15 @@ impl Clients {
         self.0.iter().filter_map(|client| client.session.as_ref())
     }
 
+    /// The streams of all that train, but for those of `but`.
+    pub fn trains(&self, but: Option<Who>) -> Vec<Peer> {
+        let others = self.0.iter().filter(|client| Some(client.who) != but);
+        let on = others.filter_map(|client| client.session.as_ref());
+        on.filter(|on| on.purpose == Purpose::Train)
+            .map(|on| on.peer)
+            .collect()
+    }
+
     /// The stream is over. What is kept for its client stays.
     pub fn gone(&mut self, peer: Peer) {
         if let Some(client) = self.in_session(peer) {
@@ -93,7 +104,12 @@ impl Clients {
     }
 
     /// Who has to yield to a new session of `who`: `None` if somebody is in the way who need not.
-    pub fn displaced(&self, who: Who, purpose: Purpose, clock: Duration) -> Option<Vec<Who>> {
+    pub fn displaced(
+        &self,
+        who: Who,
+        (purpose, place): (Purpose, usize),
+        clock: Duration,
+    ) -> Option<Vec<Who>> {
         let others = || {
             let others = self.0.iter().filter(move |client| client.who != who);
             others.filter_map(|client| Some((client.who, client.session.as_ref()?)))
@@ -110,7 +126,10 @@ impl Clients {
             Some(())
         };
         if purpose == Purpose::Train {
-            full(&|_, on| on.purpose == Purpose::Train, 1)?;
+            full(
+                &|_, on| on.purpose == Purpose::Train && on.place == place,
+                1,
+            )?;
         }
         full(&|other, _| other.key == who.key, OF_ONE_KEY)?;
         // The owner of a run does not wait for guests, whom there are enough of by then to send one away.

@@ -1,13 +1,15 @@
 //! The greeting: who may have the session, and where it goes on.
 
+use std::collections::BTreeMap;
+
 use super::clients::{Client, Session};
 use super::{Action, Call, Guest, No, Peer, Server, What, Who};
 use crate::message::{Greeting, PROTOCOL_VERSION, ServerMessage};
 use crate::session::negotiate::{Difference, compare, negotiate};
-use crate::{Access, Askers, Purpose, Reason, Refusal, Standing, Terms};
+use crate::{Access, Askers, Held, Purpose, Reason, Refusal, Site, Standing, Terms};
 
 /// To everyone to whom the run does not belong, whatever else is different: it must not be told from this what is.
-const FOREIGN: &str =
+pub(super) const FOREIGN: &str =
     "this server holds nothing for this client's key; ask its operator, who can name the key";
 
 impl Server {
@@ -46,18 +48,26 @@ impl Server {
         greeting: Greeting,
         access: Access,
     ) -> Result<Vec<Action>, No> {
-        permitted(peer, &greeting, access)?;
+        let mut actions = self.admits(&access);
+        let train = greeting.purpose == Purpose::Train;
+        let roster = access.sites.as_ref().filter(|_| train);
+        let place = roster.and_then(|roster| roster.places.get(&peer.key).copied());
+        permitted(peer, &greeting, &access, place)?;
         let guest = Guest {
             greeting,
             access,
+            place,
+            own: None,
+            run: String::new(),
             damaged: None,
         };
-        Ok(self.stand(peer, guest))
+        actions.extend(self.stand(peer, guest));
+        Ok(actions)
     }
 
     fn stand(&mut self, peer: Peer, guest: Guest) -> Vec<Action> {
         let who = who(peer, &guest.greeting);
-        self.call(peer, who, Call::Stand, What::Stand(guest))
+        self.call(peer, who, Call::Stand(guest.place), What::Stand(guest))
     }
 
     /// The checkpoint to go back to is not whole: on to an earlier one.
@@ -70,22 +80,26 @@ impl Server {
     pub(super) fn compared(
         &mut self,
         peer: Peer,
-        guest: Guest,
+        mut guest: Guest,
         terms: &Terms,
         mut standing: Standing,
+        held: &BTreeMap<u64, Held>,
     ) -> Result<Vec<Action>, No> {
-        let (greeting, access) = (&guest.greeting, guest.access);
+        if guest.place.is_some() {
+            guest.run.clone_from(&standing.run);
+        }
+        let greeting = &guest.greeting;
         if let Some(damaged) = guest.damaged {
             standing.saved.retain(|step| *step < damaged);
             standing.live = None;
         }
         if let Some(difference) = compare(&greeting.terms, terms) {
-            return Ok(self.differs(peer, access, difference));
+            return Ok(self.differs(peer, &guest.access, difference));
         }
-        self.free(peer, greeting)?;
+        self.free(peer, &guest)?;
         let run = &greeting.run;
         let train = greeting.purpose == Purpose::Train;
-        if train && run.is_empty() {
+        if train && run.is_empty() && guest.place.is_none() {
             return Err((
                 Reason::Invalid,
                 "training needs a run identifier in the greeting".to_owned(),
@@ -100,7 +114,7 @@ impl Server {
             // Generation uses what is in memory, or else the latest checkpoint: going back to an
             // earlier one would set the later ones aside.
             return match standing.live {
-                Some(at) => self.welcome(peer, greeting, at, true),
+                Some(at) => self.welcome(peer, &guest, at, true),
                 None => {
                     let to = standing.saved.iter().max().copied().unwrap_or(0);
                     self.restore(peer, guest, false, to)
@@ -109,10 +123,24 @@ impl Server {
         }
         let answered = greeting.answered;
         if standing.live.is_some()
-            && self.memory.goes_on(who(peer, greeting), answered)
+            && let place = guest.place.unwrap_or(0)
+            && let Some(memory) = self.memory.get(&place)
+            && memory.goes_on(who(peer, greeting), answered)
             && let Some(answered) = answered
         {
-            return self.welcome(peer, greeting, answered, true);
+            return self.welcome(peer, &guest, answered, true);
+        }
+        if let Some(place) = guest.place {
+            if !run.is_empty() && other {
+                let no = "the server's run directory holds another run than the client's";
+                return Ok(self.other_run(peer, no, run, &standing));
+            }
+            let nothing = Held {
+                from: 0,
+                whole: true,
+            };
+            let held = |at: u64| held.get(&at).copied().unwrap_or(nothing);
+            return self.site_greeted(peer, guest, place, &standing, held);
         }
         // A side that knows the run goes back to the beginning with its peer where there is no checkpoint yet. One that
         // has never seen it is the wrong one, or has lost what it had: nobody goes back for that by accident.
@@ -126,7 +154,7 @@ impl Server {
     }
 
     /// Refuses different terms. The server's own value is nobody's business before the terms match.
-    fn differs(&mut self, peer: Peer, access: Access, difference: Difference) -> Vec<Action> {
+    fn differs(&mut self, peer: Peer, access: &Access, difference: Difference) -> Vec<Action> {
         let here = difference.sentence();
         let named =
             access.owned_by(peer.key) || access.owner.is_none() && self.hints.take(peer.key);
@@ -162,9 +190,10 @@ impl Server {
     }
 
     /// Who has to yield for the session to be had, if it may.
-    fn free(&self, peer: Peer, greeting: &Greeting) -> Result<Vec<Who>, No> {
-        let who = who(peer, greeting);
-        let yields = self.clients.displaced(who, greeting.purpose, self.clock);
+    fn free(&self, peer: Peer, guest: &Guest) -> Result<Vec<Who>, No> {
+        let who = who(peer, &guest.greeting);
+        let what = (guest.greeting.purpose, guest.place.unwrap_or(0));
+        let yields = self.clients.displaced(who, what, self.clock);
         yields.ok_or_else(|| {
             (
                 Reason::Busy,
@@ -174,17 +203,20 @@ impl Server {
         })
     }
 
-    fn restore(
+    pub(super) fn restore(
         &mut self,
         peer: Peer,
         guest: Guest,
         begins: bool,
         to: u64,
     ) -> Result<Vec<Action>, No> {
-        let greeting = &guest.greeting;
-        let run = begins.then(|| (greeting.run.clone(), peer.key));
-        let (_, mut actions) = self.take_over(peer, greeting)?;
-        let who = who(peer, greeting);
+        let named = match guest.place {
+            Some(_) => &guest.run,
+            None => &guest.greeting.run,
+        };
+        let run = begins.then(|| (named.clone(), peer.key));
+        let (_, mut actions) = self.take_over(peer, &guest)?;
+        let who = who(peer, &guest.greeting);
         let call = Call::Restore { run, to };
         actions.extend(self.call(peer, who, call, What::Restore(guest, to)));
         Ok(actions)
@@ -193,16 +225,24 @@ impl Server {
     pub(super) fn welcome(
         &mut self,
         peer: Peer,
-        greeting: &Greeting,
+        guest: &Guest,
         at: u64,
         live: bool,
     ) -> Result<Vec<Action>, No> {
-        let frame = self.encode(ServerMessage::Welcome { at, live })?;
+        let site = guest.place.map(|place| Site {
+            place: u32::try_from(place).unwrap_or(u32::MAX),
+            run: guest.run.clone(),
+        });
+        let frame = self.encode(ServerMessage::Welcome { at, live, site })?;
         let clock = self.clock;
-        let (client, mut actions) = self.take_over(peer, greeting)?;
+        if let Some(place) = guest.place {
+            self.sites.is_back(place);
+        }
+        let (client, mut actions) = self.take_over(peer, guest)?;
         client.session = Some(Session {
             peer,
-            purpose: greeting.purpose,
+            purpose: guest.greeting.purpose,
+            place: guest.place.unwrap_or(0),
             welcome: frame.clone(),
             heard: clock,
         });
@@ -211,14 +251,11 @@ impl Server {
     }
 
     /// Ends the session that this client had, and those that yield to it.
-    fn take_over(
-        &mut self,
-        peer: Peer,
-        greeting: &Greeting,
-    ) -> Result<(&mut Client, Vec<Action>), No> {
-        let yields = self.free(peer, greeting)?;
-        let who = who(peer, greeting);
-        let (client, ended) = self.clients.welcome(who, greeting.attempt, &yields);
+    fn take_over(&mut self, peer: Peer, guest: &Guest) -> Result<(&mut Client, Vec<Action>), No> {
+        let yields = self.free(peer, guest)?;
+        let who = who(peer, &guest.greeting);
+        let attempt = guest.greeting.attempt;
+        let (client, ended) = self.clients.welcome(who, attempt, &yields);
         let streams = ended.streams.into_iter().filter(|old| *old != peer);
         let mut actions: Vec<Action> = streams.map(|peer| Action::Hangup { peer }).collect();
         actions.extend(ended.lanes.into_iter().map(Action::End));
@@ -227,13 +264,19 @@ impl Server {
 }
 
 /// Whether the key may have a session of this purpose at all.
-fn permitted(peer: Peer, greeting: &Greeting, access: Access) -> Result<(), No> {
+fn permitted(
+    peer: Peer,
+    greeting: &Greeting,
+    access: &Access,
+    place: Option<usize>,
+) -> Result<(), No> {
     let train = greeting.purpose == Purpose::Train;
-    let open = match greeting.purpose {
-        Purpose::Train => access.owner.is_none(),
-        Purpose::Generate => access.generate == Askers::Any,
+    let may = match (greeting.purpose, &access.sites) {
+        (Purpose::Train, Some(_)) => place.is_some(),
+        (Purpose::Train, None) => access.owner.is_none() || access.owned_by(peer.key),
+        (Purpose::Generate, _) => access.generate == Askers::Any || access.owned_by(peer.key),
     };
-    if !access.owned_by(peer.key) && !open {
+    if !may {
         return Err((Reason::Owner, FOREIGN.to_owned()));
     }
     if train && !access.trains {
@@ -246,7 +289,7 @@ fn permitted(peer: Peer, greeting: &Greeting, access: Access) -> Result<(), No> 
     Ok(())
 }
 
-fn who(peer: Peer, greeting: &Greeting) -> Who {
+pub(super) fn who(peer: Peer, greeting: &Greeting) -> Who {
     Who {
         key: peer.key,
         instance: greeting.instance,

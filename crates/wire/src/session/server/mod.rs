@@ -9,18 +9,23 @@ mod clients;
 mod greeted;
 mod hints;
 mod returned;
+mod sites;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clients::Clients;
 use hints::Hints;
+use sites::{From, Sites};
 
 use super::memory::Memory;
 use crate::limits::Limits;
 use crate::message::{ClientMessage, Greeting, MessageError, On, ServerMessage, encode_server};
 use crate::verb::{Answer, Request};
-use crate::{Access, Key, Lane, Purpose, Reason, Refusal, Standing, Terms, WorkError};
+use crate::{
+    Access, Held, Key, Lane, Purpose, Reason, Refusal, Standing, Terms, Together, WorkError,
+};
 
 /// One stream, and whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,8 +81,8 @@ pub enum Action {
 pub enum Call {
     /// [`crate::Work::access`].
     Access,
-    /// Terms and standing.
-    Stand,
+    /// Terms and standing, and for the site with this place [`crate::Work::held`].
+    Stand(Option<usize>),
     /// Begin a run if one is named, then go back to checkpoint `to`.
     Restore {
         /// The run to begin, and its owner.
@@ -87,6 +92,8 @@ pub enum Call {
     },
     /// A request on a lane.
     Request(Lane, Request),
+    /// What the sites ask for, in their order: [`crate::Work::together`].
+    Together(Vec<(usize, Request)>),
 }
 
 /// What the work answered.
@@ -95,11 +102,13 @@ pub enum Returned {
     /// To [`Call::Access`].
     Access(Access),
     /// To [`Call::Stand`].
-    Stand(Terms, Standing),
+    Stand(Terms, Standing, BTreeMap<u64, Held>),
     /// To [`Call::Restore`].
     Done,
     /// To [`Call::Request`].
     Answer(Answer),
+    /// To [`Call::Together`].
+    Together(Together),
 }
 
 /// The server's end of the protocol.
@@ -109,7 +118,9 @@ pub struct Server {
     /// Paths of this machine are not for its peers.
     discreet: bool,
     clients: Clients,
-    memory: Memory,
+    /// By place; a run of one client has place 0.
+    memory: BTreeMap<usize, Memory>,
+    sites: Sites,
     /// How many generations were ever begun: the work knows them by this number.
     begun: u64,
     waiting: Option<Waiting>,
@@ -133,6 +144,8 @@ enum What {
     Restore(Guest, u64),
     /// Which request, and its fingerprint.
     Request(On, u64),
+    /// By place: where the answers go.
+    Together(BTreeMap<usize, From>),
 }
 
 /// A greeting from someone who may have a session.
@@ -140,6 +153,12 @@ enum What {
 struct Guest {
     greeting: Greeting,
     access: Access,
+    /// Its place, if it is one of several sites.
+    place: Option<usize>,
+    /// Which of its checkpoints it goes on from, where that is not the server's.
+    own: Option<u64>,
+    /// The run that this side has named for its sites.
+    run: String,
     /// From here on this side's checkpoints were found damaged.
     damaged: Option<u64>,
 }
@@ -154,7 +173,8 @@ impl Server {
             limits,
             discreet: false,
             clients: Clients::default(),
-            memory: Memory::default(),
+            memory: BTreeMap::new(),
+            sites: Sites::default(),
             begun: 0,
             waiting: None,
             hints: Hints::default(),
@@ -181,6 +201,11 @@ impl Server {
         let mut sessions = self.clients.sessions();
         let own = sessions.find(|session| session.peer == peer);
         own.map(|session| session.purpose)
+    }
+
+    /// Whether anyone is in session to train.
+    pub fn trains(&self) -> bool {
+        !self.clients.trains(None).is_empty()
     }
 
     /// The peers that have a session.
@@ -234,6 +259,10 @@ impl Server {
                 true => self.turn_away(peer, no, String::new()),
                 false => self.refuse(peer, no),
             })
+    }
+
+    fn memory(&mut self, place: usize) -> &mut Memory {
+        self.memory.entry(place).or_default()
     }
 
     fn call(&mut self, peer: Peer, who: Who, call: Call, what: What) -> Vec<Action> {

@@ -1,6 +1,6 @@
 //! What becomes of the work's outcome.
 
-use super::{Action, Guest, No, Peer, Returned, Server, Waiting, What, Who};
+use super::{Action, From, No, Peer, Returned, Server, Waiting, What, Who};
 use crate::foreign::without_paths;
 use crate::message::{On, ServerMessage};
 use crate::session::memory::{Kept, Memory};
@@ -22,22 +22,35 @@ impl Server {
             (What::Access(greeting), Returned::Access(access)) => {
                 self.let_in(peer, greeting, access)
             }
-            (What::Stand(guest), Returned::Stand(terms, standing)) => {
-                self.compared(peer, guest, &terms, standing)
+            (What::Stand(guest), Returned::Stand(terms, standing, held)) => {
+                self.compared(peer, guest, &terms, standing, &held)
             }
-            (What::Restore(Guest { greeting, .. }, to), Returned::Done) => {
+            (What::Restore(guest, to), Returned::Done) => {
                 // For whom ever it was done: what was in memory before is gone.
-                self.memory = match greeting.purpose {
-                    Purpose::Train => Memory::restored(who),
-                    Purpose::Generate => Memory::default(),
-                };
-                self.welcome(peer, &greeting, to, greeting.purpose == Purpose::Generate)
+                let mut actions = self.all_go_back(Some(who));
+                let train = guest.greeting.purpose == Purpose::Train;
+                if train {
+                    let place = guest.place.unwrap_or(0);
+                    self.memory.insert(place, Memory::restored(who));
+                }
+                let at = guest.own.unwrap_or(to);
+                actions.extend(self.welcome(peer, &guest, at, !train)?);
+                Ok(actions)
+            }
+            (What::Together(from), Returned::Together(together)) => {
+                Ok(self.shared_out(from, together))
             }
             (What::Request(on, fingerprint), Returned::Answer(answer)) => {
-                self.answered(peer, who, on, fingerprint, answer)
+                let to = From {
+                    peer,
+                    who,
+                    on,
+                    fingerprint,
+                };
+                self.answered(0, to, answer)
             }
             (_, returned) => {
-                self.memory = Memory::default();
+                self.memory.clear();
                 let answer = format!("{returned:?}").chars().take(40).collect::<String>();
                 Err((
                     Reason::Failed,
@@ -47,25 +60,30 @@ impl Server {
         }
     }
 
-    fn answered(
+    pub(super) fn answered(
         &mut self,
-        peer: Peer,
-        who: Who,
-        on: On,
-        fingerprint: u64,
+        place: usize,
+        to: From,
         answer: Answer,
     ) -> Result<Vec<Action>, No> {
+        let From {
+            peer,
+            who,
+            on,
+            fingerprint,
+        } = to;
         let frame = match self.encode(ServerMessage::Answer(on, answer)) {
             Ok(frame) => frame,
             Err(no) => {
                 // It is done here and can never be known there.
-                let mut actions = self.forget(who, on);
-                actions.extend(self.refuse(peer, no));
+                let mut actions = self.refuse(peer, no);
+                actions.extend(self.forget(who, on));
                 return Ok(actions);
             }
         };
         if on.lane == On::TRAINING {
-            self.memory.training.answer(fingerprint, frame.clone());
+            let memory = self.memory(place);
+            memory.training.answer(fingerprint, frame.clone());
         } else if let Some((_, kept)) = self.lane(who, on) {
             kept.answer(fingerprint, frame.clone());
         }
@@ -79,8 +97,7 @@ impl Server {
     /// What is in memory for this lane is of no use any more.
     fn forget(&mut self, who: Who, on: On) -> Vec<Action> {
         if on.lane == On::TRAINING {
-            self.memory = Memory::default();
-            return Vec::new();
+            return self.all_go_back(None);
         }
         let client = self.clients.get(who);
         let over = client.and_then(|client| client.lanes.end(on.lane));
@@ -111,11 +128,11 @@ impl Server {
                 }
             }
             What::Restore(guest, to @ 1..) if matches!(error, WorkError::Damaged(_)) => {
-                self.memory = Memory::default();
+                self.memory.clear();
                 tracing::warn!("{error}; both sides go back to the newest that both have whole");
                 return Ok(self.damaged(peer, guest, to));
             }
-            What::Restore(..) => self.memory = Memory::default(),
+            What::Restore(..) => actions = self.all_go_back(Some(who)),
             _ => {}
         }
         let refused = self.because(peer, error);
@@ -127,7 +144,7 @@ impl Server {
     }
 
     /// Refuses because the work did not do it.
-    fn because(&mut self, peer: Peer, error: WorkError) -> Result<Vec<Action>, No> {
+    pub(super) fn because(&mut self, peer: Peer, error: WorkError) -> Result<Vec<Action>, No> {
         let sentence = error.to_string();
         match error {
             WorkError::Invalid(_) => Err((Reason::Invalid, sentence)),

@@ -1,0 +1,236 @@
+//! What is different for one of several sites: its place, steps that others take, what all do in common.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use qtl_model::parts::Parts;
+use qtl_model::pretrained::restore;
+use qtl_model::quant::Moments;
+use qtl_model::weights::NamedTensor;
+use qtl_wire::verb::{Average, Pool};
+use qtl_wire::work::call;
+use qtl_wire::{self as wire, Calibration, Exchange, Reply, WireError};
+
+use super::numbers::measured;
+use super::{Client, Event, Stream};
+use crate::average::{self, Weights};
+use crate::error::TrainError;
+use crate::held::Held;
+use crate::recipe::SitesSpec;
+use crate::record::Record;
+use crate::server::moments;
+use crate::tune::Part;
+
+/// Where this side stands as one of several sites.
+#[derive(Default)]
+pub(super) struct Site {
+    /// Its place in the roster.
+    pub(super) place: usize,
+    /// The state of its half is that after so many steps: its own last one, or those of the checkpoint gone back to.
+    reached: u64,
+    /// Samples since the last average.
+    samples: u64,
+    /// What its operator lets the server average, beside `embed_tokens`, which is to be named: parts by their fields in
+    /// `[tune]`; `None`: nothing.
+    shares: Option<BTreeSet<Part>>,
+}
+
+impl Site {
+    /// A step of this site is done.
+    pub(super) fn took_part(&mut self, step: u64, samples: u64) {
+        self.reached = step + 1;
+        self.samples += samples;
+    }
+
+    /// This side has gone back.
+    pub(super) fn restored(&mut self, at: u64) {
+        (self.reached, self.samples) = (at, 0);
+    }
+}
+
+impl Client {
+    /// Lets the server see and average what is trained here of these parts; nothing is shared by itself.
+    pub fn shares(&mut self, parts: impl IntoIterator<Item = Part>) {
+        if let Some(site) = &mut self.site {
+            site.shares = Some(parts.into_iter().collect());
+        }
+    }
+
+    /// Number of the next micro-batch, from which everything random in it follows.
+    pub(super) fn number(&self) -> u64 {
+        self.half.recipe.number(self.micro_batch, self.place())
+    }
+
+    /// The place in the roster; 0 of a client that is alone.
+    pub(super) fn place(&self) -> usize {
+        self.site.as_ref().map_or(0, |site| site.place)
+    }
+
+    /// Takes what the server says about which site this is.
+    pub(super) fn is_site(&mut self, told: Option<wire::Site>) -> Result<(), TrainError> {
+        let (site, told) = match (&mut self.site, told) {
+            (None, None) => return Ok(()),
+            (Some(site), Some(told)) => (site, told),
+            (mine, _) => {
+                let (here, there) = match mine {
+                    Some(_) => ("has [sites]", "without a roster (--sites FILE)"),
+                    None => ("has no [sites]", "with a roster"),
+                };
+                return Err(TrainError::Halves(format!(
+                    "this side's recipe {here}, and the server was started {there}: both sides need the same"
+                )));
+            }
+        };
+        let count = self
+            .half
+            .recipe
+            .sites
+            .as_ref()
+            .map_or(1, |sites| sites.count);
+        site.place = usize::try_from(told.place).unwrap_or(usize::MAX);
+        if site.place >= count {
+            return Err(TrainError::Halves(format!(
+                "the server gives this site place {} of sites.count = {count}",
+                site.place
+            )));
+        }
+        if self.half.record.run.is_empty() {
+            self.half.is_of(Record {
+                run: told.run,
+                owner: self.key,
+                ..self.half.record.clone()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The run has gone on to this step, from where this side's half stands.
+    pub(super) fn moved(&mut self, to: u64, watch: &mut dyn FnMut(&Event)) {
+        self.micro_batch = to;
+        watch(&Event::Moved { to });
+    }
+
+    /// Has the ranges that were measured here pooled with those of the others.
+    pub(super) fn pooled(
+        &self,
+        link: &mut dyn Exchange,
+        own: Calibration,
+        rows: [u64; 2],
+    ) -> Result<Reply<[Option<Moments>; 2]>, TrainError> {
+        let Calibration { image, text } = own;
+        let [image_rows, text_rows] = rows;
+        let pool = Pool {
+            image,
+            text,
+            image_rows,
+            text_rows,
+        };
+        let pooled = match call(link, pool)? {
+            Reply::Done(pooled) => pooled,
+            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+            Reply::Moved { to } => return Ok(Reply::Moved { to }),
+        };
+        let [image, text] = self.half.stages.code_dims();
+        let read = |part, bytes: &[u8], channels| {
+            let moments = moments(part, bytes, channels);
+            let moments = moments.map_err(|error| WireError::Protocol(error.to_string()))?;
+            measured(part, moments.as_ref())?;
+            Ok::<_, TrainError>(moments)
+        };
+        Ok(Reply::Done([
+            read("image", &pooled.image, image)?,
+            read("text", &pooled.text, text)?,
+        ]))
+    }
+
+    /// What all sites do after a step of this one: averages and checkpoints, where one is due before its next.
+    pub(super) fn in_common(
+        &mut self,
+        link: &mut dyn Exchange,
+        stream: &mut Stream,
+        step: u64,
+        watch: &mut dyn FnMut(&Event),
+    ) -> Result<Reply<()>, TrainError> {
+        let (steps, every) = (self.steps(), self.half.recipe.train.save_every);
+        let average_every = self
+            .half
+            .recipe
+            .sites
+            .as_ref()
+            .map_or(0, |sites| sites.average_every);
+        let due = |every| SitesSpec::boundary(every, steps, step, self.micro_batch);
+        let (average, save) = (due(average_every), due(every));
+        if let Some(at) = average {
+            match self.average(link, at)? {
+                Reply::Done(()) => {}
+                other => return Ok(other),
+            }
+        }
+        match save {
+            Some(at) => self.save_as(at, link, stream, watch),
+            None => Ok(Reply::Done(())),
+        }
+    }
+
+    /// Has what is trained and shared here averaged with that of the others, and takes the mean.
+    fn average(&mut self, link: &mut dyn Exchange, at: u64) -> Result<Reply<()>, TrainError> {
+        let Some(site) = &self.site else {
+            return Ok(Reply::Done(()));
+        };
+        let Some(shares) = site.shares.clone() else {
+            return Err(TrainError::Halves(
+                "sites.average_every has the server see and average what this site trains; it is not sent unless --share says so".to_owned(),
+            ));
+        };
+        let tune = self.half.recipe.tune.clone();
+        let shared = |name: &str| tune.trains(name) && shares.contains(&Part::of(name));
+        let mut weights = Weights::new();
+        self.half
+            .stages
+            .visit_tensors(&shared, &mut |tensor: NamedTensor| {
+                weights.insert(tensor.name, (tensor.shape, tensor.data));
+            });
+        if weights.is_empty() {
+            return Ok(Reply::Done(()));
+        }
+        let mine = average::to_bytes(&weights).map_err(TrainError::Halves)?;
+        let message = Average {
+            at,
+            samples: site.samples,
+            weights: mine,
+        };
+        let mean = match call(link, message)? {
+            Reply::Done(mean) => mean.weights,
+            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
+            Reply::Moved { to } => return Ok(Reply::Moved { to }),
+        };
+        let wrong = |what: String| WireError::Protocol(format!("the average: {what}"));
+        let read = average::from_bytes(&mean).map_err(wrong)?;
+        let shape = |of: &Weights| {
+            of.iter()
+                .map(|(n, (s, _))| (n.clone(), s.clone()))
+                .collect::<Vec<_>>()
+        };
+        if shape(&read) != shape(&weights) {
+            return Err(wrong("it has other tensors than were sent".to_owned()).into());
+        }
+        let path = self.run_dir.join("average.safetensors");
+        fs::write(&path, &mean).map_err(|e| TrainError::io(&path, e))?;
+        let half = restore(self.half.stages.clone(), &path, &shared);
+        fs::remove_file(&path).ok();
+        self.half.stages = Held::new(half?);
+        if let Some(site) = &mut self.site {
+            site.samples = 0;
+        }
+        Ok(Reply::Done(()))
+    }
+
+    /// Leaves while the others go on: what this side has is written down for itself.
+    pub(super) fn leave(&mut self, stream: &mut Stream) -> Result<(), TrainError> {
+        let reached = self.site.as_ref().map_or(0, |site| site.reached);
+        match reached {
+            0 => Ok(()),
+            reached => self.write(reached, stream, true),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Several sites that train one model, in one process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use qtl_data::loader::Source;
+use qtl_data::{DataError, Example};
+use qtl_model::Device;
+use qtl_model::weights::SaveType;
+use qtl_train::client::{Client, Ended, Event};
+use qtl_train::merge::merge_sites;
+use qtl_train::roster::RosterFile;
+use qtl_train::start::Start;
+use qtl_train::tune::Part;
+use qtl_train::{Recipe, ServerWork};
+use qtl_wire::{Key, LocalLink, Shared};
+
+use crate::world::{Drawn, base, blueprint, recipe, saved};
+
+/// Of every `count` examples one, from `first` on: a new one at each reading, so that the order of reading is all there is.
+struct Dealt {
+    first: u64,
+    count: u64,
+}
+
+impl Source for Dealt {
+    fn lengths(&self) -> Vec<i64> {
+        vec![7]
+    }
+
+    fn read(&self, _: usize, epoch: u64) -> Result<Example, DataError> {
+        Ok(Drawn::example((epoch * self.count + self.first) as usize))
+    }
+}
+
+/// Client halves that learn nothing, and draws that show their numbers.
+const FROZEN: &str = "vision_tower = 'frozen'\nconnector = 'frozen'\nembed_tokens = 'frozen'\n\
+    llm = { kind = 'lora', rank = 2, alpha = 4, dropout = 0.1 }";
+
+fn key(name: &str) -> Key {
+    Key::of_public_key(name.as_bytes())
+}
+
+const NAMES: [&str; 3] = ["north", "south", "west"];
+
+fn of_sites(tune: &str, count: usize, sets: &[&str]) -> Recipe {
+    let mut all = vec!["train.batch=1"];
+    let count = format!("sites.count={count}");
+    all.push(&count);
+    all.extend(sets);
+    recipe(tune, &all)
+}
+
+fn roster(dir: &Path, names: &[&str]) -> PathBuf {
+    let site = |name: &&str| format!("[[site]]\nname = '{name}'\nkeys = ['{}']\n", key(name));
+    let path = dir.join("roster.toml");
+    std::fs::write(&path, names.iter().map(site).collect::<String>()).unwrap();
+    path
+}
+
+fn server(recipe: &Recipe, dir: &Path) -> ServerWork {
+    let start = Start::from(&blueprint(recipe));
+    let run = dir.join("server");
+    let mut server =
+        ServerWork::open(recipe.clone(), &start, Some(&run), Device::default()).unwrap();
+    let spec = recipe.sites.as_ref().unwrap();
+    let file = RosterFile::open(&roster(dir, &NAMES[..spec.count]), spec).unwrap();
+    server.of_sites(file, "a-run").unwrap();
+    server
+}
+
+fn client(recipe: &Recipe, dir: &Path, place: usize) -> Client {
+    let count = recipe.sites.as_ref().map_or(1, |sites| sites.count) as u64;
+    let first = place as u64;
+    let source = Arc::new(Dealt { first, count });
+    let start = Start::from(&blueprint(recipe));
+    let run = dir.join(NAMES[place]);
+    let device = Device::default();
+    let mut client = Client::open(recipe.clone(), &start, source, &run, "unused", device).unwrap();
+    client.shares([Part::Connector, Part::Quantizer]);
+    client
+}
+
+/// All sites at once, in `dir`, to the end; by place the losses by step.
+fn run(recipe: &Recipe, dir: &Path) -> Vec<BTreeMap<u64, f64>> {
+    let count = recipe.sites.as_ref().unwrap().count;
+    let shared = Shared::new(server(recipe, dir));
+    thread::scope(|scope| {
+        let sites: Vec<_> = (0..count)
+            .map(|place| {
+                let shared = shared.clone();
+                scope.spawn(move || one(recipe, dir, place, &shared, None))
+            })
+            .collect();
+        sites.into_iter().map(|site| site.join().unwrap()).collect()
+    })
+}
+
+/// One site, until the end or the step `stop`; its losses.
+fn one(
+    recipe: &Recipe,
+    dir: &Path,
+    place: usize,
+    shared: &Shared<ServerWork>,
+    stop: Option<u64>,
+) -> BTreeMap<u64, f64> {
+    let mut client = client(recipe, dir, place);
+    let mut link = shared.client(key(NAMES[place]));
+    let stopping = AtomicBool::new(false);
+    let mut losses = BTreeMap::new();
+    let mut watch = |event: &Event| {
+        if let Event::Step(record) = event {
+            losses.insert(record.step, record.loss.unwrap());
+            if stop == Some(record.step) {
+                stopping.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    let ended = client.train(&mut link, &stopping, &mut watch).unwrap();
+    assert_eq!(ended == Ended::Finished, stop.is_none());
+    losses
+}
+
+/// What one client does with the examples of all sites, in their order.
+fn alone(recipe: &Recipe, dir: &Path) -> Vec<f64> {
+    let start = Start::from(&blueprint(recipe));
+    let device = Device::default();
+    let source = Arc::new(Dealt { first: 0, count: 1 });
+    let mut client =
+        Client::open(recipe.clone(), &start, source, dir, "test", device.clone()).unwrap();
+    let server =
+        ServerWork::open(recipe.clone(), &start, Some(&dir.join("server")), device).unwrap();
+    let mut losses = Vec::new();
+    let mut watch = |event: &Event| {
+        if let Event::Step(record) = event {
+            losses.push(record.loss.unwrap());
+        }
+    };
+    let stop = AtomicBool::new(false);
+    client
+        .train(&mut LocalLink::local(server), &stop, &mut watch)
+        .unwrap();
+    losses
+}
+
+fn same(a: &Path, b: &Path, step: u64) {
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        assert!(
+            saved(a, "server", step, file) == saved(b, "server", step, file),
+            "{file} differs"
+        );
+    }
+}
+
+#[test]
+fn rounds_of_sites_whose_halves_are_frozen_are_one_client_s_accumulation() {
+    let placements: [&[&str]; 2] = [
+        &["quantizer.image.kind=exact", "quantizer.text.kind=exact"],
+        &["split.labels=client", "quantizer.hidden.kind=exact"],
+    ];
+    for sets in placements {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [sites, one] = [dirs[0].path(), dirs[1].path()];
+        let losses = run(&of_sites(FROZEN, 3, sets), sites);
+        let sets = [&["train.batch=1", "train.accumulate=3"], sets].concat();
+        let want = alone(&recipe(FROZEN, &sets), one);
+        assert_eq!(want.len(), 18);
+        for (number, want) in want.iter().enumerate() {
+            assert_eq!(losses[number % 3][&(number as u64 / 3)], *want, "{number}");
+        }
+        same(sites, one, 6);
+        let record = std::fs::read_to_string(sites.join("server/rounds.jsonl")).unwrap();
+        assert_eq!(record.lines().count(), 6);
+        assert!(record.starts_with("{\"step\":0,\"sites\":[\"north\",\"south\",\"west\"]}\n"));
+    }
+}
+
+#[test]
+fn turns_of_sites_whose_halves_are_frozen_are_one_client_s_steps() {
+    let sets = ["quantizer.image.kind=exact", "quantizer.text.kind=exact"];
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [sites, one] = [dirs[0].path(), dirs[1].path()];
+    let turns = [&["sites.mode=turns"], &sets[..]].concat();
+    let losses = run(&of_sites(FROZEN, 3, &turns), sites);
+    let want = alone(
+        &recipe(FROZEN, &[&["train.batch=1"], &sets[..]].concat()),
+        one,
+    );
+    for (step, want) in want.iter().enumerate() {
+        assert_eq!(losses[step % 3][&(step as u64)], *want, "{step}");
+    }
+    same(sites, one, 6);
+}
+
+/// With everything that a site has: quantizers that are calibrated, a half that learns.
+#[test]
+fn one_site_is_a_run_without_sites_to_the_bit() {
+    let sets = [
+        "quantizer.image.kind=fsq",
+        "quantizer.image.levels=4",
+        "quantizer.text.kind=fsq",
+        "quantizer.text.levels=4",
+    ];
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [site, one] = [dirs[0].path(), dirs[1].path()];
+    let losses = run(&of_sites("", 1, &sets), site);
+    let want = alone(&recipe("", &[&["train.batch=1"], &sets[..]].concat()), one);
+    assert_eq!(losses[0].values().copied().collect::<Vec<_>>(), want);
+    same(site, one, 6);
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        assert!(
+            saved(site, "north", 6, file) == saved(one, "", 6, file),
+            "{file} differs"
+        );
+    }
+}
+
+#[test]
+fn what_sites_average_is_the_same_for_all_afterwards_and_the_rest_is_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = [
+        "sites.average_every=3",
+        "quantizer.image.kind=fsq",
+        "quantizer.image.levels=4",
+    ];
+    run(&of_sites("", 2, &sets), dir.path());
+    let weights = |place: usize| {
+        let path = dir
+            .path()
+            .join(NAMES[place])
+            .join("checkpoints/step-00000006/model.safetensors");
+        let file = qtl_model::weights::Checkpoint::open(&path).unwrap();
+        let names: Vec<String> = file.names().map(str::to_owned).collect();
+        names
+            .into_iter()
+            .map(|name| (name.clone(), file.read(&name).unwrap()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let [north, south] = [weights(0), weights(1)];
+    let out = dir.path().join("merged");
+    let halves = [0, 1].map(|place| dir.path().join(NAMES[place]));
+    let halves: Vec<&Path> = halves.iter().map(PathBuf::as_path).collect();
+    let server = dir.path().join("server");
+    merge_sites(&halves, &server, &base(), &out, SaveType::F32).unwrap();
+    let merged = qtl_model::weights::Checkpoint::open(&out).unwrap();
+    let table = north
+        .keys()
+        .find(|name| Part::of(name) == Part::EmbedTokens)
+        .unwrap();
+    let got = merged.read(table).unwrap();
+    let want = north[table]
+        .iter()
+        .zip(&south[table])
+        .map(|(a, b)| f32::midpoint(*a, *b));
+    assert!(
+        got.iter()
+            .zip(want)
+            .all(|(got, want)| (got - want).abs() < 1e-6)
+    );
+    let (mut shared, mut own) = (0, 0);
+    for (name, value) in &north {
+        let same = south[name] == *value;
+        match Part::of(name) {
+            Part::Connector => {
+                assert!(same, "{name}");
+                shared += 1;
+            }
+            Part::EmbedTokens => own += usize::from(!same),
+            _ => {}
+        }
+    }
+    assert!(shared > 0 && own > 0);
+}
+
+/// Every process dies once, somewhere; all come back within the patience.
+#[test]
+fn killed_and_restarted_the_run_ends_in_the_same_bits() {
+    let sets = ["quantizer.image.kind=fsq", "quantizer.image.levels=4"];
+    for mode in ["rounds", "turns"] {
+        let mode = format!("sites.mode={mode}");
+        let recipe = of_sites("", 2, &[&sets[..], &[&mode]].concat());
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [whole, broken] = [dirs[0].path(), dirs[1].path()];
+        let want = run(&recipe, whole);
+        let shared = Shared::new(server(&recipe, broken));
+        let lives = thread::scope(|scope| {
+            let recipe = &recipe;
+            let first = shared.clone();
+            let north = scope.spawn(move || one(recipe, broken, 0, &first, None));
+            // Stops by itself and comes back; then the server falls.
+            let before = one(recipe, broken, 1, &shared, Some(3));
+            let again = shared.clone();
+            let south = scope.spawn(move || one(recipe, broken, 1, &again, None));
+            shared.restart(|| server(recipe, broken));
+            [north.join().unwrap(), before, south.join().unwrap()]
+        });
+        for (life, place) in lives.iter().zip([0, 1, 1]) {
+            for (step, loss) in life {
+                assert_eq!(want[place][step], *loss, "{mode} {place} {step}");
+            }
+        }
+        same(whole, broken, 6);
+        for place in 0..2 {
+            let file = "model.safetensors";
+            let of = |dir: &Path| saved(dir, NAMES[place], 6, file);
+            assert!(of(whole) == of(broken), "{mode} {}", NAMES[place]);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Four sites that train one model over mutual TLS on this machine, each on pictures that lack a third of the objects, in rounds and in
+# turns, with their own halves or averaged every 1, 10 and 100 steps; beside one client that has all pictures. Accuracy of each
+# merged model on 400 scenes, and the bytes that crossed, per seed. A round is a micro-batch of 2 of each site and one optimizer step, so
+# all settings see the same number of samples but for turns, whose batch is 8.
+#
+#   runs/sites.sh [OUT]          runs/sites by default; 3 seeds; about 3 minutes a setting and seed on 2 cores
+#   SEEDS=1 STEPS=100 runs/sites.sh /tmp/sites     a short look
+#
+# QTL is the program, SETTINGS those that are run. Settings that have a scores.json are not repeated.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+qtl=${QTL:-target/release/qtinyllava}
+[ -x "$qtl" ] || cargo build --release --quiet
+out=${1:-runs/sites}
+steps=${STEPS:-1000}
+names=(north south east west)
+base=$PWD/crates/qtinyllava/assets/demo-base
+mkdir -p "$out"
+[ -d "$out/test" ] || $qtl data scenes --out "$out/test" --split test --seed 102 --count 400 > /dev/null
+[ -d "$out/train" ] || $qtl data scenes --out "$out/train" --seed 101 --count "${COUNT:-4000}" > /dev/null
+if [ ! -f "$out/roster.toml" ]; then
+  for name in "${names[@]}"; do
+    key=$($qtl certs --out "$out/certs" --client "$name" | grep -oE 'its key is [0-9a-f]{64}' | cut -d' ' -f4)
+    printf '[[site]]\nname = "%s"\nkeys = ["%s"]\n' "$name" "$key" >> "$out/roster.toml"
+  done
+fi
+# Of the kinds of object, in three thirds, site i has the scenes without any of the i-th third; the fourth shares the first one's.
+python3 - "$out" "${names[@]}" <<'P'
+import json, re, sys
+out, names = sys.argv[1], sys.argv[2:]
+scenes = json.load(open(f"{out}/train/llava.json"))
+asked = re.compile(r"Is there an? ([a-z ]+?) in the image")
+kinds = sorted({m[1] for s in scenes for t in s["conversations"] for m in [asked.search(t["value"])] if m})
+def shown(scene):
+    turns, there = scene["conversations"], set()
+    for question, answer in zip(turns[::2], turns[1::2]):
+        match = asked.search(question["value"])
+        if match and answer["value"].lower().startswith("yes"):
+            there.add(match[1])
+        there |= {kind for kind in kinds if re.search(rf"\b{kind}\b", answer["value"])}
+    return there
+there = [shown(scene) for scene in scenes]
+for i, name in enumerate(names):
+    missing = set(kinds[i % 3::3])
+    have = [scene for scene, kinds_there in zip(scenes, there) if not missing & kinds_there]
+    have = have[i // 3::2] if i % 3 == 0 else have
+    json.dump(have, open(f"{out}/{name}.json", "w"))
+    print(f"{name}: {len(have)} of {len(scenes)} scenes, none with {', '.join(sorted(missing)[:4])}, ...", file=sys.stderr)
+P
+score() { # RUN CLIENT... : merges and scores
+  local run=$1; shift
+  local args=(); for c in "$@"; do args+=(--client "$c"); done
+  [ $# -gt 1 ] && args+=(--average)
+  rm -rf "$run/merged"
+  $qtl merge "${args[@]}" --server "$run/server" --model "$base" --out "$run/merged" > /dev/null
+  $qtl eval --model "$run/merged" --data "$out/test" --json "$run/scores.json" > "$run/scores.txt" 2> "$run/eval.log"
+  rm -rf "$run/merged"
+}
+run_sites() { # RUN SEED SET...
+  local run=$1 seed=$2; shift 2
+  local set=(--set "train.steps=$steps" --set "train.save_every=$steps" --set "seed=$seed")
+  for s in "$@"; do set+=(--set "$s"); done
+  mkdir -p "$run"
+  { cat recipes/demo.toml; printf '\n[sites]\ncount = 4\n'; } > "$run/recipe.toml"
+  $qtl serve --model "$base" --recipe "$run/recipe.toml" "${set[@]}" --run "$run/server" --sites "$out/roster.toml" \
+    --listen 127.0.0.1:0 --tls "$out/certs/server" --once --quiet > "$run/serve.txt" 2> "$run/serve.log" &
+  local server=$! address=""
+  while [ -z "$address" ]; do sleep 0.2; kill -0 $server; address=$(grep -oE '127.0.0.1:[0-9]+' "$run/serve.txt" || true); done
+  local clients=()
+  for name in "${names[@]}"; do
+    $qtl train --model "$base" --recipe "$run/recipe.toml" "${set[@]}" --run "$run/$name" --connect "$address" \
+      --tls "$out/certs/$name" --data "$out/$name.json" --images "$out/train/images" ${SHARE:+--share "$SHARE"} \
+      > /dev/null 2> "$run/$name.log" &
+    clients+=($!)
+  done
+  for client in "${clients[@]}"; do wait "$client"; done
+  wait $server
+  score "$run" "${names[@]/#/$run/}"
+}
+for seed in $(seq 1 "${SEEDS:-3}"); do
+  for setting in ${SETTINGS:-one rounds turns average1 average10 average100}; do
+    run="$out/$setting-seed$seed"
+    [ -f "$run/scores.json" ] && continue
+    echo "== $run" >&2
+    rm -rf "$run"
+    case $setting in
+      one)
+        $qtl train --local --model "$base" --recipe recipes/demo.toml --set "train.steps=$steps" --set "train.save_every=$steps" \
+          --set "seed=$seed" --run "$run" --data "$out/train/llava.json" > /dev/null 2> "$run.log"
+        score "$run" "$run" ;;
+      rounds) run_sites "$run" "$seed" train.batch=2 ;;
+      turns) run_sites "$run" "$seed" sites.mode=turns ;;
+      average*) SHARE=connector,quantizer run_sites "$run" "$seed" train.batch=2 "sites.average_every=${setting#average}" ;;
+    esac
+  done
+done
+python3 - "$out" <<'P'
+import glob, json, os, sys
+out = sys.argv[1]
+print("| setting | seed | scores | MB up | MB down |\n|---|---:|---|---:|---:|")
+for path in sorted(glob.glob(f"{out}/*/scores.json")):
+    run = os.path.dirname(path)
+    setting, seed = os.path.basename(run).rsplit("-seed", 1)
+    text = [line.strip() for line in open(f"{run}/scores.txt") if line.strip()]
+    up = down = 0
+    for metrics in glob.glob(f"{run}/metrics.jsonl") + glob.glob(f"{run}/*/metrics.jsonl"):
+        for line in open(metrics):
+            record = json.loads(line)
+            up += record["bytes_up"]; down += record["bytes_down"]
+    print(f"| {setting} | {seed} | {' / '.join(text)} | {up / 1e6:.1f} | {down / 1e6:.1f} |")
+P
