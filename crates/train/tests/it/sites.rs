@@ -303,10 +303,10 @@ fn killed_and_restarted_the_run_ends_in_the_same_bits() {
             }
         }
         same(whole, broken, 6);
-        for place in 0..2 {
+        for name in &NAMES[..2] {
             let file = "model.safetensors";
-            let of = |dir: &Path| saved(dir, NAMES[place], 6, file);
-            assert!(of(whole) == of(broken), "{mode} {}", NAMES[place]);
+            let of = |dir: &Path| saved(dir, name, 6, file);
+            assert!(of(whole) == of(broken), "{mode} {}", name);
         }
     }
 }
