@@ -1,6 +1,7 @@
 //! The server's side of a run: what a session asks for, done on the server's partition.
 
 mod calibration;
+mod common;
 mod generation;
 mod sites;
 mod trips;

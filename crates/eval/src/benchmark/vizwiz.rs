@@ -1,5 +1,5 @@
 //! VizWiz files: `val.json` or `test.json` of the official release, there or in `Annotations/`, with the pictures in `val/` or
-//! `test/`. The test split has no answers. The score is lmms-eval's, the one of [`textvqa`](crate::score::textvqa).
+//! `test/`. The test split has no answers. The score is lmms-eval's, the one of [`crate::score::textvqa`].
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

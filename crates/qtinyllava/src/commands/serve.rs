@@ -59,7 +59,7 @@ pub struct Args {
     /// Whose the run is: a key as `certs` prints it, or a client's certificate [default: the first client whose recipe matches]
     #[arg(long, value_name = "KEY|FILE", value_parser = OsStringValueParser::new().try_map(owner))]
     owner: Option<Key>,
-    /// Several sites train one model: a TOML file with a [[site]] for each, its name and keys = [as `certs` prints them]; read
+    /// Several sites train one model: a TOML file with a `[[site]]` for each, its name and `keys = [...]` as `certs` prints them; read
     /// again when it changes, so that a key can be added or shut out (keys = []) while the run goes on
     #[arg(long, value_name = "FILE", requires = "run", conflicts_with = "owner")]
     sites: Option<PathBuf>,

@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long)]
     start_over: bool,
     /// With sites.average_every in the recipe: what of this site's own training the server may see and average, parts by their
-    /// names in [tune]; embed_tokens tells which tokens were trained on
+    /// names in `[tune]`; embed_tokens tells which tokens were trained on
     #[arg(long, value_name = "PART,...", value_delimiter = ',', value_parser = part)]
     share: Vec<Part>,
     #[command(flatten)]

@@ -22,7 +22,7 @@ pub struct Args {
     /// Grades of the answers to MM-Vet, as its official program writes them
     #[arg(long, value_name = "FILE", conflicts_with = "judge_url")]
     grades: Option<PathBuf>,
-    /// Have MM-Vet's answers graded by this endpoint of chat completions, such as https://api.openai.com/v1
+    /// Have MM-Vet's answers graded by this endpoint of chat completions, such as <https://api.openai.com/v1>
     #[arg(long, value_name = "URL", requires = "judge_model")]
     judge_url: Option<String>,
     /// The judge; MM-Vet's own is gpt-4-0613
