@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Four sites that train one model over mutual TLS on this machine, each on pictures that lack a third of the objects, in rounds and in
 # turns, with their own halves or averaged every 1, 10 and 100 steps; beside one client that has all pictures. Accuracy of each
-# merged model on 400 scenes, and the bytes that crossed, per seed. A round is a micro-batch of 2 of each site and one optimizer step, so
+# merged model on 400 scenes, and the bytes that crossed, over the seeds. A round is a micro-batch of 2 of each site and one optimizer step, so
 # all settings see the same number of samples but for turns, whose batch is 8.
 #
 #   runs/sites.sh [OUT]          runs/sites by default; 3 seeds; about 3 minutes a setting and seed on 2 cores
@@ -17,8 +17,8 @@ steps=${STEPS:-1000}
 names=(north south east west)
 base=$PWD/crates/qtinyllava/assets/demo-base
 mkdir -p "$out"
-[ -d "$out/test" ] || $qtl data scenes --out "$out/test" --split test --seed 102 --count 400 > /dev/null
-[ -d "$out/train" ] || $qtl data scenes --out "$out/train" --seed 101 --count "${COUNT:-4000}" > /dev/null
+[ -d "$out/test" ] || $qtl data scenes --out "$out/test" --split test --relations --seed 102 --count 400 > /dev/null
+[ -d "$out/train" ] || $qtl data scenes --out "$out/train" --relations --seed 101 --count "${COUNT:-4000}" > /dev/null
 if [ ! -f "$out/roster.toml" ]; then
   for name in "${names[@]}"; do
     key=$($qtl certs --out "$out/certs" --client "$name" | grep -oE 'its key is [0-9a-f]{64}' | cut -d' ' -f4)
@@ -96,17 +96,31 @@ for seed in $(seq 1 "${SEEDS:-3}"); do
   done
 done
 python3 - "$out" <<'P'
-import glob, json, os, sys
+import glob, json, os, statistics, sys
 out = sys.argv[1]
-print("| setting | seed | scores | MB up | MB down |\n|---|---:|---|---:|---:|")
+forms = ["pope", "vqa", "mme", "gqa", "caption"]
+rows = {}
 for path in sorted(glob.glob(f"{out}/*/scores.json")):
     run = os.path.dirname(path)
-    setting, seed = os.path.basename(run).rsplit("-seed", 1)
-    text = [line.strip() for line in open(f"{run}/scores.txt") if line.strip()]
+    setting = os.path.basename(run).rsplit("-seed", 1)[0]
+    # The first table of what `eval` prints: a form per line, its headline last.
+    lines = [line.split() for line in open(f"{run}/scores.txt")]
+    scores = {}
+    for words in lines:
+        if words and words[0] in forms and words[0] not in scores:
+            scores[words[0]] = float(words[-1])
     up = down = 0
     for metrics in glob.glob(f"{run}/metrics.jsonl") + glob.glob(f"{run}/*/metrics.jsonl"):
         for line in open(metrics):
             record = json.loads(line)
-            up += record["bytes_up"]; down += record["bytes_down"]
-    print(f"| {setting} | {seed} | {' / '.join(text)} | {up / 1e6:.1f} | {down / 1e6:.1f} |")
+            up += record["bytes_up"]
+            down += record["bytes_down"]
+    rows.setdefault(setting, []).append([scores.get(form, float("nan")) for form in forms] + [up / 1e6, down / 1e6])
+print("| setting | seeds | " + " | ".join(forms) + " | MB up | MB down |\n|---|" + "---:|" * (len(forms) + 3))
+for setting, of in rows.items():
+    cells = []
+    for column in zip(*of):
+        spread = f" ± {statistics.stdev(column):.1f}" if len(column) > 1 else ""
+        cells.append(f"{statistics.mean(column):.1f}{spread}")
+    print(f"| {setting} | {len(of)} | " + " | ".join(cells) + " |")
 P

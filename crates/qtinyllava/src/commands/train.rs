@@ -92,6 +92,9 @@ pub fn run(args: &Args) -> Result<()> {
         });
     })?;
     let recipe = args.start.recipe()?;
+    if args.local && recipe.sites.is_some() {
+        bail!("--local is for one client, and the recipe has [sites]: leave out one of them");
+    }
     let start = args.start.start(&recipe)?;
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;

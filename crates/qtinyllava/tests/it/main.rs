@@ -16,6 +16,7 @@ mod paths;
 mod program;
 mod records;
 mod resume;
+mod sites;
 mod split;
 mod tables;
 mod untuned;

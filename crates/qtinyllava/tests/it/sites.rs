@@ -1,0 +1,186 @@
+//! Several sites, each a process of its own, that train one model over TLS.
+
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::program::{Program, run};
+use crate::world::{RESUMABLE, World, base, flags, model};
+
+const NAMES: [&str; 3] = ["north", "south", "west"];
+
+fn sets() -> Vec<&'static str> {
+    let mut sets = RESUMABLE.to_vec();
+    sets.extend(["train.batch=2", "sites.count=3", "sites.average_every=10"]);
+    sets
+}
+
+/// A server and its three sites below `dir`.
+struct Sites<'a> {
+    world: &'a World,
+    dir: PathBuf,
+    address: String,
+    server: Program,
+    sites: Vec<Program>,
+}
+
+impl<'a> Sites<'a> {
+    fn start(world: &'a World, dir: &Path) -> Self {
+        let mut roster = String::new();
+        for name in NAMES {
+            let out = dir.join("certs").display().to_string();
+            let made = run(["certs", "--out", &out, "--client", name]).succeeds();
+            let key = made.stdout + &made.stderr;
+            let key = key.rsplit("its key is ").next().unwrap();
+            let key = key.split_whitespace().next().unwrap();
+            roster += &format!("[[site]]\nname = '{name}'\nkeys = ['{key}']\n");
+        }
+        fs::write(dir.join("roster.toml"), roster).unwrap();
+        let server = serve(dir, "127.0.0.1:0");
+        let mut this = Self {
+            world,
+            dir: dir.to_owned(),
+            address: String::new(),
+            server,
+            sites: Vec::new(),
+        };
+        this.address = this.server.address();
+        this.sites = (0..NAMES.len()).map(|place| this.site(place)).collect();
+        this
+    }
+
+    fn site(&self, place: usize) -> Program {
+        let mut args = model(&sets());
+        args.insert(0, "train".to_owned());
+        args.extend(flags(&[
+            ("--run", &self.dir.join(NAMES[place])),
+            ("--tls", &self.dir.join("certs").join(NAMES[place])),
+            ("--data", &self.world.path("train/llava.json")),
+        ]));
+        args.extend(["--connect", &self.address, "--share", "connector"].map(str::to_owned));
+        Program::start(args)
+    }
+
+    /// Kills one of the four, and starts it again.
+    fn kill(&mut self, which: usize) {
+        match which {
+            3 => {
+                let (dir, address) = (self.dir.clone(), self.address.clone());
+                let gone = std::mem::replace(&mut self.server, Program::start(["--version"]));
+                gone.kill();
+                self.server = serve(&dir, &address);
+                self.server.address();
+            }
+            place => {
+                let gone = self.sites.remove(place);
+                gone.kill();
+                let again = self.site(place);
+                self.sites.insert(place, again);
+            }
+        }
+    }
+
+    /// What each of the four has after the last step.
+    fn end(self) -> Vec<Vec<u8>> {
+        for site in self.sites {
+            site.finish().succeeds();
+        }
+        let weights = "checkpoints/step-00000020/model.safetensors";
+        let of = |name: &&str| fs::read(self.dir.join(name).join(weights)).unwrap();
+        ["server"].iter().chain(&NAMES).map(of).collect()
+    }
+}
+
+fn serve(dir: &Path, listen: &str) -> Program {
+    let mut args = model(&sets());
+    args.insert(0, "serve".to_owned());
+    args.extend(flags(&[
+        ("--run", &dir.join("server")),
+        ("--tls", &dir.join("certs/server")),
+        ("--sites", &dir.join("roster.toml")),
+    ]));
+    args.extend(["--listen", listen].map(str::to_owned));
+    Program::start(args)
+}
+
+#[test]
+fn killed_at_any_moment_a_run_of_three_sites_ends_in_the_same_bits() {
+    let world = World::shared();
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let want = Sites::start(&world, dirs[0].path()).end();
+    let random = |below: u64| RandomState::new().build_hasher().finish() % below;
+    let mut sites = Sites::start(&world, dirs[1].path());
+    // More of them with `QTL_KILLS`.
+    let kills = std::env::var("QTL_KILLS").ok().and_then(|n| n.parse().ok());
+    for _ in 0..kills.unwrap_or(5) {
+        std::thread::sleep(Duration::from_millis(100 + random(1500)));
+        let which = random(4) as usize;
+        println!("killed {which}");
+        sites.kill(which);
+    }
+    for (name, same) in ["server"]
+        .iter()
+        .chain(&NAMES)
+        .zip(sites.end().iter().zip(&want))
+    {
+        assert!(same.0 == same.1, "{name}");
+    }
+
+    // What it ends in is one half per site, and one model.
+    let dir = dirs[1].path();
+    let out = dir.join("merged").display().to_string();
+    let mut args = vec!["merge".to_owned(), "--out".to_owned(), out];
+    args.extend(flags(&[
+        ("--client", &dir.join("north")),
+        ("--client", &dir.join("south")),
+        ("--server", &dir.join("server")),
+        ("--model", &base()),
+    ]));
+    run(&args).fails_naming(&["--average", "2 times"]);
+    args.push("--average".to_owned());
+    run(&args).succeeds();
+}
+
+#[test]
+fn what_does_not_go_with_several_sites_is_named() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let serving = |sets: &[&str], more: &[(&str, &Path)]| {
+        let mut args = model(sets);
+        args.insert(0, "serve".to_owned());
+        args.extend(flags(&[
+            ("--tls", &world.path("certs/server")),
+            ("--run", &at("server")),
+        ]));
+        args.extend(flags(more));
+        args.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
+        run(args)
+    };
+    fs::write(at("roster.toml"), "[[site]]\nname = 'a'\nkeys = []\n").unwrap();
+    let roster = at("roster.toml");
+    let with: &[(&str, &Path)] = &[("--sites", &roster)];
+    serving(RESUMABLE, with).fails_naming(&["[sites]", "roster.toml"]);
+    serving(&sets(), &[]).fails_naming(&["--sites FILE"]);
+    let odd = [&sets()[..], &["train.accumulate=2"]].concat();
+    serving(&odd, with).fails_naming(&["train.accumulate = 2"]);
+    fs::write(&roster, "[[site]]\nname = 'a'\nkeys = ['b']\n").unwrap();
+    serving(&sets(), with).fails_naming(&["roster.toml", "site a", "is no key"]);
+    world
+        .local(&at("client"), &sets())
+        .finish()
+        .fails_naming(&["--local", "[sites]"]);
+    assert!(!at("client").exists() && !at("server/rounds.jsonl").exists());
+    let mut args = model(&sets());
+    args.insert(0, "train".to_owned());
+    args.extend(flags(&[
+        ("--run", &at("client")),
+        ("--tls", &world.path("certs/client")),
+        ("--data", &world.path("train/llava.json")),
+    ]));
+    args.extend(["--connect", "127.0.0.1:9"].map(str::to_owned));
+    run(&args).fails_naming(&["sites.average_every = 10", "--share"]);
+    args.extend(["--share", "conector"].map(str::to_owned));
+    run(&args).fails_naming(&["conector", "connector"]);
+}
