@@ -1,7 +1,7 @@
 //! What a client asks for within a session.
 
 use super::clients::Client;
-use super::{Action, Call, From, No, Peer, Server, What};
+use super::{Action, Call, No, Peer, ReplyTo, Server, What};
 use crate::message::{On, ServerMessage};
 use crate::session::memory::Turn;
 use crate::verb::{Done, Request};
@@ -55,7 +55,7 @@ impl Server {
         };
         match turn {
             Turn::Next if lane == Lane::TRAINING && self.sites.are_there() => {
-                let from = From {
+                let from = ReplyTo {
                     peer,
                     who,
                     on,

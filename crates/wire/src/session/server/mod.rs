@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clients::Clients;
 use hints::Hints;
-use sites::{From, Sites};
+use sites::{ReplyTo, Sites};
 
 use super::memory::Memory;
 use crate::limits::Limits;
@@ -145,7 +145,7 @@ enum What {
     /// Which request, and its fingerprint.
     Request(On, u64),
     /// By place: where the answers go.
-    Together(BTreeMap<usize, From>),
+    Together(BTreeMap<usize, ReplyTo>),
 }
 
 /// A greeting from someone who may have a session.
@@ -159,7 +159,7 @@ struct Guest {
     own: Option<u64>,
     /// The run that this side has named for its sites.
     run: String,
-    /// From here on this side's checkpoints were found damaged.
+    /// ReplyTo here on this side's checkpoints were found damaged.
     damaged: Option<u64>,
 }
 

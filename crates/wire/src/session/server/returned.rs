@@ -1,6 +1,6 @@
 //! What becomes of the work's outcome.
 
-use super::{Action, From, No, Peer, Returned, Server, Waiting, What, Who};
+use super::{Action, No, Peer, ReplyTo, Returned, Server, Waiting, What, Who};
 use crate::foreign::without_paths;
 use crate::message::{On, ServerMessage};
 use crate::session::memory::{Kept, Memory};
@@ -41,7 +41,7 @@ impl Server {
                 Ok(self.shared_out(from, together))
             }
             (What::Request(on, fingerprint), Returned::Answer(answer)) => {
-                let to = From {
+                let to = ReplyTo {
                     peer,
                     who,
                     on,
@@ -63,10 +63,10 @@ impl Server {
     pub(super) fn answered(
         &mut self,
         place: usize,
-        to: From,
+        to: ReplyTo,
         answer: Answer,
     ) -> Result<Vec<Action>, No> {
-        let From {
+        let ReplyTo {
             peer,
             who,
             on,

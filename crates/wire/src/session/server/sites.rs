@@ -25,13 +25,13 @@ pub(super) struct Sites {
 /// A request that waits, and whose it is.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub from: From,
+    pub from: ReplyTo,
     pub request: Request,
 }
 
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct From {
+pub(super) struct ReplyTo {
     pub peer: Peer,
     pub who: Who,
     pub on: On,
@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// A request waits for those of the other sites.
-    pub(super) fn wait(&mut self, place: usize, from: From, request: Request) -> Vec<Action> {
+    pub(super) fn wait(&mut self, place: usize, from: ReplyTo, request: Request) -> Vec<Action> {
         if self.sites.asked.is_empty() {
             self.sites.since = self.clock;
         }
@@ -144,7 +144,7 @@ impl Server {
     /// Hands out what the work made of it.
     pub(super) fn shared_out(
         &mut self,
-        mut from: BTreeMap<usize, From>,
+        mut from: BTreeMap<usize, ReplyTo>,
         together: Together,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
