@@ -67,9 +67,9 @@ pub enum TrainError {
         /// What is wrong with it.
         what: String,
     },
-    /// The roster of sites.
+    /// What a server keeps of several sites: their roster, who took part, the ranges that they share.
     #[error("{path}: {what}")]
-    Roster {
+    Sites {
         /// The file.
         path: PathBuf,
         /// What is wrong with it, and the cure.

@@ -46,14 +46,14 @@ impl Ranges {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Record`] naming the file.
+    /// [`TrainError::Sites`] naming the file.
     pub fn read(path: &Path) -> Result<Option<Self>, TrainError> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(TrainError::io(path, error)),
         };
-        let parts: Parts = serde_json::from_slice(&bytes).map_err(|e| TrainError::Record {
+        let parts: Parts = serde_json::from_slice(&bytes).map_err(|e| TrainError::Sites {
             path: path.to_owned(),
             what: e.to_string(),
         })?;

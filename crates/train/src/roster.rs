@@ -41,7 +41,7 @@ impl RosterFile {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Roster`] naming the file and the site.
+    /// [`TrainError::Sites`] naming the file and the site.
     pub fn open(path: &Path, spec: &SitesSpec) -> Result<Self, TrainError> {
         let mut file = Self {
             path: path.to_owned(),
@@ -87,7 +87,7 @@ impl RosterFile {
     }
 
     fn wrong(&self, what: String) -> TrainError {
-        TrainError::Roster {
+        TrainError::Sites {
             path: self.path.clone(),
             what,
         }

@@ -34,7 +34,7 @@ impl Rounds {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Record`] naming the line.
+    /// [`TrainError::Sites`] naming the line.
     pub fn open(dir: &Path, names: &[String]) -> Result<(Self, Vec<Vec<usize>>), TrainError> {
         let path = dir.join(FILE);
         let failed = |e| TrainError::io(&path, e);
@@ -46,7 +46,7 @@ impl Rounds {
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut record: Vec<Vec<usize>> = Vec::new();
         for (number, line) in text[..whole].lines().enumerate() {
-            let wrong = |what: String| TrainError::Record {
+            let wrong = |what: String| TrainError::Sites {
                 path: path.clone(),
                 what: format!("line {}: {what}", number + 1),
             };

@@ -173,6 +173,16 @@ impl ServerWork {
         Ok(())
     }
 
+    /// Has the sites' quantizers start from the ranges in a file like a run's own `calibration.json`, instead of those that the sites
+    /// measure.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Sites`] naming the file: ranges of other channels, or a run that has others already.
+    pub fn calibrated_as(&mut self, path: &Path) -> Result<(), TrainError> {
+        self.take_ranges_of(path)
+    }
+
     /// Whose the run is; `None` if nobody has claimed it.
     pub fn owner(&self) -> Option<Key> {
         self.half.record.owner

@@ -63,6 +63,9 @@ pub struct Args {
     /// again when it changes, so that a key can be added or shut out (keys = []) while the run goes on
     #[arg(long, value_name = "FILE", requires = "run", conflicts_with = "owner")]
     sites: Option<PathBuf>,
+    /// Ranges that the sites' quantizers start from instead of those that they measure: a calibration.json of another run
+    #[arg(long, value_name = "FILE", requires = "sites")]
+    calibration: Option<PathBuf>,
     /// Who may ask for answers [default: the owner of --run; without --run any client that is let in]
     #[arg(long, value_enum, value_name = "WHO")]
     generate: Option<Generate>,
@@ -147,6 +150,9 @@ pub fn run(args: &Args) -> Result<()> {
     settle_access(args, &mut work)?;
     if let (Some(path), Some(spec)) = (&args.sites, &sites) {
         work.of_sites(RosterFile::open(path, spec)?, &fresh)?;
+        if let Some(file) = &args.calibration {
+            work.calibrated_as(file)?;
+        }
     }
     work.generations_may_hold(args.generation_memory.saturating_mul(1 << 20));
     let shutdown = ShutdownHandle::new();

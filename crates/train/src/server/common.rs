@@ -1,5 +1,7 @@
 //! What the sites of a run have in common beside its steps: ranges, averages, checkpoints.
 
+use std::path::Path;
+
 use qtl_model::quant::Moments;
 use qtl_wire::verb::{
     Answer, Average, Averaged, Done, HiddenRanges, MeasureHidden, Pool, Pooled, Request,
@@ -9,6 +11,8 @@ use qtl_wire::{Calibration, WorkError};
 use super::sites::{Answers, Asked};
 use super::{Event, ServerWork, calibration_code, failed};
 use crate::average;
+use crate::error::TrainError;
+use crate::message::Channels;
 use crate::ranges::{self, Ranges};
 
 impl ServerWork {
@@ -55,6 +59,30 @@ impl ServerWork {
         let right = pools.iter().filter(|(place, _)| !wrong.contains(place));
         answers.extend(right.map(|(place, _)| (*place, Ok(Answer::Pooled(pooled.clone())))));
         answers
+    }
+
+    /// Takes ranges from a file for those that sites would measure.
+    pub(super) fn take_ranges_of(&mut self, path: &Path) -> Result<(), TrainError> {
+        let wrong = |what: String| TrainError::Sites {
+            path: path.to_owned(),
+            what,
+        };
+        let given = Ranges::read(path)?.ok_or_else(|| wrong("there is no such file".to_owned()))?;
+        let Channels { image, text } = self.channels;
+        for (part, moments, channels) in
+            [("image", &given.image, image), ("text", &given.text, text)]
+        {
+            let checked = moments.as_ref().map(|moments| moments.check(channels));
+            checked
+                .transpose()
+                .map_err(|e| wrong(format!("{part}: {e}")))?;
+        }
+        let sites = self.sites.as_ref();
+        if sites.is_some_and(|sites| sites.pooled && sites.ranges != given) {
+            return Err(wrong("the run has begun with other ranges".to_owned()));
+        }
+        self.keep(|ranges| *ranges = given)
+            .map_err(|error| wrong(error.to_string()))
     }
 
     /// Notes ranges that from now on all take.

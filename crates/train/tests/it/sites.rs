@@ -310,3 +310,38 @@ fn killed_and_restarted_the_run_ends_in_the_same_bits() {
         }
     }
 }
+
+#[test]
+fn a_calibration_that_is_given_stands_for_what_sites_measure() {
+    let sets = ["quantizer.image.kind=fsq", "quantizer.image.levels=4"];
+    let recipe = of_sites("", 2, &sets);
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [first, second] = [dirs[0].path(), dirs[1].path()];
+    run(&recipe, first);
+    let file = first.join("server/calibration.json");
+    let given = std::fs::read_to_string(&file).unwrap();
+    let mut work = server(&recipe, second);
+    work.calibrated_as(&file).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(second.join("server/calibration.json")).unwrap(),
+        given
+    );
+    let other = second.join("other.json");
+    for (text, what) in [
+        (given.replace("\"mean\":[", "\"mean\":[0.5,"), "channels"),
+        (
+            given
+                .replace("\"mean\":[", "\"mean\":[1e9,")
+                .replace(",", ", "),
+            "other.json",
+        ),
+        ("{}".to_owned(), "other ranges"),
+    ] {
+        std::fs::write(&other, text).unwrap();
+        let error = work.calibrated_as(&other).unwrap_err().to_string();
+        assert!(
+            error.contains(what) && error.contains("other.json"),
+            "{error}"
+        );
+    }
+}

@@ -159,7 +159,7 @@ struct Guest {
     own: Option<u64>,
     /// The run that this side has named for its sites.
     run: String,
-    /// ReplyTo here on this side's checkpoints were found damaged.
+    /// From here on this side's checkpoints were found damaged.
     damaged: Option<u64>,
 }
 
