@@ -279,9 +279,14 @@ fn what_sites_average_is_the_same_for_all_afterwards_and_the_rest_is_their_own()
 #[test]
 fn killed_and_restarted_the_run_ends_in_the_same_bits() {
     let sets = ["quantizer.image.kind=fsq", "quantizer.image.levels=4"];
-    for mode in ["rounds", "turns"] {
+    let hidden = "quantizer.hidden={kind='fsq',levels=4}";
+    let labels: [&[&str]; 2] = [&[], &["split.labels=client", hidden]];
+    for (mode, labels) in ["rounds", "turns"]
+        .into_iter()
+        .flat_map(|m| labels.map(|l| (m, l)))
+    {
         let mode = format!("sites.mode={mode}");
-        let recipe = of_sites("", 2, &[&sets[..], &[&mode]].concat());
+        let recipe = of_sites("", 2, &[&sets[..], labels, &[&mode]].concat());
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [whole, broken] = [dirs[0].path(), dirs[1].path()];
         let want = run(&recipe, whole);
