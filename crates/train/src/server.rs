@@ -490,6 +490,13 @@ impl Work for ServerWork {
 
     fn restore(&mut self, micro_batches: u64) -> Result<(), WorkError> {
         let begun = std::mem::take(&mut self.begun);
+        let sites = self.sites.as_ref();
+        if sites.is_some_and(|sites| !sites.course.knows(micro_batches)) {
+            return Err(WorkError::Failed(format!(
+                "rounds.jsonl in the server's run directory tells of fewer steps than the {micro_batches} of the checkpoint: put back \
+                 the file that belongs to the run"
+            )));
+        }
         (self.applied, self.waiting) = (None, None);
         self.measured = Accumulator::default();
         let restored = self.half.restore(micro_batches, None);

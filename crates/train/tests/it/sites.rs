@@ -350,3 +350,17 @@ fn a_calibration_that_is_given_stands_for_what_sites_measure() {
         );
     }
 }
+
+#[test]
+fn a_record_that_does_not_go_with_the_checkpoint_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = of_sites(FROZEN, 1, &[]);
+    run(&recipe, dir.path());
+    std::fs::remove_file(dir.path().join("server/rounds.jsonl")).unwrap();
+    let shared = Shared::new(server(&recipe, dir.path()));
+    let mut link = shared.client(key(NAMES[0]));
+    let stop = AtomicBool::new(false);
+    let ended = client(&recipe, dir.path(), 0).train(&mut link, &stop, &mut |_| {});
+    let error = ended.unwrap_err().to_string();
+    assert!(error.contains("rounds.jsonl"), "{error}");
+}

@@ -64,6 +64,11 @@ impl Course {
         self.halfway.clear();
     }
 
+    /// Whether it was noted who took part in so many steps.
+    pub fn knows(&self, steps: u64) -> bool {
+        self.record.len() as u64 >= steps
+    }
+
     /// Who took part in a step, if it was done already.
     pub fn took_part(&self, step: u64) -> Option<&[usize]> {
         let step = usize::try_from(step).ok()?;
