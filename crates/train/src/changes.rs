@@ -13,7 +13,7 @@ use crate::schedule;
 use crate::stamp::Stamp;
 
 /// Fields that do not enter into what is computed.
-const HARMLESS: [&str; 7] = [
+const HARMLESS: [&str; 9] = [
     "name",
     "metrics.compare_every",
     "train.save_every",
@@ -21,6 +21,8 @@ const HARMLESS: [&str; 7] = [
     "train.recompute",
     "data.strict",
     "data.unlearnable",
+    "sites.quorum",
+    "sites.patience_s",
 ];
 
 /// One field that differs.
@@ -301,6 +303,17 @@ mod tests {
         assert_eq!(checked(10, &sets, true).unwrap().len(), 3);
         assert_eq!(checked(10, &[], false).unwrap(), []);
         assert_eq!(checked(10, &["train.keep=5"], false).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn how_long_sites_are_waited_for_may_change() {
+        let mut state = state(10);
+        state.recipe = recipe(&["sites.count=2"]).to_toml();
+        let sets = ["sites.count=2", "sites.patience_s=5", "sites.quorum=1"];
+        let changes = check(Path::new("runs"), Some(&state), &recipe(&sets), None, false);
+        assert_eq!(changes.unwrap().len(), 2);
+        let turns = recipe(&["sites.count=2", "sites.mode=turns"]);
+        check(Path::new("runs"), Some(&state), &turns, None, false).unwrap_err();
     }
 
     #[test]
