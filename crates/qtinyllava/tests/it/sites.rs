@@ -184,3 +184,20 @@ fn what_does_not_go_with_several_sites_is_named() {
     args.extend(["--share", "conector"].map(str::to_owned));
     run(&args).fails_naming(&["conector", "connector"]);
 }
+
+/// In rounds a micro-batch of each site waits for its second trip at the same time.
+#[test]
+fn inspect_counts_what_waits_for_every_site() {
+    let server = |more: &[&str]| {
+        let mut args = model(&[&["split.labels=client"], more].concat());
+        args.splice(0..2, ["inspect".to_owned(), base().display().to_string()]);
+        args.push("--json".to_owned());
+        let told: serde_json::Value = serde_json::from_str(&run(args).succeeds().stdout).unwrap();
+        ["waiting", "training"].map(|name| told["cost"]["server"][name].as_u64().unwrap())
+    };
+    let [waiting, one] = server(&[]);
+    let [_, three] = server(&["sites.count=3"]);
+    let [_, turns] = server(&["sites.count=3", "sites.mode=turns"]);
+    assert!(waiting > 0 && turns == one);
+    assert!(three >= one + 2 * waiting, "{one} {three} {waiting}");
+}

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::keeping::{Chain, InBlocks, Keeping, client_chains, server_chain};
 use super::shapes::Shapes;
 use crate::adapt::treatment;
-use crate::recipe::{Activation, Recipe};
+use crate::recipe::{Activation, Recipe, SitesSpec};
 use crate::tune::block;
 
 /// Bytes of an f32.
@@ -148,7 +148,7 @@ impl Memory {
     /// `blocks`: what they keep, which comes to the other `activations`.
     fn new(
         kept: &Kept,
-        recipe: &Recipe,
+        micro_batches: u64,
         [activations, answering]: [u64; 2],
         blocks: InBlocks,
     ) -> Self {
@@ -165,10 +165,10 @@ impl Memory {
         let loading = PROGRAM + kept.loading;
         let fixed = PROGRAM + weights;
         // Gradients of the micro-batches before, and of the one under way.
-        let gradients = trained * recipe.train.accumulate.min(2);
+        let gradients = trained * micro_batches.min(2);
         // Computing: the gradients grow while the activations are alive, beside the moments of the step before.
         // What a block keeps goes as its gradients come, unless those of the micro-batch before are there already.
-        let passing = match recipe.train.accumulate {
+        let passing = match micro_batches {
             1 => trained.min(kept_in_blocks),
             _ => 0,
         };
@@ -224,7 +224,12 @@ impl Memory {
         let kept = Kept::of(&parameters, recipe, halved);
         let one = looking.max(blocks.answering);
         let answering = one + blocks.cache + 2 * pixels + cut / 2 + downlink / 2;
-        Self::new(&kept, recipe, [all, answering], seen.and(blocks.kept))
+        Self::new(
+            &kept,
+            recipe.train.accumulate,
+            [all, answering],
+            seen.and(blocks.kept),
+        )
     }
 
     /// Of the server's half; `halved` says of which parameters the files hold bfloat16.
@@ -248,7 +253,6 @@ impl Memory {
             }
         };
         let cut = 8 * rows;
-        let all = blocks.training.max(head) + blocks.mask + cut + downlink;
         let answering = blocks.answering + blocks.cache + 4 * rows + downlink / 2;
         let kept = Kept::of(&parameters, recipe, halved);
         let stays = blocks.kept.inputs + blocks.kept.graphs + blocks.mask + cut + downlink;
@@ -258,9 +262,18 @@ impl Memory {
             Some(_) if half.trunk.ends() => blocks.training + stays,
             Some(_) => stays,
         };
+        // In rounds the micro-batches of all sites wait at the same time.
+        let sites = recipe.sites.as_ref().map_or(1, SitesSpec::at_once);
+        let one = blocks.training.max(head) + blocks.mask + cut + downlink;
+        let all = one + (sites - 1) * waiting;
         Self {
             waiting,
-            ..Self::new(&kept, recipe, [all, answering], blocks.kept)
+            ..Self::new(
+                &kept,
+                recipe.train.accumulate * sites,
+                [all, answering],
+                blocks.kept,
+            )
         }
     }
 }

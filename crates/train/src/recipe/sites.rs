@@ -55,6 +55,14 @@ impl SitesSpec {
         }
     }
 
+    /// Micro-batches of a step.
+    pub fn at_once(&self) -> u64 {
+        match self.mode {
+            ModeSpec::Rounds => self.count.max(1) as u64,
+            ModeSpec::Turns => 1,
+        }
+    }
+
     /// Sites that go on without the others.
     pub fn quorum(&self) -> usize {
         self.quorum.unwrap_or(self.count)
