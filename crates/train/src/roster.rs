@@ -77,11 +77,16 @@ impl RosterFile {
 
     /// Checks that the sites are those of a run that has begun: a place is a site for good.
     pub(crate) fn goes_on(&self, names: &[String]) -> Result<(), TrainError> {
-        match self.names.starts_with(names) {
+        self.follows(names, &self.names)
+    }
+
+    /// Whether sites named `now` may follow those named `before`.
+    fn follows(&self, before: &[String], now: &[String]) -> Result<(), TrainError> {
+        match now.starts_with(before) {
             true => Ok(()),
             false => Err(self.wrong(format!(
-                "the run's sites are {names:?} in this order, and the file begins with others; a site that is to be shut out keeps its \
-                 entry with keys = [], and new ones come at the end"
+                "the sites so far are {before:?} in this order, and have to stay in it; one that is to be shut out keeps its entry \
+                 with keys = [], and new ones come at the end"
             ))),
         }
     }
@@ -122,7 +127,7 @@ impl RosterFile {
                 names.len()
             )));
         }
-        self.goes_on_as(&names)?;
+        self.follows(&self.names, &names)?;
         self.roster = Arc::new(Roster {
             places,
             count,
@@ -131,17 +136,6 @@ impl RosterFile {
         });
         (self.changed, self.names) = (changed, names);
         Ok(())
-    }
-
-    /// A place stays that of its site while the process lives.
-    fn goes_on_as(&self, names: &[String]) -> Result<(), TrainError> {
-        let before = &self.names;
-        match names.starts_with(before) {
-            true => Ok(()),
-            false => Err(self.wrong(format!(
-                "the sites so far are {before:?} in this order, and have to stay in it"
-            ))),
-        }
     }
 }
 

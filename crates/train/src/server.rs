@@ -4,6 +4,7 @@ mod calibration;
 mod common;
 mod generation;
 mod sites;
+mod step;
 mod trips;
 
 pub use calibration::calibration_code;
@@ -173,16 +174,6 @@ impl ServerWork {
         Ok(())
     }
 
-    /// Has the sites' quantizers start from the ranges in a file like a run's own `calibration.json`, instead of those that the sites
-    /// measure.
-    ///
-    /// # Errors
-    ///
-    /// [`TrainError::Sites`] naming the file: ranges of other channels, or a run that has others already.
-    pub fn calibrated_as(&mut self, path: &Path) -> Result<(), TrainError> {
-        self.take_ranges_of(path)
-    }
-
     /// Whose the run is; `None` if nobody has claimed it.
     pub fn owner(&self) -> Option<Key> {
         self.half.record.owner
@@ -255,113 +246,6 @@ impl ServerWork {
         saved.map_err(failed)?;
         // The client asks once its own checkpoint is on disk.
         self.half.settle(micro_batches).map_err(failed)
-    }
-
-    fn cut(&self, cut: &wire::Cut) -> Result<Cut, WorkError> {
-        decode_cut(cut, self.channels).map_err(invalid)
-    }
-
-    /// The container of a gradient.
-    fn gradient(
-        &self,
-        tensor: &'static str,
-        step: u64,
-        g: Tensor<2>,
-    ) -> Result<Vec<u8>, WorkError> {
-        let draw = gradient::Draw {
-            seed: self.half.recipe.seed,
-            step,
-            tensor,
-        };
-        encode_gradient(&self.half.recipe.gradient.codec, g, draw).map_err(failed)
-    }
-
-    /// Reads a step's containers.
-    fn read_forward(&self, f: &Forward) -> Result<(Cut, Code), WorkError> {
-        self.training.check(&f.cut.layout).map_err(invalid)?;
-        let cut = self.cut(&f.cut)?;
-        let rows = cut.layout.rows(Kind::Text);
-        let targets = decode("targets", &f.targets, rows, 1).map_err(invalid)?;
-        Ok((cut, targets))
-    }
-
-    /// Computes what is to be learned from a micro-batch with this number, and what goes back: nothing has moved yet. Also its
-    /// loss, if a token is supervised.
-    fn learned(
-        &self,
-        f: &Forward,
-        number: u64,
-    ) -> Result<(Backward, Option<f64>, Named), WorkError> {
-        let start = Instant::now();
-        let (cut, targets) = self.read_forward(f)?;
-        let decoded = start.elapsed();
-        let Half {
-            recipe,
-            stages,
-            device,
-            ..
-        } = &self.half;
-        let draw = Draw {
-            seed: recipe.seed,
-            step: number,
-        };
-        let trained = |name: &str| recipe.tune.trains(name);
-        let step =
-            drawing(draw, || stages.step(&cut, &targets, &trained, device)).map_err(no_step)?;
-        let loss = (step.tokens > 0).then_some(step.loss);
-        let (mean, returned) = (step.loss, Returned::from(step));
-        let (image, text, coding) = self.coded(number, returned.image, returned.text)?;
-        let coded = decoded + coding;
-        let answer = Backward {
-            loss: mean,
-            image,
-            text,
-            compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
-            coding_seconds: coded.as_secs_f64(),
-        };
-        Ok((answer, loss, returned.parameters))
-    }
-
-    /// Computes and applies the next micro-batch.
-    fn micro_batch(&mut self, f: &Forward) -> Result<Backward, WorkError> {
-        let micro_batch = self.due()?;
-        let start = Instant::now();
-        let (mut answer, loss, gradients) = self.learned(f, micro_batch)?;
-        self.apply(micro_batch, gradients, loss)?;
-        answer.compute_seconds = start.elapsed().as_secs_f64() - answer.coding_seconds;
-        Ok(answer)
-    }
-
-    /// The containers of the gradients that go back, and how long it took to make them. One that cannot travel ends the step
-    /// before anything has moved.
-    fn coded(
-        &self,
-        number: u64,
-        image: Option<Tensor<2>>,
-        text: Tensor<2>,
-    ) -> Result<(Vec<u8>, Vec<u8>, Duration), WorkError> {
-        let coding = Instant::now();
-        let image = image.map(|g| self.gradient("image", number, g));
-        let image = image.transpose()?.unwrap_or_default();
-        let text = self.gradient("text", number, text)?;
-        Ok((image, text, coding.elapsed()))
-    }
-
-    /// Applies what a micro-batch has given.
-    fn apply(
-        &mut self,
-        micro_batch: u64,
-        gradients: Named,
-        loss: Option<f64>,
-    ) -> Result<(), WorkError> {
-        self.half.add(gradients).map_err(diverged)?;
-        self.half.apply(micro_batch).map_err(diverged)?;
-        self.applied = Some(micro_batch + 1);
-        (self.observer)(&Event::Step {
-            step: self.half.recipe.train.step_of(micro_batch),
-            loss,
-        });
-        Ok(())
     }
 
     /// After a failure nobody knows what of a step was applied.

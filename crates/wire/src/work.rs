@@ -349,20 +349,30 @@ pub fn call<V: Verb>(
 }
 
 impl<T> Reply<T> {
+    /// What was done, or else where the caller has to go on, as the reply to anything that was to follow from it.
+    ///
+    /// # Errors
+    ///
+    /// Any reply but [`Reply::Done`].
+    pub fn done<U>(self) -> Result<T, Reply<U>> {
+        match self {
+            Reply::Done(answer) => Ok(answer),
+            Reply::Rewind { to } => Err(Reply::Rewind { to }),
+            Reply::Moved { to } => Err(Reply::Moved { to }),
+        }
+    }
+
     /// Without what was answered.
     fn nothing(self) -> Reply<()> {
-        match self {
-            Reply::Done(_) => Reply::Done(()),
-            Reply::Rewind { to } => Reply::Rewind { to },
-            Reply::Moved { to } => Reply::Moved { to },
+        match self.done() {
+            Ok(_) => Reply::Done(()),
+            Err(back) => back,
         }
     }
 
     /// The answer of a generation, which never goes back.
     fn here(self) -> Result<T, WireError> {
-        match self {
-            Reply::Done(answer) => Ok(answer),
-            Reply::Rewind { .. } | Reply::Moved { .. } => Err(WireError::GenerationLost),
-        }
+        self.done()
+            .map_err(|_: Reply<()>| WireError::GenerationLost)
     }
 }

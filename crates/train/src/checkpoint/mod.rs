@@ -78,6 +78,9 @@ pub struct State {
     /// It was written by a site that left, and no other side has one of this step.
     #[serde(default, skip_serializing_if = "is_false")]
     pub alone: bool,
+    /// Of one of several sites: samples that it has trained on since the last average.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub samples: u64,
     /// BLAKE3 digests of the files beside this one; filled in when they are written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
@@ -85,6 +88,10 @@ pub struct State {
 
 fn is_false(alone: &bool) -> bool {
     !alone
+}
+
+fn is_none(samples: &u64) -> bool {
+    *samples == 0
 }
 
 impl State {
@@ -109,6 +116,7 @@ impl State {
             metrics: None,
             sites: Vec::new(),
             alone: false,
+            samples: 0,
             files: BTreeMap::new(),
         }
     }

@@ -304,15 +304,15 @@ impl Client {
         self.half.moves();
         if self.micro_batch == 0
             && self.calibrates()
-            && let Reply::Rewind { to } = self.calibrate(link, watch)?
+            && let Err(back) = self.calibrate(link, watch)?.done::<()>()
         {
-            return Ok(Reply::Rewind { to });
+            return Ok(back);
         }
         if self.micro_batch == 0
             && self.surveys()
-            && let Reply::Rewind { to } = self.measure_hidden(link, watch)?
+            && let Err(back) = self.measure_hidden(link, watch)?.done::<()>()
         {
-            return Ok(Reply::Rewind { to });
+            return Ok(back);
         }
         let Some(batch) = stream.loader.next_batch()? else {
             unreachable!("the loader was asked for batches without end");
@@ -364,12 +364,11 @@ impl Client {
         let batch = self.batch(examples)?;
         // Statistics that a quantizer records move with the forward, and a site's forward may come to nothing.
         let unmoved = self.site.as_ref().map(|_| self.half.stages.clone());
+        let number = self.number();
         let Half { recipe, stages, .. } = &mut self.half;
         let draw = Draw {
             seed: recipe.seed,
-            step: self.site.as_ref().map_or(self.micro_batch, |site| {
-                recipe.number(self.micro_batch, site.place)
-            }),
+            step: number,
         };
         let trained = |name: &str| recipe.tune.trains(name);
         let (cut, pending) = drawing(draw, || stages.forward(&batch, draw.step, &trained));

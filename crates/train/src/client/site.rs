@@ -30,8 +30,7 @@ pub(super) struct Site {
     reached: u64,
     /// Samples since the last average.
     samples: u64,
-    /// What its operator lets the server average, beside `embed_tokens`, which is to be named: parts by their fields in
-    /// `[tune]`; `None`: nothing.
+    /// The parts whose training its operator lets the server see and average; `None`: nothing was said.
     shares: Option<BTreeSet<Part>>,
 }
 
@@ -42,9 +41,14 @@ impl Site {
         self.samples += samples;
     }
 
-    /// This side has gone back.
-    pub(super) fn restored(&mut self, at: u64) {
-        (self.reached, self.samples) = (at, 0);
+    /// This side has gone back to a state after which so many samples were not averaged yet.
+    pub(super) fn restored(&mut self, at: u64, samples: u64) {
+        (self.reached, self.samples) = (at, samples);
+    }
+
+    /// Samples since the last average.
+    pub(super) fn samples(&self) -> u64 {
+        self.samples
     }
 }
 
@@ -125,10 +129,9 @@ impl Client {
             image_rows,
             text_rows,
         };
-        let pooled = match call(link, pool)? {
-            Reply::Done(pooled) => pooled,
-            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-            Reply::Moved { to } => return Ok(Reply::Moved { to }),
+        let pooled = match call(link, pool)?.done() {
+            Ok(pooled) => pooled,
+            Err(back) => return Ok(back),
         };
         let [image, text] = self.half.stages.code_dims();
         let read = |part, bytes: &[u8], channels| {
@@ -191,7 +194,9 @@ impl Client {
                 weights.insert(tensor.name, (tensor.shape, tensor.data));
             });
         if weights.is_empty() {
-            return Ok(Reply::Done(()));
+            return Err(TrainError::Halves(
+                "sites.average_every is above 0, and nothing of what --share names is trained by the recipe's [tune] on this side".to_owned(),
+            ));
         }
         let mine = average::to_bytes(&weights).map_err(TrainError::Halves)?;
         let message = Average {
@@ -199,10 +204,9 @@ impl Client {
             samples: site.samples,
             weights: mine,
         };
-        let mean = match call(link, message)? {
-            Reply::Done(mean) => mean.weights,
-            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-            Reply::Moved { to } => return Ok(Reply::Moved { to }),
+        let mean = match call(link, message)?.done() {
+            Ok(mean) => mean.weights,
+            Err(back) => return Ok(back),
         };
         let wrong = |what: String| WireError::Protocol(format!("the average: {what}"));
         let read = average::from_bytes(&mean).map_err(wrong)?;
@@ -220,7 +224,8 @@ impl Client {
         fs::remove_file(&path).ok();
         self.half.stages = Held::new(half?);
         if let Some(site) = &mut self.site {
-            site.samples = 0;
+            // What this side has now belongs to no earlier step.
+            (site.reached, site.samples) = (at, 0);
         }
         Ok(Reply::Done(()))
     }

@@ -10,6 +10,7 @@ use qtl_wire::work::call;
 use qtl_wire::{Calibration, Exchange, Reply, WireError};
 
 use super::numbers::measured;
+use super::site::Site;
 use super::trips::{container, rows};
 use super::{Client, Event, Stream};
 use crate::error::TrainError;
@@ -52,10 +53,9 @@ impl Client {
             text: container(text.as_ref()),
         };
         if self.site.is_some() {
-            let pooled = match self.pooled(link, own.clone(), rows)? {
-                Reply::Done(pooled) => pooled,
-                Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-                Reply::Moved { to } => return Ok(Reply::Moved { to }),
+            let pooled = match self.pooled(link, own.clone(), rows)?.done() {
+                Ok(pooled) => pooled,
+                Err(back) => return Ok(back),
             };
             [image, text] = pooled;
         }
@@ -99,10 +99,9 @@ impl Client {
                 wanted: wanted.as_ref().map(container).unwrap_or_default(),
                 last: done == of,
             };
-            let ranges = match call(link, measure)? {
-                Reply::Done(ranges) => ranges,
-                Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-                Reply::Moved { to } => return Ok(Reply::Moved { to }),
+            let ranges = match call(link, measure)?.done() {
+                Ok(ranges) => ranges,
+                Err(back) => return Ok(back),
             };
             watch(&Event::Calibrating { done, of });
             let Some(top) = self.half.stages.top.as_deref_mut() else {
@@ -158,21 +157,24 @@ impl Client {
             .writer
             .flush()
             .map_err(|e| TrainError::io(&self.run_dir, e))?;
+        let samples = self.site.as_ref().map_or(0, Site::samples);
         self.half.save(at, |state| {
             state.position = Some(self.position);
             state.data.clone_from(&self.data);
             state.metrics = Some(stream.writer.written());
             state.alone = alone;
+            state.samples = samples;
         })
     }
 
     /// Goes to the checkpoint after so many micro-batches, or to the beginning.
     pub(super) fn restore(&mut self, micro_batches: u64) -> Result<Stream, TrainError> {
         self.position = Position::default();
-        let mut written = None;
+        let (mut written, mut samples) = (None, 0);
         if let Some(saved) = self.half.restore(micro_batches, self.data.as_ref())? {
             self.position = saved.state.position.unwrap_or_default();
             written.clone_from(&saved.state.metrics);
+            samples = saved.state.samples;
             if let (Some(then), Some(now)) = (&saved.state.data, &self.data)
                 && !then.agrees(now)
             {
@@ -182,7 +184,7 @@ impl Client {
         }
         self.micro_batch = micro_batches;
         if let Some(site) = &mut self.site {
-            site.restored(micro_batches);
+            site.restored(micro_batches, samples);
         }
         let writer = Writer::open(&self.run_dir, micro_batches);
         let named = self.run_dir.join("metrics.jsonl or tensorboard");

@@ -75,10 +75,9 @@ impl Client {
             targets,
             step: self.site.as_ref().map(|_| self.micro_batch),
         };
-        let answer = match link.step(message).map_err(|e| watch.refused(e))? {
-            Reply::Done(answer) => answer,
-            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-            Reply::Moved { to } => return Ok(Reply::Moved { to }),
+        let answer = match link.step(message).map_err(|e| watch.refused(e))?.done() {
+            Ok(answer) => answer,
+            Err(back) => return Ok(back),
         };
         let waited = waiting.elapsed().as_secs_f64();
         watch.loss(answer.loss)?;
@@ -117,10 +116,9 @@ impl Client {
             step: self.site.as_ref().map(|_| self.micro_batch),
         };
         let waiting = Instant::now();
-        let states = match call(link, forward).map_err(|e| watch.refused(e))? {
-            Reply::Done(states) => states,
-            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-            Reply::Moved { to } => return Ok(Reply::Moved { to }),
+        let states = match call(link, forward).map_err(|e| watch.refused(e))?.done() {
+            Ok(states) => states,
+            Err(back) => return Ok(back),
         };
         let mut waited = waiting.elapsed().as_secs_f64();
 
@@ -158,10 +156,9 @@ impl Client {
         coded += coding.elapsed().as_secs_f64();
 
         let waiting = Instant::now();
-        let answer = match call(link, back).map_err(|e| watch.refused(e))? {
-            Reply::Done(answer) => answer,
-            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-            Reply::Moved { to } => return Ok(Reply::Moved { to }),
+        let answer = match call(link, back).map_err(|e| watch.refused(e))?.done() {
+            Ok(answer) => answer,
+            Err(back) => return Ok(back),
         };
         waited += waiting.elapsed().as_secs_f64();
         let there = [

@@ -43,6 +43,9 @@ fn patience() -> u64 {
     600
 }
 
+/// What is wrong with a number of steps that leaves some sites one more than others.
+const WHOLE_TURNS: &str = "a multiple of sites.count where sites.mode = \"turns\"";
+
 /// A seed that differs by site; that of the first is the recipe's.
 const PER_PLACE: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -116,6 +119,8 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     let Some(sites) = &recipe.sites else {
         return Ok(());
     };
+    // What sites do in common falls between the same two steps of each, and never two such things apart.
+    let whole = |steps: u64| steps.is_multiple_of(sites.stride().max(1));
     let rules = [
         (
             "sites.count",
@@ -134,6 +139,24 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
             recipe.train.accumulate.to_string(),
             "1 where several sites train: a round accumulates over them",
             recipe.train.accumulate == 1,
+        ),
+        (
+            "train.steps",
+            recipe.train.steps.to_string(),
+            WHOLE_TURNS,
+            whole(recipe.train.steps),
+        ),
+        (
+            "train.save_every",
+            recipe.train.save_every.to_string(),
+            WHOLE_TURNS,
+            whole(recipe.train.save_every),
+        ),
+        (
+            "sites.average_every",
+            sites.average_every.to_string(),
+            WHOLE_TURNS,
+            whole(sites.average_every),
         ),
     ];
     match rules.into_iter().find(|rule| !rule.3) {

@@ -61,8 +61,13 @@ impl ServerWork {
         answers
     }
 
-    /// Takes ranges from a file for those that sites would measure.
-    pub(super) fn take_ranges_of(&mut self, path: &Path) -> Result<(), TrainError> {
+    /// Has the sites' quantizers start from the ranges in a file like a run's own `calibration.json`, instead of those that the sites
+    /// measure.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Sites`] naming the file: ranges of other channels, or a run that has others already.
+    pub fn calibrated_as(&mut self, path: &Path) -> Result<(), TrainError> {
         let wrong = |what: String| TrainError::Sites {
             path: path.to_owned(),
             what,

@@ -183,7 +183,7 @@ fn turns_of_sites_whose_halves_are_frozen_are_one_client_s_steps() {
     let sets = ["quantizer.image.kind=exact", "quantizer.text.kind=exact"];
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [sites, one] = [dirs[0].path(), dirs[1].path()];
-    let turns = [&["sites.mode=turns"], &sets[..]].concat();
+    let turns = [&["sites.mode=turns", "train.save_every=3"], &sets[..]].concat();
     let losses = run(&of_sites(FROZEN, 3, &turns), sites);
     let want = alone(
         &recipe(FROZEN, &[&["train.batch=1"], &sets[..]].concat()),
@@ -278,7 +278,11 @@ fn what_sites_average_is_the_same_for_all_afterwards_and_the_rest_is_their_own()
 /// Every process dies once, somewhere; all come back within the patience.
 #[test]
 fn killed_and_restarted_the_run_ends_in_the_same_bits() {
-    let sets = ["quantizer.image.kind=fsq", "quantizer.image.levels=4"];
+    let sets = [
+        "quantizer.image.kind=fsq",
+        "quantizer.image.levels=4",
+        "sites.average_every=2",
+    ];
     let hidden = "quantizer.hidden={kind='fsq',levels=4}";
     let labels: [&[&str]; 2] = [&[], &["split.labels=client", hidden]];
     for (mode, labels) in ["rounds", "turns"]
@@ -363,4 +367,44 @@ fn a_record_that_does_not_go_with_the_checkpoint_is_named() {
     let ended = client(&recipe, dir.path(), 0).train(&mut link, &stop, &mut |_| {});
     let error = ended.unwrap_err().to_string();
     assert!(error.contains("rounds.jsonl"), "{error}");
+}
+
+/// What a site had trained on since the last average counts in the next one, wherever it was in between.
+#[test]
+fn a_site_that_leaves_between_two_averages_weighs_as_if_it_had_stayed() {
+    let recipe = of_sites("", 2, &["sites.average_every=3"]);
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [whole, broken] = [dirs[0].path(), dirs[1].path()];
+    run(&recipe, whole);
+    let shared = Shared::new(server(&recipe, broken));
+    thread::scope(|scope| {
+        let (recipe, first) = (&recipe, shared.clone());
+        let north = scope.spawn(move || one(recipe, broken, 0, &first, None));
+        one(recipe, broken, 1, &shared, Some(3));
+        one(recipe, broken, 1, &shared, None);
+        north.join().unwrap();
+    });
+    same(whole, broken, 6);
+    for name in &NAMES[..2] {
+        let of = |dir: &Path| saved(dir, name, 6, "model.safetensors");
+        assert!(of(whole) == of(broken), "{name}");
+    }
+}
+
+#[test]
+fn turns_that_leave_some_sites_one_more_than_others_are_refused() {
+    for field in [
+        "train.steps=7",
+        "train.save_every=3",
+        "sites.average_every=5",
+    ] {
+        let sets = ["sites.count=2", "sites.mode=turns", field];
+        let sets: Vec<String> = sets.map(str::to_owned).to_vec();
+        let error = recipe("", &[]).with(&sets).unwrap_err().to_string();
+        let name = field.split('=').next().unwrap();
+        assert!(
+            error.contains(name) && error.contains("multiple of sites.count"),
+            "{error}"
+        );
+    }
 }
