@@ -13,19 +13,12 @@ use generation::no_generation;
 use sites::Sites;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use burn::tensor::Tensor;
-use qtl_codec::Code;
 use qtl_model::Device;
-use qtl_model::edge::{Cut, StepError};
-use qtl_model::params::Named;
-use qtl_model::partition::{Returned, ServerPartition, Waiting};
+use qtl_model::edge::StepError;
+use qtl_model::partition::{ServerPartition, Waiting};
 use qtl_model::parts::Parts;
 use qtl_model::quant::Accumulator;
-use qtl_model::quant::gradient;
-use qtl_model::splice::Kind;
-use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::verb::{
     BackwardHidden, CutGradients, ForwardHidden, HiddenRanges, HiddenStates, MeasureHidden, Request,
 };
@@ -39,7 +32,7 @@ use crate::changes::Change;
 use crate::error::{AnswerError, TrainError};
 use crate::generations::Generations;
 use crate::half::Half;
-use crate::message::{Channels, ContainerError, decode, decode_cut, encode_gradient};
+use crate::message::{Channels, ContainerError};
 use crate::optimizer::NotFinite;
 use crate::recipe::Recipe;
 use crate::record::Record;
