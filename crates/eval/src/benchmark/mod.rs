@@ -26,6 +26,7 @@ pub mod gqa;
 pub mod mme;
 pub mod mmmu;
 pub mod mmvet;
+mod people;
 pub mod pope;
 pub mod prompts;
 pub mod scienceqa;

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::files::{self, Listed};
+use super::people::Questions;
 use super::prompts::{SHORT, WORDS, with};
-use super::{Benchmark, Conventions, FormScore, Loaded, Question, Submission};
-use crate::score::Answers;
+use super::{Benchmark, Loaded, Question};
 use crate::score::answers::number_or_text;
-use crate::score::textvqa::{self, Annotation};
-use crate::{EvalError, Table};
+use crate::{EvalError, score};
 
 /// The form `textvqa`.
 pub struct TextVqa;
@@ -35,14 +35,6 @@ struct Entry {
     /// The test split's answers are not public.
     #[serde(default)]
     answers: Vec<String>,
-}
-
-struct Questions {
-    questions: Vec<Question>,
-    annotations: Vec<Annotation>,
-    /// The official ids.
-    names: Vec<String>,
-    answered: bool,
 }
 
 impl Benchmark for TextVqa {
@@ -82,12 +74,7 @@ impl Benchmark for TextVqa {
             return Err(EvalError::file(&path, "holds no question"));
         }
         let answered = entries.iter().any(|entry| !entry.answers.is_empty());
-        let mut all = Questions {
-            questions: Vec::new(),
-            annotations: Vec::new(),
-            names: Vec::new(),
-            answered,
-        };
+        let mut all = Questions::new(self.form(), answered, row);
         // LLaVA's file names pictures only, of which several questions may be; the same one twice are taken in order.
         let mut place: Places<'_> = HashMap::new();
         let mut seen = std::collections::HashSet::new();
@@ -120,19 +107,15 @@ impl Benchmark for TextVqa {
             let image = files::picture_in(dir, &FOLDERS, &ask.image);
             let image = image.map_err(|why| ask.wrong(source, &why))?;
             let id = format!("textvqa/{}", entry.question_id);
-            all.questions.push(Question {
-                id: id.clone(),
+            let question = Question {
+                id,
                 pictures: vec![image],
                 text: ask.text,
                 form: self.form(),
                 longest: WORDS,
                 truth: super::most_said(&entry.answers),
-            });
-            all.annotations.push(Annotation {
-                id,
-                answers: entry.answers.clone(),
-            });
-            all.names.push(entry.question_id.clone());
+            };
+            all.add(question, entry.question_id.clone(), entry.answers.clone());
         }
         Ok(Some(Box::new(all)))
     }
@@ -151,7 +134,7 @@ fn matched<'a>(
     for (line, ask) in files::objects::<Listed>(listed)? {
         let wrong = |problem: String| EvalError::line(listed, line, problem);
         let id = &ask.question_id;
-        let question = textvqa::question(&ask.text).ok_or_else(|| {
+        let question = score::textvqa::question(&ask.text).ok_or_else(|| {
             wrong(format!(
                 "picture {id}: expected a question, perhaps a line `Reference OCR token: ...`, and a line that says how to answer"
             ))
@@ -179,47 +162,10 @@ fn matched<'a>(
     }
 }
 
-impl Loaded for Questions {
-    fn questions(&self) -> &[Question] {
-        &self.questions
-    }
-
-    fn keep(&mut self, count: usize) {
-        self.questions.truncate(count);
-        self.annotations.truncate(count);
-        self.names.truncate(count);
-    }
-
-    fn credit(&self, index: usize, answer: &str) -> f64 {
-        textvqa::accuracy(answer, &self.annotations[index].answers) / 100.0
-    }
-
-    fn score(&self, answers: &Answers) -> FormScore {
-        let score = textvqa::score(&self.annotations, answers);
-        FormScore {
-            form: "textvqa",
-            measure: "leave-one-out accuracy",
-            percent: self.answered.then_some(score.accuracy),
-            questions: self.questions.len(),
-            details: serde_json::to_value(&score).unwrap_or_default(),
-            table: Table::default(),
-            conventions: Conventions::default(),
-            combined: None,
-        }
-    }
-
-    fn submissions(&self, answers: &Answers) -> Vec<Submission> {
-        let rows = self
-            .names
-            .iter()
-            .zip(&self.questions)
-            .map(|(name, question)| {
-                let answer = answers.get(&question.id).unwrap_or_default();
-                let id = name
-                    .parse::<u64>()
-                    .map_or_else(|_| name.as_str().into(), serde_json::Value::from);
-                serde_json::json!({"question_id": id, "answer": answer})
-            });
-        Submission::json("textvqa_submission.json", &rows.collect::<Vec<_>>())
-    }
+/// The server takes ids as numbers where they are.
+fn row(name: &str, answer: Option<&str>) -> Value {
+    let id = name
+        .parse::<u64>()
+        .map_or_else(|_| name.into(), Value::from);
+    json!({"question_id": id, "answer": answer.unwrap_or_default()})
 }

@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use super::people::Questions;
 use super::prompts::{SHORT, WORDS, with};
-use super::{Benchmark, Conventions, FormScore, Loaded, Question, Submission, files, most_said};
-use crate::score::textvqa::{self, Annotation};
-use crate::score::{Answers, normalise};
-use crate::{EvalError, Table};
+use super::{Benchmark, Loaded, Question, files, most_said};
+use crate::EvalError;
+use crate::score::normalise;
 
 /// The form `vizwiz`.
 pub struct VizWiz;
@@ -32,14 +33,6 @@ struct Person {
     answer: String,
 }
 
-struct Questions {
-    questions: Vec<Question>,
-    annotations: Vec<Annotation>,
-    /// The official ids: the pictures' names.
-    names: Vec<String>,
-    answered: bool,
-}
-
 impl Benchmark for VizWiz {
     fn form(&self) -> &'static str {
         "vizwiz"
@@ -55,12 +48,7 @@ impl Benchmark for VizWiz {
         };
         let entries = files::objects::<Entry>(&path)?;
         let answered = entries.iter().any(|(_, entry)| !entry.answers.is_empty());
-        let mut all = Questions {
-            questions: Vec::new(),
-            annotations: Vec::new(),
-            names: Vec::new(),
-            answered,
-        };
+        let mut all = Questions::new(self.form(), answered, row);
         let mut seen = HashSet::new();
         for (line, entry) in entries {
             let wrong = |problem: String| {
@@ -80,19 +68,15 @@ impl Benchmark for VizWiz {
                 .into_iter()
                 .map(|person| person.answer)
                 .collect();
-            all.questions.push(Question {
-                id: id.clone(),
+            let question = Question {
+                id,
                 pictures: vec![image],
                 text: with(&with(&entry.question, UNANSWERABLE), SHORT),
                 form: self.form(),
                 truth: most_said(&people),
                 longest: WORDS,
-            });
-            all.annotations.push(Annotation {
-                id,
-                answers: people,
-            });
-            all.names.push(entry.image);
+            };
+            all.add(question, entry.image, people);
         }
         Ok(Some(Box::new(all)))
     }
@@ -111,44 +95,8 @@ fn found(dir: &Path) -> Result<Option<(PathBuf, &'static str)>, EvalError> {
     Ok(None)
 }
 
-impl Loaded for Questions {
-    fn questions(&self) -> &[Question] {
-        &self.questions
-    }
-
-    fn keep(&mut self, count: usize) {
-        self.questions.truncate(count);
-        self.annotations.truncate(count);
-        self.names.truncate(count);
-    }
-
-    fn credit(&self, index: usize, answer: &str) -> f64 {
-        textvqa::accuracy(answer, &self.annotations[index].answers) / 100.0
-    }
-
-    fn score(&self, answers: &Answers) -> FormScore {
-        let score = textvqa::score(&self.annotations, answers);
-        FormScore {
-            form: "vizwiz",
-            measure: "leave-one-out accuracy",
-            percent: self.answered.then_some(score.accuracy),
-            questions: self.questions.len(),
-            details: serde_json::to_value(&score).unwrap_or_default(),
-            table: Table::default(),
-            conventions: Conventions::default(),
-            combined: None,
-        }
-    }
-
-    fn submissions(&self, answers: &Answers) -> Vec<Submission> {
-        let rows = self
-            .names
-            .iter()
-            .zip(&self.questions)
-            .map(|(name, question)| {
-                let answer = answers.get(&question.id).map(normalise::submission);
-                serde_json::json!({"image": name, "answer": answer.unwrap_or_default()})
-            });
-        Submission::json("vizwiz_submission.json", &rows.collect::<Vec<_>>())
-    }
+/// The official id is the picture's name.
+fn row(name: &str, answer: Option<&str>) -> Value {
+    let answer = answer.map(normalise::submission);
+    json!({"image": name, "answer": answer.unwrap_or_default()})
 }

@@ -196,8 +196,8 @@ fn inspect_counts_what_waits_for_every_site() {
         ["waiting", "training"].map(|name| told["cost"]["server"][name].as_u64().unwrap())
     };
     let [waiting, one] = server(&[]);
-    let [_, three] = server(&["sites.count=3"]);
-    let [_, turns] = server(&["sites.count=3", "sites.mode=turns"]);
+    let [_, five] = server(&["sites.count=5"]);
+    let [_, turns] = server(&["sites.count=5", "sites.mode=turns"]);
     assert!(waiting > 0 && turns == one);
-    assert!(three >= one + 2 * waiting, "{one} {three} {waiting}");
+    assert!(five >= one + 4 * waiting, "{one} {five} {waiting}");
 }
