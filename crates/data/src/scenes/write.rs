@@ -30,6 +30,9 @@ pub struct Plan {
     /// Also ask how objects stand to each other ([`Draw::relation_turns`]): at the end of a conversation, at most two in
     /// one for training, or in test files of GQA's layout. The rest stays as it is.
     pub relations: bool,
+    /// Every picture in inverted colours, questions and answers as they are: what a model of the usual pictures has to learn
+    /// anew.
+    pub inverted: bool,
     /// Replace a data set that was written before. Anything else that is not empty is left alone all the same.
     pub overwrite: bool,
 }
@@ -42,6 +45,7 @@ impl Plan {
             count,
             styles: Styles::Both,
             relations: false,
+            inverted: false,
             overwrite: false,
         }
     }
@@ -75,6 +79,9 @@ pub struct Made {
     /// Whether relations are asked as well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub relations: bool,
+    /// Whether the pictures are in inverted colours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inverted: bool,
 }
 
 impl Made {
@@ -88,6 +95,7 @@ impl Made {
             count: plan.count,
             styles,
             relations: plan.relations,
+            inverted: plan.inverted,
         }
     }
 
@@ -205,7 +213,11 @@ fn each_scene<T: Send>(
         let draw = Draw::new(plan.seed, index, plan.styles);
         let file = format!("images/{name}");
         let mut png = Cursor::new(Vec::new());
-        let encoded = render(draw.scene()).write_to(&mut png, ImageFormat::Png);
+        let mut picture = render(draw.scene());
+        if plan.inverted {
+            image::imageops::invert(&mut picture);
+        }
+        let encoded = picture.write_to(&mut png, ImageFormat::Png);
         encoded.map_err(|source| SceneError::Png {
             path: stage.path(&file),
             source,

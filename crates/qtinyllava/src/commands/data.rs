@@ -96,6 +96,9 @@ pub struct Scenes {
     /// Also ask which of two objects is in which half: in conversations, or as test files in GQA's layout
     #[arg(long)]
     relations: bool,
+    /// Pictures in inverted colours; questions and answers stay as they are
+    #[arg(long)]
+    inverted: bool,
     /// Replace an earlier data set in the same directory
     #[arg(long)]
     overwrite: bool,
@@ -152,6 +155,7 @@ pub fn run(command: &Command) -> Result<()> {
     };
     let mut plan = Plan::new(args.seed, args.count);
     plan.relations = args.relations;
+    plan.inverted = args.inverted;
     plan.overwrite = args.overwrite;
     scenes(args.split.into(), &args.out, &plan)?;
     println!("wrote {} scenes to {}", args.count, args.out.display());

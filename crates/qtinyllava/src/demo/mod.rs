@@ -30,6 +30,7 @@ const MARKER: &str = "demo.json";
 #[command(after_help = "\
 Examples:
   qtinyllava demo                                   # into runs/demo; open runs/demo/report.html
+  qtinyllava demo --inverted --out runs/inverted    # pictures that the base has to adapt to
   qtinyllava demo --out runs/none --set \"quantizer.image={kind='none'}\" --set \"quantizer.text={kind='none'}\"
 Interrupted with Ctrl-C, the same command resumes. A finished demo is started anew.")]
 pub struct Args {
@@ -45,6 +46,9 @@ pub struct Args {
     /// Test scenes (seed 102)
     #[arg(long, default_value_t = 400, value_parser = whole::<u64>(1..=MANY))]
     test_scenes: u64,
+    /// Train and test on pictures in inverted colours, which the base has never seen: what is learned has to come back
+    #[arg(long)]
+    inverted: bool,
 }
 
 /// Runs or resumes the demo.
@@ -52,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let recipe = recipe(&args.set)?;
     let out = &args.out;
-    let (spent, _lock) = prepare(out, &recipe)?;
+    let (spent, _lock) = prepare(out, &recipe, args.inverted)?;
     let (base, kits) = (out.join("base"), out.join("certs"));
     base::write(&base)?;
     fs::write(out.join("recipe.toml"), recipe.to_toml())?;
@@ -61,14 +65,22 @@ pub fn run(args: &Args) -> Result<()> {
         &out.join("train"),
         TRAIN_SEED,
         args.train_scenes,
+        args.inverted,
     )?;
-    scenes(Split::Test, &out.join("test"), TEST_SEED, args.test_scenes)?;
+    scenes(
+        Split::Test,
+        &out.join("test"),
+        TEST_SEED,
+        args.test_scenes,
+        args.inverted,
+    )?;
     if !kits.join("client").exists() {
         qtl_wire::certs::throw_away(&kits)?;
     }
     let trained = children::train(out)?;
     if !trained {
-        note_time(out, &recipe, spent + start.elapsed().as_secs_f64())?;
+        let spent = spent + start.elapsed().as_secs_f64();
+        note_time(out, &recipe, args.inverted, spent)?;
         let how = "interrupted; the same command goes on from the last checkpoint";
         return Err(Stopped(how.to_owned()).into());
     }
@@ -99,7 +111,7 @@ pub fn recipe(set: &[String]) -> Result<Recipe> {
 }
 
 /// Makes the directory ready and locks it, and returns the seconds that an interrupted demo there has already taken.
-fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
+fn prepare(out: &Path, recipe: &Recipe, inverted: bool) -> Result<(f64, Lock)> {
     let marker = out.join(MARKER);
     let text = fs::read_to_string(&marker).ok();
     let state: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
@@ -115,11 +127,12 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
                 out.display()
             );
         }
-        note_time(out, recipe, 0.0)?;
+        note_time(out, recipe, inverted, 0.0)?;
         return Ok((0.0, Lock::take(out)?));
     };
     let lock = Lock::take(out)?;
-    let same = state["recipe"] == recipe.to_toml().as_str();
+    let same = state["recipe"] == recipe.to_toml().as_str()
+        && state["inverted"].as_bool().unwrap_or(false) == inverted;
     if same && !out.join("summary.json").exists() {
         eprintln!("resuming the demo in {}", out.display());
         return Ok((state["seconds"].as_f64().unwrap_or(0.0), lock));
@@ -127,7 +140,7 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
     // Killed before all is gone, the next demo here must not take the rest for one to go on with.
     metrics::write_json(&marker, &serde_json::Value::Null)?;
     clear(out).with_context(|| format!("cannot clear {}", out.display()))?;
-    note_time(out, recipe, 0.0)?;
+    note_time(out, recipe, inverted, 0.0)?;
     Ok((0.0, lock))
 }
 
@@ -147,16 +160,18 @@ fn clear(out: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {
+fn note_time(out: &Path, recipe: &Recipe, inverted: bool, seconds: f64) -> Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let state = serde_json::json!({ "recipe": recipe.to_toml(), "seconds": seconds });
+    let state =
+        serde_json::json!({ "recipe": recipe.to_toml(), "inverted": inverted, "seconds": seconds });
     metrics::write_json(&out.join(MARKER), &state)
         .with_context(|| format!("cannot write {}", out.display()))
 }
 
-fn scenes(split: Split, dir: &Path, seed: u64, count: u64) -> Result<()> {
+fn scenes(split: Split, dir: &Path, seed: u64, count: u64, inverted: bool) -> Result<()> {
     let mut plan = Plan::new(seed, count);
     plan.relations = true;
+    plan.inverted = inverted;
     if Made::read(dir)? == Some(Made::by(split, &plan)) {
         return Ok(());
     }
@@ -174,15 +189,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         let recipe = recipe(&[]).unwrap();
-        let (_, lock) = prepare(out, &recipe).unwrap();
-        assert!(prepare(out, &recipe).is_err(), "locked");
+        let again = || prepare(out, &recipe, false);
+        let (_, lock) = again().unwrap();
+        assert!(again().is_err(), "locked");
         drop(lock);
-        assert_eq!(note_time(out, &recipe, 7.0).ok(), Some(()));
-        assert_eq!(prepare(out, &recipe).unwrap().0, 7.0);
+        assert_eq!(note_time(out, &recipe, false, 7.0).ok(), Some(()));
+        assert_eq!(again().unwrap().0, 7.0);
+        assert_eq!(
+            prepare(out, &recipe, true).unwrap().0,
+            0.0,
+            "of other pictures"
+        );
         // As if killed while an old demo was cleared: its summary is gone, a checkpoint is not.
         fs::create_dir_all(out.join("client/checkpoints")).unwrap();
         fs::write(out.join(MARKER), "null").unwrap();
-        assert_eq!(prepare(out, &recipe).unwrap().0, 0.0);
+        assert_eq!(again().unwrap().0, 0.0);
         let mut left: Vec<_> = fs::read_dir(out)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
