@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::PrettyFormatter;
 
+use super::share::share;
 use super::stage::Stage;
 use super::{Draw, NOTICE, SceneError, Style, Styles, Turn, render, testset};
 
@@ -30,6 +31,9 @@ pub struct Plan {
     /// Also ask how objects stand to each other ([`Draw::relation_turns`]): at the end of a conversation, at most two in
     /// one for training, or in test files of GQA's layout. The rest stays as it is.
     pub relations: bool,
+    /// Training scenes only: so many more files `site-1.json` and on, each with the scenes of one of several sites, which has
+    /// none with a third of the objects; 0 for none.
+    pub sites: usize,
     /// Replace a data set that was written before. Anything else that is not empty is left alone all the same.
     pub overwrite: bool,
 }
@@ -42,6 +46,7 @@ impl Plan {
             count,
             styles: Styles::Both,
             relations: false,
+            sites: 0,
             overwrite: false,
         }
     }
@@ -75,6 +80,13 @@ pub struct Made {
     /// Whether relations are asked as well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub relations: bool,
+    /// How many sites the scenes are shared out to.
+    #[serde(default, skip_serializing_if = "none")]
+    pub sites: usize,
+}
+
+fn none(sites: &usize) -> bool {
+    *sites == 0
 }
 
 impl Made {
@@ -88,6 +100,7 @@ impl Made {
             count: plan.count,
             styles,
             relations: plan.relations,
+            sites: plan.sites,
         }
     }
 
@@ -152,9 +165,15 @@ fn conversations(
             }
             turns.extend(relations);
         }
-        Sample::new(name, &turns)
+        (Sample::new(name, &turns), draw.into_scene())
     })?;
-    stage.write("llava.json", &indented(&samples))?;
+    let shares = share(samples.iter().map(|(_, scene)| scene), plan.sites);
+    for (place, share) in shares.into_iter().enumerate() {
+        let of: Vec<&Sample> = share.into_iter().map(|number| &samples[number].0).collect();
+        stage.write(&format!("site-{}.json", place + 1), &indented(&of))?;
+    }
+    let all: Vec<&Sample> = samples.iter().map(|(sample, _)| sample).collect();
+    stage.write("llava.json", &indented(&all))?;
     stage.commit()
 }
 
