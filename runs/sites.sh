@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Four sites that train one model over mutual TLS on this machine, each on pictures that lack a third of the objects, in rounds and in
+# Four sites that train one model over mutual TLS on this machine, each on pictures of its own that lack a third of the objects, in rounds and in
 # turns, with their own halves or averaged every 1, 10 and 100 steps; beside one client that has all pictures. Accuracy of each
 # merged model on 400 scenes, and the bytes that crossed, over the seeds. A round is a micro-batch of 2 of each site and one optimizer step, so
 # all settings see the same number of samples but for turns, whose batch is 8.
@@ -14,40 +14,17 @@ qtl=${QTL:-target/release/qtinyllava}
 [ -x "$qtl" ] || cargo build --release --quiet
 out=${1:-runs/sites}
 steps=${STEPS:-1000}
-names=(north south east west)
+names=(site-1 site-2 site-3 site-4)
 base=$PWD/crates/qtinyllava/assets/demo-base
 mkdir -p "$out"
 [ -d "$out/test" ] || $qtl data scenes --out "$out/test" --split test --relations --seed 102 --count 400 > /dev/null
-[ -d "$out/train" ] || $qtl data scenes --out "$out/train" --relations --seed 101 --count "${COUNT:-4000}" > /dev/null
+[ -d "$out/train" ] || $qtl data scenes --out "$out/train" --relations --sites 4 --seed 101 --count "${COUNT:-4000}" > /dev/null
 if [ ! -f "$out/roster.toml" ]; then
   for name in "${names[@]}"; do
     key=$($qtl certs --out "$out/certs" --client "$name" | grep -oE 'its key is [0-9a-f]{64}' | cut -d' ' -f4)
     printf '[[site]]\nname = "%s"\nkeys = ["%s"]\n' "$name" "$key" >> "$out/roster.toml"
   done
 fi
-# Of the kinds of object, in three thirds, site i has the scenes without any of the i-th third; the fourth shares the first one's.
-python3 - "$out" "${names[@]}" <<'P'
-import json, re, sys
-out, names = sys.argv[1], sys.argv[2:]
-scenes = json.load(open(f"{out}/train/llava.json"))
-asked = re.compile(r"Is there an? ([a-z ]+?) in the image")
-kinds = sorted({m[1] for s in scenes for t in s["conversations"] for m in [asked.search(t["value"])] if m})
-def shown(scene):
-    turns, there = scene["conversations"], set()
-    for question, answer in zip(turns[::2], turns[1::2]):
-        match = asked.search(question["value"])
-        if match and answer["value"].lower().startswith("yes"):
-            there.add(match[1])
-        there |= {kind for kind in kinds if re.search(rf"\b{kind}\b", answer["value"])}
-    return there
-there = [shown(scene) for scene in scenes]
-for i, name in enumerate(names):
-    missing = set(kinds[i % 3::3])
-    have = [scene for scene, kinds_there in zip(scenes, there) if not missing & kinds_there]
-    have = have[i // 3::2] if i % 3 == 0 else have
-    json.dump(have, open(f"{out}/{name}.json", "w"))
-    print(f"{name}: {len(have)} of {len(scenes)} scenes, none with {', '.join(sorted(missing)[:4])}, ...", file=sys.stderr)
-P
 score() { # RUN CLIENT... : merges and scores
   local run=$1; shift
   local args=(); for c in "$@"; do args+=(--client "$c"); done
@@ -70,7 +47,7 @@ run_sites() { # RUN SEED SET...
   local clients=()
   for name in "${names[@]}"; do
     $qtl train --model "$base" --recipe "$run/recipe.toml" "${set[@]}" --run "$run/$name" --connect "$address" \
-      --tls "$out/certs/$name" --data "$out/$name.json" --images "$out/train/images" ${SHARE:+--share "$SHARE"} \
+      --tls "$out/certs/$name" --data "$out/train/$name.json" ${SHARE:+--share "$SHARE"} \
       > /dev/null 2> "$run/$name.log" &
     clients+=($!)
   done

@@ -47,7 +47,7 @@ fn run() -> Result<(), Failure> {
     let [steps, reconnects, sessions] = arguments()?;
     let dir = tempfile::tempdir()?;
     let (work, legal) = Desk::served(KIND, &dir.path().join("run"))?;
-    throw_away(dir.path())?;
+    throw_away(dir.path(), &["client"])?;
     let listener = bind("127.0.0.1:0")?;
     let cable = Cable::new(listener.local_addr()?.port())?;
     let tls = ServerTls::from_kit(&dir.path().join("server"))?;

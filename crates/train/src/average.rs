@@ -1,6 +1,6 @@
 //! Averaging what several sites train on their own side: weights as bytes, and their mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -8,12 +8,15 @@ use safetensors::{SafeTensors, serialize};
 /// Weights by name: shape, and values.
 pub type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// Writes weights as safetensors.
+/// Writes weights as safetensors, with what else is to be told about them.
 ///
 /// # Errors
 ///
 /// A sentence, for shapes that do not fit their values.
-pub fn to_bytes(weights: &Weights) -> Result<Vec<u8>, String> {
+pub fn to_bytes(
+    weights: &Weights,
+    told: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, String> {
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = weights
         .iter()
         .map(|(name, (shape, values))| {
@@ -29,7 +32,7 @@ pub fn to_bytes(weights: &Weights) -> Result<Vec<u8>, String> {
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| e.to_string())?;
-    serialize(views, None).map_err(|e| e.to_string())
+    serialize(views, told).map_err(|e| e.to_string())
 }
 
 /// Reads what [`to_bytes`] wrote.
@@ -54,6 +57,12 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Weights, String> {
         weights.insert(name, (view.shape().to_vec(), values));
     }
     Ok(weights)
+}
+
+/// The step that a file says it is of.
+pub fn step_of(bytes: &[u8]) -> Option<u64> {
+    let (_, told) = SafeTensors::read_metadata(bytes).ok()?;
+    told.metadata().as_ref()?.get("step")?.parse().ok()
 }
 
 /// The mean of several sites' weights, each with its own weight (all of them 0: the same for all), added in the order given.
@@ -112,7 +121,7 @@ mod tests {
         let of = [(weights(&[1.0, 2.0]), 3), (weights(&[5.0, -2.0]), 1)];
         let got = mean(&of).unwrap();
         assert_eq!(got["a"].1, [2.0, 1.0]);
-        assert_eq!(from_bytes(&to_bytes(&got).unwrap()).unwrap(), got);
+        assert_eq!(from_bytes(&to_bytes(&got, None).unwrap()).unwrap(), got);
         let idle = [(weights(&[1.0]), 0), (weights(&[2.0]), 0)];
         assert_eq!(mean(&idle).unwrap()["a"].1, [1.5]);
         // One alone keeps its bits.
@@ -125,7 +134,7 @@ mod tests {
         let (number, what) = mean(&[(weights(&[1.0]), 1), (weights(&[1.0, 2.0]), 1)]).unwrap_err();
         assert!(number == 1 && what.contains("a is not averaged"), "{what}");
         assert!(from_bytes(b"none").is_err());
-        let error = from_bytes(&to_bytes(&weights(&[f32::NAN])).unwrap()).unwrap_err();
+        let error = from_bytes(&to_bytes(&weights(&[f32::NAN]), None).unwrap()).unwrap_err();
         assert!(error.contains("a has a value"), "{error}");
     }
 }

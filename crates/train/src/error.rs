@@ -75,6 +75,14 @@ pub enum TrainError {
         /// What is wrong with it, and the cure.
         what: String,
     },
+    /// A file with the mean of several sites' weights.
+    #[error("{path} is no average of what this site has trained: {what}")]
+    Average {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The server's directory is of another run than this side's.
     #[error(
         "the server refused: {sentence}. The client's run is in {dir}: give the directory of the run that the server holds, \

@@ -34,6 +34,8 @@ struct File {
 struct Entry {
     name: String,
     keys: Vec<String>,
+    /// So many sessions for answers at a time.
+    answers: Option<usize>,
 }
 
 impl RosterFile {
@@ -104,8 +106,14 @@ impl RosterFile {
         let text = String::from_utf8(bytes).map_err(|e| self.wrong(e.to_string()))?;
         let file: File = toml::from_str(&text).map_err(|e| self.wrong(e.to_string()))?;
         let (mut places, mut names) = (BTreeMap::new(), Vec::new());
+        let mut limits = BTreeMap::new();
         let mut taken = BTreeSet::new();
-        for (place, Entry { name, keys }) in file.site.into_iter().enumerate() {
+        for (place, entry) in file.site.into_iter().enumerate() {
+            let Entry {
+                name,
+                keys,
+                answers,
+            } = entry;
             if name.is_empty() || !taken.insert(name.clone()) {
                 return Err(self.wrong(format!("site {place}: name = {name:?} is empty or taken")));
             }
@@ -118,6 +126,7 @@ impl RosterFile {
                     return Err(self.wrong(format!("site {name}: key {key} is {other}'s already")));
                 }
             }
+            limits.extend(answers.map(|most| (place, most)));
             names.push(name);
         }
         let count = self.spec.count;
@@ -130,6 +139,7 @@ impl RosterFile {
         self.follows(&self.names, &names)?;
         self.roster = Arc::new(Roster {
             places,
+            answers: limits,
             count,
             quorum: self.spec.quorum(),
             patience: self.spec.patience(),
@@ -171,8 +181,12 @@ mod tests {
         let roster = file.now();
         assert_eq!(roster.places, [(key(1), 0), (key(2), 0)].into());
         assert_eq!((roster.count, roster.quorum), (2, 2));
-        write(site("north", &[]) + &site("south", &[key(3)]), 2);
+        write(
+            site("north", &[]) + &site("south", &[key(3)]) + "answers = 2",
+            2,
+        );
         assert_eq!(file.now().places, [(key(3), 1)].into());
+        assert_eq!(file.now().answers, [(1, 2)].into());
         // What is of no use changes nothing.
         for (text, what) in [
             (site("south", &[key(3)]), "stay in it"),

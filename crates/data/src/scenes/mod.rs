@@ -12,6 +12,7 @@
 //! | which objects stand where | [`scene`] |
 //! | scene into RGB pixels | [`pixels`] |
 //! | scene into questions and answers | [`questions`] |
+//! | scenes of several sites | `share` |
 //! | data sets in LLaVA, POPE, VQAv2, MME and GQA layout | [`mod@write`] |
 //! | miniatures of official benchmark folders | `miniature` |
 //! | word vocabulary as a Hugging Face tokenizer | [`tokenizer`] |
@@ -26,6 +27,7 @@ pub mod pixels;
 pub mod questions;
 pub mod rng;
 pub mod scene;
+mod share;
 mod stage;
 mod testset;
 pub mod tokenizer;

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::PrettyFormatter;
 
+use super::share::share;
 use super::stage::Stage;
 use super::{Draw, NOTICE, SceneError, Style, Styles, Turn, render, testset};
 
@@ -33,6 +34,9 @@ pub struct Plan {
     /// Every picture in inverted colours, questions and answers as they are: what a model of the usual pictures has to learn
     /// anew.
     pub inverted: bool,
+    /// Training scenes only: so many more files `site-1.json` and on, each with the scenes of one of several sites, which has
+    /// none with a third of the objects; 0 for none.
+    pub sites: usize,
     /// Replace a data set that was written before. Anything else that is not empty is left alone all the same.
     pub overwrite: bool,
 }
@@ -46,6 +50,7 @@ impl Plan {
             styles: Styles::Both,
             relations: false,
             inverted: false,
+            sites: 0,
             overwrite: false,
         }
     }
@@ -82,6 +87,13 @@ pub struct Made {
     /// Whether the pictures are in inverted colours.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inverted: bool,
+    /// How many sites the scenes are shared out to.
+    #[serde(default, skip_serializing_if = "none")]
+    pub sites: usize,
+}
+
+fn none(sites: &usize) -> bool {
+    *sites == 0
 }
 
 impl Made {
@@ -96,6 +108,7 @@ impl Made {
             styles,
             relations: plan.relations,
             inverted: plan.inverted,
+            sites: plan.sites,
         }
     }
 
@@ -160,9 +173,15 @@ fn conversations(
             }
             turns.extend(relations);
         }
-        Sample::new(name, &turns)
+        (Sample::new(name, &turns), draw.into_scene())
     })?;
-    stage.write("llava.json", &indented(&samples))?;
+    let shares = share(samples.iter().map(|(_, scene)| scene), plan.sites);
+    for (place, share) in shares.into_iter().enumerate() {
+        let of: Vec<&Sample> = share.into_iter().map(|number| &samples[number].0).collect();
+        stage.write(&format!("site-{}.json", place + 1), &indented(&of))?;
+    }
+    let all: Vec<&Sample> = samples.iter().map(|(sample, _)| sample).collect();
+    stage.write("llava.json", &indented(&all))?;
     stage.commit()
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Subcommand, ValueEnum};
 use qtl_data::scenes::{self, Plan, write_practice, write_test, write_tokenizer, write_train};
 use qtl_model::weights::SaveType;
@@ -18,7 +18,8 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   qtinyllava data scenes --out data/train --count 24000
-  qtinyllava data scenes --out data/test --split test --seed 102 --count 400")]
+  qtinyllava data scenes --out data/test --split test --seed 102 --count 400
+  qtinyllava data scenes --out data/train --sites 4 --overwrite   # and site-1.json ... site-4.json, for four sites")]
     Scenes(Scenes),
     /// Write a miniature of a benchmark's official folder: its layout, file names and fields, with questions about scenes
     #[command(after_help = "\
@@ -99,6 +100,10 @@ pub struct Scenes {
     /// Pictures in inverted colours; questions and answers stay as they are
     #[arg(long)]
     inverted: bool,
+    /// Also share training scenes out to so many sites, site-1.json and on: no scene twice, each site without a third of the
+    /// objects
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(2..=1024))]
+    sites: Option<usize>,
     /// Replace an earlier data set in the same directory
     #[arg(long)]
     overwrite: bool,
@@ -153,9 +158,13 @@ pub fn run(command: &Command) -> Result<()> {
             return Ok(());
         }
     };
+    if args.sites.is_some() && matches!(args.split, Split::Test) {
+        bail!("--sites shares out training scenes; leave it out with --split test");
+    }
     let mut plan = Plan::new(args.seed, args.count);
     plan.relations = args.relations;
     plan.inverted = args.inverted;
+    plan.sites = args.sites.unwrap_or(0);
     plan.overwrite = args.overwrite;
     scenes(args.split.into(), &args.out, &plan)?;
     println!("wrote {} scenes to {}", args.count, args.out.display());

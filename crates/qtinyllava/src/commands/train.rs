@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use qtl_model::Device;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
+use qtl_train::recipe::AverageSpec;
 use qtl_train::stamp::Stamp;
 use qtl_train::tune::Part;
 use qtl_train::{Recipe, ServerWork, TrainError, files};
@@ -67,10 +68,14 @@ pub struct Args {
     /// Begin another run in --run from step 0; what is there moves into before-1 and is kept
     #[arg(long)]
     start_over: bool,
-    /// With sites.average_every in the recipe: what of this site's own training the server may see and average, parts by their
+    /// With sites.average_every in the recipe: what of this site's own training may be seen and averaged elsewhere, parts by their
     /// names in `[tune]`; embed_tokens tells which tokens were trained on
     #[arg(long, value_name = "PART,...", value_delimiter = ',', value_parser = part)]
     share: Vec<Part>,
+    /// With sites.average = "outside" in the recipe: the average of what this site and the others had trained when they stopped,
+    /// as safetensors with the same tensors
+    #[arg(long, value_name = "FILE")]
+    averaged: Option<PathBuf>,
     #[command(flatten)]
     waiting: Waiting,
     /// Both halves in this process, through the same step code, without a network
@@ -123,6 +128,13 @@ pub fn run(args: &Args) -> Result<()> {
         client.shows(leaf_key(&tls.join(Role::Client.certificate()))?);
     }
     shares(&mut client, &recipe, &args.share)?;
+    if let Some(file) = &args.averaged {
+        let sites = recipe.sites.as_ref();
+        if sites.is_none_or(|sites| sites.average != AverageSpec::Outside) {
+            bail!("--averaged is for a recipe with sites.average = \"outside\"");
+        }
+        client.is_given(file.clone());
+    }
     super::say_changes(&client.goes_on(data, args.allow_changes)?);
     let copy = args.run.join("recipe.toml");
     files::replace(&copy, recipe.to_toml().as_bytes())
@@ -153,6 +165,18 @@ pub fn run(args: &Args) -> Result<()> {
             let how = format!("stopped at step {step}; the same command resumes from there");
             return Err(Stopped(how).into());
         }
+        Ended::Waits { step, file } => {
+            let how = format!(
+                "stopped at step {step} for the average: what this site has trained is in {}. Once another program has made the mean of it \
+                 and of those of the other sites, the same command with --averaged and that mean goes on{}",
+                file.display(),
+                match &args.averaged {
+                    Some(given) => format!("; {} is of an earlier step", given.display()),
+                    None => String::new(),
+                }
+            );
+            return Err(Stopped(how).into());
+        }
     }
     Ok(())
 }
@@ -175,7 +199,7 @@ fn shares(client: &mut Client, recipe: &Recipe, parts: &[Part]) -> Result<()> {
             "--share is for a recipe with sites.average_every above 0; this one averages nothing"
         ),
         (every, true) => bail!(
-            "sites.average_every = {every}: the server is to see and average what this site trains. Say what it may have with --share \
+            "sites.average_every = {every}: what this site trains is to be seen and averaged elsewhere. Say what may be with --share \
              (for example --share connector), or set sites.average_every = 0 on all sides"
         ),
         (_, false) => client.shares(parts.iter().copied()),

@@ -1,8 +1,10 @@
-//! `demo`: the whole story on this machine. Scenes, certificates, a server and a client as processes of their own over
-//! mutual TLS on loopback, evaluation, report.
+//! `demo`: the whole story on this machine. Scenes, certificates, a server and a client, or several, as processes of their
+//! own over mutual TLS on loopback, evaluation, report.
 
 pub mod base;
 mod children;
+mod clients;
+mod sites;
 mod summary;
 
 use std::fs;
@@ -13,12 +15,14 @@ use anyhow::{Context, Result, bail};
 use qtl_data::scenes::{Made, Plan, Split, TEST_SEED, TRAIN_SEED};
 use qtl_model::weights::SaveType;
 use qtl_train::lock::{self, Lock};
-use qtl_train::merge::merge;
+use qtl_train::merge::merge_sites;
 use qtl_train::{Recipe, assumed, metrics};
 
+use crate::commands::eval::Evaluation;
 use crate::commands::{answering, data, eval};
 use crate::numbers::{MANY, whole};
 use crate::signal::Stopped;
+use clients::Clients;
 
 /// The recipe that the demo runs, also to be found in `recipes/`.
 const RECIPE: &str = include_str!("../../../../recipes/demo.toml");
@@ -32,6 +36,7 @@ Examples:
   qtinyllava demo                                   # into runs/demo; open runs/demo/report.html
   qtinyllava demo --inverted --out runs/inverted    # pictures that the base has to adapt to
   qtinyllava demo --out runs/none --set \"quantizer.image={kind='none'}\" --set \"quantizer.text={kind='none'}\"
+  qtinyllava demo --out runs/three --sites 3        # three clients that train one model, each without a third of the objects
 Interrupted with Ctrl-C, the same command resumes. A finished demo is started anew.")]
 pub struct Args {
     /// Directory to write
@@ -40,6 +45,10 @@ pub struct Args {
     /// Change one field of the demo's recipe
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     set: Vec<String>,
+    /// Train by so many sites, each a client of its own with a share of the scenes that lacks a third of the objects; unless set
+    /// otherwise, a step is on a micro-batch of each and what they train but the token embedding is averaged every 10 steps
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(2..=64))]
+    sites: Option<usize>,
     /// Training scenes (seed 101)
     #[arg(long, default_value_t = 4000, value_parser = whole::<u64>(1..=MANY))]
     train_scenes: u64,
@@ -54,48 +63,52 @@ pub struct Args {
 /// Runs or resumes the demo.
 pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let recipe = recipe(&args.set)?;
+    let recipe = recipe(&[sites::defaults(args.sites)?, args.set.clone()].concat())?;
+    let clients = Clients::of(&recipe);
     let out = &args.out;
     let (spent, _lock) = prepare(out, &recipe, args.inverted)?;
-    let (base, kits) = (out.join("base"), out.join("certs"));
+    let base = out.join("base");
     base::write(&base)?;
     fs::write(out.join("recipe.toml"), recipe.to_toml())?;
-    scenes(
-        Split::Train,
-        &out.join("train"),
-        TRAIN_SEED,
-        args.train_scenes,
-        args.inverted,
-    )?;
-    scenes(
-        Split::Test,
-        &out.join("test"),
-        TEST_SEED,
-        args.test_scenes,
-        args.inverted,
-    )?;
-    if !kits.join("client").exists() {
-        qtl_wire::certs::throw_away(&kits)?;
-    }
-    let trained = children::train(out)?;
+    let plan = |seed, count| Plan {
+        inverted: args.inverted,
+        ..Plan::new(seed, count)
+    };
+    let mut train = plan(TRAIN_SEED, args.train_scenes);
+    train.sites = clients.sites();
+    scenes(Split::Train, &out.join("train"), train)?;
+    let test = plan(TEST_SEED, args.test_scenes);
+    scenes(Split::Test, &out.join("test"), test)?;
+    clients.certify(out)?;
+    let trained = children::train(out, &recipe, &clients)?;
     if !trained {
         let spent = spent + start.elapsed().as_secs_f64();
         note_time(out, &recipe, args.inverted, spent)?;
         let how = "interrupted; the same command goes on from the last checkpoint";
         return Err(Stopped(how.to_owned()).into());
     }
-    let checkpoint = out.join("checkpoint");
-    merge(
-        &out.join("client"),
-        &out.join("server"),
-        &base,
-        &checkpoint,
-        SaveType::F32,
-    )?;
-    let merged = answering(&checkpoint, None, assumed::or_carried(&checkpoint)?)?;
-    let evaluation = eval::evaluate(merged, &out.join("test"))?;
+    let scored = |of: &[String], merged: &Path| -> Result<Evaluation> {
+        let halves: Vec<PathBuf> = of.iter().map(|name| out.join(name)).collect();
+        let halves: Vec<&Path> = halves.iter().map(PathBuf::as_path).collect();
+        let server = out.join("server");
+        merge_sites(&halves, &server, &base, merged, SaveType::F32)?;
+        let model = answering(merged, None, assumed::or_carried(merged)?)?;
+        eval::evaluate(model, &out.join("test"))
+    };
+    let evaluation = scored(clients.names(), &out.join("checkpoint"))?;
+    let mut sites = Vec::new();
+    for name in clients.names().iter().take(clients.sites()) {
+        eprintln!("{name}: with its own half");
+        let scores = scored(
+            std::slice::from_ref(name),
+            &out.join("checkpoints").join(name),
+        )?
+        .scores;
+        sites.push(scores);
+    }
     let wall = spent + start.elapsed().as_secs_f64();
-    let summary = summary::Summary::new(&recipe, out, &evaluation, wall)?;
+    let runs = sites::runs(out, &clients, sites)?;
+    let summary = summary::Summary::new(&recipe, runs, &evaluation, wall)?;
     summary.write(out, &evaluation)?;
     println!("\n{}", evaluation.scores);
     for table in summary.tables() {
@@ -168,10 +181,8 @@ fn note_time(out: &Path, recipe: &Recipe, inverted: bool, seconds: f64) -> Resul
         .with_context(|| format!("cannot write {}", out.display()))
 }
 
-fn scenes(split: Split, dir: &Path, seed: u64, count: u64, inverted: bool) -> Result<()> {
-    let mut plan = Plan::new(seed, count);
+fn scenes(split: Split, dir: &Path, mut plan: Plan) -> Result<()> {
     plan.relations = true;
-    plan.inverted = inverted;
     if Made::read(dir)? == Some(Made::by(split, &plan)) {
         return Ok(());
     }

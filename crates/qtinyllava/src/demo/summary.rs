@@ -8,41 +8,56 @@ use qtl_eval::Table;
 use qtl_eval::report::{self, BarChart, BarSeries, Chart, Example, Qa, Report, Series};
 use qtl_train::Recipe;
 use qtl_train::metrics::{self, Alternatives, HiddenRecord, StepRecord};
+use qtl_train::recipe::SitesSpec;
 use serde_json::{Value, json};
 
+use super::sites::{self, Run};
 use crate::commands::eval::Evaluation;
 use crate::progress::bytes;
 
 /// Sums over all steps of the run, and what surrounds them.
 pub struct Summary {
     recipe: Recipe,
-    records: Vec<StepRecord>,
-    wire: Value,
+    runs: Vec<Run>,
     scores: Value,
+    /// The sites beside each other, where there are several.
+    sites: Option<Table>,
     wall: f64,
 }
 
 impl Summary {
-    /// Reads what the run left in `out`.
-    pub fn new(recipe: &Recipe, out: &Path, evaluation: &Evaluation, wall: f64) -> Result<Self> {
-        let run = out.join("client");
-        let records = metrics::of_run(&run)
-            .with_context(|| format!("cannot use the metrics in {}", run.display()))?;
-        let path = out.join("client/wire.json");
-        let wire =
-            serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?)?;
-        let scores = serde_json::to_value(&evaluation.scores)?;
+    /// Of what the clients left, and of the scores of the model that they trained.
+    pub fn new(
+        recipe: &Recipe,
+        runs: Vec<Run>,
+        evaluation: &Evaluation,
+        wall: f64,
+    ) -> Result<Self> {
         Ok(Self {
             recipe: recipe.clone(),
-            records,
-            wire,
-            scores,
+            sites: sites::table(&runs, &evaluation.scores),
+            runs,
+            scores: serde_json::to_value(&evaluation.scores)?,
             wall,
         })
     }
 
+    fn records(&self) -> impl Iterator<Item = &StepRecord> {
+        self.runs.iter().flat_map(|run| &run.records)
+    }
+
     fn sum(&self, field: fn(&StepRecord) -> f64) -> f64 {
-        self.records.iter().map(field).sum()
+        self.records().map(field).sum()
+    }
+
+    /// Mean over the clients, which work at the same time.
+    fn seconds(&self, field: fn(&StepRecord) -> f64) -> f64 {
+        self.sum(field) / self.runs.len().max(1) as f64
+    }
+
+    fn socket(&self, direction: &str) -> u64 {
+        let of = |run: &Run| run.wire[direction].as_u64().unwrap_or(0);
+        self.runs.iter().map(of).sum()
     }
 
     fn per_sample(&self, field: fn(&StepRecord) -> f64) -> f64 {
@@ -56,7 +71,7 @@ impl Summary {
     /// Mean over the steps in which sizes were compared; nothing if there was none.
     fn compared(&self, field: fn(&StepRecord, &Alternatives) -> u64) -> f64 {
         let (mut bytes, mut samples) = (0, 0);
-        for record in &self.records {
+        for record in self.records() {
             if let Some(other) = &record.alternatives {
                 bytes += field(record, other);
                 samples += record.samples;
@@ -74,13 +89,29 @@ impl Summary {
     }
 
     fn distinct(&self) -> f64 {
-        let last = &self.records[self.records.len().saturating_sub(50)..];
-        last.iter().map(|r| r.distinct_per_1000).sum::<f64>() / last.len().max(1) as f64
+        let last = self.runs.iter().flat_map(|run| {
+            let from = run.records.len().saturating_sub(50);
+            &run.records[from..]
+        });
+        let last: Vec<f64> = last.map(|r| r.distinct_per_1000).collect();
+        last.iter().sum::<f64>() / last.len().max(1) as f64
+    }
+
+    fn samples_per_step(&self) -> u64 {
+        let sites = self.recipe.sites.as_ref();
+        self.recipe.train.batch as u64 * sites.map_or(1, SitesSpec::at_once)
+    }
+
+    fn steps(&self) -> u64 {
+        self.records()
+            .map(|record| record.step + 1)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Whether hidden states came back, since the labels are the client's.
     fn second_edge(&self) -> bool {
-        self.records.iter().any(|record| record.hidden.is_some())
+        self.records().any(|record| record.hidden.is_some())
     }
 
     /// Adds what is to be said of the second edge.
@@ -135,14 +166,15 @@ impl Summary {
                 "gradient": self.bits(|r| r.bytes_gradient as f64, |r| r.elements_gradient as f64),
             },
             "seconds": {
-                "compute": self.sum(|r| r.compute),
-                "coding": self.sum(|r| r.coding),
-                "waiting": self.sum(|r| r.waiting),
+                "compute": self.seconds(|r| r.compute),
+                "coding": self.seconds(|r| r.coding),
+                "waiting": self.seconds(|r| r.waiting),
             },
             "distinct_codes_per_1000": self.distinct(),
-            "socket_bytes": { "sent": self.wire["socket_sent"], "received": self.wire["socket_received"] },
-            "steps": self.records.last().map_or(0, |record| record.step + 1),
+            "socket_bytes": { "sent": self.socket("socket_sent"), "received": self.socket("socket_received") },
+            "steps": self.steps(),
             "recipe": self.recipe.to_toml(),
+            "sites": self.runs.iter().filter_map(Run::json).collect::<Vec<_>>(),
             "details": self.scores["details"],
         }))
     }
@@ -253,7 +285,11 @@ impl Summary {
             "{:.0} different image codes per 1,000 at the end of training (near 0 would be a collapsed code).",
             number("/distinct_codes_per_1000")
         );
-        vec![wire, bits, time]
+        self.sites
+            .iter()
+            .cloned()
+            .chain([wire, bits, time])
+            .collect()
     }
 
     /// Writes `summary.json` and `report.html`.
@@ -286,9 +322,16 @@ impl Summary {
         Ok(Report {
             title: format!("qtinyllava: {}", self.recipe.name),
             intro: format!(
-                "A small vision-language model, fine-tuned in two processes over mutual TLS: the client kept pictures, \
+                "A small vision-language model, fine-tuned in {} over mutual TLS: the client kept pictures, \
                  text, vision tower, connector and token embedding{}; the server kept {}. Every number \
                  here was measured in this run.{}",
+                match self.runs.len() {
+                    1 => "two processes".to_owned(),
+                    n => format!(
+                        "{} processes, {n} of them sites with pictures of their own",
+                        n + 1
+                    ),
+                },
                 [
                     "",
                     ", the labels, and the end of the language model that learns from them"
@@ -304,6 +347,7 @@ impl Summary {
             tables,
             charts: self.charts(),
             bars: vec![self.bars()],
+            panels: Vec::new(),
             examples: examples(evaluation)?,
             credit: qtl_data::scenes::ATTRIBUTION.into(),
         })
@@ -312,8 +356,8 @@ impl Summary {
     fn facts(&self) -> Vec<(String, String)> {
         let quantizer = |spec| serde_json::to_string(spec).unwrap_or_default();
         [
-            ("steps", self.records.len().to_string()),
-            ("samples per step", self.recipe.train.batch.to_string()),
+            ("steps", self.steps().to_string()),
+            ("samples per step", self.samples_per_step().to_string()),
             ("image quantizer", quantizer(&self.recipe.quantizer.image)),
             ("text quantizer", quantizer(&self.recipe.quantizer.text)),
             (
@@ -327,13 +371,20 @@ impl Summary {
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let points = |field: fn(&StepRecord) -> Option<f64>| {
-            let records = self.records.iter();
-            records.filter_map(move |r| Some((r.step as f64, field(r)?)))
-        };
-        let series = |name: &str, field: fn(&StepRecord) -> Option<f64>| Series {
-            name: name.to_owned(),
-            points: points(field).collect(),
+        // A line per client where there are several.
+        let lines = |name: &str, field: fn(&StepRecord) -> Option<f64>| -> Vec<Series> {
+            let line = |run: &Run| Series {
+                name: match self.runs.len() {
+                    1 => name.to_owned(),
+                    _ => format!("{name}, {}", run.name),
+                },
+                points: run
+                    .records
+                    .iter()
+                    .filter_map(|r| Some((r.step as f64, field(r)?)))
+                    .collect(),
+            };
+            self.runs.iter().map(line).collect()
         };
         let chart = |title: &str, y: &str, note: &str, series: Vec<Series>| Chart {
             title: title.to_owned(),
@@ -351,19 +402,19 @@ impl Summary {
                 "Loss",
                 "cross-entropy",
                 "Mean over the supervised tokens of each batch.",
-                vec![series("loss", |r| r.loss)],
+                lines("loss", |r| r.loss),
             ),
             chart(
                 "Bytes per sample",
                 "bytes",
                 "Whole messages.",
-                vec![series("up", up), series("down", down)],
+                [lines("up", up), lines("down", down)].concat(),
             ),
             chart(
                 "Life of the code",
                 "per 1,000 rows",
                 "Different image codes per 1,000; a collapsing quantizer falls towards 0.",
-                vec![series("distinct codes", |r| Some(r.distinct_per_1000))],
+                lines("distinct codes", |r| Some(r.distinct_per_1000)),
             ),
         ]
     }

@@ -1,5 +1,6 @@
 //! The client's side of a run: the loop that reads batches, sends their codes, and applies what comes back.
 
+mod average;
 mod numbers;
 mod site;
 mod state;
@@ -78,7 +79,7 @@ pub enum Event {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// All steps are done and the final weights are saved on both sides.
     Finished,
@@ -86,6 +87,14 @@ pub enum Ended {
     Stopped {
         /// Steps applied.
         step: u64,
+    },
+    /// One of several sites: it goes on when it is given the average of what another program makes of this file and those of
+    /// the others; all sides hold a checkpoint of this step.
+    Waits {
+        /// Steps applied.
+        step: u64,
+        /// What this side has trained.
+        file: PathBuf,
     },
 }
 
@@ -233,6 +242,9 @@ impl Client {
             of: self.steps(),
         });
         loop {
+            if let Some(waits) = self.waiting() {
+                return Ok(waits);
+            }
             let at_boundary = self
                 .micro_batch
                 .is_multiple_of(self.half.recipe.train.accumulate);
@@ -288,6 +300,9 @@ impl Client {
                     tracing::warn!("{lost}; both sides go back to the newest that both have whole");
                     // What is lost is not offered again, so this comes to an end.
                     at = self.greet(link)?;
+                }
+                Ok(stream) if self.is_averaged_outside(at) => {
+                    return self.meet_outside(at).map(|()| stream);
                 }
                 restored => return restored,
             }

@@ -1,21 +1,16 @@
 //! What is different for one of several sites: its place, steps that others take, what all do in common.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::path::{Path, PathBuf};
 
-use qtl_model::parts::Parts;
-use qtl_model::pretrained::restore;
 use qtl_model::quant::Moments;
-use qtl_model::weights::NamedTensor;
-use qtl_wire::verb::{Average, Pool};
+use qtl_wire::verb::Pool;
 use qtl_wire::work::call;
 use qtl_wire::{self as wire, Calibration, Exchange, Reply, WireError};
 
 use super::numbers::measured;
-use super::{Client, Event, Stream};
-use crate::average::{self, Weights};
+use super::{Client, Ended, Event, Stream};
 use crate::error::TrainError;
-use crate::held::Held;
 use crate::recipe::SitesSpec;
 use crate::record::Record;
 use crate::server::moments;
@@ -32,6 +27,10 @@ pub(super) struct Site {
     samples: u64,
     /// The parts whose training its operator lets the server see and average; `None`: nothing was said.
     shares: Option<BTreeSet<Part>>,
+    /// The file with an average that its operator has given.
+    given: Option<PathBuf>,
+    /// What it waits for before it goes on.
+    waits: Option<Ended>,
 }
 
 impl Site {
@@ -50,6 +49,26 @@ impl Site {
     pub(super) fn samples(&self) -> u64 {
         self.samples
     }
+
+    /// The parts whose training may be seen elsewhere.
+    pub(super) fn shares(&self) -> Option<&BTreeSet<Part>> {
+        self.shares.as_ref()
+    }
+
+    /// The average after so many steps is in place: what this side has now belongs to no earlier step.
+    pub(super) fn averaged(&mut self, at: u64) {
+        (self.reached, self.samples, self.waits) = (at, 0, None);
+    }
+
+    /// The file with an average that was given.
+    pub(super) fn given(&self) -> Option<&Path> {
+        self.given.as_deref()
+    }
+
+    /// It does not go on without an average.
+    pub(super) fn waits(&mut self, ended: Ended) {
+        self.waits = Some(ended);
+    }
 }
 
 impl Client {
@@ -58,6 +77,18 @@ impl Client {
         if let Some(site) = &mut self.site {
             site.shares = Some(parts.into_iter().collect());
         }
+    }
+
+    /// Where the sites' halves are averaged by another program: the file that the next average is in.
+    pub fn is_given(&mut self, average: PathBuf) {
+        if let Some(site) = &mut self.site {
+            site.given = Some(average);
+        }
+    }
+
+    /// What this site waits for, if it does not go on without.
+    pub(super) fn waiting(&mut self) -> Option<Ended> {
+        self.site.as_mut().and_then(|site| site.waits.take())
     }
 
     /// Number of the next micro-batch, from which everything random in it follows.
@@ -163,71 +194,23 @@ impl Client {
             .map_or(0, |sites| sites.average_every);
         let due = |every| SitesSpec::boundary(every, steps, step, self.micro_batch);
         let (average, save) = (due(average_every), due(every));
-        if let Some(at) = average {
-            match self.average(link, at)? {
+        match average {
+            Some(at) if self.is_averaged_outside(at) => {
+                return match self.save_as(at, link, stream, watch)? {
+                    Reply::Done(()) => self.meet_outside(at).map(Reply::Done),
+                    other => Ok(other),
+                };
+            }
+            Some(at) => match self.average(link, at)? {
                 Reply::Done(()) => {}
                 other => return Ok(other),
-            }
+            },
+            None => {}
         }
         match save {
             Some(at) => self.save_as(at, link, stream, watch),
             None => Ok(Reply::Done(())),
         }
-    }
-
-    /// Has what is trained and shared here averaged with that of the others, and takes the mean.
-    fn average(&mut self, link: &mut dyn Exchange, at: u64) -> Result<Reply<()>, TrainError> {
-        let Some(site) = &self.site else {
-            return Ok(Reply::Done(()));
-        };
-        let Some(shares) = site.shares.clone() else {
-            return Err(TrainError::Halves(
-                "sites.average_every has the server see and average what this site trains; it is not sent unless --share says so".to_owned(),
-            ));
-        };
-        let tune = self.half.recipe.tune.clone();
-        let shared = |name: &str| tune.trains(name) && shares.contains(&Part::of(name));
-        let mut weights = Weights::new();
-        self.half
-            .stages
-            .visit_tensors(&shared, &mut |tensor: NamedTensor| {
-                weights.insert(tensor.name, (tensor.shape, tensor.data));
-            });
-        if weights.is_empty() {
-            return Err(TrainError::Halves(
-                "sites.average_every is above 0, and nothing of what --share names is trained by the recipe's [tune] on this side".to_owned(),
-            ));
-        }
-        let mine = average::to_bytes(&weights).map_err(TrainError::Halves)?;
-        let message = Average {
-            at,
-            samples: site.samples,
-            weights: mine,
-        };
-        let mean = match call(link, message)?.done() {
-            Ok(mean) => mean.weights,
-            Err(back) => return Ok(back),
-        };
-        let wrong = |what: String| WireError::Protocol(format!("the average: {what}"));
-        let read = average::from_bytes(&mean).map_err(wrong)?;
-        let shape = |of: &Weights| {
-            of.iter()
-                .map(|(n, (s, _))| (n.clone(), s.clone()))
-                .collect::<Vec<_>>()
-        };
-        if shape(&read) != shape(&weights) {
-            return Err(wrong("it has other tensors than were sent".to_owned()).into());
-        }
-        let path = self.run_dir.join("average.safetensors");
-        fs::write(&path, &mean).map_err(|e| TrainError::io(&path, e))?;
-        let half = restore(self.half.stages.clone(), &path, &shared);
-        fs::remove_file(&path).ok();
-        self.half.stages = Held::new(half?);
-        if let Some(site) = &mut self.site {
-            // What this side has now belongs to no earlier step.
-            (site.reached, site.samples) = (at, 0);
-        }
-        Ok(Reply::Done(()))
     }
 
     /// Leaves while the others go on: what this side has is written down for itself.

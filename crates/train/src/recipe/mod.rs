@@ -27,7 +27,7 @@ use sections::placed;
 pub use error::RecipeError;
 pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
 pub(crate) use sections::{cut_at_input, in_one_piece};
-pub use sites::{ModeSpec, SitesSpec, seed_of};
+pub use sites::{AverageSpec, ModeSpec, SitesSpec, seed_of};
 pub use train::{Activation, Recompute, TrainSpec};
 
 /// What a side may choose by itself, beside `data.` and `metrics.`.

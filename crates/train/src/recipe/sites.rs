@@ -20,6 +20,9 @@ pub struct SitesSpec {
     /// Every how many steps what the sites train on their own side is averaged; 0: each keeps its own.
     #[serde(default)]
     pub average_every: u64,
+    /// Who averages.
+    #[serde(default, skip_serializing_if = "AverageSpec::is_default")]
+    pub average: AverageSpec,
     /// So many sites at least go on without the others; left out: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum: Option<usize>,
@@ -37,6 +40,24 @@ pub enum ModeSpec {
     Rounds,
     /// The sites take the steps in rotation.
     Turns,
+}
+
+/// Who averages what the sites train on their own side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AverageSpec {
+    /// The server, which sees what it averages.
+    #[default]
+    Server,
+    /// Another program: the sites stop, write down what they have trained, and go on from a file that they are given. Not at
+    /// the end of the run.
+    Outside,
+}
+
+impl AverageSpec {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn patience() -> u64 {
@@ -91,6 +112,13 @@ impl SitesSpec {
             ModeSpec::Rounds => step * self.count as u64 + place as u64,
             ModeSpec::Turns => step,
         }
+    }
+
+    /// Whether the state after so many steps, of `steps` in all, is to be averaged by another program.
+    pub fn is_averaged_outside(&self, at: u64, steps: u64) -> bool {
+        let every = self.average_every;
+        let due = every > 0 && at > 0 && at < steps && at.is_multiple_of(every);
+        due && self.average == AverageSpec::Outside
     }
 
     /// The newest multiple of `every`, or the end of the run, behind `before` and not behind `now`.
@@ -157,6 +185,12 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
             sites.average_every.to_string(),
             WHOLE_TURNS,
             whole(sites.average_every),
+        ),
+        (
+            "sites.average_every",
+            sites.average_every.to_string(),
+            "above 0 where sites.average = \"outside\"",
+            sites.average_every > 0 || sites.average == AverageSpec::Server,
         ),
     ];
     match rules.into_iter().find(|rule| !rule.3) {

@@ -206,7 +206,7 @@ impl ServerWork {
             return answers;
         }
         let mean = average::mean(&of).map_err(|(_, what)| WorkError::Invalid(what));
-        match mean.and_then(|mean| average::to_bytes(&mean).map_err(failed)) {
+        match mean.and_then(|mean| average::to_bytes(&mean, None).map_err(failed)) {
             Ok(weights) => asked
                 .iter()
                 .map(|(place, _)| {

@@ -10,6 +10,7 @@ use qtl_data::loader::Source;
 use qtl_data::{DataError, Example};
 use qtl_model::Device;
 use qtl_model::weights::SaveType;
+use qtl_train::average;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::merge::merge_sites;
 use qtl_train::roster::RosterFile;
@@ -273,6 +274,94 @@ fn what_sites_average_is_the_same_for_all_afterwards_and_the_rest_is_their_own()
         }
     }
     assert!(shared > 0 && own > 0);
+}
+
+/// All sites until each ends or waits, in processes of their own; the server is another one each time, too.
+fn until_they_wait(recipe: &Recipe, dir: &Path, given: Option<&Path>) -> Vec<Ended> {
+    let shared = Shared::new(server(recipe, dir));
+    let one = |place: usize| {
+        let mut client = client(recipe, dir, place);
+        if let Some(given) = given {
+            client.is_given(given.to_owned());
+        }
+        let mut link = shared.client(key(NAMES[place]));
+        let never = AtomicBool::new(false);
+        client.train(&mut link, &never, &mut |_| {}).unwrap()
+    };
+    thread::scope(|scope| {
+        let sites: Vec<_> = (0..2)
+            .map(|place| scope.spawn(move || one(place)))
+            .collect();
+        sites.into_iter().map(|site| site.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn another_program_averages_as_the_server_would() {
+    for mode in ["sites.mode=rounds", "sites.mode=turns"] {
+        let sets = [mode, "sites.average_every=2", "train.save_every=6"];
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [inside, outside] = [dirs[0].path(), dirs[1].path()];
+        run(&of_sites("", 2, &sets), inside);
+        let recipe = of_sites("", 2, &[&sets[..], &["sites.average=outside"]].concat());
+        let given = outside.join("mean.safetensors");
+        let mut averaged = None;
+        for due in [2, 4] {
+            // The second time without a new average, as if someone had been too early.
+            for _ in 0..2 {
+                let waits = until_they_wait(&recipe, outside, averaged);
+                let of: Vec<_> = waits
+                    .iter()
+                    .map(|ended| {
+                        let Ended::Waits { step, file } = ended else {
+                            panic!("{ended:?}");
+                        };
+                        assert_eq!(*step, due);
+                        let bytes = std::fs::read(file).unwrap();
+                        assert_eq!(average::step_of(&bytes), Some(due));
+                        (average::from_bytes(&bytes).unwrap(), 1)
+                    })
+                    .collect();
+                let mean = average::mean(&of).unwrap();
+                std::fs::write(
+                    outside.join("next"),
+                    average::to_bytes(&mean, None).unwrap(),
+                )
+                .unwrap();
+            }
+            std::fs::rename(outside.join("next"), &given).unwrap();
+            averaged = Some(given.as_path());
+        }
+        let ended = until_they_wait(&recipe, outside, averaged);
+        assert_eq!(ended, [Ended::Finished, Ended::Finished]);
+        same(inside, outside, 6);
+    }
+}
+
+#[test]
+fn what_is_no_average_of_a_site_s_half_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["sites.average_every=2", "sites.average=outside"];
+    let recipe = of_sites("", 2, &sets);
+    let waits = until_they_wait(&recipe, dir.path(), None);
+    let Ended::Waits { file, .. } = &waits[0] else {
+        panic!("{waits:?}");
+    };
+    let mut weights = average::from_bytes(&std::fs::read(file).unwrap()).unwrap();
+    weights.pop_first();
+    let given = dir.path().join("mean.safetensors");
+    std::fs::write(&given, average::to_bytes(&weights, None).unwrap()).unwrap();
+    let shared = Shared::new(server(&recipe, dir.path()));
+    let mut client = client(&recipe, dir.path(), 0);
+    client.is_given(given);
+    let mut link = shared.client(key(NAMES[0]));
+    let never = AtomicBool::new(false);
+    let error = client.train(&mut link, &never, &mut |_| {}).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("mean.safetensors") && error.contains("is missing there"),
+        "{error}"
+    );
 }
 
 /// Every process dies once, somewhere; all come back within the patience.

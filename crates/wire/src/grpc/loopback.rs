@@ -35,7 +35,7 @@ pub fn over_loopback<T, E: From<WireError>>(
 /// Options of both ends.
 fn options() -> Result<(ServeOptions, ClientOptions), WireError> {
     let dir = tempfile::tempdir().map_err(|source| failed("make a temporary folder", source))?;
-    throw_away(dir.path())?;
+    throw_away(dir.path(), &["client"])?;
     let listener = bind("127.0.0.1:0")?;
     let address = listener
         .local_addr()

@@ -18,12 +18,22 @@ use crate::{Key, WorkError};
 pub struct Roster {
     /// Whose key belongs to which place. A place without a key is a site that is shut out.
     pub places: BTreeMap<Key, usize>,
+    /// How many sessions for answers the keys of a place may have at a time, where that is limited.
+    pub answers: BTreeMap<usize, usize>,
     /// Number of sites.
     pub count: usize,
     /// So many sites at least go on without the others.
     pub quorum: usize,
     /// How long a site is waited for that others wait for.
     pub patience: Duration,
+}
+
+impl Roster {
+    /// How many sessions for answers the site with this key may have at a time, if that is limited, and its place.
+    pub(crate) fn most(&self, key: Key) -> Option<(usize, usize)> {
+        let place = *self.places.get(&key)?;
+        Some((place, *self.answers.get(&place)?))
+    }
 }
 
 /// What a site is told with its welcome.

@@ -31,6 +31,7 @@ fn key(place: usize) -> Key {
 fn roster(count: usize, quorum: usize) -> Roster {
     Roster {
         places: (0..count).map(|place| (key(place), place)).collect(),
+        answers: BTreeMap::new(),
         count,
         quorum,
         patience: PATIENCE,
@@ -636,4 +637,42 @@ fn a_key_that_is_taken_from_the_roster_is_shut_out_at_once() {
     let outputs = carry_out(server, work, |server| server.admits(&access));
     assert!(matches!(outputs[0], Output::Send { peer, .. } if peer.key == key(1)));
     assert_eq!(world.server.in_session().count(), 1);
+}
+
+#[test]
+fn a_site_has_no_more_sessions_for_answers_than_the_roster_says() {
+    let mut world = World::new(Mode::Rounds, 2, 1, 1);
+    for _ in 0..8 {
+        world.happens();
+    }
+    let mut limited = roster(2, 1);
+    limited.answers = [(0, 1)].into();
+    world.work.roster = Arc::new(limited);
+    let mut asks = |place: usize, instance: u64| {
+        let mut client = Client::new(instance, world.limits);
+        client.greet(&terms(), &Standing::default(), Purpose::Generate);
+        let frame = client.connected().unwrap();
+        let (server, work) = (&mut world.server, &mut world.work);
+        let access = work.access();
+        carry_out(server, work, |server| server.admits(&access));
+        let peer = Peer {
+            stream: instance,
+            key: key(place),
+        };
+        let said = drive(server, work, &world.limits, peer, &frame.bytes);
+        let Output::Send { frame, .. } = &said[0] else {
+            panic!("hung up on");
+        };
+        let message = decode_server(frame, &world.limits).unwrap();
+        match client.receive(message) {
+            Err(WireError::Refused(refusal)) => Some(refusal.reason),
+            other => other.map(|_| None).unwrap(),
+        }
+    };
+    assert_eq!(asks(0, 7001), None);
+    assert_eq!(asks(0, 7002), Some(Reason::Busy));
+    // Another site is not limited.
+    assert_eq!([asks(1, 7003), asks(1, 7004)], [None, None]);
+    // Nor does it keep anybody from training.
+    assert_eq!(world.server.in_session().count(), 5);
 }

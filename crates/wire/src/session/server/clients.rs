@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Peer, Who};
 use crate::session::memory::Lanes;
-use crate::{Lane, Purpose};
+use crate::{Lane, Purpose, Roster};
 
 /// So many sessions of one key are on at a time.
 const OF_ONE_KEY: usize = 4;
@@ -103,11 +103,12 @@ impl Clients {
         }
     }
 
-    /// Who has to yield to a new session of `who`: `None` if somebody is in the way who need not.
+    /// Who has to yield to a new session of `who`: `None` if somebody is in the way who need not. With a roster its limits hold.
     pub fn displaced(
         &self,
         who: Who,
         (purpose, place): (Purpose, usize),
+        roster: Option<&Roster>,
         clock: Duration,
     ) -> Option<Vec<Who>> {
         let others = || {
@@ -132,6 +133,16 @@ impl Clients {
             )?;
         }
         full(&|other, _| other.key == who.key, OF_ONE_KEY)?;
+        if purpose == Purpose::Generate
+            && let Some(roster) = roster
+            && let Some((place, most)) = roster.most(who.key)
+        {
+            let of_site = |key| roster.places.get(&key) == Some(&place);
+            full(
+                &|other, on| on.purpose == Purpose::Generate && of_site(other.key),
+                most,
+            )?;
+        }
         // The owner of a run does not wait for guests, whom there are enough of by then to send one away.
         if purpose == Purpose::Generate {
             full(&|_, _| true, SESSIONS)?;

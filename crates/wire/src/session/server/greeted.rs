@@ -193,11 +193,13 @@ impl Server {
     fn free(&self, peer: Peer, guest: &Guest) -> Result<Vec<Who>, No> {
         let who = who(peer, &guest.greeting);
         let what = (guest.greeting.purpose, guest.place.unwrap_or(0));
-        let yields = self.clients.displaced(who, what, self.clock);
+        let yields = self
+            .clients
+            .displaced(who, what, self.sites.roster(), self.clock);
         yields.ok_or_else(|| {
             (
                 Reason::Busy,
-                "the server is in a session with another client; try again when it is over"
+                "the server is in a session with another client, or in as many as this one may have; try again when one is over"
                     .to_owned(),
             )
         })

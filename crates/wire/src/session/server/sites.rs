@@ -47,6 +47,11 @@ impl Sites {
             .collect()
     }
 
+    /// Who the sites are, where there are several.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.roster.as_deref()
+    }
+
     /// Whether there is a roster.
     pub fn are_there(&self) -> bool {
         self.roster.is_some()
