@@ -36,7 +36,7 @@ tuned quantized "$base" 20
 same "$out/quantized-merged" "$out/quantized-merged" || failed=1
 
 components() { # name, image quantizer, text quantizer
-  tuned "$1" "$base" 20 --set quantizer.calibration_batches=8 --set "quantizer.image=$2" --set "quantizer.text=$3"
+  tuned "$1" "$base" 20 --set "quantizer.image=$2" --set "quantizer.text=$3"
   same "$out/$1-merged" "$out/$1-merged" || failed=1
 }
 components pca-vq "{kind='pca', dims=32, bits=48.0}" "{kind='vq', dims=64, codes=128}"
