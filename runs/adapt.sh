@@ -47,4 +47,6 @@ for seed in $(seq 1 "${SEEDS:-3}"); do
     rm -rf "$run"/{train,test,base,checkpoint,client/checkpoints,server/checkpoints}
   done
 done
-$qtl compare --out "$out/table.md" "${runs[@]}"
+against=()
+[[ " ${methods[*]} " != *" none "* ]] || against=(--against none)
+$qtl compare --out "$out/table.md" "${against[@]}" "${runs[@]}"

@@ -8,7 +8,8 @@
 #   DEMO="--train-scenes 40 --test-scenes 4 --set train.steps=3" runs/bits.sh /tmp/bits      does everything run?
 #
 # Runs that have a summary.json are not repeated, an interrupted one goes on. QTL is the program, DEMO are further
-# arguments of every `demo`. The table is printed and written to table.md in the output directory.
+# arguments of every `demo`. The table is printed and written to table.md in the output directory,
+# bytes against accuracy as a drawing to frontier.svg.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 qtl=${QTL:-cargo run --release --quiet --}
@@ -56,4 +57,4 @@ for seed in $(seq 1 "${SEEDS:-3}"); do
     rm -rf "$run"/{train,test,base,checkpoint,client/checkpoints,server/checkpoints}
   done
 done
-$qtl compare --out "$out/table.md" "${runs[@]}"
+$qtl compare --out "$out/table.md" --svg "$out/frontier.svg" "${runs[@]}"
