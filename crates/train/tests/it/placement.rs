@@ -22,10 +22,12 @@ use qtl_wire::message::{ClientMessage, On, encode_client};
 use qtl_wire::verb::{Answer, Finish, Request};
 use qtl_wire::{
     Exchange, LocalLink, Meter, Purpose, Reply, Resume, Simulation, Standing, Terms, WireError,
+    over_loopback,
 };
 
 use crate::world::{
-    Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, saved, train_on,
+    Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, records_over,
+    saved, server_of, train_on,
 };
 
 /// Where the tests cut a model of three blocks, and whether blocks are run again.
@@ -120,6 +122,40 @@ fn with_exact_edges_every_placement_gives_the_same_bits() {
                     assert!(first.1 == end.1, "{name} {sets:?}: the weights differ");
                 }
             }
+        }
+    }
+}
+
+/// And so it does with the server at the other end of a socket.
+#[test]
+fn with_exact_edges_every_placement_gives_the_same_bits_over_tls() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, true);
+    for name in ["full", "lora"] {
+        let in_one = tempfile::tempdir().unwrap();
+        let sets = [EXACT, PLACEMENTS[0]].concat();
+        let losses = train_on(&base, &recipe(kind(name), &sets), in_one.path(), None);
+        let want = (losses, weights(in_one.path(), 3));
+        for placement in PLACEMENTS {
+            let dir = tempfile::tempdir().unwrap();
+            let sets = [EXACT, &edges(placement, EXACT_HIDDEN)].concat();
+            let recipe = recipe(kind(name), &sets);
+            let start = Start::from(&blueprint_of(&base, &recipe));
+            let server = server_of(&start, &recipe, dir.path());
+            let records = over_loopback(server, |link| {
+                let source = Arc::new(Drawn);
+                Ok::<_, WireError>(records_over(
+                    link,
+                    source,
+                    &start,
+                    &recipe,
+                    dir.path(),
+                    None,
+                ))
+            });
+            let losses = records.unwrap().iter().map(|r| r.loss.unwrap()).collect();
+            let end = (losses, weights(dir.path(), 3));
+            assert!(end == want, "{name} {placement:?}");
         }
     }
 }
