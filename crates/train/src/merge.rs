@@ -9,7 +9,7 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::template;
 use qtl_model::Device;
 use qtl_model::config::{Fields, second_path};
-use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::partition::{ClientPartition, Placement, ServerPartition};
 use qtl_model::parts::{BLOCKS, Parts, VISION_TOWER};
 use qtl_model::pretrained::restore;
 use qtl_model::quant::QuantizerSpec;
@@ -435,17 +435,20 @@ fn in_python(config: &mut Value) -> Result<bool, TrainError> {
         return Ok(false);
     }
     let recipe = recipe_in(config, Path::new("config.json"))?;
-    if let Some(field) = recipe.quantizes_inside() {
-        // There the quantizers stand at the language model's input.
-        tracing::warn!(
-            "{field}: a model with quantizers behind a block has no class for transformers yet"
-        );
-        return Ok(false);
-    }
-    config[OWN]["quantizers"] = json!({
+    let mut quantizers = json!({
         "image": recipe.quantizer.image.explicit(),
         "text": recipe.quantizer.text.explicit(),
     });
+    if recipe.split.top_at_client() {
+        quantizers["hidden"] = json!(recipe.quantizer.hidden.explicit());
+    }
+    config[OWN]["quantizers"] = quantizers;
+    if recipe.split != Placement::default() {
+        config[OWN]["split"] = json!({
+            "bottom_blocks": recipe.split.bottom_blocks,
+            "top_blocks": recipe.split.top_blocks,
+        });
+    }
     let class = |name: &str| format!("{MODELING_NAME}.{name}");
     let model = class("QTinyLlavaForConditionalGeneration");
     config["auto_map"] = json!({

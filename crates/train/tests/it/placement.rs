@@ -15,6 +15,7 @@ use qtl_model::text::Answering;
 use qtl_model::weights::Checkpoint;
 use qtl_train::ServerWork;
 use qtl_train::client::{Client, Ended, batch};
+use qtl_train::export::write_adapter;
 use qtl_train::inspect::inspect;
 use qtl_train::start::Start;
 use qtl_wire::limits::Limits;
@@ -556,6 +557,16 @@ fn inspect_says_what_labels_at_the_client_do_not_hide_and_counts_both_edges() {
 #[test]
 fn what_no_placement_is_is_refused_by_name() {
     let base = crate::world::base();
+    let dir = tempfile::tempdir().unwrap();
+    let labels = recipe(kind("lora"), &["split.labels=client", "train.steps=1"]);
+    train_on(&base, &labels, dir.path(), None);
+    let server = dir.path().join("server");
+    let error = write_adapter(dir.path(), &server, &base, &dir.path().join("adapter"));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("split.labels") && error.contains("without --adapter"),
+        "{error}"
+    );
     for count in [2, 3] {
         let set = format!("split.bottom_blocks={count}");
         let error = recipe("", &[&set]).blueprint(&base).unwrap_err();
