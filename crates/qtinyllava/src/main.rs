@@ -72,6 +72,8 @@ enum Command {
     Align(commands::align::Args),
     /// Look a recipe, a model, a data set and a test set over before a run
     Check(commands::check::Args),
+    /// Try what a server could learn from the features that reach it
+    Leakage(Box<commands::leakage::Args>),
     /// Choose a quantizer's levels and width from calibration features
     Plan(commands::plan::Args),
     /// Measure speed and size on this machine
@@ -109,6 +111,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => commands::compare::run(&args),
         Command::Align(args) => commands::align::run(&args),
         Command::Check(args) => commands::check::run(&args),
+        Command::Leakage(args) => commands::leakage::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(command) => commands::bench::run(&command),
     };

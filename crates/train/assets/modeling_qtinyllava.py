@@ -9,7 +9,7 @@
 It computes what the two halves compute in one process: rows of pictures and of text go through their quantizers, also those of
 the tokens that are generated, at the language model's input or behind the block where it was cut, and so do the hidden states where
 the labels stayed at the client. Towers CLIP, SigLIP, DINOv2 and their mixture; connectors identity, linear, mlpNx_gelu, resampler,
-qformer and mof_mlp; quantizers none, exact, fsq, adsq, ecsq and fsq_tanh with recorded statistics; language models that are part of transformers.
+qformer and mof_mlp; quantizers none, exact, fsq, adsq, ecsq and fsq_tanh with recorded statistics, pca, vq, rvq and pq; language models that are part of transformers.
 """
 
 import torch
@@ -67,8 +67,12 @@ class Quantizer(nn.Module):
         self.kind = spec["kind"]
         if self.kind in ("none", "exact"):
             return
+        if self.kind in ("pca", "vq", "rvq", "pq"):
+            self.few(spec, width)
+            return
         if self.kind not in ("fsq", "adsq", "ecsq", "fsq_tanh"):
-            raise NotImplementedError(f"quantizer {self.kind}: here are none, exact, fsq, adsq, ecsq and fsq_tanh")
+            here = "none, exact, fsq, adsq, ecsq, fsq_tanh, pca, vq, rvq and pq"
+            raise NotImplementedError(f"quantizer {self.kind}: here are {here}")
         if spec.get("statistics", "channel") == "batch":
             raise NotImplementedError("statistics = batch: what a row becomes depends on the rows beside it")
         code = spec.get("code_dim") or width
@@ -82,6 +86,34 @@ class Quantizer(nn.Module):
             self.learned_width = nn.Parameter(torch.ones(1))
         self.values = spec.get("values")
 
+    def few(self, spec, width):
+        """A code of few components, rounded or looked up in codebooks."""
+        self.groups, self.stages = spec.get("groups", 1), spec.get("stages", 1)
+        self.each = max(min(spec["dims"], width) // self.groups, 1)
+        code = self.each * self.groups
+        self.in_proj = nn.Linear(width, code)
+        self.out_proj = nn.Linear(code, width)
+        if self.kind == "pca":
+            shapes = {"running_sides": code, "running_levels": code}
+        else:
+            numbers = self.groups * self.stages * spec["codes"] * self.each
+            shapes = {"running_codes": numbers, "running_table": numbers}
+        for name, length in shapes.items():
+            setattr(self, name, nn.Parameter(torch.zeros(length), requires_grad=False))
+
+    def looked_up(self, u):
+        """The vectors nearest to rows: group by group, in each stage of what the stages before it leave."""
+        books = self.running_codes.float().reshape(self.groups, self.stages, -1, self.each)
+        parts = []
+        for group, left in zip(books, u.reshape(-1, self.groups, self.each).unbind(1)):
+            found = torch.zeros_like(left)
+            for book in group:
+                far = book.square().sum(1) / 2 - left @ book.T
+                vector = book[far.argmin(1)]
+                found, left = found + vector, left - vector
+            parts.append(found)
+        return torch.cat(parts, 1).reshape(u.shape)
+
     def forward(self, rows):
         if self.kind == "exact":
             return rows
@@ -89,6 +121,14 @@ class Quantizer(nn.Module):
             return rows.half().to(rows.dtype)
         dtype = rows.dtype
         u = nn.functional.linear(rows.float(), self.in_proj.weight.float(), self.in_proj.bias.float())
+        if hasattr(self, "each"):
+            if self.kind == "pca":
+                sides = self.running_sides.float()
+                q = torch.round(torch.minimum(torch.maximum(u, -sides), sides))
+            else:
+                q = self.looked_up(u)
+            out = nn.functional.linear(q, self.out_proj.weight.float(), self.out_proj.bias.float())
+            return out.to(dtype)
         if self.kind == "fsq_tanh":
             z = u.tanh()
         else:

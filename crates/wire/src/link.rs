@@ -30,8 +30,12 @@ pub struct Simulation {
     pub seed: u64,
 }
 
+/// Is told of every message as it travels: whether it goes up, and its bytes.
+pub type Listener = Box<dyn FnMut(bool, &[u8]) + Send>;
+
 /// The transport of a [`LocalLink`].
 pub struct Local<W> {
+    listener: Option<Listener>,
     server: Server,
     work: W,
     limits: Limits,
@@ -52,6 +56,7 @@ impl<W: Work> LocalLink<W> {
     pub fn simulated(work: W, simulation: Simulation) -> LocalLink<W> {
         let limits = work.limits(Limits::default());
         let local = Local {
+            listener: None,
             server: Server::new(limits),
             work,
             limits,
@@ -62,6 +67,11 @@ impl<W: Work> LocalLink<W> {
             inbox: VecDeque::new(),
         };
         Caller::new(local, 1, Limits::default())
+    }
+
+    /// From now on `listener` is told of every message.
+    pub fn listened(&mut self, listener: Listener) {
+        self.transport.listener = Some(listener);
     }
 
     /// The server's work.
@@ -128,6 +138,9 @@ impl<W: Work> Transport for Local<W> {
     }
 
     fn send(&mut self, frame: &Frame) -> Result<(), WireError> {
+        if let Some(listener) = &mut self.listener {
+            listener(true, &frame.bytes);
+        }
         self.travel(frame.bytes.len());
         if !self.open {
             return Ok(());
@@ -160,7 +173,12 @@ impl<W: Work> Transport for Local<W> {
     fn receive(&mut self) -> Result<Option<Bytes>, WireError> {
         let message = self.inbox.pop_front();
         match &message {
-            Some(bytes) => self.travel(bytes.len()),
+            Some(bytes) => {
+                if let Some(listener) = &mut self.listener {
+                    listener(false, bytes);
+                }
+                self.travel(bytes.len());
+            }
             None => self.lose(),
         }
         Ok(message)

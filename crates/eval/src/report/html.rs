@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::svg::escape;
-use super::{Example, Qa, Report, bar_chart, line_chart};
+use super::{Example, Panel, Qa, Report, bar_chart, line_chart};
 use crate::Table;
 
 /// Pictures no wider than this are shown with their pixels as squares.
@@ -32,6 +32,8 @@ pub fn render(report: &Report) -> String {
         .chain(report.bars.iter().map(bar_chart::draw))
         .collect();
     body.push_str(&section("Charts", "charts", &charts));
+    let panels: String = report.panels.iter().map(panel).collect();
+    body.push_str(&section("Pictures", "panels", &panels));
     let examples: String = report.examples.iter().map(example).collect();
     body.push_str(&section("Examples", "examples", &examples));
     if !report.credit.is_empty() {
@@ -109,21 +111,36 @@ fn table(table: &Table) -> String {
     )
 }
 
-fn example(example: &Example) -> String {
-    let small = png_width(&example.png).is_none_or(|width| width <= SMALL_PICTURE);
-    let picture = if example.png.is_empty() {
-        String::new()
-    } else {
+fn panel(panel: &Panel) -> String {
+    let pictures = panel.pictures.iter().map(|(label, png)| {
+        let label_text = escape(label);
         format!(
-            "<img{} alt=\"{}\" src=\"data:image/png;base64,{}\">",
-            if small { " class=\"pixels\"" } else { "" },
-            escape(if example.caption.is_empty() {
-                "the picture asked about"
-            } else {
-                &example.caption
-            }),
-            STANDARD.encode(&example.png)
+            "<div class=\"picture\">{}<p class=\"note\">{label_text}</p></div>",
+            img(png, label)
         )
+    });
+    let pictures: String = pictures.collect();
+    format!(
+        "<h3>{}</h3>\n<article>{pictures}</article>\n",
+        escape(&panel.title)
+    )
+}
+
+fn img(png: &[u8], alt: &str) -> String {
+    let small = png_width(png).is_none_or(|width| width <= SMALL_PICTURE);
+    format!(
+        "<img{} alt=\"{}\" src=\"data:image/png;base64,{}\">",
+        if small { " class=\"pixels\"" } else { "" },
+        escape(alt),
+        STANDARD.encode(png)
+    )
+}
+
+fn example(example: &Example) -> String {
+    let picture = match (example.png.is_empty(), example.caption.as_str()) {
+        (true, _) => String::new(),
+        (false, "") => img(&example.png, "the picture asked about"),
+        (false, caption) => img(&example.png, caption),
     };
     let caption = if example.caption.is_empty() {
         String::new()

@@ -34,6 +34,8 @@ pub struct Report {
     pub charts: Vec<Chart>,
     /// Bar charts.
     pub bars: Vec<BarChart>,
+    /// Pictures beside each other.
+    pub panels: Vec<Panel>,
     /// Pictures with questions and answers.
     pub examples: Vec<Example>,
     /// The last line of the page, such as whose pictures it shows.
@@ -90,6 +92,15 @@ pub struct BarSeries {
     pub name: String,
     /// One value per category; a value that is not finite, or absent, has no bar.
     pub values: Vec<f64>,
+}
+
+/// Pictures that are to be compared, each with its label.
+#[derive(Clone, Debug, Default)]
+pub struct Panel {
+    /// What they are of.
+    pub title: String,
+    /// Labels, and the bytes of PNG files.
+    pub pictures: Vec<(String, Vec<u8>)>,
 }
 
 /// A picture with what was asked about it.

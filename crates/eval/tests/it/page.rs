@@ -1,7 +1,7 @@
 //! The report: nothing in it is taken for markup, nothing is loaded from elsewhere, nothing half-written.
 
 use qtl_eval::Table;
-use qtl_eval::report::{self, BarChart, BarSeries, Chart, Example, Qa, Report, Series};
+use qtl_eval::report::{self, BarChart, BarSeries, Chart, Example, Panel, Qa, Report, Series};
 
 const EVIL: &str = "</title><script>alert('x')</script>\"&\u{7}";
 
@@ -38,6 +38,10 @@ fn page() -> Report {
                 2
             ],
             ..BarChart::default()
+        }],
+        panels: vec![Panel {
+            title: EVIL.into(),
+            pictures: vec![(EVIL.into(), b"\x89PNG\r\n\x1a\n".to_vec())],
         }],
         examples: vec![Example {
             caption: EVIL.into(),

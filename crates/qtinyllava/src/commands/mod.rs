@@ -11,6 +11,7 @@ pub mod data;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+pub mod leakage;
 pub mod merge;
 pub mod network;
 pub mod plan;

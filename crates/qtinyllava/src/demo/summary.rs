@@ -347,6 +347,7 @@ impl Summary {
             tables,
             charts: self.charts(),
             bars: vec![self.bars()],
+            panels: Vec::new(),
             examples: examples(evaluation)?,
             credit: qtl_data::scenes::ATTRIBUTION.into(),
         })

@@ -17,6 +17,7 @@ fn every_subcommand_has_help_with_an_example() {
         "compose",
         "export",
         "inspect",
+        "leakage",
         "verify",
         "compare",
         "eval",

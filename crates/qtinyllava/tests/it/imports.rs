@@ -23,11 +23,24 @@ const RULES: &[(&str, &[&str])] = &[
     ),
     ("qtl-eval", &["qtl-data", "qtl-model"]),
     (
+        "qtl-leakage",
+        &[
+            "qtl-codec",
+            "qtl-data",
+            "qtl-eval",
+            "qtl-fused",
+            "qtl-model",
+            "qtl-train",
+            "qtl-wire",
+        ],
+    ),
+    (
         "qtinyllava",
         &[
             "qtl-codec",
             "qtl-data",
             "qtl-eval",
+            "qtl-leakage",
             "qtl-model",
             "qtl-train",
             "qtl-wire",
@@ -35,7 +48,13 @@ const RULES: &[(&str, &[&str])] = &[
     ),
 ];
 /// The only crates that know tensors.
-const TENSORS: &[&str] = &["qtl-eval", "qtl-fused", "qtl-model", "qtl-train"];
+const TENSORS: &[&str] = &[
+    "qtl-eval",
+    "qtl-fused",
+    "qtl-leakage",
+    "qtl-model",
+    "qtl-train",
+];
 
 /// Every kind of dependency counts: a test that needs a forbidden crate is in the wrong place.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {

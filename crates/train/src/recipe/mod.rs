@@ -241,6 +241,7 @@ impl Recipe {
             spec.check()
                 .map_err(|source| RecipeError::Quantizer { modality, source })?;
         }
+        sections::started(self)?;
         self.tune.check()?;
         self.gradient.codec.check()?;
         self.gradient.hidden.check()?;

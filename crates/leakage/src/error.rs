@@ -1,0 +1,80 @@
+//! What can go wrong between a model and a report.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use qtl_data::DataError;
+use qtl_eval::EvalError;
+use qtl_model::edge::StepError;
+use qtl_model::pretrained::PretrainedError;
+use qtl_model::quant::QuantError;
+use qtl_model::splice::SpliceError;
+use qtl_model::targets::TargetError;
+use qtl_train::TrainError;
+use qtl_train::message::ContainerError;
+use qtl_wire::message::MessageError;
+
+/// Why the suite ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeakageError {
+    /// The model, the recipe.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The model's weights.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+    /// Victims or auxiliary samples.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A sample's pictures and image tokens disagree.
+    #[error(transparent)]
+    Splice(#[from] SpliceError),
+    /// A message that the protocol does not take.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// A container that the server could not read.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// Targets that the server could not read.
+    #[error(transparent)]
+    Targets(#[from] TargetError),
+    /// A code that the quantizer does not read.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    /// A batch that the model does not take.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The page.
+    #[error(transparent)]
+    Report(#[from] EvalError),
+    /// A file of the results.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A directory with the results of something else.
+    #[error("{}: {problem}", path.display())]
+    Other {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is there, and the cure.
+        problem: String,
+    },
+    /// Data that no attack can be tried on.
+    #[error("{0}")]
+    Unfit(String),
+    /// Asked to stop.
+    #[error("stopped; the same command goes on with the attacks that are left")]
+    Stopped,
+}
+
+impl LeakageError {
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}

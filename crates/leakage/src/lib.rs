@@ -1,0 +1,33 @@
+//! What a server can learn from what it receives.
+//!
+//! An honest but curious server knows the architecture, the public base, the recipe, and everything that it receives and
+//! computes. This crate has the client send the very messages of training, reads them by the protocol's own decoders, and
+//! lets attackers loose on what comes. What they find stands beside what can be said without looking.
+//!
+//! Modules in reading order: [`halves`] of a model; [`seen`]: what a server has of a set of samples; [`attack`]: the list of
+//! attacks; [`questions`] that the data asks, an [`interview`] about pictures or rows; [`judge`]: how good a reconstruction is;
+//! [`finding`]: numbers; [`suite`]: all attacks in turn, [`kept`]: their results on disk; [`page`]: a report for people.
+//! [`matrix`], [`pictures`], [`ridge`], [`network`], [`fit`] and [`clock`] are tools.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod attack;
+pub mod clock;
+pub mod error;
+pub mod finding;
+pub mod fit;
+pub mod halves;
+pub mod interview;
+pub mod judge;
+pub mod kept;
+pub mod matrix;
+pub mod network;
+pub mod page;
+pub mod pictures;
+pub mod questions;
+pub mod ridge;
+pub mod seen;
+pub mod suite;
+
+pub use error::LeakageError;
+pub use finding::{Finding, Outcome, Setting};
+pub use suite::{Event, Suite};

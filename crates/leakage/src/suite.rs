@@ -1,0 +1,326 @@
+//! The suite: every attack on everything that has crossed, one after the other, each result on disk before the next begins.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use qtl_data::Reader;
+use qtl_model::Device;
+use qtl_model::quant::QuantizerSpec;
+use qtl_train::Recipe;
+
+use crate::attack::{Attack, Case, World};
+use crate::clock::Clock;
+use crate::error::LeakageError;
+use crate::finding::{Outcome, Setting};
+use crate::halves::Halves;
+use crate::judge::judge;
+use crate::kept::{Kept, Stamp};
+use crate::questions::Catalogue;
+use crate::seen::{Seen, capture};
+
+/// Questions about the victims' pictures that models are asked, at most.
+const ASKED: usize = 600;
+/// The shortest time that an attack which learns is given.
+const SHORTEST: Duration = Duration::from_secs(3);
+
+/// What is attacked, with what, for how long.
+pub struct Suite<'a> {
+    /// The model.
+    pub model: PathBuf,
+    /// The public base that its client's half started from, for attackers that have no more.
+    pub base: Option<PathBuf>,
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The victims' data.
+    pub victims: Arc<Reader>,
+    /// The attacker's own.
+    pub auxiliary: Arc<Reader>,
+    /// Samples of either that are used at most.
+    pub most: [usize; 2],
+    /// Other quantizers to try on the same features, beside the recipe's and 32 bits.
+    pub also: Vec<QuantizerSpec>,
+    /// The attacks.
+    pub attacks: Vec<&'static dyn Attack>,
+    /// Time for all of them together.
+    pub budget: Duration,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Where results go.
+    pub out: PathBuf,
+    /// Set when it is to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// What whoever watches is told.
+pub enum Event<'a> {
+    /// Something else is done now.
+    Doing(String),
+    /// An attack begins: so many are done, of so many, and so long the rest takes.
+    Begins {
+        /// Attacks that are done.
+        done: usize,
+        /// Attacks in all.
+        of: usize,
+        /// What begins.
+        what: String,
+        /// How long it takes, and all that is left.
+        left: Duration,
+    },
+    /// It has ended.
+    Ended(&'a Outcome),
+}
+
+/// What has crossed: its name, and the quantizers instead of the model's own.
+struct View {
+    name: String,
+    instead: Option<QuantizerSpec>,
+}
+
+impl Suite<'_> {
+    /// Runs what has not been run before.
+    ///
+    /// # Errors
+    ///
+    /// [`LeakageError`]; [`LeakageError::Stopped`] when it was asked to stop.
+    pub fn run(&self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Vec<Outcome>, LeakageError> {
+        let device = Device::default();
+        let kept = Kept::open(&self.out, &self.stamp()?)?;
+        let (views, settings) = (self.views(), self.settings());
+        watch(Event::Doing("reading the model".to_owned()));
+        let victim = Halves::open(&self.model, &self.recipe, &self.auxiliary, &device)?;
+        let base = self.base.as_deref();
+        let base = base.map(|dir| Halves::open(dir, &self.recipe, &self.auxiliary, &device));
+        let base = base.transpose()?;
+        let mut left = self.left(&kept, &views, &settings);
+        let of = self.jobs(&views, &settings).count();
+        let started = Instant::now();
+        let mut outcomes = kept.read()?;
+        let mut basis: Option<(Catalogue, Vec<crate::questions::Asked>)> = None;
+        for view in &views {
+            if !left.iter().any(|job| job.view == view.name) {
+                continue;
+            }
+            let theirs = self.under(view, &victim)?;
+            watch(Event::Doing(format!(
+                "{}: what crosses of the victims",
+                view.name
+            )));
+            let seen = capture(&theirs, &self.recipe, &self.victims, self.most[0])?;
+            for setting in &settings {
+                if !left.iter().any(|job| job.is_in(view, *setting)) {
+                    continue;
+                }
+                let known = match (setting, &base) {
+                    (Setting::Base, Some(base)) => self.under(view, base)?,
+                    _ => theirs.clone(),
+                };
+                watch(Event::Doing(format!(
+                    "{}: codes of auxiliary samples",
+                    view.name
+                )));
+                let own = capture(&known, &self.recipe, &self.auxiliary, self.most[1])?;
+                let (catalogue, asked) = basis.get_or_insert_with(|| self.questions(&own, &seen));
+                let world = World {
+                    recipe: &self.recipe,
+                    victims: &self.victims,
+                    auxiliary: &self.auxiliary,
+                    victim: &victim,
+                    catalogue,
+                    asked,
+                    seed: self.seed,
+                    device: device.clone(),
+                };
+                let case = Case {
+                    world: &world,
+                    setting: *setting,
+                    seen: &seen,
+                    own: &own,
+                    known: &known,
+                    victim: &theirs,
+                };
+                while let Some(place) = left.iter().position(|job| job.is_in(view, *setting)) {
+                    let job = left.remove(place);
+                    let clock = self.clock(&job, &left, started);
+                    watch(Event::Begins {
+                        done: of - left.len() - 1,
+                        of,
+                        what: job.name(),
+                        left: self.budget.saturating_sub(started.elapsed()),
+                    });
+                    let outcome = attacked(&job, &case, &clock)?;
+                    kept.keep(&outcome)?;
+                    watch(Event::Ended(&outcome));
+                    outcomes.push(outcome);
+                }
+            }
+        }
+        if outcomes.iter().any(|outcome| outcome.pictures.is_some()) || kept.truth()?.is_none() {
+            // The pictures themselves, for the page.
+            let seen = capture(&victim, &self.recipe, &self.victims, crate::kept::SHOWN)?;
+            kept.keep_truth(&seen.pictures)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Halves under the quantizers of a view.
+    fn under(&self, view: &View, halves: &Halves) -> Result<Halves, LeakageError> {
+        let halves = halves.clone();
+        match &view.instead {
+            None => Ok(halves),
+            Some(spec) => halves.quantized(spec, spec, &self.recipe, &self.auxiliary),
+        }
+    }
+
+    /// What is asked often, and a part of it that is asked about the victims' pictures.
+    fn questions(&self, own: &Seen, seen: &Seen) -> (Catalogue, Vec<crate::questions::Asked>) {
+        let catalogue = Catalogue::of(own, &self.auxiliary);
+        let mut asked = catalogue.asked(seen, &self.victims);
+        let every = asked.len().div_ceil(ASKED).max(1);
+        asked = asked.into_iter().step_by(every).collect();
+        (catalogue, asked)
+    }
+
+    fn views(&self) -> Vec<View> {
+        let quantizer = &self.recipe.quantizer;
+        let own = match quantizer.image == quantizer.text {
+            true => quantizer.image.to_string(),
+            false => format!("{} / {}", quantizer.image, quantizer.text),
+        };
+        let own = View {
+            name: format!("as trained: {own}"),
+            instead: None,
+        };
+        let exact = QuantizerSpec::Exact(qtl_model::quant::ExactSpec {});
+        let others = std::iter::once(&exact).chain(&self.also);
+        let others = others.map(|spec| View {
+            name: spec.to_string(),
+            instead: Some(spec.clone()),
+        });
+        std::iter::once(own).chain(others).collect()
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        let base = self.base.is_some().then_some(Setting::Base);
+        std::iter::once(Setting::Insider).chain(base).collect()
+    }
+
+    fn jobs<'v>(
+        &'v self,
+        views: &'v [View],
+        settings: &'v [Setting],
+    ) -> impl Iterator<Item = Job> + 'v {
+        views.iter().enumerate().flat_map(move |(i, view)| {
+            settings.iter().enumerate().flat_map(move |(j, setting)| {
+                let attacks = self.attacks.iter();
+                let due = attacks.filter(move |attack| !attack.is_blind() || i + j == 0);
+                due.map(|attack| Job {
+                    view: view.name.clone(),
+                    setting: *setting,
+                    attack: *attack,
+                })
+            })
+        })
+    }
+
+    /// What has not been done before.
+    fn left(&self, kept: &Kept, views: &[View], settings: &[Setting]) -> Vec<Job> {
+        let jobs = self.jobs(views, settings);
+        jobs.filter(|job| !kept.has(&job.view, job.told(), job.attack.name()))
+            .collect()
+    }
+
+    /// Its share of the time that is left.
+    fn clock(&self, job: &Job, rest: &[Job], started: Instant) -> Clock<'_> {
+        let weight = job.attack.weight();
+        let all = weight + rest.iter().map(|job| job.attack.weight()).sum::<f64>();
+        let left = self.budget.saturating_sub(started.elapsed());
+        // What has no share takes some time as well.
+        let share = left.mul_f64(0.9 * weight / all.max(1e-9));
+        Clock::new(share.max(SHORTEST)).stopped_by(self.stop)
+    }
+
+    fn stamp(&self) -> Result<Stamp, LeakageError> {
+        let model = |dir: &Path| crate::kept::digest(dir);
+        Ok(Stamp {
+            model: model(&self.model)?,
+            base: self.base.as_deref().map(model).transpose()?,
+            recipe: self.recipe.to_toml(),
+            victims: self.victims.entries().len().min(self.most[0]),
+            auxiliary: self.auxiliary.entries().len().min(self.most[1]),
+            seed: self.seed,
+        })
+    }
+}
+
+/// One attack on what has crossed under one quantizer.
+struct Job {
+    view: String,
+    setting: Setting,
+    attack: &'static dyn Attack,
+}
+
+impl Job {
+    fn is_in(&self, view: &View, setting: Setting) -> bool {
+        self.view == view.name && self.setting == setting
+    }
+
+    /// The setting as it is told: what has crossed makes no difference to some.
+    fn told(&self) -> Setting {
+        match self.attack.is_blind() {
+            true => Setting::Any,
+            false => self.setting,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!(
+            "{} ({}, {})",
+            self.attack.name(),
+            self.view,
+            self.told().name()
+        )
+    }
+}
+
+fn attacked(job: &Job, case: &Case<'_>, clock: &Clock<'_>) -> Result<Outcome, LeakageError> {
+    let started = Instant::now();
+    let mut outcome = Outcome {
+        stream: job.attack.stream().name().to_owned(),
+        attack: job.attack.name().to_owned(),
+        baseline: job.attack.is_baseline(),
+        view: job.view.clone(),
+        setting: job.told(),
+        findings: Vec::new(),
+        notes: Vec::new(),
+        seconds: 0.0,
+        pictures: None,
+    };
+    let pictures = job.attack.stream() == crate::attack::Stream::Picture;
+    let found = match pictures && case.seen.pictures.is_empty() {
+        true => Err(LeakageError::Unfit(
+            "the victims' samples show no whole picture".to_owned(),
+        )),
+        false => job.attack.run(case, clock),
+    };
+    if clock.stopped() {
+        return Err(LeakageError::Stopped);
+    }
+    match found {
+        Ok(found) => {
+            outcome.findings = found.findings;
+            outcome.notes = found.notes;
+            if let Some(made) = found.pictures {
+                outcome
+                    .findings
+                    .extend(judge(case.world, &case.seen.pictures, &made)?);
+                outcome.pictures = Some(made.first(crate::kept::SHOWN));
+            }
+        }
+        Err(LeakageError::Unfit(why)) => outcome.notes.push(format!("not run: {why}")),
+        Err(error) => return Err(error),
+    }
+    outcome.seconds = started.elapsed().as_secs_f64();
+    Ok(outcome)
+}
