@@ -25,7 +25,7 @@ use sections::placed;
 
 pub use error::RecipeError;
 pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
-pub(crate) use sections::{cut_at_input, in_one_piece};
+pub(crate) use sections::{cut_at_input, in_one_piece, labels_at_server};
 pub use sites::{AverageSpec, ModeSpec, SitesSpec, seed_of};
 pub use train::{Activation, Recompute, TrainSpec};
 

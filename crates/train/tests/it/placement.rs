@@ -623,4 +623,10 @@ fn both_edges_are_measured() {
         assert!(other.down_32bit > record.bytes_down && other.up_16bit > record.bytes_up / 2);
         assert_eq!(record.bytes_targets, 0);
     }
+    let wire = std::fs::read(dir.path().join("wire.json")).unwrap();
+    let wire: serde_json::Value = serde_json::from_slice(&wire).unwrap();
+    let of = |way: &str, part: &str| wire[way]["step"][part].as_u64().unwrap();
+    for way in ["up", "down"] {
+        assert!(of(way, "hidden") > of(way, "framing"), "{wire}");
+    }
 }
