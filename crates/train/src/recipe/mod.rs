@@ -2,6 +2,7 @@
 //!
 //! Paths and addresses are not part of it: they belong to one machine and are given on its command line.
 
+pub mod edit;
 mod error;
 mod fields;
 mod sections;

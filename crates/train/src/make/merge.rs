@@ -32,7 +32,7 @@ use crate::whole::whole;
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
 pub const OWN: &str = "qtinyllava";
 /// What loads such a directory in transformers, with its quantizers.
-const MODELING: &str = include_str!("../assets/modeling_qtinyllava.py");
+const MODELING: &str = include_str!("../../assets/modeling_qtinyllava.py");
 /// What it is called, and the module that `config.json` names.
 const MODELING_NAME: &str = "modeling_qtinyllava";
 
