@@ -39,6 +39,7 @@ use numbers::Watch;
 use site::Site;
 use tally::Tally;
 use trips::Answered;
+pub(crate) use trips::container;
 
 /// What a client tells whoever watches it.
 #[derive(Debug, Clone, PartialEq)]

@@ -22,4 +22,5 @@ mod reference;
 mod resume;
 mod sites;
 mod threads;
+mod trips;
 mod world;
