@@ -11,7 +11,7 @@ use qtl_model::generate::{Remote, answers};
 use qtl_model::partition::ClientPartition;
 use qtl_model::sampling::Sampling;
 use qtl_model::splice::{Sample, SpliceError, splice};
-use qtl_model::stage::Batch;
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::text::Answering;
 
 use crate::benchmark::{Picture, Question};
@@ -164,7 +164,7 @@ impl Answerer<'_> {
             return Err(AnswerError::Length { length, longest });
         }
         let batch = Batch {
-            pixels: picture.map(|pixels| self.tensor(pixels.to_vec(), 1)),
+            pictures: picture.map(|pixels| Pictures::Pixels(self.tensor(pixels.to_vec(), 1))),
             spliced,
         };
         let how = Answering {
@@ -300,7 +300,7 @@ impl Answerer<'_> {
             return Ok(answers);
         }
         let batch = Batch {
-            pixels: (pictures > 0).then(|| self.tensor(pixels, pictures)),
+            pictures: (pictures > 0).then(|| Pictures::Pixels(self.tensor(pixels, pictures))),
             spliced,
         };
         let own = self.template.end(self.tokenizer)?;

@@ -9,7 +9,7 @@ use qtl_data::{Processor, Reader, Turn};
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::generate::{InProcess, Remote, answers};
 use qtl_model::splice::{Sample, splice};
-use qtl_model::stage::Batch;
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::text::Answering;
 use qtl_train::Recipe;
 
@@ -165,7 +165,10 @@ impl Interview<'_> {
         let side = processor.side();
         let data = TensorData::new(pixels, [asked.len(), 3, side, side]);
         Ok(Batch {
-            pixels: Some(Tensor::from_data(data, &self.halves.client.device())),
+            pictures: Some(Pictures::Pixels(Tensor::from_data(
+                data,
+                &self.halves.client.device(),
+            ))),
             spliced: splice(&samples, tokens, self.recipe.data.max_length)?,
         })
     }

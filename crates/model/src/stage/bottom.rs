@@ -34,11 +34,20 @@ pub struct Bottom {
     pub tower_graphs: Graphs,
 }
 
+/// The pictures of a batch. Tower and connector compute in the type that they have.
+#[derive(Debug, Clone)]
+pub enum Pictures {
+    /// [pictures, 3, side, side].
+    Pixels(Tensor<4>),
+    /// What the tower makes of them, where that is known already: [pictures, tokens, width]. A tower learns nothing from it.
+    Features(Tensor<3>),
+}
+
 /// A batch as the bottom takes it.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// [pictures, 3, side, side]; `None` for text only. Tower and connector compute in the type they have.
-    pub pixels: Option<Tensor<4>>,
+    /// `None` for text only.
+    pub pictures: Option<Pictures>,
     /// Ids, labels and layout.
     pub spliced: Spliced,
 }
@@ -115,6 +124,13 @@ impl Bottom {
         rows(self.connector.forward(self.vision_tower.forward(pixels)))
     }
 
+    fn features(&self, pictures: &Pictures) -> Tensor<3> {
+        match pictures {
+            Pictures::Pixels(pixels) => self.vision_tower.forward(pixels.clone()),
+            Pictures::Features(features) => features.clone(),
+        }
+    }
+
     /// Rows of tokens, before any block: [ids, hidden]. [`PADDING`] gets zeros.
     pub fn embed(&self, ids: &[i64]) -> Tensor<2> {
         if !ids.contains(&PADDING) {
@@ -166,7 +182,8 @@ impl Bottom {
 
     /// Rows before any block; with blocks, those that are shown.
     fn entering(&self, batch: &Batch) -> Rows {
-        let image = batch.pixels.clone().map(|pixels| self.look(pixels));
+        let features = batch.pictures.as_ref().map(|p| self.features(p));
+        let image = features.map(|features| rows(self.connector.forward(features)));
         Rows {
             image: image.map(|rows| self.shown_of(rows, &batch.spliced)),
             text: self.embed(&batch.spliced.text_ids),
@@ -194,16 +211,17 @@ impl Bottom {
     ) -> (Rows, BottomTape) {
         let tracked = self.track(trained);
         let mut tower = None;
-        let image = batch.pixels.clone().map(|pixels| {
+        let image = batch.pictures.as_ref().map(|pictures| {
             let own = |name: &str| name.starts_with(VISION_TOWER.prefix) && trained(name);
-            let features = if self.learns(&own) {
-                let (tracked, plain) = (&tracked.vision_tower, &self.vision_tower);
-                let tape = TowerTape::run(tracked, plain, pixels, self.tower_graphs);
-                let features = tape.features.clone();
-                tower = Some(tape);
-                features
-            } else {
-                self.vision_tower.forward(pixels)
+            let features = match pictures {
+                Pictures::Pixels(pixels) if self.learns(&own) => {
+                    let (tracked, plain) = (&tracked.vision_tower, &self.vision_tower);
+                    let tape = TowerTape::run(tracked, plain, pixels.clone(), self.tower_graphs);
+                    let features = tape.features.clone();
+                    tower = Some(tape);
+                    features
+                }
+                pictures => self.features(pictures),
             };
             let rows = rows(tracked.connector.forward(features));
             self.shown_of(rows, &batch.spliced)

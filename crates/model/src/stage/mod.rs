@@ -20,7 +20,7 @@ mod top;
 mod tower;
 mod trunk;
 
-pub use bottom::{Batch, Bottom, BottomTape, Rows};
+pub use bottom::{Batch, Bottom, BottomTape, Pictures, Rows};
 pub use cells::context;
 pub(crate) use cells::put;
 pub use top::{HeadTape, TopTape};

@@ -81,6 +81,11 @@ impl VisionTower {
         self.vits().first().map_or(0, Vit::feature_tokens)
     }
 
+    /// Width of the features that [`Self::forward`] returns.
+    pub fn width(&self) -> usize {
+        self.vits().iter().map(|vit| vit.spec().hidden_size).sum()
+    }
+
     /// How these tokens lie in the picture; `None` if one of them is no patch.
     pub fn grid(&self) -> Option<Grid> {
         self.vits().first().and_then(Vit::grid)

@@ -30,6 +30,11 @@ impl<'a> Vit<'a> {
         self.spec
     }
 
+    /// What it hands on.
+    pub fn selected(&self) -> FeatureSelect {
+        self.select
+    }
+
     /// Tokens per image that [`Self::forward`] returns.
     pub fn feature_tokens(&self) -> usize {
         self.select.tokens(self.spec.tokens())

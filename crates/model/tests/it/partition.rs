@@ -9,7 +9,7 @@ use qtl_model::parts::Parts;
 use qtl_model::pretrained::{Blueprint, PretrainedError};
 use qtl_model::quant::{Encoder, FsqSpec, QuantizerSpec, Statistics};
 use qtl_model::splice::{IGNORE, IMAGE_TOKEN, Sample, Spliced, splice};
-use qtl_model::stage::Batch;
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::targets;
 
 use crate::golden::{Case, each, each_fixture, floats};
@@ -59,7 +59,7 @@ fn shown(case: &Case, client: &ClientPartition, max_length: usize) -> Result<Bat
     let kept = TensorData::from(kept.as_slice());
     let pixels = pixels.select(0, Tensor::<1, Int>::from_data(kept, &client.device()));
     Ok(Batch {
-        pixels: Some(pixels),
+        pictures: Some(Pictures::Pixels(pixels)),
         spliced,
     })
 }
@@ -300,7 +300,7 @@ fn recomputed_blocks_train_exactly_what_is_to_be_trained() {
         let spliced = spliced(case, client.tokens_per_picture(), 64);
         let targets = targets::encode(&spliced.labels, server.vocab_size());
         let batch = Batch {
-            pixels: Some(case.tensor("in.images", &device)),
+            pictures: Some(Pictures::Pixels(case.tensor("in.images", &device))),
             spliced,
         };
         let trained = |name: &str| name.contains("layers.0.") || name.contains("connector");

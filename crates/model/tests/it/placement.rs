@@ -16,7 +16,7 @@ use qtl_model::quant::gradient::{Draw as Numbers, GradientCodec};
 use qtl_model::quant::{ExactSpec, FsqSpec, QuantizerSpec, Statistics, TopkSpec};
 use qtl_model::sampling::Sampling;
 use qtl_model::splice::{IGNORE, IMAGE_TOKEN, Sample, splice};
-use qtl_model::stage::Batch;
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::targets;
 use qtl_model::text::Answering;
 use qtl_model::tuning::dropout::{Draw, drawing};
@@ -97,7 +97,7 @@ fn batch(client: &ClientPartition) -> Batch {
     let pixels = Tensor::<1>::from_floats(values.as_slice(), &Device::default());
     let samples = [sample(&first, 0), sample(&second, 1)];
     Batch {
-        pixels: Some(pixels.reshape([2, 3, 12, 12])),
+        pictures: Some(Pictures::Pixels(pixels.reshape([2, 3, 12, 12]))),
         spliced: splice(&samples, client.tokens_per_picture(), 40).unwrap(),
     }
 }
@@ -403,7 +403,7 @@ fn answer(halves: &Halves, sampling: Sampling) -> Result<Vec<Vec<u32>>, StepErro
         pictures: 0..0,
     });
     let prompts = Batch {
-        pixels: None,
+        pictures: None,
         spliced: splice(&samples, 1, 40).unwrap(),
     };
     let how = Answering {

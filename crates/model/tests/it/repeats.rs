@@ -10,7 +10,7 @@ use qtl_model::partition::Step;
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics, TopkSpec};
 use qtl_model::splice::{IMAGE_TOKEN, Sample, splice};
-use qtl_model::stage::Batch;
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::targets;
 
 use crate::golden::{Case, each_fixture, floats};
@@ -35,7 +35,9 @@ fn batch(case: &Case, tokens: usize, device: &Device) -> Batch {
         pictures: 0..1,
     });
     Batch {
-        pixels: Some(case.tensor::<4>("in.images", device).narrow(0, 0, 1)),
+        pictures: Some(Pictures::Pixels(
+            case.tensor::<4>("in.images", device).narrow(0, 0, 1),
+        )),
         spliced: splice(&samples, tokens, 64).unwrap(),
     }
 }
@@ -164,7 +166,7 @@ fn a_batch_without_repeats_crosses_whole() {
         };
         let spliced = splice(&[sample], 1, 64).unwrap();
         let cut = client.encode(&Batch {
-            pixels: None,
+            pictures: None,
             spliced,
         });
         assert!(cut.index.is_none());

@@ -12,7 +12,7 @@ use qtl_model::parts::{BLOCKS, CONNECTOR, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{Phase, QuantizerSpec};
 use qtl_model::splice::{Grid, Spliced};
-use qtl_model::stage::Batch;
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::targets;
 use qtl_model::text::Answering;
 
@@ -208,7 +208,9 @@ fn golden_full_model_in_one_graph() {
 fn generates(case: &Case, client: &ClientPartition, server: &ServerPartition, cut: usize) {
     let want = case.ints("out.gen.new_ids");
     let prompt = Batch {
-        pixels: Some(case.tensor("in.gen.images", &Device::default())),
+        pictures: Some(Pictures::Pixels(
+            case.tensor("in.gen.images", &Device::default()),
+        )),
         spliced: spliced_prompt(
             &case.rows("in.gen.input_ids"),
             client.tokens_per_picture(),
@@ -231,8 +233,8 @@ fn through_the_cut(
 ) {
     let device = Device::default();
     let labels = spliced.labels.clone();
-    let pixels = Some(case.tensor("in.images", &device));
-    let (cut, _) = client.forward(&Batch { pixels, spliced }, 0, &|_| true);
+    let pictures = Some(Pictures::Pixels(case.tensor("in.images", &device)));
+    let (cut, _) = client.forward(&Batch { pictures, spliced }, 0, &|_| true);
     let targets = targets::encode(&labels, server.vocab_size());
     let step = server
         .step(&over_the_wire(&cut), &targets, &|_| true, &device)
@@ -338,7 +340,7 @@ fn golden_full_model_with_quantizers() {
         case.check_loss("out.image.L_comm", distortion(&client.uplink.image, z));
 
         let batch = Batch {
-            pixels: Some(pixels),
+            pictures: Some(Pictures::Pixels(pixels)),
             spliced,
         };
         let (cut, pending) = client.forward(&batch, 0, &|_| true);

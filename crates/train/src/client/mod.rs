@@ -1,6 +1,7 @@
 //! The client's side of a run: the loop that reads batches, sends their codes, and applies what comes back.
 
 mod average;
+mod cache;
 mod event;
 mod numbers;
 mod site;
@@ -27,6 +28,7 @@ use crate::recipe::Recipe;
 use crate::record::Record;
 use crate::stamp::Stamp;
 use crate::start::Start;
+use cache::FeatureCache;
 pub use event::{Ended, Event};
 use site::Site;
 pub use step::batch;
@@ -47,6 +49,8 @@ pub struct Client {
     micro_batch: u64,
     /// Where several sites train: what is different for one of them.
     site: Option<Site>,
+    /// Features of pictures, where the recipe has them kept.
+    cache: Option<FeatureCache>,
 }
 
 /// A loader and a metrics file that go on from the same step.
@@ -74,6 +78,7 @@ impl Client {
         // The run of several sites is named by their server.
         let fresh_run = if site.is_some() { "" } else { fresh_run };
         let half = Half::open(recipe, start.into(), Some(run_dir), fresh_run, device)?;
+        let cache = FeatureCache::open(&half.recipe, &half.stages, &half.device)?;
         Ok(Self {
             half,
             run_dir: run_dir.to_owned(),
@@ -84,6 +89,7 @@ impl Client {
             position: Position::default(),
             micro_batch: 0,
             site,
+            cache,
         })
     }
 

@@ -40,9 +40,8 @@ impl Client {
             let Some(batch) = loader.next_batch()? else {
                 break;
             };
-            self.half
-                .stages
-                .calibrate(&self.batch(&batch.examples)?, &mut image, &mut text);
+            let batch = self.batch(&batch.examples)?;
+            self.half.stages.calibrate(&batch, &mut image, &mut text);
             watch(&Event::Calibrating { done, of });
         }
         let moments = [image.moments(), text.moments()];

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 use qtl_data::Example;
+use qtl_data::example::Pixels;
 use qtl_model::Device;
 use qtl_model::partition::{ClientPartition, Pending};
 use qtl_model::quant::gradient;
-use qtl_model::splice::{Sample, splice};
-use qtl_model::stage::Batch;
+use qtl_model::splice::{Sample, SpliceError, Spliced, splice};
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::tuning::dropout::{Draw, drawing};
 use qtl_wire::{Exchange, Reply};
 
@@ -123,12 +124,30 @@ impl Client {
         Ok(Reply::Done(record))
     }
 
-    pub(super) fn batch(&self, examples: &[Example]) -> Result<Batch, TrainError> {
+    pub(super) fn batch(&mut self, examples: &[Example]) -> Result<Batch, TrainError> {
         let max_length = self.half.recipe.data.max_length;
-        let mut batch = batch(&self.half.stages, examples, max_length, &self.half.device)?;
+        let (stages, device) = (&self.half.stages, &self.half.device);
         let activation = self.half.recipe.train.activation.dtype();
-        batch.pixels = batch.pixels.map(|pixels| pixels.cast(activation));
-        Ok(batch)
+        let pixels = |pixels: Tensor<4>| pixels.cast(activation);
+        let Some(cache) = &mut self.cache else {
+            let mut made = batch(stages, examples, max_length, device)?;
+            made.pictures = made.pictures.map(|pictures| match pictures {
+                Pictures::Pixels(known) => Pictures::Pixels(pixels(known)),
+                known => known,
+            });
+            return Ok(made);
+        };
+        let (spliced, _) = spliced(stages, examples, max_length)?;
+        let features = cache.features(examples, &|pictures| {
+            stages
+                .bottom
+                .vision_tower
+                .forward(pixels(stacked(pictures, device)))
+        })?;
+        Ok(Batch {
+            pictures: features.map(Pictures::Features),
+            spliced,
+        })
     }
 
     fn gradients(
@@ -169,25 +188,43 @@ pub fn batch(
     examples: &[Example],
     max_length: usize,
     device: &Device,
-) -> Result<Batch, qtl_model::splice::SpliceError> {
-    let mut pixels = Vec::new();
+) -> Result<Batch, SpliceError> {
+    let (spliced, pictures) = spliced(partition, examples, max_length)?;
+    Ok(Batch {
+        pictures: (!pictures.is_empty()).then(|| Pictures::Pixels(stacked(&pictures, device))),
+        spliced,
+    })
+}
+
+/// The rows of examples, and the pictures among them.
+fn spliced<'a>(
+    partition: &ClientPartition,
+    examples: &'a [Example],
+    max_length: usize,
+) -> Result<(Spliced, Vec<&'a Pixels>), SpliceError> {
+    let mut pictures = Vec::new();
     let mut samples = Vec::with_capacity(examples.len());
-    let mut pictures = 0;
-    let mut side = 0;
     for example in examples {
-        let first = pictures;
-        if let Some(picture) = &example.pixels {
-            pixels.extend_from_slice(&picture.data);
-            side = picture.side;
-            pictures += 1;
-        }
+        let first = pictures.len();
+        pictures.extend(&example.pixels);
         samples.push(Sample {
             spans: &example.spans,
-            pictures: first..pictures,
+            pictures: first..pictures.len(),
         });
     }
     let spliced = splice(&samples, partition.tokens_per_picture(), max_length)?;
-    let pixels = (pictures > 0)
-        .then(|| Tensor::from_data(TensorData::new(pixels, [pictures, 3, side, side]), device));
-    Ok(Batch { pixels, spliced })
+    Ok((spliced, pictures))
+}
+
+/// Pictures of one size as a tensor: [pictures, 3, side, side].
+fn stacked(pictures: &[&Pixels], device: &Device) -> Tensor<4> {
+    let side = pictures.first().map_or(0, |picture| picture.side);
+    let values: Vec<f32> = pictures
+        .iter()
+        .flat_map(|p| p.data.iter().copied())
+        .collect();
+    Tensor::from_data(
+        TensorData::new(values, [pictures.len(), 3, side, side]),
+        device,
+    )
 }

@@ -13,12 +13,14 @@ use crate::schedule;
 use crate::stamp::Stamp;
 
 /// Fields that do not enter into what is computed.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: &[&str] = &[
     "name",
     "metrics.compare_every",
     "train.save_every",
     "train.keep",
     "train.recompute",
+    "data.cache_features",
+    "data.cache_megabytes",
     "data.strict",
     "data.unlearnable",
     "sites.quorum",

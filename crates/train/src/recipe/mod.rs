@@ -19,7 +19,7 @@ use qtl_model::pretrained::Blueprint;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::tune::TuneSpec;
+use crate::tune::{Method, TuneSpec};
 
 use fields::{explain, flatten, insert};
 use sections::placed;
@@ -273,6 +273,16 @@ impl Recipe {
                 t.save_every.to_string(),
                 "1 to 10^12",
                 (1..=1_000_000_000_000).contains(&t.save_every),
+            ),
+            (
+                "data.cache_features",
+                self.data
+                    .cache_features
+                    .as_ref()
+                    .map_or("none".to_owned(), |dir| dir.display().to_string()),
+                "left out where the tower learns, or tune.vision_tower = \"frozen\"",
+                self.data.cache_features.is_none()
+                    || self.tune.vision_tower.method == Method::Frozen,
             ),
             ("train.keep", t.keep.to_string(), "2 or more", t.keep >= 2),
             (

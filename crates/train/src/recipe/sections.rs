@@ -1,5 +1,7 @@
 //! The sections of a recipe but for `[split]`, which is the model's own, `[train]` and `[tune]`.
 
+use std::path::PathBuf;
+
 use qtl_data::{PictureRules, Strictness, Turns};
 use qtl_model::edge::TextRows;
 use qtl_model::partition::{Labels, Placement};
@@ -108,6 +110,21 @@ pub struct DataSpec {
     /// How picture files are read: how large they may be, EXIF, bits of samples, DICOM.
     #[serde(default, skip_serializing_if = "PictureRules::is_default")]
     pub pictures: PictureRules,
+    /// Folder in which the features are kept that a tower that does not learn makes of pictures, so that it looks at each once.
+    /// They tell about the pictures nearly what these do; the files are not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_features: Option<PathBuf>,
+    /// How much that folder may hold per tower, in millions of bytes.
+    #[serde(default = "ten_thousand", skip_serializing_if = "is_ten_thousand")]
+    pub cache_megabytes: u64,
+}
+
+fn ten_thousand() -> u64 {
+    10_000
+}
+
+fn is_ten_thousand(megabytes: &u64) -> bool {
+    *megabytes == ten_thousand()
 }
 
 fn hundredth() -> f64 {

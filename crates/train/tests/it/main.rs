@@ -6,6 +6,7 @@ mod set;
 
 mod adapters;
 mod bounds;
+mod cached;
 mod communication;
 mod compose;
 mod conformance;

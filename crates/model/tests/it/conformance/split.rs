@@ -13,7 +13,7 @@ use qtl_model::parts::{BLOCKS, CONNECTOR, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::{FsqSpec, QuantizerSpec};
 use qtl_model::splice::{IMAGE_TOKEN, Sample, splice};
-use qtl_model::stage::Batch;
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::targets;
 
 use super::{noise, vision_config};
@@ -123,8 +123,8 @@ fn batch(client: &ClientPartition, pixels: Tensor<4>) -> (Batch, Vec<i64>) {
         .collect();
     let spliced = splice(&samples, client.tokens_per_picture(), 100).unwrap();
     let labels = spliced.labels.clone();
-    let pixels = Some(pixels);
-    (Batch { pixels, spliced }, labels)
+    let pictures = Some(Pictures::Pixels(pixels));
+    (Batch { pictures, spliced }, labels)
 }
 
 /// The same over the wire, with recomputed blocks.

@@ -14,7 +14,7 @@ use qtl_model::parts::{BLOCKS, CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::splice::{IGNORE, IMAGE_TOKEN, Sample, splice};
-use qtl_model::stage::Batch;
+use qtl_model::stage::{Batch, Pictures};
 use qtl_model::targets;
 use qtl_model::weights::{SaveType, Stream, parameters, save, tensors_of};
 
@@ -268,7 +268,7 @@ fn batch(tokens: usize) -> Batch {
     };
     let pixels = noise("pixels", 2 * 3 * 12 * 12, 1.0).reshape([2, 3, 12, 12]);
     Batch {
-        pixels: Some(pixels),
+        pictures: Some(Pictures::Pixels(pixels)),
         spliced: splice(&[sample(&first, 0), sample(&second, 1)], tokens, 40).unwrap(),
     }
 }
@@ -301,7 +301,10 @@ fn monolith_equals_split() {
         let connector = params::track(&*client.bottom.connector, CONNECTOR.prefix, &all);
         let table = params::track(&*client.bottom.embed_tokens, BLOCKS.prefix, &all);
         let decoder = params::track(&server.language_model().unwrap(), BLOCKS.prefix, &all);
-        let features = connector.forward(tower.forward(batch.pixels.clone().unwrap()));
+        let Some(Pictures::Pixels(pixels)) = batch.pictures.clone() else {
+            panic!("the batch has pictures");
+        };
+        let features = connector.forward(tower.forward(pixels));
         let [pictures, tokens, width] = features.dims();
         let image = crossed(features.reshape([pictures * tokens, width]));
         let text = crossed(table.lookup(&batch.spliced.text_ids));

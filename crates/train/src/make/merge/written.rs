@@ -79,7 +79,12 @@ pub(crate) fn read_json(path: &Path) -> Result<Value, TrainError> {
 /// The base's configuration with what training has changed.
 pub(crate) fn config(base: &Path, state: &State, head: Head) -> Result<Value, TrainError> {
     let mut config = read_json(&base.join("config.json"))?;
-    let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
+    let mut recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
+    // A folder of this machine.
+    let text = match recipe.data.cache_features.take() {
+        Some(_) => recipe.to_toml(),
+        None => state.recipe.clone(),
+    };
     head.note(&mut config);
     second_tower(&mut config, base)?;
     if let Some(strategy) = recipe.vision.feature_select_strategy {
@@ -90,7 +95,7 @@ pub(crate) fn config(base: &Path, state: &State, head: Head) -> Result<Value, Tr
         config["vq_type"] = json!("FSQ");
         config["discrete_size"] = json!(fsq.levels);
     }
-    config[OWN] = json!({ "recipe": state.recipe, "run": state.run, "step": state.step });
+    config[OWN] = json!({ "recipe": text, "run": state.run, "step": state.step });
     Ok(config)
 }
 
