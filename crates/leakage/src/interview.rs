@@ -9,7 +9,7 @@ use qtl_data::{Processor, Reader, Turn};
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::generate::{InProcess, Remote, answers};
 use qtl_model::splice::{Sample, splice};
-use qtl_model::stage::{Batch, Pictures};
+use qtl_model::stage::{self, Batch};
 use qtl_model::text::Answering;
 use qtl_train::Recipe;
 
