@@ -62,7 +62,7 @@ fn codebooks_outlive_an_interruption_at_both_ends() {
     let pairs = [
         (
             "{kind='pca', dims=12, bits=20.0}",
-            "{kind='vq', dims=16, codes=40}",
+            "{kind='vq', dims=4, codes=40, learned=true}",
         ),
         (
             "{kind='rvq', dims=12, stages=3, codes=9}",
