@@ -165,7 +165,7 @@ impl Interview<'_> {
         let side = processor.side();
         let data = TensorData::new(pixels, [asked.len(), 3, side, side]);
         Ok(Batch {
-            pictures: Some(Pictures::Pixels(Tensor::from_data(
+            pictures: Some(stage::Pictures::Pixels(Tensor::from_data(
                 data,
                 &self.halves.client.device(),
             ))),
