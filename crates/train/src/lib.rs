@@ -23,11 +23,13 @@
 //! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
 //! - [`communication`]: what every quantizer and gradient codec costs on the wire
 //! - [`machine`]: how much memory is free
+//! - [`secret`]: what a client adds to what it sends is drawn from, [`accountant`]: what that is worth; [`dry`]: a run's messages alone
 //! - [`features`]: what quantizers are chosen and measured on
 //! - [`fuzzing`]: what must hold whatever a client says
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod accountant;
 pub mod adapt;
 pub mod adapter;
 pub mod align;
@@ -42,6 +44,7 @@ pub mod communication;
 mod companions;
 pub mod compose;
 pub mod digest;
+pub mod dry;
 pub mod edit;
 pub mod error;
 pub mod export;
@@ -68,6 +71,7 @@ pub mod record;
 pub mod roster;
 pub mod rounds;
 pub mod schedule;
+pub mod secret;
 pub mod server;
 pub mod stamp;
 pub mod start;

@@ -139,7 +139,7 @@ fn labels_are_read_off_an_exact_gradient() {
     );
     let found = run(&Gradient, &scene, 1);
     assert!(value(&found, "random words %") > 95.0, "{found:?}");
-    assert!(value(&found, "answers' tokens %") > 95.0, "{found:?}");
+    assert!(value(&found, "tokens of answers %") > 95.0, "{found:?}");
 }
 
 #[test]

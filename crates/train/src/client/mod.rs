@@ -16,6 +16,7 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::loader::{Loader, Source};
 use qtl_data::{Example, Position, Skipped};
 use qtl_model::Device;
+use qtl_model::edge::Private;
 use qtl_model::partition::{ClientPartition, Pending};
 use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, splice};
@@ -33,10 +34,12 @@ use crate::metrics::{StepRecord, Writer};
 use crate::recipe::{Recipe, SitesSpec};
 use crate::record::Record;
 use crate::schedule;
+use crate::secret;
 use crate::stamp::Stamp;
 use crate::start::Start;
 use numbers::Watch;
 use site::Site;
+pub use state::loader_options;
 use tally::Tally;
 use trips::Answered;
 
@@ -106,6 +109,8 @@ pub struct Client {
     /// The key of this side's kit, if there is one.
     key: Option<Key>,
     tally: Tally,
+    /// What is added to what is sent.
+    private: Option<Private>,
     data: Option<Stamp>,
     position: Position,
     /// Those applied; of several sites, the number of this one's next step.
@@ -139,7 +144,9 @@ impl Client {
         // The run of several sites is named by their server.
         let fresh_run = if site.is_some() { "" } else { fresh_run };
         let half = Half::open(recipe, start.into(), Some(run_dir), fresh_run, device)?;
+        let begun = !half.standing(None).saved.is_empty();
         Ok(Self {
+            private: secret::private(&half.recipe, run_dir, begun)?,
             half,
             run_dir: run_dir.to_owned(),
             source,

@@ -17,6 +17,7 @@ mod peers;
 mod peft;
 mod placement;
 mod plain;
+mod privacy;
 mod recompute;
 mod reference;
 mod resume;
