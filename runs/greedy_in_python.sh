@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `chat` and transformers on the same models, 60 greedy answers each:
 #   quantized   the demo's base after a few steps with the demo's quantizers, with the modeling_qtinyllava.py beside it
+#   inside, end the same with the cut behind the first block, and with the labels and the last block at the client
 #   plain       a model without quantizers, as a plain LLaVA
 #   folded      one with quantizers, as a plain LLaVA: rounding is left out there, so that answers may differ; how many is printed
 # and the adapter of a run in peft, on the base that it names.
@@ -33,6 +34,11 @@ failed=0
 
 tuned quantized "$base" 20
 same "$out/quantized-merged" "$out/quantized-merged" || failed=1
+
+tuned inside "$base" 20 --set split.bottom_blocks=1
+same "$out/inside-merged" "$out/inside-merged" || failed=1
+tuned end "$base" 20 --set 'split.labels="client"' --set split.top_blocks=1 --set 'quantizer.hidden={kind="fsq", levels=8, width=2.5}'
+same "$out/end-merged" "$out/end-merged" || failed=1
 
 rm -rf "$out/base" && cp -r "$base" "$out/base"
 sed -i 's/"connector_norm": true/"connector_norm": false/' "$out/base/config.json"

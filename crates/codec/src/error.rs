@@ -182,6 +182,9 @@ pub enum PlaneError {
     /// A run of one symbol with no element to fill.
     #[error("a constant plane without elements")]
     EmptyConstant,
+    /// Phrases of a shape that they are not for, or spelled as no encoder spells them.
+    #[error("phrases that no encoder writes")]
+    Phrases,
     /// A byte that says how the plane is laid out has a value that no encoder writes.
     #[error("{what} {layout:#04x} is none that this plane can have")]
     Layout {

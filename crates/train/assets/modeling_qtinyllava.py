@@ -7,8 +7,9 @@
     print(tokenizer.decode(model.generate(ids, pixel_values=pixels, max_new_tokens=40, do_sample=False)[0]))
 
 It computes what the two halves compute in one process: rows of pictures and of text go through their quantizers, also those of
-the tokens that are generated. Towers CLIP, SigLIP, DINOv2 and their mixture; connectors identity, linear, mlpNx_gelu, resampler,
-qformer and mof_mlp; quantizers none, exact, fsq, adsq, ecsq and fsq_tanh with recorded statistics; language models that are part of transformers.
+the tokens that are generated, at the language model's input or behind the block where it was cut, and so do the hidden states where
+the labels stayed at the client. Towers CLIP, SigLIP, DINOv2 and their mixture; connectors identity, linear, mlpNx_gelu, resampler,
+qformer and mof_mlp; quantizers none, exact, fsq, adsq, ecsq and fsq_tanh with recorded statistics, pca, vq, rvq and pq; language models that are part of transformers.
 """
 
 import torch
@@ -66,8 +67,12 @@ class Quantizer(nn.Module):
         self.kind = spec["kind"]
         if self.kind in ("none", "exact"):
             return
+        if self.kind in ("pca", "vq", "rvq", "pq"):
+            self.few(spec, width)
+            return
         if self.kind not in ("fsq", "adsq", "ecsq", "fsq_tanh"):
-            raise NotImplementedError(f"quantizer {self.kind}: here are none, exact, fsq, adsq, ecsq and fsq_tanh")
+            here = "none, exact, fsq, adsq, ecsq, fsq_tanh, pca, vq, rvq and pq"
+            raise NotImplementedError(f"quantizer {self.kind}: here are {here}")
         if spec.get("statistics", "channel") == "batch":
             raise NotImplementedError("statistics = batch: what a row becomes depends on the rows beside it")
         code = spec.get("code_dim") or width
@@ -81,6 +86,34 @@ class Quantizer(nn.Module):
             self.learned_width = nn.Parameter(torch.ones(1))
         self.values = spec.get("values")
 
+    def few(self, spec, width):
+        """A code of few components, rounded or looked up in codebooks."""
+        self.groups, self.stages = spec.get("groups", 1), spec.get("stages", 1)
+        self.each = max(min(spec["dims"], width) // self.groups, 1)
+        code = self.each * self.groups
+        self.in_proj = nn.Linear(width, code)
+        self.out_proj = nn.Linear(code, width)
+        if self.kind == "pca":
+            shapes = {"running_sides": code, "running_levels": code}
+        else:
+            numbers = self.groups * self.stages * spec["codes"] * self.each
+            shapes = {"running_codes": numbers, "running_table": numbers}
+        for name, length in shapes.items():
+            setattr(self, name, nn.Parameter(torch.zeros(length), requires_grad=False))
+
+    def looked_up(self, u):
+        """The vectors nearest to rows: group by group, in each stage of what the stages before it leave."""
+        books = self.running_codes.float().reshape(self.groups, self.stages, -1, self.each)
+        parts = []
+        for group, left in zip(books, u.reshape(-1, self.groups, self.each).unbind(1)):
+            found = torch.zeros_like(left)
+            for book in group:
+                far = book.square().sum(1) / 2 - left @ book.T
+                vector = book[far.argmin(1)]
+                found, left = found + vector, left - vector
+            parts.append(found)
+        return torch.cat(parts, 1).reshape(u.shape)
+
     def forward(self, rows):
         if self.kind == "exact":
             return rows
@@ -88,6 +121,14 @@ class Quantizer(nn.Module):
             return rows.half().to(rows.dtype)
         dtype = rows.dtype
         u = nn.functional.linear(rows.float(), self.in_proj.weight.float(), self.in_proj.bias.float())
+        if hasattr(self, "each"):
+            if self.kind == "pca":
+                sides = self.running_sides.float()
+                q = torch.round(torch.minimum(torch.maximum(u, -sides), sides))
+            else:
+                q = self.looked_up(u)
+            out = nn.functional.linear(q, self.out_proj.weight.float(), self.out_proj.bias.float())
+            return out.to(dtype)
         if self.kind == "fsq_tanh":
             z = u.tanh()
         else:
@@ -104,6 +145,15 @@ class Quantizer(nn.Module):
             q = torch.tensor(self.values, device=u.device)[symbol.long()]
         out = nn.functional.linear(q, self.out_proj.weight.float(), self.out_proj.bias.float())
         return out.to(dtype)
+
+
+def behind(block, quantizer):
+    """Has what leaves a block go through a quantizer."""
+
+    def hook(_module, _inputs, out):
+        return (quantizer(out[0]), *out[1:]) if isinstance(out, tuple) else quantizer(out)
+
+    block.register_forward_hook(hook)
 
 
 class Holder(nn.Module):
@@ -321,13 +371,23 @@ class QTinyLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         width = fields["clip"]["hidden_size"] if fields["model_type"] == "mof" else fields["hidden_size"]
         width *= 2 if self.vision_tower.names else 1
         self.connector = Connector(config, width, hidden)
-        specs = (getattr(config, "qtinyllava", None) or {}).get("quantizers", {})
-        made = {name: Quantizer(specs.get(name, {"kind": "none"}), hidden) for name in ("image", "text")}
+        own = getattr(config, "qtinyllava", None) or {}
+        specs = {"image": {"kind": "none"}, "text": {"kind": "none"}, **own.get("quantizers", {})}
+        made = {name: Quantizer(spec, hidden) for name, spec in specs.items()}
         self.VQ = Holder(**{f"quantizer_{name}": Holder(quantizer=made[name]) for name in made})
         table = self.language_model.get_input_embeddings()
         words = Words(table.num_embeddings, table.embedding_dim, table.padding_idx)
-        # Not as a submodule: it has its place in `VQ`.
-        words.__dict__["quantizer"] = made["text"]
+        cut = own.get("split", {})
+        blocks = self.language_model.model.layers
+        self.at_input = not cut.get("bottom_blocks")
+        self.pictured = None
+        if self.at_input:
+            # Not as a submodule: it has its place in `VQ`.
+            words.__dict__["quantizer"] = made["text"]
+        else:
+            behind(blocks[cut["bottom_blocks"] - 1], self.crossing)
+        if "hidden" in made:
+            behind(blocks[len(blocks) - 1 - cut.get("top_blocks", 0)], made["hidden"])
         self.language_model.set_input_embeddings(words)
         if text.tie_word_embeddings:
             self._tied_weights_keys = {"language_model.lm_head.weight": "language_model.model.embed_tokens.weight"}
@@ -359,26 +419,42 @@ class QTinyLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             ids += chunk[1:] if starts and chunk[:1] == [bos] else chunk
         return torch.tensor([ids])
 
+    def crossing(self, rows):
+        """Rows behind a block, those of pictures and those of text each through their quantizer."""
+        text = self.VQ.quantizer_text.quantizer(rows)
+        if self.pictured is None or self.pictured.shape != rows.shape[:2]:
+            return text
+        return torch.where(self.pictured[..., None], self.VQ.quantizer_image.quantizer(rows), text)
+
     def embed(self, input_ids, pixel_values=None):
         """Rows of a batch of equally long prompts, pictures in their places."""
         table = self.get_input_embeddings()
+        self.pictured = None
         if pixel_values is None:
             return table(input_ids)
         pixel_values = pixel_values.to(table.weight.dtype)
         pictures = self.connector(self.vision_tower(pixel_values))
-        pictures = iter(self.VQ.quantizer_image.quantizer(pictures))
-        rows = []
+        if self.at_input:
+            pictures = self.VQ.quantizer_image.quantizer(pictures)
+        pictures, rows, pictured = iter(pictures), [], []
         for ids in input_ids:
             pieces, first = [], 0
             for at in (ids == IMAGE_TOKEN).nonzero()[:, 0].tolist():
                 pieces += [table(ids[first:at]), next(pictures)]
                 first = at + 1
-            rows.append(torch.cat(pieces + [table(ids[first:])]))
+            pieces.append(table(ids[first:]))
+            rows.append(torch.cat(pieces))
+            # Text and pictures take turns.
+            whose = [torch.full((len(piece),), number % 2 == 1) for number, piece in enumerate(pieces)]
+            pictured.append(torch.cat(whose).to(rows[0].device))
+        self.pictured = torch.stack(pictured)
         return torch.stack(rows)
 
     def forward(self, input_ids=None, pixel_values=None, inputs_embeds=None, **kwargs):
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, pixel_values)
+        else:
+            self.pictured = None
         out = self.language_model(inputs_embeds=inputs_embeds, **kwargs)
         return CausalLMOutputWithPast(loss=out.loss, logits=out.logits, past_key_values=out.past_key_values)
 

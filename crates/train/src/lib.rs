@@ -2,83 +2,51 @@
 //!
 //! # Layout, in reading order
 //!
-//! - [`recipe`]: what a run computes, [`edit`] changes its file; [`tune`]: which parameters it trains, [`adapt`]: on
-//!   this model; [`schedule`], [`optimizer`]: how
-//! - [`start`]: the model directory and the [`adapter`] that it begins with; [`assumed`]: the recipe of a model that
-//!   carries none
-//! - [`message`]: the model's types as the wire's; [`bounds`]: how much of them a server takes
-//! - [`half`]: what both sides of a run do alike; [`server`]: the server's side; [`client`]: the client's; [`terms`]: what they
-//!   must agree on
-//! - [`roster`]: several sites that train one model, [`rounds`]: who took part in which step, [`ranges`]: what their quantizers
-//!   share, [`average`]: what they train on their own side
-//! - [`generations`]: the answers that a server is generating
-//! - [`record`]: which run a directory is of, and whose
-//! - [`checkpoint`]: both sides' state on disk, and the [`digest`] of every file, which [`verify`] checks; [`lock`]: one process
-//!   at a time; [`changes`]: what a run may go on with, [`stamp`]: on which data
-//! - [`merge`]: two halves into one model; [`export`], [`peft`]: adapters; [`plain`]: a model for programs
-//!   that do not know ours; [`answer`]: generation over a link
-//! - [`compose`]: a language model and a fresh tower into one model; [`align`]: first sight for a tower trained from
-//!   nothing
-//! - [`inspect`]: what a model directory is and what running it takes; [`random`]: a model with random weights
-//! - [`metrics`]: what is written down; [`measure`]: what other codes would have cost
-//! - [`communication`]: what every quantizer and gradient codec costs on the wire
-//! - [`machine`]: how much memory is free
-//! - [`secret`]: what a client adds to what it sends is drawn from, [`accountant`]: what that is worth; [`dry`]: a run's messages alone
-//! - [`features`]: what quantizers are chosen and measured on
-//! - [`fuzzing`]: what must hold whatever a client says
+//! Modules lie in rooms, and are reached from here without them.
+//!
+//! - [`recipe`]: what a run computes; `edit` changes its file
+//! - `begin`: [`start`], the model directory and the [`adapter`] ([`peft`]) that a run begins with; [`assumed`], the recipe of a
+//!   model that carries none; [`tune`], which parameters are trained, [`adapt`] on this model
+//! - `run`: [`half`], what both sides of a run do alike, with [`schedule`] and [`optimizer`]; [`message`], the model's types as the
+//!   wire's, and [`bounds`], how much of them a server takes; [`terms`], what both must agree on; [`generations`], the answers
+//!   that a server is generating; [`measure`], what other codes would have cost
+//! - [`client`] and [`server`]: what each side does with it
+//! - `sites`: several that train one model: [`roster`], [`rounds`] (who took part in which step), [`ranges`] (what their quantizers
+//!   share), [`average`] (of what they train on their own side)
+//! - `folder`: a run's directory: [`record`], whose it is; [`secret`], what a client's noise is drawn from; [`checkpoint`], both sides' state, the [`digest`] of every file, which
+//!   [`verify`] checks; [`lock`], one process at a time; [`changes`], what a run may go on with, [`stamp`], on which data;
+//!   [`metrics`]; [`files`] and [`whole`], how it is written
+//! - `make`: [`merge`], two halves into one model; [`export`], adapters; [`plain`], a model for programs that do not know ours;
+//!   [`answer`], generation over a link; [`compose`], a language model and a fresh tower into one model; [`align`], first sight for
+//!   a tower trained from nothing; [`random`], random weights
+//! - `study`: [`dry`], the messages of a trial run; [`accountant`], what noise is worth; [`inspect`], what a model directory is and what running it takes; [`communication`], what every quantizer and gradient
+//!   codec costs on the wire; [`features`], what quantizers are chosen on; [`machine`], how much memory is free; [`fuzzing`], what must
+//!   hold whatever a client says
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod accountant;
-pub mod adapt;
-pub mod adapter;
-pub mod align;
-pub mod answer;
-pub mod assumed;
-pub mod average;
-pub mod bounds;
-pub mod changes;
-pub mod checkpoint;
+mod begin;
 pub mod client;
-pub mod communication;
-mod companions;
-pub mod compose;
-pub mod digest;
-pub mod dry;
-pub mod edit;
 pub mod error;
-pub mod export;
-pub mod features;
-pub mod files;
-pub mod fuzzing;
-pub mod generations;
-pub mod half;
-mod held;
-pub mod inspect;
-pub mod lock;
-pub mod machine;
-pub mod measure;
-pub mod merge;
-pub mod message;
-pub mod metrics;
-pub mod optimizer;
-pub mod peft;
-pub mod plain;
-pub mod random;
-pub mod ranges;
+mod folder;
+mod make;
 pub mod recipe;
-pub mod record;
-pub mod roster;
-pub mod rounds;
-pub mod schedule;
-pub mod secret;
+mod run;
 pub mod server;
-pub mod stamp;
-pub mod start;
-pub mod terms;
-pub mod tune;
-pub mod verify;
-pub mod whole;
+mod sites;
+mod study;
+
+pub use begin::{adapt, adapter, assumed, peft, start, tune};
+pub(crate) use folder::companions;
+pub use folder::{
+    changes, checkpoint, digest, files, lock, metrics, record, secret, stamp, verify, whole,
+};
+pub use make::{align, answer, compose, export, merge, plain, random};
+pub use recipe::edit;
+pub(crate) use run::held;
+pub use run::{bounds, generations, half, measure, message, optimizer, schedule, terms};
+pub use sites::{average, ranges, roster, rounds};
+pub use study::{accountant, communication, dry, features, fuzzing, inspect, machine};
 
 pub use client::{Client, Ended};
 pub use error::TrainError;

@@ -40,7 +40,7 @@ pub struct Direction {
     pub refusal: Tally,
 }
 
-/// Messages of one kind. `image + text + index + targets + framing == bytes`.
+/// Messages of one kind. `image + text + index + targets + hidden + framing == bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Number of messages.
@@ -55,6 +55,9 @@ pub struct Tally {
     pub index: u64,
     /// Of these: target containers.
     pub targets: u64,
+    /// Of these: containers of the second edge, where the labels are the client's: hidden states and their ranges, their
+    /// gradient, which rows are supervised.
+    pub hidden: u64,
     /// Of these: everything else (layout, step numbers, field tags).
     pub framing: u64,
 }
@@ -70,6 +73,8 @@ pub struct Parts {
     pub index: u64,
     /// The container of the targets.
     pub targets: u64,
+    /// The container of the second edge.
+    pub hidden: u64,
 }
 
 /// Which [`Tally`] a message belongs to.
@@ -197,7 +202,8 @@ impl Tally {
             text: parts.text,
             index: parts.index,
             targets: parts.targets,
-            framing: bytes.saturating_sub(parts.image + parts.text + parts.index + parts.targets),
+            hidden: parts.hidden,
+            framing: bytes.saturating_sub(parts.sum()),
         }
     }
 
@@ -209,6 +215,7 @@ impl Tally {
             text: with(self.text, other.text),
             index: with(self.index, other.index),
             targets: with(self.targets, other.targets),
+            hidden: with(self.hidden, other.hidden),
             framing: with(self.framing, other.framing),
         }
     }
@@ -222,7 +229,21 @@ impl Parts {
             text: text.len() as u64,
             index: index.len() as u64,
             targets: targets.len() as u64,
+            hidden: 0,
         }
+    }
+
+    /// The same with a container of the second edge.
+    #[must_use]
+    pub fn and_hidden(self, hidden: &[u8]) -> Parts {
+        Parts {
+            hidden: hidden.len() as u64,
+            ..self
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        self.image + self.text + self.index + self.targets + self.hidden
     }
 }
 

@@ -31,6 +31,9 @@ pub struct Plan {
     /// Also ask how objects stand to each other ([`Draw::relation_turns`]): at the end of a conversation, at most two in
     /// one for training, or in test files of GQA's layout. The rest stays as it is.
     pub relations: bool,
+    /// Every picture in inverted colours, questions and answers as they are: what a model of the usual pictures has to learn
+    /// anew.
+    pub inverted: bool,
     /// Training scenes only: so many more files `site-1.json` and on, each with the scenes of one of several sites, which has
     /// none with a third of the objects; 0 for none.
     pub sites: usize,
@@ -46,6 +49,7 @@ impl Plan {
             count,
             styles: Styles::Both,
             relations: false,
+            inverted: false,
             sites: 0,
             overwrite: false,
         }
@@ -80,6 +84,9 @@ pub struct Made {
     /// Whether relations are asked as well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub relations: bool,
+    /// Whether the pictures are in inverted colours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inverted: bool,
     /// How many sites the scenes are shared out to.
     #[serde(default, skip_serializing_if = "none")]
     pub sites: usize,
@@ -100,6 +107,7 @@ impl Made {
             count: plan.count,
             styles,
             relations: plan.relations,
+            inverted: plan.inverted,
             sites: plan.sites,
         }
     }
@@ -224,7 +232,11 @@ fn each_scene<T: Send>(
         let draw = Draw::new(plan.seed, index, plan.styles);
         let file = format!("images/{name}");
         let mut png = Cursor::new(Vec::new());
-        let encoded = render(draw.scene()).write_to(&mut png, ImageFormat::Png);
+        let mut picture = render(draw.scene());
+        if plan.inverted {
+            image::imageops::invert(&mut picture);
+        }
+        let encoded = picture.write_to(&mut png, ImageFormat::Png);
         encoded.map_err(|source| SceneError::Png {
             path: stage.path(&file),
             source,

@@ -122,7 +122,8 @@ impl Distinct {
 }
 
 /// The code of the text rows `z` (bounded, plain) of the tokens `ids`: one row per different token if that is smaller, its
-/// row numbers counted. Both are encoded to find out; fewer rows of the gradient come on top of what is saved here.
+/// row numbers counted, and the rows of the gradient that need not come back, at a bit per channel. Both are encoded to find
+/// out.
 pub fn encode(
     encoder: &Encoder,
     z: Tensor<2>,
@@ -135,9 +136,14 @@ pub fn encode(
     let Some(distinct) = wanted.then(|| Distinct::of(ids)).flatten() else {
         return (all, None);
     };
+    let [_, channels] = z.dims();
     let few = encoder.quantize(distinct.select(z), phase);
     let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len();
-    if size(&few) + size(&distinct.code()) < size(&all) {
+    let back = match phase {
+        Phase::Train(_) => (ids.len() - distinct.rows()) * channels / 8,
+        Phase::Evaluate => 0,
+    };
+    if size(&few) + size(&distinct.code()) < size(&all) + back {
         (few, Some(distinct))
     } else {
         (all, None)

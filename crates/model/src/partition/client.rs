@@ -124,13 +124,14 @@ impl ClientPartition {
         [image.dims()[1], self.uplink.text.input(row).dims()[1]]
     }
 
-    /// Adds the projected features of a batch to calibration sums (image, text).
+    /// Adds the features of a batch, as the quantizers are to see them, to what a calibration gathers (image, text).
     pub fn calibrate(&self, batch: &Batch, image: &mut Accumulator, text: &mut Accumulator) {
-        let features = self.project(batch);
-        if let Some(rows) = features.image {
-            image.add(rows);
+        let rows = self.bottom.forward(batch);
+        let shown = self.bottom.shown(&batch.spliced);
+        if let Some(rows) = rows.image {
+            image.add(used(self.uplink.image.seen(rows), &shown));
         }
-        text.add(features.text);
+        text.add(self.uplink.text.seen(rows.text));
     }
 
     /// Forward of the micro-batch number `step`: parameters for which `trained` holds get a gradient in

@@ -28,8 +28,10 @@ impl Quantized for ClientPartition {
 
 impl Quantized for ServerPartition {
     /// It sends one kind of rows only, if any.
-    fn scales_by_record(&self, _quantizer: &str) -> bool {
-        self.downlink().is_some_and(|edge| edge.hidden.is_rowwise())
+    fn scales_by_record(&self, quantizer: &str) -> bool {
+        // What a receiving half has recorded is what its symbols stand for.
+        quantizer != QUANTIZER_HIDDEN.prefix
+            || self.downlink().is_some_and(|edge| edge.hidden.is_rowwise())
     }
 }
 

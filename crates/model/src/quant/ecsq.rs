@@ -64,7 +64,8 @@ impl Design {
         self.step * (self.centroids.len() - 1) as f64 / 2.0
     }
 
-    fn of_step(step: f64) -> Self {
+    /// The one of a step, in deviations.
+    pub(super) fn of_step(step: f64) -> Self {
         // Levels at ... -step, 0, step ...; the outermost threshold is the last one within reach.
         let side = (REACH / step).round().max(1.0) as i64;
         let mut design = Self {

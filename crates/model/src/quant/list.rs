@@ -46,6 +46,15 @@ macro_rules! quantizers {
             }
         }
 
+        impl QuantizerSpec {
+            /// See [`Spec::starts_from_ranges`].
+            pub fn starts_from_ranges(&self) -> bool {
+                match self {
+                    $(Self::$name(spec) => spec.starts_from_ranges(),)*
+                }
+            }
+        }
+
         impl Encoder {
             /// See [`Spec::client`].
             pub fn init(spec: &QuantizerSpec, dim: usize, seed: u64, device: &Device) -> Self {

@@ -17,6 +17,9 @@
 //! [`Spec`] and one line in the list below.
 
 mod adsq;
+mod bottleneck;
+mod codebook;
+mod components;
 mod ecsq;
 mod exact;
 mod fedbat;
@@ -25,22 +28,29 @@ mod fsq_tanh;
 mod gaussian;
 pub mod gradient;
 mod kept;
+mod kmeans;
 mod label;
 mod list;
 mod none;
 mod normal_float;
 mod party;
+mod pca;
 pub(crate) mod planes;
+mod pq;
 mod projection;
 mod rand_topk;
 mod rate;
+mod rvq;
 mod scaling;
 mod splitfc;
 mod splitfc_levels;
 mod stats;
 mod topk;
+mod vq;
 
 pub use adsq::AdsqSpec;
+pub use codebook::{CodebookDecoder, CodebookEncoder};
+pub use components::Components;
 pub use ecsq::{Design, EcsqSpec};
 pub use exact::{ExactDecoder, ExactEncoder, ExactSpec};
 pub use fedbat::{FedbatDecoder, FedbatEncoder, FedbatSpec, binarize, straight_through};
@@ -52,15 +62,19 @@ pub use normal_float::{
     NormalFloatDecoder, NormalFloatEncoder, NormalFloatSpec, table as normal_float_table,
 };
 pub use party::{ClientHalf, Phase, ServerHalf, Spec, Unclipped};
+pub use pca::{PcaDecoder, PcaEncoder, PcaSpec};
 pub(crate) use planes::{floats, scalars, symbols, unexpected};
+pub use pq::PqSpec;
 pub use qtl_codec::levels::{level_indices, level_values};
 pub use rand_topk::RandTopkSpec;
 pub use rate::soft_entropy;
+pub use rvq::RvqSpec;
 pub use scaling::{Recorded, Scaling, Statistics};
 pub use splitfc::{SplitfcDecoder, SplitfcEncoder, SplitfcSpec, encode as splitfc_encode};
 pub use splitfc_levels::{Choice, Columns, allocate, closed_root};
 pub use stats::{Accumulator, Moments, MomentsError, WIDEST};
 pub use topk::{SparseDecoder, SparseEncoder, TopkSpec, kept_channels, largest, sparse};
+pub use vq::VqSpec;
 
 use std::fmt::{self, Display};
 use std::ops::{Deref, DerefMut};
@@ -92,6 +106,14 @@ list::quantizers! {
     Splitfc(SplitfcSpec, SplitfcEncoder, SplitfcDecoder),
     /// One bit, with a learned amplitude.
     Fedbat(FedbatSpec, FedbatEncoder, FedbatDecoder),
+    /// Principal components, as many levels each as its variance deserves.
+    Pca(PcaSpec, PcaEncoder, PcaDecoder),
+    /// The nearest of one codebook.
+    Vq(VqSpec, CodebookEncoder, CodebookDecoder),
+    /// Codebooks one behind the other.
+    Rvq(RvqSpec, CodebookEncoder, CodebookDecoder),
+    /// Codebooks beside each other.
+    Pq(PqSpec, CodebookEncoder, CodebookDecoder),
 }
 
 impl QuantizerSpec {
@@ -131,6 +153,12 @@ pub enum QuantError {
         /// What arrived.
         got: String,
     },
+    /// A calibration that holds no ranges.
+    #[error("it is not two rows of numbers, means and deviations")]
+    Ranges,
+    /// One whose ranges are none, and what is wrong with them.
+    #[error("{0}")]
+    Moments(String),
     /// A recipe value outside its range.
     #[error("quantizer.{field} = {value} is out of range: {range}")]
     Range {

@@ -1,11 +1,12 @@
 //! What a quantizer is: a recipe section that builds a client's half and a server's half.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use qtl_codec::Code;
 
-use super::{Kept, Moments, QuantError, Recorded};
+use super::{Accumulator, Kept, Moments, QuantError, Recorded};
 
 /// A recipe section of one quantizer.
 pub trait Spec {
@@ -24,6 +25,11 @@ pub trait Spec {
     fn settings() -> Vec<Self>
     where
         Self: Sized;
+
+    /// Whether both halves start from means and deviations alone, which several sites can pool and a server can measure.
+    fn starts_from_ranges(&self) -> bool {
+        true
+    }
 
     /// A fresh client's half for features of `dim` channels: the identity projection (where there is one) if the code
     /// is as wide as the features, otherwise a random one drawn from `seed`.
@@ -92,6 +98,23 @@ pub trait ClientHalf: Debug {
     /// Starts from the moments of a calibration pass over projected features.
     fn calibrate(&mut self, _moments: &Moments) {}
 
+    /// What a calibration pass gathers in.
+    fn accumulator(&self) -> Accumulator {
+        Accumulator::default()
+    }
+
+    /// What a calibration pass is to see of features: projected, unless the projection starts from what is seen.
+    fn seen(&self, x: Tensor<2>) -> Tensor<2> {
+        self.input(x)
+    }
+
+    /// Starts from a calibration pass, and says what the server's half is to start from; `None` where too little was seen.
+    fn start(&mut self, seen: &Accumulator) -> Option<Code> {
+        let moments = seen.moments()?;
+        self.calibrate(&moments);
+        Some(moments.code())
+    }
+
     /// Rounds bounded features (plain tensor). `z`: [rows, code_dim].
     fn quantize(&self, z: Tensor<2>, phase: Phase) -> Code;
 
@@ -112,10 +135,10 @@ pub trait ClientHalf: Debug {
         None
     }
 
-    /// Which plane of a code holds the elements' own numbers; the others, and all tables and headers, are side
+    /// Which planes of a code hold the elements' own numbers; the others, and all tables and headers, are side
     /// information.
-    fn payload(&self) -> usize {
-        0
+    fn payload(&self) -> Range<usize> {
+        0..1
     }
 
     /// True when a row's code depends on that row alone, so that single generated tokens can be coded.
@@ -154,4 +177,21 @@ pub trait ServerHalf: Debug {
     /// Sets the output projection so that the quantizer starts as a plain one of the calibrated features. Does nothing
     /// where there is no output projection or the code is narrower than the features.
     fn calibrate(&mut self, _moments: &Moments) {}
+
+    /// Rows and columns that hold all the numbers of what [`start`](Self::start) reads.
+    fn start_shape(&self) -> [usize; 2] {
+        [2, self.code_dim()]
+    }
+
+    /// Starts from what the [client's half](ClientHalf::start) says; stays as it is where that is no start of this quantizer.
+    ///
+    /// # Errors
+    /// [`QuantError`] saying what is wrong.
+    fn start(&mut self, told: &Code) -> Result<(), QuantError> {
+        let moments = Moments::read(told).ok_or(QuantError::Ranges)?;
+        let checked = moments.check(self.code_dim());
+        checked.map_err(|error| QuantError::Moments(error.to_string()))?;
+        self.calibrate(&moments);
+        Ok(())
+    }
 }

@@ -72,6 +72,19 @@ pub(crate) fn read_f16(plane: &Plane) -> Option<&[f16]> {
     }
 }
 
+/// The 16-bit floats of a plane of this shape, if all are finite.
+pub(crate) fn read_f16_rows(plane: &Plane, rows: usize, cols: usize) -> Option<&[f16]> {
+    match plane {
+        Plane::Scalars(
+            s @ Scalars {
+                data: ScalarData::F16(data),
+                ..
+            },
+        ) if [s.rows, s.cols] == [rows, cols] && data.iter().all(|x| x.is_finite()) => Some(data),
+        _ => None,
+    }
+}
+
 /// The bytes of a plane of this shape.
 pub(crate) fn read_u8(plane: &Plane, rows: usize, cols: usize) -> Option<&[u8]> {
     match plane {

@@ -1,6 +1,9 @@
 //! Mean and standard deviation per channel: measured on a batch, or recorded over many.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
+use qtl_codec::{Code, Plane, ScalarData};
+
+use super::planes::{floats, scalars, tensor};
 
 /// Mean and unbiased standard deviation per channel, each `[channels]` long.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +47,28 @@ pub enum MomentsError {
 }
 
 impl Moments {
+    /// Means and deviations as a code of one plane: two rows.
+    pub fn code(&self) -> Code {
+        let values = [self.mean.as_slice(), &self.std].concat();
+        let plane = scalars(2, self.mean.len(), ScalarData::F32(values));
+        Code::new(vec![plane])
+    }
+
+    /// Reads what [`code`](Self::code) wrote.
+    pub fn read(code: &Code) -> Option<Self> {
+        match code.planes.as_slice() {
+            [Plane::Scalars(plane)] if plane.rows == 2 => {
+                let values = plane.to_f32();
+                let (mean, std) = values.split_at(plane.cols);
+                Some(Self {
+                    mean: mean.to_vec(),
+                    std: std.to_vec(),
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// Checks that these are moments of a code of `channels` channels.
     ///
     /// # Errors
@@ -79,22 +104,62 @@ impl Moments {
     }
 }
 
-/// Sums from which the moments of several batches follow.
+/// Sums from which the moments of several batches follow, and some of their rows.
 #[derive(Debug, Clone, Default)]
 pub struct Accumulator {
     count: f64,
     sum: Vec<f64>,
     square: Vec<f64>,
+    /// Most rows that are kept.
+    most: usize,
+    /// One row in so many is kept, so that they come from all batches; 0 stands for 1.
+    every: usize,
+    rows: Vec<f32>,
 }
 
 impl Accumulator {
+    /// One that also keeps rows, up to so many, evenly spread over all it is given.
+    pub fn keeping(most: usize) -> Self {
+        Self {
+            most: most.max(2),
+            every: 1,
+            ..Self::default()
+        }
+    }
+
+    /// The rows that were kept: [rows, channels]; `None` before there are two.
+    pub fn kept(&self, device: &Device) -> Option<Tensor<2>> {
+        let cols = self.sum.len().max(1);
+        let rows = self.rows.len() / cols;
+        (rows >= 2).then(|| tensor(self.rows.clone(), [rows, cols], device))
+    }
+
+    fn keep(&mut self, row: &[f32], number: usize) {
+        if self.most == 0 || !number.is_multiple_of(self.every) {
+            return;
+        }
+        if self.rows.len() / row.len().max(1) == self.most {
+            // Every other one makes room for as many.
+            let width = row.len();
+            let halved = self.rows.chunks_exact(width).step_by(2).flatten();
+            self.rows = halved.copied().collect();
+            self.every *= 2;
+            if !number.is_multiple_of(self.every) {
+                return;
+            }
+        }
+        self.rows.extend_from_slice(row);
+    }
+
     /// Adds the rows of `u`: [rows, channels].
     pub fn add(&mut self, u: Tensor<2>) {
         let [rows, cols] = u.dims();
         self.sum.resize(cols, 0.0);
         self.square.resize(cols, 0.0);
+        let before = self.count as usize;
         self.count += rows as f64;
-        for row in super::floats(u).chunks_exact(cols) {
+        for (number, row) in floats(u).chunks_exact(cols).enumerate() {
+            self.keep(row, before + number);
             for (j, value) in row.iter().enumerate() {
                 self.sum[j] += f64::from(*value);
                 self.square[j] += f64::from(*value) * f64::from(*value);
@@ -123,5 +188,26 @@ impl Accumulator {
             mean: mean.iter().map(|m| *m as f32).collect(),
             std,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_kept_from_all_batches() {
+        let device = Device::default();
+        let mut seen = Accumulator::keeping(8);
+        for batch in 0..5 {
+            let values = (0..7).map(|row| (7 * batch + row) as f32).collect();
+            seen.add(tensor(values, [7, 1], &device));
+        }
+        // 35 rows, one in eight of which are five.
+        let kept = floats(seen.kept(&device).unwrap());
+        assert_eq!(kept, [0.0, 8.0, 16.0, 24.0, 32.0]);
+        let mut plain = Accumulator::default();
+        plain.add(tensor(vec![1.0; 4], [4, 1], &device));
+        assert!(plain.kept(&device).is_none() && plain.moments().is_some());
     }
 }

@@ -3,6 +3,8 @@
 //! The gradient reaches kept channels only, and only theirs travels back. (The reference's split version applies the whole gradient, so that it
 //! trains another model than its one-machine version; see docs/FIDELITY.md.)
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use half::f16;
@@ -129,8 +131,8 @@ impl ClientHalf for SparseEncoder {
     }
 
     /// The kept values; the mask says where they belong.
-    fn payload(&self) -> usize {
-        1
+    fn payload(&self) -> Range<usize> {
+        1..2
     }
 }
 

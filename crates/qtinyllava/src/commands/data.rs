@@ -97,6 +97,9 @@ pub struct Scenes {
     /// Also ask which of two objects is in which half: in conversations, or as test files in GQA's layout
     #[arg(long)]
     relations: bool,
+    /// Pictures in inverted colours; questions and answers stay as they are
+    #[arg(long)]
+    inverted: bool,
     /// Also share training scenes out to so many sites, site-1.json and on: no scene twice, each site without a third of the
     /// objects
     #[arg(long, value_name = "N", value_parser = whole::<usize>(2..=1024))]
@@ -160,6 +163,7 @@ pub fn run(command: &Command) -> Result<()> {
     }
     let mut plan = Plan::new(args.seed, args.count);
     plan.relations = args.relations;
+    plan.inverted = args.inverted;
     plan.sites = args.sites.unwrap_or(0);
     plan.overwrite = args.overwrite;
     scenes(args.split.into(), &args.out, &plan)?;

@@ -34,6 +34,7 @@ const MARKER: &str = "demo.json";
 #[command(after_help = "\
 Examples:
   qtinyllava demo                                   # into runs/demo; open runs/demo/report.html
+  qtinyllava demo --inverted --out runs/inverted    # pictures that the base has to adapt to
   qtinyllava demo --out runs/none --set \"quantizer.image={kind='none'}\" --set \"quantizer.text={kind='none'}\"
   qtinyllava demo --out runs/three --sites 3        # three clients that train one model, each without a third of the objects
 Interrupted with Ctrl-C, the same command resumes. A finished demo is started anew.")]
@@ -54,6 +55,9 @@ pub struct Args {
     /// Test scenes (seed 102)
     #[arg(long, default_value_t = 400, value_parser = whole::<u64>(1..=MANY))]
     test_scenes: u64,
+    /// Train and test on pictures in inverted colours, which the base has never seen: what is learned has to come back
+    #[arg(long)]
+    inverted: bool,
 }
 
 /// Runs or resumes the demo.
@@ -62,19 +66,24 @@ pub fn run(args: &Args) -> Result<()> {
     let recipe = recipe(&[sites::defaults(args.sites)?, args.set.clone()].concat())?;
     let clients = Clients::of(&recipe);
     let out = &args.out;
-    let (spent, _lock) = prepare(out, &recipe)?;
+    let (spent, _lock) = prepare(out, &recipe, args.inverted)?;
     let base = out.join("base");
     base::write(&base)?;
     fs::write(out.join("recipe.toml"), recipe.to_toml())?;
-    let mut plan = Plan::new(TRAIN_SEED, args.train_scenes);
-    plan.sites = clients.sites();
-    scenes(Split::Train, &out.join("train"), plan)?;
-    let plan = Plan::new(TEST_SEED, args.test_scenes);
-    scenes(Split::Test, &out.join("test"), plan)?;
+    let plan = |seed, count| Plan {
+        inverted: args.inverted,
+        ..Plan::new(seed, count)
+    };
+    let mut train = plan(TRAIN_SEED, args.train_scenes);
+    train.sites = clients.sites();
+    scenes(Split::Train, &out.join("train"), train)?;
+    let test = plan(TEST_SEED, args.test_scenes);
+    scenes(Split::Test, &out.join("test"), test)?;
     clients.certify(out)?;
     let trained = children::train(out, &recipe, &clients)?;
     if !trained {
-        note_time(out, &recipe, spent + start.elapsed().as_secs_f64())?;
+        let spent = spent + start.elapsed().as_secs_f64();
+        note_time(out, &recipe, args.inverted, spent)?;
         let how = "interrupted; the same command goes on from the last checkpoint";
         return Err(Stopped(how.to_owned()).into());
     }
@@ -115,7 +124,7 @@ pub fn recipe(set: &[String]) -> Result<Recipe> {
 }
 
 /// Makes the directory ready and locks it, and returns the seconds that an interrupted demo there has already taken.
-fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
+fn prepare(out: &Path, recipe: &Recipe, inverted: bool) -> Result<(f64, Lock)> {
     let marker = out.join(MARKER);
     let text = fs::read_to_string(&marker).ok();
     let state: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
@@ -131,11 +140,12 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
                 out.display()
             );
         }
-        note_time(out, recipe, 0.0)?;
+        note_time(out, recipe, inverted, 0.0)?;
         return Ok((0.0, Lock::take(out)?));
     };
     let lock = Lock::take(out)?;
-    let same = state["recipe"] == recipe.to_toml().as_str();
+    let same = state["recipe"] == recipe.to_toml().as_str()
+        && state["inverted"].as_bool().unwrap_or(false) == inverted;
     if same && !out.join("summary.json").exists() {
         eprintln!("resuming the demo in {}", out.display());
         return Ok((state["seconds"].as_f64().unwrap_or(0.0), lock));
@@ -143,7 +153,7 @@ fn prepare(out: &Path, recipe: &Recipe) -> Result<(f64, Lock)> {
     // Killed before all is gone, the next demo here must not take the rest for one to go on with.
     metrics::write_json(&marker, &serde_json::Value::Null)?;
     clear(out).with_context(|| format!("cannot clear {}", out.display()))?;
-    note_time(out, recipe, 0.0)?;
+    note_time(out, recipe, inverted, 0.0)?;
     Ok((0.0, lock))
 }
 
@@ -163,9 +173,10 @@ fn clear(out: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn note_time(out: &Path, recipe: &Recipe, seconds: f64) -> Result<()> {
+fn note_time(out: &Path, recipe: &Recipe, inverted: bool, seconds: f64) -> Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let state = serde_json::json!({ "recipe": recipe.to_toml(), "seconds": seconds });
+    let state =
+        serde_json::json!({ "recipe": recipe.to_toml(), "inverted": inverted, "seconds": seconds });
     metrics::write_json(&out.join(MARKER), &state)
         .with_context(|| format!("cannot write {}", out.display()))
 }
@@ -189,15 +200,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         let recipe = recipe(&[]).unwrap();
-        let (_, lock) = prepare(out, &recipe).unwrap();
-        assert!(prepare(out, &recipe).is_err(), "locked");
+        let again = || prepare(out, &recipe, false);
+        let (_, lock) = again().unwrap();
+        assert!(again().is_err(), "locked");
         drop(lock);
-        assert_eq!(note_time(out, &recipe, 7.0).ok(), Some(()));
-        assert_eq!(prepare(out, &recipe).unwrap().0, 7.0);
+        assert_eq!(note_time(out, &recipe, false, 7.0).ok(), Some(()));
+        assert_eq!(again().unwrap().0, 7.0);
+        assert_eq!(
+            prepare(out, &recipe, true).unwrap().0,
+            0.0,
+            "of other pictures"
+        );
         // As if killed while an old demo was cleared: its summary is gone, a checkpoint is not.
         fs::create_dir_all(out.join("client/checkpoints")).unwrap();
         fs::write(out.join(MARKER), "null").unwrap();
-        assert_eq!(prepare(out, &recipe).unwrap().0, 0.0);
+        assert_eq!(again().unwrap().0, 0.0);
         let mut left: Vec<_> = fs::read_dir(out)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

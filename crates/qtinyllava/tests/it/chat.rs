@@ -318,6 +318,16 @@ fn a_client_that_has_the_labels_draws_tokens_about_a_picture() {
     let split = ["--split", &address, "--tls", &kit];
     assert_eq!(asked(&[&hot[..], &split].concat()), drawn);
     assert_eq!(asked(&split), asked(&[]));
+    let evaluated = |more: &[&str]| {
+        let mut args = vec!["eval".to_owned()];
+        args.extend(flags(&[
+            ("--model", &merged),
+            ("--data", &world.path("test")),
+        ]));
+        args.extend(more.iter().map(|arg| (*arg).to_owned()));
+        run(args).succeeds().stdout
+    };
+    assert_eq!(evaluated(&split), evaluated(&[]));
 }
 
 fn pictures(world: &World) -> Vec<PathBuf> {

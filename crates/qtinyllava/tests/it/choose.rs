@@ -336,6 +336,8 @@ fn bench_communication_compares_on_the_user_s_own_data() {
         said.contains("One pass over") && said.contains("at 10 Mbit/s and 100 ms"),
         "{said}"
     );
+    let placed = ["--set", "split.labels=client"].map(str::to_owned);
+    run([args.clone(), placed.to_vec()].concat()).fails_naming(&["split.labels", "one trip"]);
     let found = json(&file);
     let compared = &found["compared"];
     let way = |name: &str| {

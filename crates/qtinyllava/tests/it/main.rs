@@ -5,6 +5,7 @@
 mod chat;
 mod check;
 mod choose;
+mod demo;
 mod eval;
 mod help;
 mod hub;

@@ -42,6 +42,7 @@ use site::Site;
 pub use state::loader_options;
 use tally::Tally;
 use trips::Answered;
+pub(crate) use trips::container;
 
 /// What a client tells whoever watches it.
 #[derive(Debug, Clone, PartialEq)]

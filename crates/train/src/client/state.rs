@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use qtl_codec::Options;
 use qtl_data::loader::{Loader, LoaderOptions};
 use qtl_data::{Order, Position};
-use qtl_model::quant::Accumulator;
+use qtl_model::quant::{Accumulator, Encoder};
 use qtl_wire::verb::MeasureHidden;
 use qtl_wire::work::call;
 use qtl_wire::{Calibration, Exchange, Reply, WireError};
@@ -33,7 +34,8 @@ impl Client {
     ) -> Result<Reply<()>, TrainError> {
         let of = self.half.recipe.quantizer.calibration_batches;
         let mut loader = self.loader(Position::default())?;
-        let (mut image, mut text) = (Accumulator::default(), Accumulator::default());
+        let uplink = &self.half.stages.uplink;
+        let (mut image, mut text) = (uplink.image.accumulator(), uplink.text.accumulator());
         for done in 1..=of {
             let Some(batch) = loader.next_batch()? else {
                 break;
@@ -43,22 +45,44 @@ impl Client {
                 .calibrate(&self.batch(&batch.examples)?, &mut image, &mut text);
             watch(&Event::Calibrating { done, of });
         }
-        let rows = [image.rows(), text.rows()];
-        let (mut image, mut text) = (image.moments(), text.moments());
-        measured("image", image.as_ref())?;
-        measured("text", text.as_ref())?;
-        let container = |moments: Option<&_>| moments.map(calibration_code).unwrap_or_default();
-        let own = Calibration {
-            image: container(image.as_ref()),
-            text: container(text.as_ref()),
-        };
+        let moments = [image.moments(), text.moments()];
+        measured("image", moments[0].as_ref())?;
+        measured("text", moments[1].as_ref())?;
         if self.site.is_some() {
-            let pooled = match self.pooled(link, own.clone(), rows)?.done() {
-                Ok(pooled) => pooled,
-                Err(back) => return Ok(back),
-            };
-            [image, text] = pooled;
+            return self.share_ranges(link, [image, text]);
         }
+        let start = |quantizer: &mut Encoder, seen: &Accumulator| {
+            let told = quantizer.start(seen);
+            told.map(|told| qtl_codec::encode(&told, &Options::default()))
+                .unwrap_or_default()
+        };
+        let uplink = &mut self.half.stages.uplink;
+        let own = Calibration {
+            image: start(&mut uplink.image, &image),
+            text: start(&mut uplink.text, &text),
+        };
+        Ok(link.calibrate(own)?)
+    }
+
+    /// Of one of several sites: has what it has seen pooled with what the others have, and starts from that.
+    fn share_ranges(
+        &mut self,
+        link: &mut dyn Exchange,
+        seen: [Accumulator; 2],
+    ) -> Result<Reply<()>, TrainError> {
+        let container = |seen: &Accumulator| {
+            let moments = seen.moments();
+            moments.as_ref().map(calibration_code).unwrap_or_default()
+        };
+        let own = Calibration {
+            image: container(&seen[0]),
+            text: container(&seen[1]),
+        };
+        let rows = seen.each_ref().map(Accumulator::rows);
+        let [image, text] = match self.pooled(link, own, rows)?.done() {
+            Ok(pooled) => pooled,
+            Err(back) => return Ok(back),
+        };
         let uplink = &mut self.half.stages.uplink;
         if let Some(moments) = &image {
             uplink.image.calibrate(moments);
@@ -66,10 +90,7 @@ impl Client {
         if let Some(moments) = &text {
             uplink.text.calibrate(moments);
         }
-        match self.site {
-            Some(_) => Ok(Reply::Done(())),
-            None => Ok(link.calibrate(own)?),
-        }
+        Ok(Reply::Done(()))
     }
 
     /// Whether the quantizer of the hidden states wants to see some before the first step.

@@ -87,7 +87,7 @@ fn direction(mut counts: Direction) -> Map<String, Value> {
         let t = *counts.of(*kind);
         let count = json!({
             "messages": t.messages, "bytes": t.bytes, "image": t.image, "text": t.text,
-            "index": t.index, "targets": t.targets, "framing": t.framing,
+            "index": t.index, "targets": t.targets, "hidden": t.hidden, "framing": t.framing,
         });
         (name(*kind), count)
     });
@@ -117,6 +117,8 @@ fn read(wire: &Value) -> Option<Meter> {
                 text: number("text")?,
                 index: number("index")?,
                 targets: number("targets")?,
+                // Counted as framing by earlier releases.
+                hidden: number("hidden").unwrap_or(0),
                 framing: number("framing")?,
             };
         }

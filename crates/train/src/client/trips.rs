@@ -206,7 +206,7 @@ fn elements(code: &Code) -> u64 {
     account.elements
 }
 
-pub(super) fn container(code: &Code) -> Vec<u8> {
+pub(crate) fn container(code: &Code) -> Vec<u8> {
     qtl_codec::encode(code, &Options::default())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Paths and addresses are not part of it: they belong to one machine and are given on its command line.
 
+pub mod edit;
 mod error;
 mod fields;
 mod privacy;
@@ -16,7 +17,6 @@ use std::path::Path;
 
 use qtl_model::partition::Placement;
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::QuantizerSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -28,7 +28,7 @@ use sections::placed;
 pub use error::RecipeError;
 pub use privacy::PrivacySpec;
 pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
-pub(crate) use sections::{cut_at_input, in_one_piece};
+pub(crate) use sections::{cut_at_input, in_one_piece, labels_at_server};
 pub use sites::{AverageSpec, ModeSpec, SitesSpec, seed_of};
 pub use train::{Activation, Recompute, TrainSpec};
 
@@ -231,22 +231,6 @@ impl Recipe {
         self.split.top_at_client().then_some(ROWS)
     }
 
-    /// The field by which a quantizer stands elsewhere than at the language model's input, if one does.
-    pub(crate) fn quantizes_inside(&self) -> Option<String> {
-        let none = |spec: &QuantizerSpec| *spec == QuantizerSpec::NONE;
-        let Quantizers {
-            image,
-            text,
-            hidden,
-            ..
-        } = &self.quantizer;
-        if !none(hidden) {
-            return Some(format!("quantizer.hidden = {hidden}"));
-        }
-        let inside = self.split.bottom_blocks > 0 && !(none(image) && none(text));
-        inside.then(|| format!("split.bottom_blocks = {}", self.split.bottom_blocks))
-    }
-
     /// Checks the values that a file may get wrong.
     pub(crate) fn check(&self) -> Result<(), RecipeError> {
         if let Some((field, value, range)) = self.data.pictures.wrong() {
@@ -265,6 +249,7 @@ impl Recipe {
             spec.check()
                 .map_err(|source| RecipeError::Quantizer { modality, source })?;
         }
+        sections::started(self)?;
         self.tune.check()?;
         self.gradient.codec.check()?;
         self.gradient.hidden.check()?;

@@ -263,3 +263,46 @@ pub(super) fn placed(recipe: &Recipe) -> Result<(), RecipeError> {
         None => Ok(()),
     }
 }
+
+/// Checks that quantizers which start from more than ranges get to see features, and by a client of its own.
+///
+/// # Errors
+///
+/// [`RecipeError`] naming the field.
+pub(super) fn started(recipe: &Recipe) -> Result<(), RecipeError> {
+    let wrong = |field, spec: &QuantizerSpec, what| {
+        let value = spec.to_string();
+        let only = "quantizers that start from means and deviations";
+        Err(RecipeError::Placement {
+            field,
+            value,
+            only,
+            what,
+        })
+    };
+    let Quantizers {
+        image,
+        text,
+        hidden,
+        calibration_batches,
+        ..
+    } = &recipe.quantizer;
+    if !hidden.starts_from_ranges() {
+        let what = "go where the server measures; pca, vq, rvq and pq are for image and text";
+        return wrong("quantizer.hidden", hidden, what);
+    }
+    for (field, spec) in [("quantizer.image", image), ("quantizer.text", text)] {
+        if spec.starts_from_ranges() {
+            continue;
+        }
+        if recipe.sites.is_some() {
+            let what = "go with [sites], which pool these; pca, vq, rvq and pq are for one client";
+            return wrong(field, spec, what);
+        }
+        if *calibration_batches == 0 {
+            let what = "go with quantizer.calibration_batches = 0; let some batches be seen";
+            return wrong(field, spec, what);
+        }
+    }
+    Ok(())
+}

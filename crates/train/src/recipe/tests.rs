@@ -72,6 +72,33 @@ fn numbers_that_make_no_sense_are_refused_by_field() {
 }
 
 #[test]
+fn quantizers_that_start_from_features_get_to_see_some() {
+    let vq = "quantizer.image={kind='vq', dims=4, codes=8}";
+    assert!(parse(MINIMAL, &[vq]).is_ok());
+    for (sets, field) in [
+        (
+            vec![vq, "quantizer.calibration_batches=0"],
+            "quantizer.image",
+        ),
+        (
+            vec![vq, "sites.count=2", "sites.mode='rounds'"],
+            "quantizer.image",
+        ),
+        (
+            vec![
+                "split.labels='client'",
+                "quantizer.hidden={kind='pca', dims=4, bits=8.0}",
+            ],
+            "quantizer.hidden",
+        ),
+    ] {
+        let error = parse(MINIMAL, &sets).unwrap_err().to_string();
+        let says = "only quantizers that start from means and deviations";
+        assert!(error.contains(field) && error.contains(says), "{error}");
+    }
+}
+
+#[test]
 fn overrides_are_typed_and_ranges_are_checked() {
     let recipe = parse(
         MINIMAL,

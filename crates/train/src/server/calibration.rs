@@ -1,7 +1,7 @@
 //! Ranges of quantizers: those that the client sends, and those of hidden states, which the server alone sees.
 
-use qtl_codec::{Code, Options, Plane, ScalarData};
-use qtl_model::quant::Moments;
+use qtl_codec::Options;
+use qtl_model::quant::{Decoder, Moments, QuantError};
 use qtl_wire::verb::{HiddenRanges, MeasureHidden};
 use qtl_wire::{Calibration, WorkError};
 
@@ -10,6 +10,27 @@ use crate::half::Half;
 use crate::message::{Channels, decode};
 
 impl ServerWork {
+    /// Both quantizers' halves as a calibration starts them, checked, before either takes its own.
+    pub(super) fn started(&self, c: &Calibration) -> Result<[Option<Decoder>; 2], WorkError> {
+        let uplink = &self.half.stages.uplink;
+        let start = |part, bytes: &[u8], quantizer: &Decoder| {
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            let mut quantizer = quantizer.clone();
+            let [rows, cols] = quantizer.start_shape();
+            let told = decode("calibration", bytes, rows, cols).map_err(invalid)?;
+            let started = quantizer.start(&told);
+            started
+                .map_err(|error| WorkError::Invalid(format!("the {part} calibration: {error}")))?;
+            Ok(Some(quantizer))
+        };
+        Ok([
+            start("image", &c.image, &uplink.image)?,
+            start("text", &c.text, &uplink.text)?,
+        ])
+    }
+
     /// Both moments of a calibration, checked, before either quantizer takes its own.
     pub(super) fn moments(&self, c: &Calibration) -> Result<[Option<Moments>; 2], WorkError> {
         let Channels { image, text } = self.channels;
@@ -76,10 +97,7 @@ impl ServerWork {
 
 /// Means and deviations as one container: two rows.
 pub fn calibration_code(moments: &Moments) -> Vec<u8> {
-    let values: Vec<f32> = moments.mean.iter().chain(&moments.std).copied().collect();
-    let plane = qtl_codec::Scalars::new(2, moments.mean.len(), ScalarData::F32(values))
-        .expect("a mean and a deviation per channel are two rows");
-    qtl_codec::encode(&Code::new(vec![plane.into()]), &Options::default())
+    qtl_codec::encode(&moments.code(), &Options::default())
 }
 
 /// Reads what [`calibration_code`] wrote.
@@ -92,17 +110,11 @@ pub(crate) fn moments(
         return Ok(None);
     }
     let code = decode("calibration", bytes, 2, channels).map_err(invalid)?;
-    match code.planes.as_slice() {
-        [Plane::Scalars(plane)] if plane.rows == 2 => {
-            let values = plane.to_f32();
-            let (mean, std) = values.split_at(plane.cols);
-            Ok(Some(Moments {
-                mean: mean.to_vec(),
-                std: std.to_vec(),
-            }))
-        }
-        _ => Err(WorkError::Invalid(format!(
-            "the {part} calibration is not two rows of numbers, means and deviations"
+    match Moments::read(&code) {
+        Some(moments) => Ok(Some(moments)),
+        None => Err(WorkError::Invalid(format!(
+            "the {part} calibration: {}",
+            QuantError::Ranges
         ))),
     }
 }

@@ -250,7 +250,7 @@ fn a_calibration_that_is_none() {
     let one = floats(1, 8, vec![0.5; 8]);
     let sentence = world.refused(calibrate(Vec::new(), one));
     assert!(
-        sentence.contains("the text calibration is not two rows"),
+        sentence.contains("the text calibration: it is not two rows"),
         "{sentence}"
     );
 }

@@ -81,10 +81,13 @@ impl Hostile {
     pub fn request(&mut self, kind: usize) -> Request {
         let legal = self.legal[kind].clone();
         let mut request = match self.roll(6) {
-            0..3 => legal.steps[self.roll(2)].clone().into(),
+            0..3 => {
+                let mut trips = legal.step(self.roll(2));
+                trips.swap_remove(self.roll(trips.len()))
+            }
             3 => legal.calibration.clone().into(),
-            4 => Open(legal.prompt.clone()).into(),
-            _ => legal.next.clone().into(),
+            4 => legal.open(),
+            _ => legal.next(),
         };
         self.spoil_request(&mut request, &legal);
         request
@@ -97,20 +100,27 @@ impl Hostile {
         if self.one_in(5) {
             hello.purpose = Purpose::Generate;
         }
-        let open = || Request::from(Open(legal.prompt.clone()));
-        let next = || Request::from(legal.next.clone());
-        let train = |step: usize| Request::from(legal.steps[step].clone());
-        let calibration = || Request::from(legal.calibration.clone());
+        let (open, next) = (|| legal.open(), || legal.next());
         let (mut requests, mut ends) = (Vec::new(), false);
         match self.roll(8) {
             0..2 => {
                 requests.extend([open(), next(), next()]);
                 ends = true;
             }
-            2 => requests.extend([train(0), open(), next(), train(1)]),
-            3 => requests.push(calibration()),
-            4 => requests.extend([calibration(), train(0), train(1)]),
-            _ => requests.push(train(self.roll(2))),
+            2 => {
+                requests.extend(legal.step(0));
+                requests.extend([open(), next()]);
+                requests.extend(legal.step(1));
+            }
+            3 => requests.extend(legal.measured()),
+            4 => {
+                requests.extend(legal.measured());
+                requests.extend(legal.step(0));
+                requests.extend(legal.step(1));
+            }
+            // The first half of a step is one too many where there are two.
+            5 => requests.extend(legal.step(self.roll(2)).into_iter().take(1)),
+            _ => requests.extend(legal.step(self.roll(2))),
         }
         // A checkpoint is a write to the disk.
         if self.one_in(400) {

@@ -23,4 +23,5 @@ mod reference;
 mod resume;
 mod sites;
 mod threads;
+mod trips;
 mod world;

@@ -15,6 +15,7 @@ use qtl_model::text::Answering;
 use qtl_model::weights::Checkpoint;
 use qtl_train::ServerWork;
 use qtl_train::client::{Client, Ended, batch};
+use qtl_train::export::write_adapter;
 use qtl_train::inspect::inspect;
 use qtl_train::start::Start;
 use qtl_wire::limits::Limits;
@@ -22,10 +23,12 @@ use qtl_wire::message::{ClientMessage, On, encode_client};
 use qtl_wire::verb::{Answer, Finish, Request};
 use qtl_wire::{
     Exchange, LocalLink, Meter, Purpose, Reply, Resume, Simulation, Standing, Terms, WireError,
+    over_loopback,
 };
 
 use crate::world::{
-    Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, saved, train_on,
+    Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, records_over,
+    saved, server_of, train_on,
 };
 
 /// Where the tests cut a model of three blocks, and whether blocks are run again.
@@ -120,6 +123,40 @@ fn with_exact_edges_every_placement_gives_the_same_bits() {
                     assert!(first.1 == end.1, "{name} {sets:?}: the weights differ");
                 }
             }
+        }
+    }
+}
+
+/// And so it does with the server at the other end of a socket.
+#[test]
+fn with_exact_edges_every_placement_gives_the_same_bits_over_tls() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, true);
+    for name in ["full", "lora"] {
+        let in_one = tempfile::tempdir().unwrap();
+        let sets = [EXACT, PLACEMENTS[0]].concat();
+        let losses = train_on(&base, &recipe(kind(name), &sets), in_one.path(), None);
+        let want = (losses, weights(in_one.path(), 3));
+        for placement in PLACEMENTS {
+            let dir = tempfile::tempdir().unwrap();
+            let sets = [EXACT, &edges(placement, EXACT_HIDDEN)].concat();
+            let recipe = recipe(kind(name), &sets);
+            let start = Start::from(&blueprint_of(&base, &recipe));
+            let server = server_of(&start, &recipe, dir.path());
+            let records = over_loopback(server, |link| {
+                let source = Arc::new(Drawn);
+                Ok::<_, WireError>(records_over(
+                    link,
+                    source,
+                    &start,
+                    &recipe,
+                    dir.path(),
+                    None,
+                ))
+            });
+            let losses = records.unwrap().iter().map(|r| r.loss.unwrap()).collect();
+            let end = (losses, weights(dir.path(), 3));
+            assert!(end == want, "{name} {placement:?}");
         }
     }
 }
@@ -520,6 +557,16 @@ fn inspect_says_what_labels_at_the_client_do_not_hide_and_counts_both_edges() {
 #[test]
 fn what_no_placement_is_is_refused_by_name() {
     let base = crate::world::base();
+    let dir = tempfile::tempdir().unwrap();
+    let labels = recipe(kind("lora"), &["split.labels=client", "train.steps=1"]);
+    train_on(&base, &labels, dir.path(), None);
+    let server = dir.path().join("server");
+    let error = write_adapter(dir.path(), &server, &base, &dir.path().join("adapter"));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("split.labels") && error.contains("without --adapter"),
+        "{error}"
+    );
     for count in [2, 3] {
         let set = format!("split.bottom_blocks={count}");
         let error = recipe("", &[&set]).blueprint(&base).unwrap_err();
@@ -575,5 +622,11 @@ fn both_edges_are_measured() {
         let other = record.alternatives.unwrap();
         assert!(other.down_32bit > record.bytes_down && other.up_16bit > record.bytes_up / 2);
         assert_eq!(record.bytes_targets, 0);
+    }
+    let wire = std::fs::read(dir.path().join("wire.json")).unwrap();
+    let wire: serde_json::Value = serde_json::from_slice(&wire).unwrap();
+    let of = |way: &str, part: &str| wire[way]["step"][part].as_u64().unwrap();
+    for way in ["up", "down"] {
+        assert!(of(way, "hidden") > of(way, "framing"), "{wire}");
     }
 }

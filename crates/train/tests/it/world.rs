@@ -14,7 +14,7 @@ use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
 use qtl_train::start::Start;
 use qtl_train::{Recipe, ServerWork};
-use qtl_wire::LocalLink;
+use qtl_wire::{Exchange, LocalLink};
 
 /// Every way of tuning that the conformance tests go through: the lines of `[tune]`.
 pub const KINDS: &[(&str, &str)] = &[
@@ -147,12 +147,27 @@ pub fn records_of(
     dir: &Path,
     stop: Option<u64>,
 ) -> Vec<StepRecord> {
+    let mut link = LocalLink::local(server_of(start, recipe, dir));
+    records_over(&mut link, source, start, recipe, dir, stop)
+}
+
+/// The server's side of a run in `dir`.
+pub fn server_of(start: &Start, recipe: &Recipe, dir: &Path) -> ServerWork {
+    let dir = dir.join("server");
+    ServerWork::open(recipe.clone(), start, Some(&dir), Device::default()).unwrap()
+}
+
+/// The same with the server at the other end of a link.
+pub fn records_over(
+    link: &mut dyn Exchange,
+    source: Arc<dyn Source>,
+    start: &Start,
+    recipe: &Recipe,
+    dir: &Path,
+    stop: Option<u64>,
+) -> Vec<StepRecord> {
     let device = Device::default();
-    let mut client =
-        Client::open(recipe.clone(), start, source, dir, "test", device.clone()).unwrap();
-    let server =
-        ServerWork::open(recipe.clone(), start, Some(&dir.join("server")), device).unwrap();
-    let mut link = LocalLink::local(server);
+    let mut client = Client::open(recipe.clone(), start, source, dir, "test", device).unwrap();
     let stopping = AtomicBool::new(false);
     let mut records = Vec::new();
     let mut watch = |event: &Event| {
@@ -163,7 +178,7 @@ pub fn records_of(
             }
         }
     };
-    let ended = client.train(&mut link, &stopping, &mut watch).unwrap();
+    let ended = client.train(link, &stopping, &mut watch).unwrap();
     assert_eq!(ended == Ended::Finished, stop.is_none());
     records
 }

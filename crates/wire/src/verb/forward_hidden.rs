@@ -61,7 +61,7 @@ impl Carried for ForwardHidden {
     };
 
     fn parts(&self) -> Parts {
-        self.cut.parts()
+        self.cut.parts().and_hidden(&self.wanted)
     }
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
@@ -90,6 +90,10 @@ impl Said for HiddenStates {
     type Proto = proto::HiddenStates;
     const SHAPE: Shape = Shape::containers(&[1]);
 
+    fn parts(&self) -> Parts {
+        Parts::default().and_hidden(&self.hidden)
+    }
+
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;
         Ok(proto::HiddenStates {
@@ -113,6 +117,10 @@ impl Carried for BackwardHidden {
     const KIND: Kind = Kind::Step;
     const PLACE: Place = Place::Training;
     const SHAPE: Shape = Shape::containers(&[1]);
+
+    fn parts(&self) -> Parts {
+        Parts::default().and_hidden(&self.hidden)
+    }
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;

@@ -36,7 +36,7 @@ impl Carried for MeasureHidden {
     };
 
     fn parts(&self) -> Parts {
-        self.cut.parts()
+        self.cut.parts().and_hidden(&self.wanted)
     }
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
@@ -64,6 +64,10 @@ impl Carried for MeasureHidden {
 impl Said for HiddenRanges {
     type Proto = proto::HiddenRanges;
     const SHAPE: Shape = Shape::containers(&[1]);
+
+    fn parts(&self) -> Parts {
+        Parts::default().and_hidden(&self.hidden)
+    }
 
     fn into_proto(self, limits: &Limits) -> Result<Self::Proto, MessageError> {
         containers(&[&self.hidden], limits)?;

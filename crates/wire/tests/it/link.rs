@@ -33,13 +33,14 @@ fn every_byte_is_accounted_for() {
         text,
         index,
         targets,
+        hidden,
         framing,
     } = meter.up.step;
     assert_eq!(
         (messages, image, text, index, targets),
         (10, 80, 20, 30, 80)
     );
-    assert_eq!(image + text + index + targets + framing, bytes);
+    assert_eq!(image + text + index + targets + hidden + framing, bytes);
     // Five spans, two sequences, a number, and the tags of eight fields.
     assert!(
         (280..320).contains(&framing),

@@ -128,6 +128,35 @@ fn test_files_are_those_of_the_sample() {
 }
 
 #[test]
+fn inverted_scenes_differ_in_every_pixel_and_in_no_word() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    let plain = Plan::new(TEST_SEED, 3);
+    let inverted = Plan {
+        inverted: true,
+        ..plain.clone()
+    };
+    write_test(&at("plain"), &plain, &quiet).unwrap();
+    write_test(&at("inverted"), &inverted, &quiet).unwrap();
+    let record = Made::read(&at("inverted")).unwrap().unwrap();
+    assert_eq!(record, Made::by(Split::Test, &inverted));
+    assert_ne!(record, Made::by(Split::Test, &plain));
+    let of = |dir: &str| {
+        let file = at(dir).join("images/test_000001.png");
+        image::open(file).unwrap().into_rgb8().into_raw()
+    };
+    for (pixel, other) in of("plain").iter().zip(of("inverted")) {
+        assert_eq!(*pixel, 255 - other);
+    }
+    for name in names(&at("plain")) {
+        let (one, other) = (at("plain").join(&name), at("inverted").join(&name));
+        if one.is_file() && name != "generated.json" {
+            assert_eq!(fs::read(one).unwrap(), fs::read(other).unwrap(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn relations_stand_beside_what_was_there() {
     let temp = tempfile::tempdir().unwrap();
     let at = |name: &str| temp.path().join(name);

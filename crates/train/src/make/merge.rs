@@ -9,7 +9,7 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::template;
 use qtl_model::Device;
 use qtl_model::config::{Fields, second_path};
-use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::partition::{ClientPartition, Placement, ServerPartition};
 use qtl_model::parts::{BLOCKS, Parts, VISION_TOWER};
 use qtl_model::pretrained::restore;
 use qtl_model::quant::QuantizerSpec;
@@ -32,7 +32,7 @@ use crate::whole::whole;
 /// The object in `config.json` that carries what TinyLLaVA's own fields cannot.
 pub const OWN: &str = "qtinyllava";
 /// What loads such a directory in transformers, with its quantizers.
-const MODELING: &str = include_str!("../assets/modeling_qtinyllava.py");
+const MODELING: &str = include_str!("../../assets/modeling_qtinyllava.py");
 /// What it is called, and the module that `config.json` names.
 const MODELING_NAME: &str = "modeling_qtinyllava";
 
@@ -435,17 +435,20 @@ fn in_python(config: &mut Value) -> Result<bool, TrainError> {
         return Ok(false);
     }
     let recipe = recipe_in(config, Path::new("config.json"))?;
-    if let Some(field) = recipe.quantizes_inside() {
-        // There the quantizers stand at the language model's input.
-        tracing::warn!(
-            "{field}: a model with quantizers behind a block has no class for transformers yet"
-        );
-        return Ok(false);
-    }
-    config[OWN]["quantizers"] = json!({
+    let mut quantizers = json!({
         "image": recipe.quantizer.image.explicit(),
         "text": recipe.quantizer.text.explicit(),
     });
+    if recipe.split.top_at_client() {
+        quantizers["hidden"] = json!(recipe.quantizer.hidden.explicit());
+    }
+    config[OWN]["quantizers"] = quantizers;
+    if recipe.split != Placement::default() {
+        config[OWN]["split"] = json!({
+            "bottom_blocks": recipe.split.bottom_blocks,
+            "top_blocks": recipe.split.top_blocks,
+        });
+    }
     let class = |name: &str| format!("{MODELING_NAME}.{name}");
     let model = class("QTinyLlavaForConditionalGeneration");
     config["auto_map"] = json!({

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_codec::{Code, Options};
 use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError};
-use qtl_model::quant::{Accumulator, Encoder, Phase, QuantizerSpec, to_f16};
+use qtl_model::quant::{Encoder, Phase, QuantizerSpec, to_f16};
 use qtl_model::weights::Stream;
 use serde::Serialize;
 
@@ -53,13 +53,10 @@ impl Traffic {
             .map(|rows| normal(rows, shapes.hidden as usize, device));
         let code = |spec: &QuantizerSpec, x: &Tensor<2>| {
             let mut encoder = Encoder::init(spec, shapes.hidden as usize, 0, device);
-            let mut sums = Accumulator::default();
-            let u = encoder.input(x.clone());
-            sums.add(u.clone());
-            if let Some(moments) = sums.moments() {
-                encoder.calibrate(&moments);
-            }
-            let z = encoder.bound(u);
+            let mut seen = encoder.accumulator();
+            seen.add(encoder.seen(x.clone()));
+            encoder.start(&seen);
+            let z = encoder.bound(encoder.input(x.clone()));
             (z.dims(), encoder.quantize(z, Phase::Train(0)))
         };
         let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len() as u64;

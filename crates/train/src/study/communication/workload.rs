@@ -15,7 +15,7 @@ use super::SEED;
 use super::peer::Network;
 use crate::client::batch;
 use crate::error::TrainError;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, labels_at_server};
 
 /// The vocabulary of the synthetic words: Llama's.
 const VOCAB: usize = 32_000;
@@ -145,6 +145,10 @@ impl Workload {
         source: Arc<dyn Source>,
         batches: usize,
     ) -> Result<Self, TrainError> {
+        labels_at_server(
+            &recipe.split,
+            "for the messages of one trip that are measured here; measure with --set 'split.labels=\"server\"'",
+        )?;
         let options = LoaderOptions {
             batch_size: recipe.train.batch,
             seed: recipe.seed,

@@ -2,41 +2,52 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{Tensor, TensorData};
 use qtl_codec::Options;
 use qtl_data::example::{IGNORED, PLACEHOLDER, Pixels, TokenSpan};
 use qtl_data::{Example, Processor};
 use qtl_model::Device;
 use qtl_model::config::{Fields, TinyLlavaConfig};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::Accumulator;
+use qtl_model::quant::{Accumulator, gradient};
 use qtl_model::targets;
 use qtl_model::weights::Stream;
 use qtl_wire::{Calibration, Next};
 
 use super::Legal;
-use crate::client::batch;
-use crate::message::{encode_cut, forward};
+use crate::client::{batch, container};
+use crate::message::{encode_cut, encode_gradient, forward};
 use crate::recipe::Recipe;
 use crate::server::calibration_code;
 
-/// Quantizers of image and text rows, and the gradient's codec.
-const CODES: [[&str; 3]; 5] = [
+/// Quantizers of image and text rows, the gradient's codec, and what the recipe has besides.
+const CODES: [[&str; 4]; 6] = [
     [
         "kind='fsq', levels=4",
         "kind='ecsq', bits=2, statistics='calibrated'",
         "{ kind='tiled', bits=4 }",
+        "",
     ],
-    ["kind='none'", "kind='none'", "'f32'"],
+    ["kind='none'", "kind='none'", "'f32'", ""],
     [
         "kind='topk', keep=0.4",
         "kind='normal_float', bits=2",
         "'int8'",
+        "",
     ],
-    ["kind='splitfc', bits=4", "kind='fedbat'", "'f16'"],
+    ["kind='splitfc', bits=4", "kind='fedbat'", "'f16'", ""],
     [
         "kind='fsq_tanh', levels=3, code_dim=5",
         "kind='fsq', levels=200, statistics='batch'",
         "'int8'",
+        "",
+    ],
+    [
+        "kind='fsq', levels=4",
+        "kind='none'",
+        "'int8'",
+        "split.labels='client'\nquantizer.hidden={ kind='fsq', levels=4, statistics='channel' }\n\
+         gradient.hidden={ kind='tiled', bits=4 }",
     ],
 ];
 
@@ -50,7 +61,7 @@ const SIDE: usize = 8;
 
 /// A recipe and its model.
 pub(super) fn model(kind: usize) -> Result<(Recipe, Blueprint), String> {
-    let [image, text, gradient] = CODES[kind % KINDS];
+    let [image, text, gradient, more] = CODES[kind % KINDS];
     // Every other one adds up micro-batches.
     let accumulate = 1 + kind % 2;
     let recipe = format!(
@@ -59,7 +70,8 @@ pub(super) fn model(kind: usize) -> Result<(Recipe, Blueprint), String> {
          [train]\nsteps = 100\nbatch = {BATCH}\naccumulate = {accumulate}\nlr = 1e-2\n"
     );
     let place = Path::new("tiny.toml");
-    let recipe = Recipe::parse(&recipe, &[], place).map_err(|error| error.to_string())?;
+    let more: Vec<String> = more.lines().map(str::to_owned).collect();
+    let recipe = Recipe::parse(&recipe, &more, place).map_err(|error| error.to_string())?;
     let config = r#"{"model_type": "tinyllava", "connector_type": "mlp2x_gelu",
         "vision_feature_layer": -1, "vision_feature_select_strategy": "cls_patch",
         "text_config": {"model_type": "llama", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
@@ -118,6 +130,13 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         let vocab = client.bottom.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
         legal.steps.push(forward(&cut, &targets).0);
+        if let Some(top) = client.top.as_deref() {
+            let wanted = top.wanted(&batch.spliced);
+            let rows = top.rows(&batch.spliced);
+            let gradient = learned(recipe, step, [rows, top.stage.spec().hidden_size])?;
+            let wanted = wanted.as_ref().map(container).unwrap_or_default();
+            legal.second.push([wanted, gradient]);
+        }
     }
     legal.prompt = encode_cut(&client.encode(&prompts)).0;
     legal.next = Next {
@@ -128,6 +147,22 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         keep: vec![0, 1],
     };
     Ok(legal)
+}
+
+/// A gradient of hidden states, as it is sent.
+fn learned(recipe: &Recipe, step: u64, [rows, width]: [usize; 2]) -> Result<Vec<u8>, String> {
+    let mut stream = Stream::new(step, "gradient");
+    let values: Vec<f32> = (0..rows * width)
+        .map(|_| (2.0 * stream.uniform() - 1.0) as f32 / 16.0)
+        .collect();
+    let data = TensorData::new(values, [rows, width]);
+    let draw = gradient::Draw {
+        seed: recipe.seed,
+        step,
+        tensor: "hidden",
+    };
+    let tensor = Tensor::<2>::from_data(data, &Device::default());
+    encode_gradient(&recipe.gradient.hidden, tensor, draw).map_err(|error| error.to_string())
 }
 
 /// A picture (four rows), a question and two independent answers: so many rows.

@@ -6,7 +6,7 @@ use qtl_model::Device;
 use qtl_model::edge::repeats::{self, Distinct};
 use qtl_model::edge::{Cut, TextRows};
 use qtl_model::quant::gradient::{Draw, GradientCodec};
-use qtl_model::quant::{Accumulator, Decoder, Encoder, Phase, QuantizerSpec};
+use qtl_model::quant::{Decoder, Encoder, Phase, QuantizerSpec};
 use qtl_wire::Backward;
 
 use super::peer::Seen;
@@ -36,13 +36,14 @@ impl Client {
             let dim = work.steps.first().map_or(0, |step| stream(step).dims()[1]);
             let mut encoder = Encoder::init(spec, dim, SEED, device);
             let mut decoder = Decoder::init(spec, dim, SEED, device);
-            let mut sums = Accumulator::default();
+            let mut seen = encoder.accumulator();
             for step in &work.steps {
-                sums.add(encoder.input(stream(step).clone()));
+                seen.add(encoder.seen(stream(step).clone()));
             }
-            if let Some(moments) = sums.moments() {
-                encoder.calibrate(&moments);
-                decoder.calibrate(&moments);
+            if let Some(told) = encoder.start(&seen) {
+                decoder
+                    .start(&told)
+                    .expect("a quantizer's halves start from the same calibration");
             }
             (encoder, decoder)
         };
@@ -111,7 +112,7 @@ impl Client {
     pub(super) fn payload(&self, cut: &Cut) -> f64 {
         let of = |encoder: &Encoder, code: &Code| {
             let plane = encoder.payload();
-            payload_bytes(code.planes.get(plane..=plane))
+            payload_bytes(code.planes.get(plane))
         };
         let image = cut
             .image

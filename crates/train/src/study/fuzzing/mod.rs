@@ -14,8 +14,11 @@ use qtl_wire::message::{
 };
 use qtl_wire::session::drive::{Output, drive};
 use qtl_wire::session::server::{Peer, Server};
-use qtl_wire::verb::{Answer, Open, Place, Request};
-use qtl_wire::{Backward, Calibration, Cut, Forward, Key, Next, Purpose, Terms, Work};
+use qtl_wire::verb::{
+    Answer, BackwardHidden, ForwardHidden, MeasureHidden, NextHidden, Open, OpenHidden, Place,
+    Request,
+};
+use qtl_wire::{Calibration, Cut, Forward, Key, Next, Purpose, Terms, Work};
 
 use crate::server::ServerWork;
 
@@ -36,10 +39,62 @@ pub struct Legal {
     pub calibration: Calibration,
     /// Two steps. The first is the largest that the recipe allows.
     pub steps: Vec<Forward>,
+    /// Where the labels are the client's: for each of them the container of what is supervised, and that of the gradient with
+    /// which it comes back.
+    pub second: Vec<[Vec<u8>; 2]>,
     /// Two prompts.
     pub prompt: Cut,
     /// The next row of both.
     pub next: Next,
+}
+
+impl Legal {
+    /// What is said before the first step.
+    pub fn measured(&self) -> Vec<Request> {
+        let mut said = vec![Request::from(self.calibration.clone())];
+        said.extend(self.second.iter().enumerate().map(|(number, [wanted, _])| {
+            let measure = MeasureHidden {
+                cut: self.steps[number].cut.clone(),
+                wanted: wanted.clone(),
+                last: number + 1 == self.second.len(),
+            };
+            Request::from(measure)
+        }));
+        said
+    }
+
+    /// A step in one trip, or in two.
+    pub fn step(&self, number: usize) -> Vec<Request> {
+        let forward = self.steps[number].clone();
+        let Some([wanted, gradient]) = self.second.get(number).cloned() else {
+            return vec![forward.into()];
+        };
+        let up = ForwardHidden {
+            cut: forward.cut,
+            wanted,
+            step: None,
+        };
+        let back = BackwardHidden { hidden: gradient };
+        vec![up.into(), back.into()]
+    }
+
+    /// The prompts open a generation.
+    pub fn open(&self) -> Request {
+        let prompt = self.prompt.clone();
+        match self.second.is_empty() {
+            true => Open(prompt).into(),
+            false => OpenHidden(prompt).into(),
+        }
+    }
+
+    /// It goes on.
+    pub fn next(&self) -> Request {
+        let next = self.next.clone();
+        match self.second.is_empty() {
+            true => next.into(),
+            false => NextHidden(next).into(),
+        }
+    }
 }
 
 /// A server of one of the tiny models.
@@ -74,7 +129,10 @@ impl Desk {
         };
         desk.first = desk.honest()?;
         let applied = |message: &&ServerMessage| {
-            matches!(message, ServerMessage::Answer(_, Answer::Backward(_)))
+            matches!(
+                message,
+                ServerMessage::Answer(_, Answer::Backward(_) | Answer::CutGradients(_))
+            )
         };
         match desk.first.iter().filter(applied).count() {
             2 => Ok(desk),
@@ -136,30 +194,18 @@ impl Desk {
     fn honest(&mut self) -> Result<Vec<ServerMessage>, String> {
         self.instance += 1;
         self.stream += 1;
-        let Legal {
-            calibration,
-            steps,
-            prompt,
-            next,
-            ..
-        } = self.legal.clone();
-        let mut requests = vec![Request::from(calibration)];
-        requests.extend(steps.into_iter().map(Request::from));
-        requests.extend([Open(prompt).into(), next.into()]);
+        let legal = &self.legal;
+        let steps = (0..legal.steps.len()).flat_map(|number| legal.step(number));
+        let mut requests = legal.measured();
+        requests.extend(steps);
+        requests.extend([legal.open(), legal.next()]);
         let hello = greeting(&self.legal.terms, self.instance);
         let messages = [vec![ClientMessage::Greeting(hello)], asked(requests)].concat();
         let answers = messages.into_iter().map(|message| {
             let frame = encode_client(message, &Limits::default());
             let answer = self.say(&frame.map_err(|error| error.to_string())?.bytes)?;
             Ok(match answer {
-                ServerMessage::Answer(on, Answer::Backward(answer)) => {
-                    let answer = Backward {
-                        compute_seconds: 0.0,
-                        coding_seconds: 0.0,
-                        ..answer
-                    };
-                    ServerMessage::Answer(on, Answer::Backward(answer))
-                }
+                ServerMessage::Answer(on, answer) => ServerMessage::Answer(on, untimed(answer)),
                 answer => answer,
             })
         });
@@ -202,6 +248,18 @@ impl Desk {
         decode_server(answer, &Limits::default())
             .map_err(|error| format!("an answer that is no message: {error}"))
     }
+}
+
+/// An answer without how long it took.
+fn untimed(mut answer: Answer) -> Answer {
+    let seconds = match &mut answer {
+        Answer::Backward(a) => [&mut a.compute_seconds, &mut a.coding_seconds],
+        Answer::HiddenStates(a) => [&mut a.compute_seconds, &mut a.coding_seconds],
+        Answer::CutGradients(a) => [&mut a.compute_seconds, &mut a.coding_seconds],
+        _ => return answer,
+    };
+    seconds.into_iter().for_each(|seconds| *seconds = 0.0);
+    answer
 }
 
 /// The greeting of a fresh client.

@@ -326,14 +326,14 @@ impl Work for ServerWork {
     }
 
     fn calibrate(&mut self, c: Calibration) -> Result<(), WorkError> {
-        let [image, text] = self.moments(&c)?;
+        let [image, text] = self.started(&c)?;
         self.half.moves();
         let uplink = &mut self.half.stages.uplink;
         if let Some(image) = image {
-            uplink.image.calibrate(&image);
+            *uplink.image = image;
         }
         if let Some(text) = text {
-            uplink.text.calibrate(&text);
+            *uplink.text = text;
         }
         Ok(())
     }

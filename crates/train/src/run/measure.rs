@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use burn::tensor::Tensor;
-use qtl_codec::{Code, Options, Plane, SymbolData};
+use qtl_codec::{Code, Options, Plane, ScalarData};
 use qtl_model::edge::Cut;
 use qtl_model::quant::{gradient::to_f32, to_f16};
 use qtl_model::stage::Rows;
@@ -47,28 +47,34 @@ pub fn alternatives(
     }
 }
 
-/// Different rows per 1,000 rows, and channels that show one symbol only. `None` for a code without symbols.
+/// Different rows per 1,000 rows, and channels that show one symbol only. `None` for a code that has anything else beside
+/// symbols for every row, but for a note of the quantizer's that is the same in every code.
 pub fn liveliness(code: &Code) -> Option<(f64, u64)> {
-    let [Plane::Symbols(plane)] = code.planes.as_slice() else {
-        return None;
-    };
-    let SymbolData::U8(symbols) = &plane.data else {
-        return None;
-    };
-    if symbols.is_empty() {
+    let mut planes = Vec::new();
+    for plane in &code.planes {
+        match plane {
+            Plane::Symbols(symbols) => planes.push(symbols),
+            Plane::Scalars(note) if note.rows == 1 && matches!(note.data, ScalarData::U8(_)) => {}
+            _ => return None,
+        }
+    }
+    let rows = planes.first()?.rows;
+    if rows == 0 || planes.iter().any(|plane| plane.rows != rows) {
         return None;
     }
-    let rows: HashSet<&[u8]> = symbols.chunks_exact(plane.cols).collect();
-    let first = &symbols[..plane.cols];
-    let constant = (0..plane.cols)
-        .filter(|column| {
-            symbols
-                .chunks_exact(plane.cols)
-                .all(|row| row[*column] == first[*column])
-        })
+    let mut whole: Vec<Vec<u32>> = vec![Vec::new(); rows];
+    for plane in planes {
+        let symbols: Vec<u32> = plane.data.iter().collect();
+        let rows = whole.iter_mut().zip(symbols.chunks_exact(plane.cols));
+        rows.for_each(|(row, own)| row.extend(own));
+    }
+    let first = &whole[0];
+    let constant = (0..first.len())
+        .filter(|column| whole.iter().all(|row| row[*column] == first[*column]))
         .count();
+    let different: HashSet<&[u32]> = whole.iter().map(Vec::as_slice).collect();
     Some((
-        1000.0 * rows.len() as f64 / plane.rows as f64,
+        1000.0 * different.len() as f64 / rows as f64,
         constant as u64,
     ))
 }
@@ -85,8 +91,8 @@ mod tests {
     #[test]
     fn a_collapsed_code_shows() {
         let plane = |symbols: Vec<u8>| {
-            let plane = qtl_codec::Symbols::new(4, 4, 2, SymbolData::U8(symbols)).unwrap();
-            Code::new(vec![plane.into()])
+            let plane = qtl_codec::Symbols::new(4, 4, 2, qtl_codec::SymbolData::U8(symbols));
+            Code::new(vec![plane.unwrap().into()])
         };
         assert_eq!(
             liveliness(&plane(vec![1, 2, 1, 2, 1, 2, 1, 2])),
@@ -96,5 +102,9 @@ mod tests {
             liveliness(&plane(vec![0, 2, 1, 2, 2, 2, 3, 2])),
             Some((1000.0, 1))
         );
+        let mut several = plane(vec![1, 2, 1, 2, 1, 2, 1, 2]);
+        let wide = qtl_codec::Symbols::from_u32(1000, 4, 1, [7, 7, 900, 900]).unwrap();
+        several.planes.push(wide.into());
+        assert_eq!(liveliness(&several), Some((500.0, 2)));
     }
 }

@@ -1,0 +1,66 @@
+//! `vq`: one number per row, that of the nearest vector of one codebook; see [`codebook`](super::codebook).
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::codebook::{CodebookDecoder, CodebookEncoder, Shape};
+use super::{QuantError, Spec};
+
+/// `kind = "vq"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VqSpec {
+    /// Principal components that the code has, 1 to 1024.
+    pub dims: usize,
+    /// Vectors of the codebook, 2 to 65536: a row costs at most their logarithm.
+    pub codes: usize,
+    /// Weight in the loss of the distance between features and their vectors.
+    #[serde(default = "penalty")]
+    pub penalty: f32,
+}
+
+pub(super) fn penalty() -> f32 {
+    0.02
+}
+
+impl VqSpec {
+    fn shape(&self) -> Shape {
+        Shape {
+            dims: self.dims,
+            groups: 1,
+            stages: 1,
+            codes: self.codes,
+        }
+    }
+}
+
+impl Spec for VqSpec {
+    type Client = CodebookEncoder;
+    type Server = CodebookDecoder;
+
+    fn check(&self) -> Result<(), QuantError> {
+        self.shape().check(self.penalty)
+    }
+
+    fn settings() -> Vec<Self> {
+        [(32, 256), (32, 1024)]
+            .map(|(dims, codes)| Self {
+                dims,
+                codes,
+                penalty: penalty(),
+            })
+            .into()
+    }
+
+    fn starts_from_ranges(&self) -> bool {
+        false
+    }
+
+    fn client(&self, dim: usize, seed: u64, device: &Device) -> CodebookEncoder {
+        CodebookEncoder::new(self.shape(), self.penalty, dim, seed, device)
+    }
+
+    fn server(&self, dim: usize, seed: u64, device: &Device) -> CodebookDecoder {
+        CodebookDecoder::new(self.shape(), dim, seed, device)
+    }
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# A task that needs the way back: the demo's recipe on pictures in inverted colours, which its base has never seen. A client
+# that learns nothing (tower, connector, token embedding and quantizers frozen, so that no gradient that comes back is used)
+# is the row to compare with: what a method gains over it is what its gradients were worth.
+#
+#   runs/adapt.sh                          every row, 3 seeds, into runs/adapt
+#   runs/adapt.sh runs/adapt demo frozen   these rows only
+#   PLAIN=1 runs/adapt.sh runs/plain       the same rows on the demo's own pictures
+#
+# Runs that have a summary.json are not repeated, an interrupted one goes on. QTL is the program, SEEDS the number of seeds,
+# DEMO are further arguments of every `demo`. About a minute per run on 2 idle cores; prints a table and writes table.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+qtl=${QTL:-cargo run --release --quiet --}
+out=${1:-runs/adapt}
+shift || true
+declare -A row=(
+  [demo]=""
+  [none]="quantizer.image={kind='none'} quantizer.text={kind='none'} gradient.codec='f32'"
+  [frozen]="tune.connector='frozen' tune.embed_tokens='frozen' tune.quantizer='frozen'"
+)
+order=(none demo frozen)
+methods=("$@")
+[ ${#methods[@]} -gt 0 ] || methods=("${order[@]}")
+inverted=(--inverted)
+[ -z "${PLAIN:-}" ] || inverted=()
+
+runs=()
+for seed in $(seq 1 "${SEEDS:-3}"); do
+  for method in "${methods[@]}"; do
+    fields=${row[$method]?"is no row; there are: ${order[*]}"}
+    run="$out/$method-seed$seed"
+    runs+=("$run")
+    [ -f "$run/summary.json" ] && continue
+    echo "== $run" >&2
+    sets=(--set "seed=$seed")
+    for field in $fields; do sets+=(--set "$field"); done
+    # shellcheck disable=SC2086 # words of DEMO are arguments
+    $qtl demo --out "$run" "${inverted[@]}" "${sets[@]}" ${DEMO:-} > /dev/null
+    # What is left of a run is its report; the pictures are the same for all.
+    rm -rf "$run"/{train,test,base,checkpoint,client/checkpoints,server/checkpoints}
+  done
+done
+$qtl compare --out "$out/table.md" "${runs[@]}"
