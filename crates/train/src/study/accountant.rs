@@ -40,9 +40,9 @@ mod tests {
 
     #[test]
     fn more_noise_is_worth_more_and_sending_again_costs() {
-        // dp-accounting 0.4 says 4.7329 with its own orders.
         let one = epsilon(1.0, 1, 1e-5);
-        assert!((4.6..4.8).contains(&one), "{one}");
+        // As dp-accounting has it; `runs/accountant.py` compares 20 settings.
+        assert!((one - 4.7284).abs() < 1e-3, "{one}");
         assert!(epsilon(2.0, 1, 1e-5) < one && epsilon(1.0, 4, 1e-5) > one);
         // Sending four times with twice the noise is the same.
         assert!((epsilon(2.0, 4, 1e-5) - one).abs() < 1e-9);
