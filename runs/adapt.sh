@@ -3,6 +3,11 @@
 # that learns nothing (tower, connector, token embedding and quantizers frozen, so that no gradient that comes back is used)
 # is the row to compare with: what a method gains over it is what its gradients were worth.
 #
+#   none    16-bit features, 32-bit gradients
+#   demo    the demo's recipe
+#   few     codes of few components: pictures in 48 bits a row by principal components, text rows as numbers of a codebook
+#   frozen  the demo's recipe with a client that learns nothing
+#
 #   runs/adapt.sh                          every row, 3 seeds, into runs/adapt
 #   runs/adapt.sh runs/adapt demo frozen   these rows only
 #   PLAIN=1 runs/adapt.sh runs/plain       the same rows on the demo's own pictures
@@ -16,10 +21,11 @@ out=${1:-runs/adapt}
 shift || true
 declare -A row=(
   [demo]=""
+  [few]="quantizer.image={kind='pca',dims=32,bits=48.0} quantizer.text={kind='vq',dims=112,codes=128} gradient.codec={kind='tiled',bits=4,tile=32,even=1.0}"
   [none]="quantizer.image={kind='none'} quantizer.text={kind='none'} gradient.codec='f32'"
   [frozen]="tune.connector='frozen' tune.embed_tokens='frozen' tune.quantizer='frozen'"
 )
-order=(none demo frozen)
+order=(none demo few frozen)
 methods=("$@")
 [ ${#methods[@]} -gt 0 ] || methods=("${order[@]}")
 inverted=(--inverted)
@@ -41,4 +47,6 @@ for seed in $(seq 1 "${SEEDS:-3}"); do
     rm -rf "$run"/{train,test,base,checkpoint,client/checkpoints,server/checkpoints}
   done
 done
-$qtl compare --out "$out/table.md" "${runs[@]}"
+against=()
+[[ " ${methods[*]} " != *" none "* ]] || against=(--against none)
+$qtl compare --out "$out/table.md" "${against[@]}" "${runs[@]}"

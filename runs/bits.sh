@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's central table at the demo's scale: accuracy per question form and bytes of both directions, for every
-# quantizer of the cut layer, mean and deviation over seeds. About 2 minutes per run on 2 cores, 14 x 3 runs.
+# quantizer of the cut layer, mean and deviation over seeds. About 2 minutes per run on 2 cores, 18 x 3 runs.
 #
 #   runs/bits.sh                          everything, 3 seeds, into runs/bits
 #   runs/bits.sh runs/bits fsq2 none      these methods only
@@ -8,7 +8,8 @@
 #   DEMO="--train-scenes 40 --test-scenes 4 --set train.steps=3" runs/bits.sh /tmp/bits      does everything run?
 #
 # Runs that have a summary.json are not repeated, an interrupted one goes on. QTL is the program, DEMO are further
-# arguments of every `demo`. The table is printed and written to table.md in the output directory.
+# arguments of every `demo`. The table is printed and written to table.md in the output directory,
+# bytes against accuracy as a drawing to frontier.svg.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 qtl=${QTL:-cargo run --release --quiet --}
@@ -32,8 +33,12 @@ declare -A spec=(
   [rand-topk]="{kind='rand_topk', keep=0.125}"
   [splitfc2]="{kind='splitfc', bits=2.0}"
   [fedbat]="{kind='fedbat'}"
+  [pca]="{kind='pca', dims=32, bits=48.0}"
+  [vq]="{kind='vq', dims=32, codes=1024}"
+  [rvq]="{kind='rvq', dims=32, stages=4, codes=256}"
+  [pq]="{kind='pq', dims=32, groups=4, codes=256}"
 )
-order=(none fsq1 fsq2 fsq3 fsq4 fsq2-paper ecsq1 ecsq2 nf2 nf4 topk rand-topk splitfc2 fedbat)
+order=(none fsq1 fsq2 fsq3 fsq4 fsq2-paper ecsq1 ecsq2 nf2 nf4 topk rand-topk splitfc2 fedbat pca vq rvq pq)
 methods=("$@")
 [ ${#methods[@]} -gt 0 ] || methods=("${order[@]}")
 
@@ -52,4 +57,4 @@ for seed in $(seq 1 "${SEEDS:-3}"); do
     rm -rf "$run"/{train,test,base,checkpoint,client/checkpoints,server/checkpoints}
   done
 done
-$qtl compare --out "$out/table.md" "${runs[@]}"
+$qtl compare --out "$out/table.md" --svg "$out/frontier.svg" "${runs[@]}"

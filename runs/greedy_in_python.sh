@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `chat` and transformers on the same models, 60 greedy answers each:
 #   quantized   the demo's base after a few steps with the demo's quantizers, with the modeling_qtinyllava.py beside it
+#   components  the same with quantizers of few components: pca and vq, rvq and pq
 #   inside, end the same with the cut behind the first block, and with the labels and the last block at the client
 #   plain       a model without quantizers, as a plain LLaVA
 #   folded      one with quantizers, as a plain LLaVA: rounding is left out there, so that answers may differ; how many is printed
@@ -35,6 +36,12 @@ failed=0
 tuned quantized "$base" 20
 same "$out/quantized-merged" "$out/quantized-merged" || failed=1
 
+components() { # name, image quantizer, text quantizer
+  tuned "$1" "$base" 20 --set "quantizer.image=$2" --set "quantizer.text=$3"
+  same "$out/$1-merged" "$out/$1-merged" || failed=1
+}
+components pca-vq "{kind='pca', dims=32, bits=48.0}" "{kind='vq', dims=64, codes=128}"
+components rvq-pq "{kind='rvq', dims=32, stages=3, codes=64}" "{kind='pq', dims=64, groups=8, codes=100}"
 tuned inside "$base" 20 --set split.bottom_blocks=1
 same "$out/inside-merged" "$out/inside-merged" || failed=1
 tuned end "$base" 20 --set 'split.labels="client"' --set split.top_blocks=1 --set 'quantizer.hidden={kind="fsq", levels=8, width=2.5}'

@@ -98,6 +98,8 @@ class Quantizer(nn.Module):
         else:
             numbers = self.groups * self.stages * spec["codes"] * self.each
             shapes = {"running_codes": numbers, "running_table": numbers}
+        if spec.get("learned"):
+            self.out_codes = nn.Parameter(torch.zeros(spec["codes"], width))
         for name, length in shapes.items():
             setattr(self, name, nn.Parameter(torch.zeros(length), requires_grad=False))
 
@@ -108,11 +110,12 @@ class Quantizer(nn.Module):
         for group, left in zip(books, u.reshape(-1, self.groups, self.each).unbind(1)):
             found = torch.zeros_like(left)
             for book in group:
-                far = book.square().sum(1) / 2 - left @ book.T
-                vector = book[far.argmin(1)]
+                number = (book.square().sum(1) / 2 - left @ book.T).argmin(1)
+                vector = book[number]
                 found, left = found + vector, left - vector
             parts.append(found)
-        return torch.cat(parts, 1).reshape(u.shape)
+        beyond = self.out_codes.float()[number] if hasattr(self, "out_codes") else None
+        return torch.cat(parts, 1).reshape(u.shape), beyond
 
     def forward(self, rows):
         if self.kind == "exact":
@@ -122,13 +125,14 @@ class Quantizer(nn.Module):
         dtype = rows.dtype
         u = nn.functional.linear(rows.float(), self.in_proj.weight.float(), self.in_proj.bias.float())
         if hasattr(self, "each"):
+            beyond = None
             if self.kind == "pca":
                 sides = self.running_sides.float()
                 q = torch.round(torch.minimum(torch.maximum(u, -sides), sides))
             else:
-                q = self.looked_up(u)
+                q, beyond = self.looked_up(u)
             out = nn.functional.linear(q, self.out_proj.weight.float(), self.out_proj.bias.float())
-            return out.to(dtype)
+            return (out if beyond is None else out + beyond.reshape(out.shape)).to(dtype)
         if self.kind == "fsq_tanh":
             z = u.tanh()
         else:

@@ -37,7 +37,7 @@ use crate::limits::Purse;
 use crate::rans::stream::{MOST_LANES, Source, lanes_log, with_lanes};
 use model::Model;
 use spec::Spec;
-use tables::MOST_SYMBOLS;
+pub(crate) use tables::MOST_SYMBOLS;
 
 /// Fewer symbols than this teach a model nothing.
 const LEAST_COUNT: usize = 256;

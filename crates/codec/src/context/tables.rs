@@ -12,7 +12,7 @@
 /// Probabilities are multiples of `2^-BITS`.
 pub(super) const BITS: u32 = 14;
 /// Largest alphabet: tables of larger ones would be learned too slowly, and are searched too slowly.
-pub(super) const MOST_SYMBOLS: usize = 16;
+pub(crate) const MOST_SYMBOLS: usize = 16;
 /// Bits of the probabilities between the levels of the chain.
 pub(super) const FINE: u32 = 16;
 /// Counts beyond so many bits are as good with fewer: products stay within 32 bits.

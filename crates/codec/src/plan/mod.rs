@@ -50,7 +50,8 @@ pub struct Candidate {
     pub width: f32,
     /// What the symbols stand for, if that is not equally spaced.
     pub centroids: Option<Centroids>,
-    /// Bits per feature under each model; those that need a grid are absent where there is none.
+    /// Bits per feature under each model; those that need a grid are absent where there is none, and those that no coder
+    /// has for so many levels.
     pub rates: Vec<(Model, Rate)>,
     /// What is lost.
     pub distortion: Distortion,
@@ -148,6 +149,7 @@ impl Sample {
             centroids,
             rates: MODELS
                 .iter()
+                .filter(|&&model| model.is_coded(levels))
                 .filter_map(|&model| Some((model, rate(&plane, model)?)))
                 .collect(),
             distortion: Distortion {

@@ -1,6 +1,7 @@
 //! Entropies of a plane's symbols under the models that a coder may have of them.
 
 use crate::code::{SymbolData, Symbols};
+use crate::context::MOST_SYMBOLS;
 
 /// What a coder knows of a symbol before it reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +49,11 @@ impl Model {
             Self::Previous => "previous token",
             Self::Neighbours => "left + above",
         }
+    }
+
+    /// Whether there is a coder that knows this much of planes of so many levels: contexts end at a number of symbols.
+    pub(super) fn is_coded(self, levels: u32) -> bool {
+        self == Self::Order0 || levels as usize <= MOST_SYMBOLS
     }
 
     /// Number of contexts of a plane of `alphabet` symbols and `cols` channels. A neighbour beyond the border counts

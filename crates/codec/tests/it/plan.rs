@@ -210,3 +210,24 @@ fn constant_and_empty_features_are_no_trouble() {
     let wrong = Sample::new(&[0.0; 5], 2, 3, true, None).unwrap_err();
     assert!(wrong.to_string().contains("2 rows x 3 columns"), "{wrong}");
 }
+
+/// What a budget buys is what the coder makes of it: contexts end at 16 levels, and beyond them what they would know saves
+/// nothing.
+#[test]
+fn a_budget_holds_for_coded_bits() {
+    let (rows, cols) = (4000, 32);
+    let x = autoregressive(rows, cols, rows, 0.9, 13);
+    let sample = Sample::new(&x, rows, cols, true, None).unwrap();
+    let widths: Vec<f32> = (4..=16).map(|w| w as f32 / 4.0).collect();
+    let all = scan(&sample, 2..=24, &widths, &mut |_| {}).unwrap();
+    for bits in [1.5, 2.0, 2.5, 3.0] {
+        let chosen = choose(&all, Rule::Budget { bits }).unwrap();
+        let plane = sample.quantize(chosen.levels, chosen.width).unwrap();
+        let bytes = qtl_codec::encode(
+            &qtl_codec::Code::new(vec![plane.into()]),
+            &qtl_codec::Options::default(),
+        );
+        let coded = 8.0 * bytes.len() as f64 / (rows * cols) as f64;
+        assert!(coded < 1.03 * bits, "{bits}: {coded} bits at {chosen:?}");
+    }
+}

@@ -5,13 +5,14 @@
 //! first stage's book is taken, then of what is left the nearest of the second stage's, and so on. Books are made by k-means
 //! over a calibration pass's features, on the client, and told to the server as 8-bit numbers with one scale per coordinate;
 //! both sides compute the same 32-bit vectors from these. They stay as they are while the projections around them learn:
-//! a penalty keeps the features near them. Every message has a checksum of the books it was made with, so that halves with
+//! a penalty keeps the features near them. What a number stands for can be learned all the same, by the server alone: a row of
+//! features per vector, beside the vector's projection, which the client need not know. Every message has a checksum of the books it was made with, so that halves with
 //! different ones cannot talk past each other.
 
 use std::ops::Range;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use qtl_codec::{Code, Plane, ScalarData, SymbolData, Symbols};
 
 use super::bottleneck::{self, ROWS_SEEN, check_dims, inward, outward, recorded};
@@ -35,6 +36,8 @@ pub(super) struct Shape {
     pub stages: usize,
     /// Vectors of a book.
     pub codes: usize,
+    /// Whether the server learns a row of features per vector, where there is one book.
+    pub learned: bool,
 }
 
 impl Shape {
@@ -46,6 +49,7 @@ impl Shape {
             groups,
             stages,
             codes,
+            learned: _,
         } = *self;
         range("codes", codes, "2 to 65536", (2..=1 << 16).contains(&codes))?;
         range("stages", stages, "1 to 16", (1..=16).contains(&stages))?;
@@ -105,6 +109,8 @@ pub struct CodebookDecoder {
     pub out_proj: Linear,
     /// As the client's; not trained.
     pub running_table: Param<Tensor<1>>,
+    /// What each vector stands for beyond its projection: [codes, dim].
+    pub out_codes: Option<Param<Tensor<2>>>,
     #[module(skip)]
     shape: Shape,
 }
@@ -158,6 +164,8 @@ impl CodebookDecoder {
         Self {
             out_proj: projection(shape.dims, dim, 1.0, seed, device),
             running_table: unstarted(&shape, device),
+            out_codes: (shape.learned)
+                .then(|| Param::from_tensor(Tensor::zeros([shape.codes, dim], device))),
             shape,
         }
     }
@@ -191,6 +199,63 @@ fn eight_bits(book: &[f32], width: usize) -> (Vec<u8>, Vec<f32>) {
     (numbers.collect(), scales)
 }
 
+/// Per vector of the one book the mean of what its rows have beyond the vector's projection: [codes, dim].
+fn beyond(rows: &[f32], z: &[f32], book: &[f32], found: &Components, codes: usize) -> Vec<f32> {
+    let dim = found.mean.len();
+    let width = book.len() / codes;
+    let (mut sums, mut counts) = (vec![0f64; codes * dim], vec![0f64; codes]);
+    for (row, number) in rows.chunks_exact(dim).zip(nearest(z, book, width)) {
+        let at = number as usize;
+        counts[at] += 1.0;
+        let sum = sums[at * dim..][..dim].iter_mut();
+        sum.zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+    }
+    let mut left = vec![0f32; codes * dim];
+    for (code, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
+        let vector = &book[code * width..][..width];
+        for channel in 0..dim {
+            let along = vector.iter().enumerate();
+            let along =
+                along.map(|(i, v)| f64::from(*v) * f64::from(found.axes[i * dim + channel]));
+            let known = f64::from(found.mean[channel]) + along.sum::<f64>();
+            left[code * dim + channel] = (sums[code * dim + channel] / count - known) as f32;
+        }
+    }
+    left
+}
+
+/// Reads a book of so many vectors: numbers, and scales for each so many of them.
+fn read_book(
+    planes: &[Plane],
+    [vectors_in_all, width]: [usize; 2],
+    books: usize,
+) -> Option<Vec<f32>> {
+    let [numbers, scales] = planes else {
+        return None;
+    };
+    let Plane::Symbols(Symbols {
+        alphabet: 256,
+        rows,
+        cols,
+        data: SymbolData::U8(numbers),
+        ..
+    }) = numbers
+    else {
+        return None;
+    };
+    let scales = read_f32(scales, books, width)?;
+    if [*rows, *cols] != [vectors_in_all, width] || scales.iter().any(|s| *s < 0.0) {
+        return None;
+    }
+    let each = numbers
+        .chunks_exact(vectors_in_all / books * width)
+        .zip(scales.chunks_exact(width));
+    let values: Vec<f32> = each
+        .flat_map(|(numbers, scales)| vectors(numbers.iter(), scales))
+        .collect();
+    values.iter().all(|x| x.is_finite()).then_some(values)
+}
+
 /// The vectors that numbers and scales stand for: one product each, the same on every processor.
 fn vectors<'a>(numbers: impl Iterator<Item = &'a u8>, scales: &[f32]) -> Vec<f32> {
     let scales = scales.iter().cycle();
@@ -218,6 +283,7 @@ impl ClientHalf for CodebookEncoder {
             groups,
             stages,
             codes,
+            learned,
         } = self.shape;
         let width = self.shape.width();
         let dim = self.in_proj.weight.dims()[1];
@@ -229,7 +295,7 @@ impl ClientHalf for CodebookEncoder {
             .collect();
         found.axes = axes;
         self.in_proj = inward(&found, 1.0, &device);
-        let z = floats(self.in_proj.forward(rows));
+        let z = floats(self.in_proj.forward(rows.clone()));
         let (mut all_numbers, mut all_scales, mut books) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..groups {
             let part = |row: &[f32]| row[group * width..][..width].to_vec();
@@ -248,14 +314,21 @@ impl ClientHalf for CodebookEncoder {
                 books.extend(book);
             }
         }
-        self.running_codes = recorded(books, &device);
-        let [rows, mean] = bottleneck::told(&found, &vec![1.0; dims]);
-        Some(Code::new(vec![
-            rows,
+        let [axes, mean] = bottleneck::told(&found, &vec![1.0; dims]);
+        let mut told = vec![
+            axes,
             mean,
             symbols(256, self.shape.vectors(), width, all_numbers),
             scalars(self.shape.columns(), width, ScalarData::F32(all_scales)),
-        ]))
+        ];
+        if learned {
+            let left = beyond(&floats(rows), &z, &books, &found, codes);
+            let (numbers, scales) = eight_bits(&left, dim);
+            told.push(symbols(256, codes, dim, numbers));
+            told.push(scalars(1, dim, ScalarData::F32(scales)));
+        }
+        self.running_codes = recorded(books, &device);
+        Some(Code::new(told))
     }
 
     fn input(&self, x: Tensor<2>) -> Tensor<2> {
@@ -332,57 +405,68 @@ impl ServerHalf for CodebookDecoder {
         })
     }
 
+    /// `y = q W_out^T + b_out`, and what the server has learned of each vector beside it.
     fn expand(&self, leaf: Tensor<2>) -> Tensor<2> {
-        self.out_proj.forward(leaf)
+        let y = self.out_proj.forward(leaf.clone());
+        let Some(table) = &self.out_codes else {
+            return y;
+        };
+        let plain = if leaf.is_autodiff() {
+            leaf.inner()
+        } else {
+            leaf
+        };
+        let books = floats(self.running_table.val());
+        let numbers = nearest(&floats(plain), &books, self.shape.width());
+        let numbers: Vec<i64> = numbers.into_iter().map(i64::from).collect();
+        let numbers = TensorData::from(numbers.as_slice());
+        y.clone()
+            + table
+                .val()
+                .select(0, Tensor::<1, Int>::from_data(numbers, &y.device()))
     }
 
     fn start_shape(&self) -> [usize; 2] {
         let dim = self.out_proj.weight.dims()[0];
-        [
-            self.shape.dims + self.shape.vectors() + self.shape.columns() + 1,
-            dim,
-        ]
+        let books = self.shape.vectors() + self.shape.columns();
+        let beyond = self
+            .out_codes
+            .as_ref()
+            .map_or(0, |table| table.dims()[0] + 1);
+        [self.shape.dims + 1 + books + beyond, dim]
     }
 
     fn start(&mut self, told: &Code) -> Result<(), QuantError> {
-        let (vectors_in_all, width) = (self.shape.vectors(), self.shape.width());
+        let (all, width, books) = (
+            self.shape.vectors(),
+            self.shape.width(),
+            self.shape.columns(),
+        );
         let read = || {
-            let [rows, mean, numbers, scales] = told.planes.as_slice() else {
-                return None;
+            let (projections, rest) = told.planes.split_at_checked(2)?;
+            let (own, beyond) = rest.split_at_checked(2)?;
+            let projection = outward(projections, &self.out_proj)?;
+            let values = read_book(own, [all, width], books)?;
+            let beyond = match &self.out_codes {
+                None => beyond.is_empty().then_some(None),
+                Some(table) => read_book(beyond, table.dims(), 1).map(Some),
             };
-            let Plane::Symbols(Symbols {
-                alphabet: 256,
-                rows: found,
-                cols,
-                data: SymbolData::U8(numbers),
-                ..
-            }) = numbers
-            else {
-                return None;
-            };
-            let scales = read_f32(scales, self.shape.columns(), width)?;
-            if [*found, *cols] != [vectors_in_all, width] || scales.iter().any(|s| *s < 0.0) {
-                return None;
-            }
-            let mut books = Vec::with_capacity(numbers.len());
-            let of_each = numbers
-                .chunks_exact(self.shape.codes * width)
-                .zip(scales.chunks_exact(width));
-            of_each.for_each(|(numbers, scales)| books.extend(vectors(numbers.iter(), scales)));
-            let finite = books.iter().all(|x| x.is_finite());
-            let planes = [rows.clone(), mean.clone()];
-            Some((outward(&planes, &self.out_proj).filter(|_| finite)?, books))
+            Some((projection, values, beyond?))
         };
-        let Some((projection, books)) = read() else {
+        let Some((projection, values, beyond)) = read() else {
             let want = format!(
-                "{} rows of 16-bit floats, their mean, {vectors_in_all} vectors of {width} symbols of 256, and scales",
+                "{} rows of 16-bit floats, their mean, {all} vectors of {width} symbols of 256, and scales",
                 self.shape.dims
             );
             return Err(unexpected(want, &told.planes));
         };
         let device = self.running_table.val().device();
         self.out_proj = projection;
-        self.running_table = recorded(books, &device);
+        self.running_table = recorded(values, &device);
+        if let (Some(table), Some(beyond)) = (&mut self.out_codes, beyond) {
+            let shape = table.dims();
+            *table = Param::from_tensor(tensor(beyond, shape, &device));
+        }
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ impl PqSpec {
             groups: self.groups,
             stages: 1,
             codes: self.codes,
+            learned: false,
         }
     }
 }

@@ -28,6 +28,7 @@ impl RvqSpec {
             groups: 1,
             stages: self.stages,
             codes: self.codes,
+            learned: false,
         }
     }
 }

@@ -17,6 +17,10 @@ pub struct VqSpec {
     /// Weight in the loss of the distance between features and their vectors.
     #[serde(default = "penalty")]
     pub penalty: f32,
+    /// The server learns a row of features per vector, beside the projection of the vector. It starts from what the projection
+    /// leaves out, so few `dims` do: for text, whose rows are few different ones.
+    #[serde(default)]
+    pub learned: bool,
 }
 
 pub(super) fn penalty() -> f32 {
@@ -30,6 +34,7 @@ impl VqSpec {
             groups: 1,
             stages: 1,
             codes: self.codes,
+            learned: self.learned,
         }
     }
 }
@@ -43,11 +48,12 @@ impl Spec for VqSpec {
     }
 
     fn settings() -> Vec<Self> {
-        [(32, 256), (32, 1024)]
-            .map(|(dims, codes)| Self {
+        [(32, 256, false), (32, 1024, false), (8, 256, true)]
+            .map(|(dims, codes, learned)| Self {
                 dims,
                 codes,
                 penalty: penalty(),
+                learned,
             })
             .into()
     }

@@ -1,106 +1,40 @@
 //! The client's side of a run: the loop that reads batches, sends their codes, and applies what comes back.
 
 mod average;
+mod event;
 mod numbers;
 mod site;
 mod state;
+mod step;
 mod tally;
 mod trips;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use burn::tensor::{Tensor, TensorData};
+use qtl_data::Position;
 use qtl_data::loader::{Loader, Source};
-use qtl_data::{Example, Position, Skipped};
 use qtl_model::Device;
 use qtl_model::edge::Private;
-use qtl_model::partition::{ClientPartition, Pending};
-use qtl_model::quant::gradient;
-use qtl_model::splice::{Sample, splice};
-use qtl_model::stage::Batch;
-use qtl_model::tuning::dropout::{Draw, drawing};
+use qtl_model::partition::ClientPartition;
 use qtl_wire::{Exchange, Key, Purpose, Reason, Reply, WireError};
 
 use crate::changes::Change;
-use crate::error::{AnswerError, TrainError};
+use crate::error::TrainError;
 use crate::half::Half;
-use crate::held::Held;
-use crate::measure;
-use crate::message;
-use crate::metrics::{StepRecord, Writer};
-use crate::recipe::{Recipe, SitesSpec};
+use crate::metrics::Writer;
+use crate::recipe::Recipe;
 use crate::record::Record;
-use crate::schedule;
 use crate::secret;
 use crate::stamp::Stamp;
 use crate::start::Start;
-use numbers::Watch;
+pub use event::{Ended, Event};
 use site::Site;
 pub use state::loader_options;
+pub use step::batch;
 use tally::Tally;
-use trips::Answered;
 pub(crate) use trips::container;
-
-/// What a client tells whoever watches it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// Features are measured before the first step: so many batches of so many.
-    Calibrating {
-        /// Batches done.
-        done: usize,
-        /// Batches in all.
-        of: usize,
-    },
-    /// The run starts or goes on at this step, of this many.
-    Started {
-        /// Steps already applied.
-        step: u64,
-        /// Steps in all.
-        of: u64,
-    },
-    /// The run of several sites has gone on without this one, which goes on with this step.
-    Moved {
-        /// The step.
-        to: u64,
-    },
-    /// The server was restarted; both sides went back to this step.
-    Rewound {
-        /// Steps applied there.
-        to: u64,
-    },
-    /// A micro-batch was worked on.
-    Step(Box<StepRecord>),
-    /// Samples were left out.
-    Skipped(Skipped),
-    /// Both sides hold a checkpoint of this step.
-    Saved {
-        /// The step.
-        step: u64,
-    },
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// All steps are done and the final weights are saved on both sides.
-    Finished,
-    /// It was asked to stop; both sides hold a checkpoint of this step.
-    Stopped {
-        /// Steps applied.
-        step: u64,
-    },
-    /// One of several sites: it goes on when it is given the average of what another program makes of this file and those of
-    /// the others; all sides hold a checkpoint of this step.
-    Waits {
-        /// Steps applied.
-        step: u64,
-        /// What this side has trained.
-        file: PathBuf,
-    },
-}
 
 /// The client's side of a run.
 pub struct Client {
@@ -376,170 +310,4 @@ impl Client {
         }
         Ok(Reply::Done(()))
     }
-
-    /// Forward, the wire, backward, and the optimizer where its step ends.
-    fn exchange(
-        &mut self,
-        link: &mut dyn Exchange,
-        examples: &[Example],
-    ) -> Result<Reply<StepRecord>, TrainError> {
-        let start = Instant::now();
-        let batch = self.batch(examples)?;
-        // Statistics that a quantizer records move with the forward, and a site's forward may come to nothing.
-        let unmoved = self.site.as_ref().map(|_| self.half.stages.clone());
-        let number = self.number();
-        let Half { recipe, stages, .. } = &mut self.half;
-        let draw = Draw {
-            seed: recipe.seed,
-            step: number,
-        };
-        let trained = |name: &str| recipe.tune.trains(name);
-        let (cut, pending) = drawing(draw, || stages.forward(&batch, draw.step, &trained));
-        let watch = Watch {
-            step: self.step(),
-            examples,
-        };
-        watch.features(&pending, &cut.layout)?;
-        let computed = start.elapsed().as_secs_f64();
-
-        let coding = Instant::now();
-        let (message, [image_account, text_account, index_account]) = message::encode_cut(&cut);
-        let mut coded = coding.elapsed().as_secs_f64();
-
-        let before = link.meter();
-        let answer = match self.answered(link, message, &batch, &watch)? {
-            Reply::Done(answer) => answer,
-            Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
-            Reply::Moved { to } => {
-                if let Some(unmoved) = unmoved {
-                    self.half.stages = Held::new(unmoved);
-                }
-                return Ok(Reply::Moved { to });
-            }
-        };
-        drop(unmoved);
-        let meter = link.meter();
-
-        let coding = Instant::now();
-        let gradients = self.gradients(&pending, &answer);
-        let (image, text) = gradients.map_err(|e| watch.answer(e, &cut, &pending))?;
-        coded += coding.elapsed().as_secs_f64();
-        let mut record = StepRecord {
-            step: self.step(),
-            micro_batch: Some(self.micro_batch),
-            loss: (answer.tokens > 0).then_some(answer.loss),
-            penalty: pending.penalty(),
-            samples: examples.len() as u64,
-            tokens: answer.tokens,
-            bytes_up: meter.up.step.bytes - before.up.step.bytes,
-            bytes_down: meter.down.step.bytes - before.down.step.bytes,
-            bytes_image: image_account.total(),
-            bytes_text: text_account.total(),
-            bytes_index: index_account.total(),
-            bytes_targets: meter.up.step.targets - before.up.step.targets,
-            rows_text: batch.spliced.text_ids.len() as u64,
-            rows_distinct: text.dims()[0] as u64,
-            elements_image: image_account.elements,
-            elements_text: text_account.elements,
-            bytes_gradient: (answer.image.len() + answer.text.len()) as u64,
-            bytes_gradient_text: answer.text.len() as u64,
-            elements_gradient: measure::elements(image.as_ref()) + measure::elements(Some(&text)),
-            hidden: answer.hidden,
-            ..StepRecord::default()
-        };
-        if let Some((distinct, constant)) = cut.image.as_ref().and_then(measure::liveliness) {
-            record.distinct_per_1000 = distinct;
-            record.constant_channels = constant;
-        }
-        // Not part of the step's own time.
-        if self.half.recipe.metrics.compares(self.micro_batch) {
-            let other = measure::alternatives(&record, &cut, pending.features(), answer.states);
-            record.alternatives = Some(other);
-        }
-
-        let backward = Instant::now();
-        let mut gradients = drawing(draw, || pending.backward(image, text));
-        gradients.extend(answer.parameters);
-        self.half.add(gradients).map_err(|e| watch.gradient(&e))?;
-        let train = &self.half.recipe.train;
-        record.lr = schedule::at(train, record.step) * train.lr;
-        let norm = self.half.apply(self.micro_batch);
-        if let Some(norm) = norm.map_err(|e| watch.gradient(&e))? {
-            record.gradient_norm = norm;
-        }
-        record.compute = computed + backward.elapsed().as_secs_f64() + answer.computed;
-        record.coding = coded + answer.coded;
-        record.waiting = answer.waited.max(0.0);
-        let sites = self.half.recipe.sites.as_ref();
-        self.micro_batch += sites.map_or(1, SitesSpec::stride);
-        Ok(Reply::Done(record))
-    }
-
-    fn batch(&self, examples: &[Example]) -> Result<Batch, TrainError> {
-        let max_length = self.half.recipe.data.max_length;
-        let mut batch = batch(&self.half.stages, examples, max_length, &self.half.device)?;
-        let activation = self.half.recipe.train.activation.dtype();
-        batch.pixels = batch.pixels.map(|pixels| pixels.cast(activation));
-        Ok(batch)
-    }
-
-    fn gradients(
-        &self,
-        pending: &Pending,
-        answer: &Answered,
-    ) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
-        let read = |tensor, bytes: &[u8], shape| {
-            let draw = gradient::Draw {
-                seed: self.half.recipe.seed,
-                step: self.number(),
-                tensor,
-            };
-            message::decode_gradient(
-                &self.half.recipe.gradient.codec,
-                bytes,
-                shape,
-                draw,
-                &self.half.device,
-            )
-        };
-        let (image, text) = pending.gradient_shapes();
-        let image = match image {
-            Some(shape) => Some(read("image", &answer.image, shape)?),
-            None => None,
-        };
-        Ok((image, read("text", &answer.text, text)?))
-    }
-}
-
-/// Examples as the client's partition takes them.
-///
-/// # Errors
-///
-/// [`qtl_model::splice::SpliceError`] if a sample shows more pictures than it has.
-pub fn batch(
-    partition: &ClientPartition,
-    examples: &[Example],
-    max_length: usize,
-    device: &Device,
-) -> Result<Batch, qtl_model::splice::SpliceError> {
-    let mut pixels = Vec::new();
-    let mut samples = Vec::with_capacity(examples.len());
-    let mut pictures = 0;
-    let mut side = 0;
-    for example in examples {
-        let first = pictures;
-        if let Some(picture) = &example.pixels {
-            pixels.extend_from_slice(&picture.data);
-            side = picture.side;
-            pictures += 1;
-        }
-        samples.push(Sample {
-            spans: &example.spans,
-            pictures: first..pictures,
-        });
-    }
-    let spliced = splice(&samples, partition.tokens_per_picture(), max_length)?;
-    let pixels = (pictures > 0)
-        .then(|| Tensor::from_data(TensorData::new(pixels, [pictures, 3, side, side]), device));
-    Ok(Batch { pixels, spliced })
 }

@@ -11,13 +11,39 @@ use qtl_model::Device;
 use qtl_train::client::{Client, Ended};
 use qtl_train::metrics::{self, StepRecord};
 use qtl_train::start::Start;
-use qtl_train::{ServerWork, files};
+use qtl_train::{Recipe, ServerWork, files};
 use qtl_wire::{
     Access, Backward, Calibration, Cut, Forward, Key, Lane, Limits, LocalLink, Next, Simulation,
     Standing, Terms, Tokens, Work, WorkError,
 };
+use safetensors::SafeTensors;
 
-use crate::world::{Drawn, KINDS, blueprint, recipe, records_of, saved, train};
+use crate::world::{Drawn, KINDS, blueprint, kind, recipe, records_of, saved, train};
+
+/// A run that is interrupted, and one that is not: the same losses and the same bits. Where the whole one is.
+fn interrupted(recipe: &Recipe, name: &str) -> tempfile::TempDir {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [whole, broken] = [dirs[0].path(), dirs[1].path()];
+    let losses = train(recipe, whole, None);
+    assert_eq!(losses.len(), 6);
+    let before = train(recipe, broken, Some(2));
+    assert_eq!(before, losses[..3]);
+    // As if both processes had died before saving step 3: they go back to step 2.
+    for side in ["", "server"] {
+        let checkpoints = broken.join(side).join("checkpoints");
+        std::fs::remove_dir_all(checkpoints.join("step-00000003")).unwrap();
+    }
+    let after = train(recipe, broken, None);
+    assert_eq!(after, losses[2..], "{name}");
+    for side in ["", "server"] {
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            let same = saved(whole, side, 6, file) == saved(broken, side, 6, file);
+            assert!(same, "{name}: {side}/{file} differs");
+        }
+    }
+    let [whole, _] = dirs;
+    whole
+}
 
 #[test]
 fn an_interrupted_run_ends_in_the_same_bits_with_every_tuning() {
@@ -26,24 +52,44 @@ fn an_interrupted_run_ends_in_the_same_bits_with_every_tuning() {
             tune,
             &["quantizer.image.kind=fsq", "quantizer.image.levels=4"],
         );
-        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let [whole, broken] = [dirs[0].path(), dirs[1].path()];
-        let losses = train(&recipe, whole, None);
-        assert_eq!(losses.len(), 6);
-        let before = train(&recipe, broken, Some(2));
-        assert_eq!(before, losses[..3]);
-        // As if both processes had died before saving step 3: they go back to step 2.
-        for side in ["", "server"] {
-            let checkpoints = broken.join(side).join("checkpoints");
-            std::fs::remove_dir_all(checkpoints.join("step-00000003")).unwrap();
-        }
-        let after = train(&recipe, broken, None);
-        assert_eq!(after, losses[2..], "{name}");
-        for side in ["", "server"] {
-            for file in ["model.safetensors", "optimizer.safetensors"] {
-                let same = saved(whole, side, 6, file) == saved(broken, side, 6, file);
-                assert!(same, "{name}: {side}/{file} differs");
-            }
+        interrupted(&recipe, name);
+    }
+}
+
+/// What a calibration finds is known to both sides in the same bits, and lasts.
+#[test]
+fn codebooks_outlive_an_interruption_at_both_ends() {
+    let pairs = [
+        (
+            "{kind='pca', dims=12, bits=20.0}",
+            "{kind='vq', dims=4, codes=40, learned=true}",
+        ),
+        (
+            "{kind='rvq', dims=12, stages=3, codes=9}",
+            "{kind='pq', dims=16, groups=4, codes=300}",
+        ),
+    ];
+    for (image, text) in pairs {
+        let sets = [
+            format!("quantizer.image={image}"),
+            format!("quantizer.text={text}"),
+            "quantizer.calibration_batches=4".to_owned(),
+        ];
+        let recipe = recipe(kind("full"), &sets.each_ref().map(String::as_str));
+        let run = interrupted(&recipe, image);
+        let [client, server] =
+            ["", "server"].map(|side| saved(run.path(), side, 6, "model.safetensors"));
+        let client = SafeTensors::deserialize(&client).unwrap();
+        let server = SafeTensors::deserialize(&server).unwrap();
+        for (modality, spec) in [("image", image), ("text", text)] {
+            let (own, other) = match spec.contains("pca") {
+                true => ("running_sides", "running_levels"),
+                false => ("running_codes", "running_table"),
+            };
+            let name = |field: &str| format!("VQ.quantizer_{modality}.quantizer.{field}");
+            let own = client.tensor(&name(own)).unwrap().data().to_vec();
+            assert_eq!(own, server.tensor(&name(other)).unwrap().data(), "{spec}");
+            assert!(own.iter().any(|byte| *byte != 0), "{spec}");
         }
     }
 }

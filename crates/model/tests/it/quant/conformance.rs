@@ -74,6 +74,13 @@ fn specs() -> Vec<QuantizerSpec> {
             dims: 24,
             codes: 8,
             penalty: 0.02,
+            learned: false,
+        }),
+        QuantizerSpec::Vq(VqSpec {
+            dims: 3,
+            codes: 16,
+            penalty: 0.02,
+            learned: true,
         }),
         QuantizerSpec::Rvq(RvqSpec {
             dims: 30,
