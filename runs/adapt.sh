@@ -21,7 +21,7 @@ out=${1:-runs/adapt}
 shift || true
 declare -A row=(
   [demo]=""
-  [few]="quantizer.image={kind='pca',dims=32,bits=48.0} quantizer.text={kind='vq',dims=112,codes=128} gradient.codec={kind='tiled',bits=4,tile=32,even=1.0}"
+  [few]="quantizer.image={kind='pca',dims=32,bits=48.0} quantizer.text={kind='vq',dims=16,codes=128,learned=true} gradient.codec={kind='tiled',bits=4,tile=32,even=1.0}"
   [none]="quantizer.image={kind='none'} quantizer.text={kind='none'} gradient.codec='f32'"
   [frozen]="tune.connector='frozen' tune.embed_tokens='frozen' tune.quantizer='frozen'"
 )

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use qtl_data::Reader;
 use qtl_data::loader::Source;
 use qtl_model::Device;
+use qtl_model::edge::Private;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::parts::Parts;
 use qtl_model::quant::{Accumulator, Decoder, Encoder, QuantizerSpec};
 use qtl_model::stage::Batch;
+use qtl_model::weights::Stream;
 use qtl_train::Recipe;
 use qtl_train::client::batch;
 use qtl_train::start::{Base, Start};
@@ -69,6 +71,17 @@ impl Halves {
         (*sender.image, *sender.text) = (encoder(image), encoder(text));
         (*receiver.image, *receiver.text) = (decoder(image), decoder(text));
         self.calibrated(recipe, source)
+    }
+
+    /// The client adds to its rows what the recipe has it add, drawn from a secret of its own: no one else's is the same.
+    #[must_use]
+    pub fn hiding(mut self, recipe: &Recipe, who: &str) -> Self {
+        let mut numbers = Stream::new(recipe.seed, who);
+        let secret = std::array::from_fn(|_| numbers.bits() as u8);
+        let added = recipe.privacy.added(&recipe.quantizer);
+        let private = Private::new(added, secret, numbers.bits());
+        self.client.uplink.private = recipe.privacy.adds().then_some(private);
+        self
     }
 
     fn calibrated(mut self, recipe: &Recipe, source: &Arc<Reader>) -> Result<Self, LeakageError> {

@@ -22,6 +22,9 @@ const TRUTH: &str = "pictures.rgb";
 pub struct Stamp {
     /// Digest of the model's files.
     pub model: String,
+    /// Of the messages, where they were made elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<String>,
     /// And of the base's.
     pub base: Option<String>,
     /// The recipe.
@@ -57,7 +60,7 @@ impl Kept {
                     .map_err(|error| other(format!("{error}; give --out a new directory")))?;
                 if known != *stamp {
                     return Err(other(
-                        "these are results on another model, base, recipe, seed or number of samples; give --out a new directory"
+                        "these areresults on another model, base, recipe, set of messages, seed or number of samples; give --out a new directory"
                             .to_owned(),
                     ));
                 }

@@ -156,15 +156,15 @@ mod tests {
 
     #[test]
     fn the_nearest_are_found_across_pieces() {
-        let device = Device::default();
-        let rows = Matrix::new(2, (0..10_000).flat_map(|i| [i as f32, 1.0]).collect());
-        let found = rows.nearest(&Matrix::new(2, vec![4095.6, 1.0, 0.2, 3.0]), 2, &device);
-        let names: Vec<Vec<usize>> = found
-            .iter()
-            .map(|near| near.iter().map(|one| one.0).collect())
-            .collect();
-        assert_eq!(names, [[4096, 4095], [0, 1]]);
-        assert!((found[1][0].1 - 4.04).abs() < 1e-3, "{:?}", found[1]);
+        let mut numbers = qtl_model::weights::Stream::new(1, "rows");
+        let values = (0..10_000 * 8).map(|_| numbers.normal() as f32).collect();
+        let rows = Matrix::new(8, values);
+        let mut asked = rows.pick([4097, 9999]);
+        asked.values.iter_mut().for_each(|x| *x += 0.01);
+        let found = rows.nearest(&asked, 2, &Device::default());
+        assert_eq!([found[0][0].0, found[1][0].0], [4097, 9999]);
+        assert!(found.iter().all(|near| (near[0].1 - 8e-4).abs() < 1e-4));
+        assert!(found.iter().all(|near| near.len() == 2 && near[1].1 > 0.1));
     }
 
     #[test]

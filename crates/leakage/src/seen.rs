@@ -1,6 +1,8 @@
 //! What a server has of a set of samples: the very messages of training, encoded and decoded by the protocol, and beside it
 //! what the samples really are, which only scores may look at.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use qtl_codec::Code;
@@ -14,6 +16,7 @@ use qtl_model::splice::Kind;
 use qtl_model::stage::Batch;
 use qtl_model::targets;
 use qtl_train::Recipe;
+use qtl_train::dry;
 use qtl_train::message::{Channels, decode, decode_cut, encode_cut};
 use qtl_wire::message::{ClientMessage, On, decode_client, encode_client};
 use qtl_wire::verb::{ForwardHidden, Request};
@@ -79,6 +82,14 @@ pub struct Seen {
 }
 
 impl Seen {
+    fn of(halves: &Halves, source: &Reader) -> Self {
+        Self {
+            tokens: halves.client.tokens_per_picture(),
+            pictures: Pictures::new(source.processor().side()),
+            ..Self::default()
+        }
+    }
+
     /// The rows of each picture as one row.
     pub fn whole(&self) -> Matrix {
         self.image.clone().folded(self.tokens.max(1))
@@ -90,7 +101,7 @@ impl Seen {
     }
 }
 
-/// Has the client send the first `most` samples of `source` and reads what comes. Samples whose pictures cannot be read are
+/// Has the client send these samples of `source` and reads what comes. Samples whose pictures cannot be read are
 /// left out.
 ///
 /// # Errors
@@ -100,16 +111,10 @@ pub fn capture(
     halves: &Halves,
     recipe: &Recipe,
     source: &Arc<Reader>,
-    most: usize,
+    samples: &[usize],
 ) -> Result<Seen, LeakageError> {
-    let mut seen = Seen {
-        tokens: halves.client.tokens_per_picture(),
-        pictures: Pictures::new(source.processor().side()),
-        ..Seen::default()
-    };
-    let size = recipe.train.batch;
-    let all: Vec<usize> = (0..source.entries().len().min(most)).collect();
-    for (step, samples) in all.chunks(size).enumerate() {
+    let mut seen = Seen::of(halves, source);
+    for (step, samples) in samples.chunks(recipe.train.batch).enumerate() {
         let read = |i: &usize| match source.read(*i, 0) {
             Ok(example) => Ok(Some((*i, example))),
             Err(DataError::Entry(_)) => Ok(None),
@@ -125,6 +130,50 @@ pub fn capture(
         }
         let batch = halves.batch(&examples, recipe)?;
         let sent = send(halves, &batch, step as u64)?;
+        seen.take(&halves.server, sent, &batch, (&entries, &examples), source)?;
+    }
+    Ok(seen)
+}
+
+/// Reads the messages that `train --dry-run` wrote into `dir`, which are of samples of `source`.
+///
+/// # Errors
+///
+/// [`LeakageError`], also where the messages are of other samples.
+pub fn overheard(
+    halves: &Halves,
+    recipe: &Recipe,
+    source: &Arc<Reader>,
+    dir: &Path,
+) -> Result<Seen, LeakageError> {
+    let mut seen = Seen::of(halves, source);
+    let places: HashMap<&str, usize> = source
+        .entries()
+        .enumerate()
+        .map(|(place, entry)| (entry.id.as_str(), place))
+        .collect();
+    let other = |why: &str| LeakageError::Other {
+        path: dir.to_owned(),
+        problem: format!("{why}; give the recipe and the data that the messages were made with"),
+    };
+    let all: Arc<dyn Source> = Arc::<Reader>::clone(source);
+    let mut batches = dry::batches(recipe, &all)?;
+    for line in dry::read(dir)?.iter().filter(|line| line.is_step()) {
+        let path = dir.join(&line.file);
+        let bytes = std::fs::read(&path).map_err(LeakageError::file(&path))?;
+        let sent = receive(&bytes, &halves.server)?;
+        let examples = batches.next().transpose()?.unwrap_or_default();
+        if examples.iter().map(|example| &example.id).ne(&line.samples) {
+            return Err(other("the messages are of other samples"));
+        }
+        let batch = halves.batch(&examples, recipe)?;
+        if batch.spliced.layout != sent.cut.layout {
+            return Err(other("the messages have another layout"));
+        }
+        let entries = examples
+            .iter()
+            .filter_map(|example| places.get(example.id.as_str()));
+        let entries: Vec<usize> = entries.copied().collect();
         seen.take(&halves.server, sent, &batch, (&entries, &examples), source)?;
     }
     Ok(seen)

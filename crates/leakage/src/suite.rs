@@ -18,7 +18,7 @@ use crate::halves::Halves;
 use crate::judge::judge;
 use crate::kept::{Kept, Stamp};
 use crate::questions::Catalogue;
-use crate::seen::{Seen, capture};
+use crate::seen::{Seen, capture, overheard};
 
 /// Questions about the victims' pictures that models are asked, at most.
 const ASKED: usize = 600;
@@ -45,6 +45,8 @@ pub struct Suite<'a> {
     pub attacks: Vec<&'static dyn Attack>,
     /// Time for all of them together.
     pub budget: Duration,
+    /// What `train --dry-run` wrote, instead of messages made here: of the recipe's quantizers alone.
+    pub messages: Option<PathBuf>,
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// Where results go.
@@ -102,25 +104,29 @@ impl Suite<'_> {
             if !left.iter().any(|job| job.view == view.name) {
                 continue;
             }
-            let theirs = self.under(view, &victim)?;
+            let theirs = self.under(view, &victim, "victim")?;
             watch(Event::Doing(format!(
                 "{}: what crosses of the victims",
                 view.name
             )));
-            let seen = capture(&theirs, &self.recipe, &self.victims, self.most[0])?;
+            let seen = match &self.messages {
+                Some(dir) => overheard(&theirs, &self.recipe, &self.victims, dir)?,
+                None => capture(&theirs, &self.recipe, &self.victims, &self.samples(0))?,
+            };
             for setting in &settings {
                 if !left.iter().any(|job| job.is_in(view, *setting)) {
                     continue;
                 }
                 let known = match (setting, &base) {
-                    (Setting::Base, Some(base)) => self.under(view, base)?,
-                    _ => theirs.clone(),
+                    (Setting::Base, Some(base)) => base,
+                    _ => &victim,
                 };
+                let known = self.under(view, known, "attacker")?;
                 watch(Event::Doing(format!(
                     "{}: codes of auxiliary samples",
                     view.name
                 )));
-                let own = capture(&known, &self.recipe, &self.auxiliary, self.most[1])?;
+                let own = capture(&known, &self.recipe, &self.auxiliary, &self.samples(1))?;
                 let (catalogue, asked) = basis.get_or_insert_with(|| self.questions(&own, &seen));
                 let world = World {
                     recipe: &self.recipe,
@@ -158,19 +164,37 @@ impl Suite<'_> {
         }
         if outcomes.iter().any(|outcome| outcome.pictures.is_some()) || kept.truth()?.is_none() {
             // The pictures themselves, for the page.
-            let seen = capture(&victim, &self.recipe, &self.victims, crate::kept::SHOWN)?;
+            let seen = match &self.messages {
+                Some(dir) => overheard(&victim, &self.recipe, &self.victims, dir)?,
+                None => {
+                    let all = self.samples(0);
+                    let shown = &all[..all
+                        .len()
+                        .min(self.recipe.train.batch.max(crate::kept::SHOWN))];
+                    capture(&victim, &self.recipe, &self.victims, shown)?
+                }
+            };
             kept.keep_truth(&seen.pictures)?;
         }
         Ok(outcomes)
     }
 
-    /// Halves under the quantizers of a view.
-    fn under(&self, view: &View, halves: &Halves) -> Result<Halves, LeakageError> {
-        let halves = halves.clone();
-        match &view.instead {
-            None => Ok(halves),
-            Some(spec) => halves.quantized(spec, spec, &self.recipe, &self.auxiliary),
-        }
+    /// Halves under the quantizers of a view; `who` has them.
+    fn under(&self, view: &View, halves: &Halves, who: &str) -> Result<Halves, LeakageError> {
+        let (halves, mut recipe) = (halves.clone(), self.recipe.clone());
+        let Some(spec) = &view.instead else {
+            return Ok(halves.hiding(&recipe, who));
+        };
+        recipe.quantizer.image.clone_from(spec);
+        recipe.quantizer.text.clone_from(spec);
+        let halves = halves.quantized(spec, spec, &recipe, &self.auxiliary)?;
+        Ok(halves.hiding(&recipe, who))
+    }
+
+    /// The samples that are used: of the victims, or of the attacker.
+    fn samples(&self, whose: usize) -> Vec<usize> {
+        let source = [&self.victims, &self.auxiliary][whose];
+        (0..source.entries().len().min(self.most[whose])).collect()
     }
 
     /// What is asked often, and a part of it that is asked about the victims' pictures.
@@ -193,7 +217,9 @@ impl Suite<'_> {
             instead: None,
         };
         let exact = QuantizerSpec::Exact(qtl_model::quant::ExactSpec {});
+        // Messages that were made elsewhere are as they are.
         let others = std::iter::once(&exact).chain(&self.also);
+        let others = others.filter(|_| self.messages.is_none());
         let others = others.map(|spec| View {
             name: spec.to_string(),
             instead: Some(spec.clone()),
@@ -244,6 +270,7 @@ impl Suite<'_> {
     fn stamp(&self) -> Result<Stamp, LeakageError> {
         let model = |dir: &Path| crate::kept::digest(dir);
         Ok(Stamp {
+            messages: self.messages.as_deref().map(model).transpose()?,
             model: model(&self.model)?,
             base: self.base.as_deref().map(model).transpose()?,
             recipe: self.recipe.to_toml(),

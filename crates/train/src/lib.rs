@@ -13,13 +13,13 @@
 //! - [`client`] and [`server`]: what each side does with it
 //! - `sites`: several that train one model: [`roster`], [`rounds`] (who took part in which step), [`ranges`] (what their quantizers
 //!   share), [`average`] (of what they train on their own side)
-//! - `folder`: a run's directory: [`record`], whose it is; [`checkpoint`], both sides' state, the [`digest`] of every file, which
+//! - `folder`: a run's directory: [`record`], whose it is; [`secret`], what a client's noise is drawn from; [`checkpoint`], both sides' state, the [`digest`] of every file, which
 //!   [`verify`] checks; [`lock`], one process at a time; [`changes`], what a run may go on with, [`stamp`], on which data;
 //!   [`metrics`]; [`files`] and [`whole`], how it is written
 //! - `make`: [`merge`], two halves into one model; [`export`], adapters; [`plain`], a model for programs that do not know ours;
 //!   [`answer`], generation over a link; [`compose`], a language model and a fresh tower into one model; [`align`], first sight for
 //!   a tower trained from nothing; [`random`], random weights
-//! - `study`: [`inspect`], what a model directory is and what running it takes; [`communication`], what every quantizer and gradient
+//! - `study`: [`dry`], the messages of a trial run; [`accountant`], what noise is worth; [`inspect`], what a model directory is and what running it takes; [`communication`], what every quantizer and gradient
 //!   codec costs on the wire; [`features`], what quantizers are chosen on; [`machine`], how much memory is free; [`fuzzing`], what must
 //!   hold whatever a client says
 
@@ -38,13 +38,15 @@ mod study;
 
 pub use begin::{adapt, adapter, assumed, peft, start, tune};
 pub(crate) use folder::companions;
-pub use folder::{changes, checkpoint, digest, files, lock, metrics, record, stamp, verify, whole};
+pub use folder::{
+    changes, checkpoint, digest, files, lock, metrics, record, secret, stamp, verify, whole,
+};
 pub use make::{align, answer, compose, export, merge, plain, random};
 pub use recipe::edit;
 pub(crate) use run::held;
 pub use run::{bounds, generations, half, measure, message, optimizer, schedule, terms};
 pub use sites::{average, ranges, roster, rounds};
-pub use study::{communication, features, fuzzing, inspect, machine};
+pub use study::{accountant, communication, dry, features, fuzzing, inspect, machine};
 
 pub use client::{Client, Ended};
 pub use error::TrainError;

@@ -26,10 +26,12 @@ impl Attack for Ask {
         if world.asked.is_empty() {
             return unfit("the data asks no question often enough to compare answers");
         }
-        let halves = crate::halves::Halves {
+        let mut halves = crate::halves::Halves {
             client: case.known.client.clone(),
             server: case.victim.server.clone(),
         };
+        // Its own questions need no protection.
+        halves.client.uplink.private = None;
         let with = |halves| Interview {
             halves,
             reader: world.victims,

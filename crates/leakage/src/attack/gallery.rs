@@ -4,7 +4,6 @@ use super::{Attack, Case, Found, Stream, unfit};
 use crate::clock::Clock;
 use crate::error::LeakageError;
 use crate::finding::Finding;
-use crate::halves::Halves;
 use crate::matrix::Matrix;
 use crate::seen::capture;
 
@@ -29,11 +28,7 @@ impl Attack for Match {
         let world = case.world;
         // The gallery's codes are the attacker's own. It has the pictures in the batches that the victim sends them in, which
         // is more than it would know.
-        let known = Halves {
-            client: case.known.client.clone(),
-            server: case.known.server.clone(),
-        };
-        let again = capture(&known, world.recipe, world.victims, case.seen.entries.len())?;
+        let again = capture(case.known, world.recipe, world.victims, &case.seen.entries)?;
         if again.pictures.len() != case.seen.pictures.len() {
             return unfit("the victims' pictures are not the same when read again");
         }

@@ -89,7 +89,7 @@ impl Attack for Gradient {
             return unfit("no answer has a token whose hidden state is its own");
         }
         Ok(Found::numbers(vec![
-            Finding::share("answers' tokens %", true_labels.right, true_labels.count),
+            Finding::share("tokens of answers %", true_labels.right, true_labels.count),
             Finding::share(
                 "guess without the gradient %",
                 true_labels.guessed,

@@ -27,7 +27,7 @@ impl Attack for Targets {
         let told = learned
             .iter()
             .filter(|row| seen.told[**row] == Some(seen.ids[**row]));
-        let finding = Finding::share("answers' tokens %", told.count(), learned.len());
+        let finding = Finding::share("tokens of answers %", told.count(), learned.len());
         Ok(Found::numbers(vec![finding]))
     }
 }

@@ -21,6 +21,7 @@ fn suite<'a>(dir: &std::path::Path, attacks: &[&str], stop: &'a AtomicBool) -> S
         most: [12, 60],
         also: Vec::new(),
         attacks: ATTACKS.iter().filter(wanted).copied().collect(),
+        messages: None,
         budget: Duration::from_secs(4),
         seed: 0,
         out: dir.join("out"),
@@ -100,4 +101,57 @@ fn a_suite_that_is_stopped_says_so_and_keeps_what_it_has() {
     assert!(matches!(suite.run(&mut |_| {}), Err(LeakageError::Stopped)));
     let left = std::fs::read_dir(suite.out.join("parts")).unwrap().count();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn messages_of_a_run_are_read_as_they_crossed() {
+    use qtl_train::dry::{self, Messages};
+    let dir = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(false);
+    let mut suite = suite(dir.path(), &["targets", "dictionary", "collage"], &stop);
+    let (recipe, device) = (&suite.recipe, qtl_model::Device::default);
+    let start = recipe.blueprint(&base()).unwrap();
+    let source: std::sync::Arc<dyn qtl_data::loader::Source> = suite.victims.clone();
+    let run = dir.path().join("run");
+    let mut client = qtl_train::Client::open(
+        recipe.clone(),
+        &start,
+        source.clone(),
+        &run,
+        "run",
+        device(),
+    )
+    .unwrap();
+    let server =
+        qtl_train::ServerWork::open(recipe.clone(), &start, Some(&run.join("server")), device());
+    let mut link = qtl_wire::LocalLink::local(server.unwrap());
+    let messages = Messages::into_dir(&dir.path().join("messages")).unwrap();
+    link.listened(messages.listener());
+    let enough = AtomicBool::new(false);
+    client
+        .train(&mut link, &enough, &mut |event| {
+            let step = matches!(event, qtl_train::client::Event::Step(_));
+            enough.fetch_or(step, std::sync::atomic::Ordering::Relaxed);
+        })
+        .unwrap();
+    let lines = messages.close(recipe, &source).unwrap();
+    assert_eq!(lines.iter().filter(|line| line.is_step()).count(), 1);
+    assert!(dry::read(&dir.path().join("messages")).unwrap().len() == lines.len());
+
+    suite.messages = Some(dir.path().join("messages"));
+    let outcomes = suite.run(&mut |_| {}).unwrap();
+    let told = outcomes
+        .iter()
+        .find(|outcome| outcome.attack == "targets")
+        .unwrap();
+    assert_eq!(told.findings[0].value, Some(100.0));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.view.starts_with("as trained"))
+    );
+    // They are of these samples and of no others.
+    suite.victims = scenes(&dir.path().join("others"), &suite.recipe, 23, 12);
+    suite.out = dir.path().join("other");
+    assert!(suite.run(&mut |_| {}).is_err());
 }

@@ -75,8 +75,9 @@ impl Scene {
         let auxiliary = scenes(dir.path(), &recipe, 12, counts[1]);
         let device = Device::default();
         let halves = Halves::open(&base(), &recipe, &auxiliary, &device).unwrap();
-        let seen = capture(&halves, &recipe, &victims, usize::MAX).unwrap();
-        let own = capture(&halves, &recipe, &auxiliary, usize::MAX).unwrap();
+        let all = |reader: &Reader| (0..reader.entries().len()).collect::<Vec<_>>();
+        let seen = capture(&halves, &recipe, &victims, &all(&victims)).unwrap();
+        let own = capture(&halves, &recipe, &auxiliary, &all(&auxiliary)).unwrap();
         let catalogue = Catalogue::of(&own, &auxiliary);
         let asked = catalogue.asked(&seen, &victims);
         Self {

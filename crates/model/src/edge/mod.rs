@@ -6,6 +6,7 @@
 
 mod error;
 mod hidden;
+mod private;
 mod receiver;
 pub mod repeats;
 mod sender;
@@ -15,6 +16,7 @@ use qtl_codec::Code;
 use crate::splice::Layout;
 pub use error::StepError;
 pub use hidden::{HiddenReceiver, HiddenReceiverTape, HiddenSender, HiddenSenderTape};
+pub use private::{Added, Private, Stream as PrivateStream};
 pub use receiver::{Received, Receiver, ReceiverTape};
 pub use repeats::TextRows;
 pub use sender::{Sender, SenderTape, Shown};

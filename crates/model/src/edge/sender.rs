@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use qtl_codec::{Code, Grid};
 
 use super::Cut;
+use super::private::{self, Private};
 use super::repeats::{self, TextRows};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
@@ -24,6 +25,9 @@ pub struct Sender {
     /// Whether text rows of one token cross once.
     #[module(skip)]
     pub text_rows: TextRows,
+    /// What is added to rows that the receiver cannot take away.
+    #[module(skip)]
+    pub private: Option<Private>,
 }
 
 /// Rows that were sent, and wait for their gradient.
@@ -74,17 +78,40 @@ impl Sender {
             image: QUANTIZER_IMAGE.holds(image),
             text: QUANTIZER_TEXT.holds(text),
             text_rows,
+            private: None,
+        }
+    }
+
+    /// Rows with what is added to them, and the number of the message.
+    fn protected(&self, rows: Rows, phase: Phase) -> (Rows, u64) {
+        match &self.private {
+            None => (rows, 0),
+            Some(private) => {
+                let number = private.number(phase);
+                (private.noisy(rows, number), number)
+            }
+        }
+    }
+
+    /// What is rounded of bounded rows.
+    fn dithered(&self, z: Tensor<2>, stream: private::Stream, number: u64) -> Tensor<2> {
+        match &self.private {
+            None => z,
+            Some(private) => private.dithered(z, stream, number),
         }
     }
 
     /// Codes of the rows of a batch for inference: recorded statistics, no graph.
     pub fn encode(&self, rows: Rows, spliced: &Spliced, shown: &Shown) -> Cut {
+        let (rows, number) = self.protected(rows, Phase::Evaluate);
         let image = rows.image.map(|rows| {
             let z = used(self.image.bound(self.image.input(rows)), &shown.rows);
+            let z = self.dithered(z, private::Stream::Image, number);
             shown.on_grid(self.image.quantize(z, Phase::Evaluate))
         });
         let ids = &spliced.text_ids;
         let z = self.text.bound(self.text.input(rows.text));
+        let z = self.dithered(z, private::Stream::Text, number);
         let (text, distinct) = repeats::encode(&self.text, z, ids, self.text_rows, Phase::Evaluate);
         Cut {
             image,
@@ -97,7 +124,17 @@ impl Sender {
     /// Code of rows of single tokens, for generation. Where the statistics are those of the batch, a single token has
     /// none, and its row crosses as 16-bit floats.
     pub fn encode_tokens(&self, rows: Tensor<2>) -> Code {
-        encode_tokens(&self.text, rows)
+        let Some(private) = &self.private else {
+            return encode_tokens(&self.text, rows);
+        };
+        let number = private.number(Phase::Evaluate);
+        let rows = private.noise(rows, private::Stream::Text, number);
+        if !self.text.is_rowwise() {
+            return encode_tokens(&self.text, rows);
+        }
+        let z = self.text.bound(self.text.input(rows));
+        let z = private.dithered(z, private::Stream::Text, number);
+        self.text.quantize(z, Phase::Evaluate)
     }
 
     /// What is sent in the micro-batch number `step`, given plain rows. Recorded statistics move; parameters for which
@@ -117,13 +154,14 @@ impl Sender {
             image: rows.image.map(|rows| begin(rows, wanted[0])),
             text: begin(rows.text, wanted[1]),
         };
+        let (sent, number) = self.protected(rows.clone(), Phase::Train(step));
         let mut penalty = None;
-        let image = rows.image.clone().map(|rows| {
+        let image = sent.image.map(|rows| {
             let u = tracked.image.input(rows);
             let both = (&mut *self.image, &mut *tracked.image);
             used(bound(both, u, &mut penalty), &shown.rows)
         });
-        let u = tracked.text.input(rows.text.clone());
+        let u = tracked.text.input(sent.text);
         let both = (&mut *self.text, &mut *tracked.text);
         let text = bound(both, u, &mut penalty);
         let bounded = Rows {
@@ -131,7 +169,7 @@ impl Sender {
             text: text.clone().inner(),
         };
         let phase = Phase::Train(step);
-        let z = bounded.text.clone();
+        let z = self.dithered(bounded.text.clone(), private::Stream::Text, number);
         let (text_code, distinct) =
             repeats::encode(&self.text, z, &spliced.text_ids, self.text_rows, phase);
         let text = match &distinct {
@@ -139,10 +177,10 @@ impl Sender {
             None => text,
         };
         let cut = Cut {
-            image: bounded
-                .image
-                .as_ref()
-                .map(|z| shown.on_grid(self.image.quantize(z.clone(), phase))),
+            image: bounded.image.as_ref().map(|z| {
+                let z = self.dithered(z.clone(), private::Stream::Image, number);
+                shown.on_grid(self.image.quantize(z, phase))
+            }),
             text: text_code,
             index: distinct.as_ref().map(|distinct| distinct.code()),
             layout: spliced.layout.clone(),

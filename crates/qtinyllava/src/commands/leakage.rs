@@ -45,6 +45,9 @@ pub struct Args {
     /// The public model that training started from: attackers are also tried that have it instead of the trained client's half
     #[arg(long, value_name = "DIR|ID")]
     base: Option<PathBuf>,
+    /// Messages that `train --dry-run` wrote of --data, instead of messages made here
+    #[arg(long, value_name = "DIR", conflicts_with = "levels")]
+    messages: Option<PathBuf>,
     /// Attacks to run [default: all]
     #[arg(long = "attack", value_name = "NAME", value_parser = attack)]
     attacks: Vec<&'static str>,
@@ -104,6 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
         also: args.levels.iter().map(|levels| levelled(*levels)).collect(),
         attacks: ATTACKS.iter().filter(wanted).copied().collect(),
         budget: Duration::from_secs_f64(60.0 * args.budget),
+        messages: args.messages.clone(),
         seed: args.seed,
         out: args.out.clone(),
         stop: &stop,

@@ -8,6 +8,7 @@ pub mod check;
 pub mod compare;
 pub mod compose;
 pub mod data;
+pub mod dry;
 pub mod eval;
 pub mod export;
 pub mod inspect;

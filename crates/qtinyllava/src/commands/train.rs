@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use qtl_model::Device;
+use qtl_train::accountant::epsilon;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
 use qtl_train::recipe::AverageSpec;
@@ -17,7 +18,9 @@ use qtl_wire::certs::{Role, leaf_key};
 use qtl_wire::{Exchange, LocalLink, WireError};
 
 use super::StartArgs;
+use super::dry;
 use super::network::{Stops, Waiting, connect};
+use crate::numbers::{MANY, whole};
 use crate::progress::{Progress, bytes};
 use crate::signal::Stopped;
 
@@ -31,6 +34,7 @@ Examples:
   qtinyllava train --model base --recipe r.toml --run runs/client --connect gpu.example.org:7443 --tls certs/client \\
                    --data data/train/llava.json
   qtinyllava train --local --model base --recipe r.toml --run runs/local --data data/train/llava.json
+  qtinyllava train --dry-run 4 --model base --recipe r.toml --data llava.json --out messages
   qtinyllava train --local --model base --recipe r.toml --run runs/more --data more.json --from-adapter runs/adapter
 trains an adapter on, of `merge --adapter` or of peft.
   qtinyllava train --model base --recipe sites.toml --run runs/north --connect gpu.example.org:7443 --tls certs/north \\
@@ -52,13 +56,13 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Directory of the run: checkpoints, metrics.jsonl, TensorBoard files
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    run: Option<PathBuf>,
     /// The server's address
     #[arg(
         long,
         value_name = "HOST:PORT",
-        required_unless_present = "local",
+        required_unless_present_any = ["local", "dry_run"],
         requires = "tls"
     )]
     connect: Option<String>,
@@ -81,6 +85,13 @@ pub struct Args {
     /// Both halves in this process, through the same step code, without a network
     #[arg(long, conflicts_with_all = ["connect", "tls"])]
     local: bool,
+    /// Make the messages of this many steps without a network, write them into --out with an account of each, and keep nothing else
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["connect", "tls", "local", "run", "start_over"], requires = "out",
+          value_parser = whole::<u64>(1..=MANY))]
+    dry_run: Option<u64>,
+    /// With --dry-run: a new directory for the messages
+    #[arg(long, value_name = "DIR", requires = "dry_run")]
+    out: Option<PathBuf>,
 }
 
 /// Trains to the end or to the next Ctrl-C.
@@ -97,6 +108,20 @@ pub fn run(args: &Args) -> Result<()> {
         });
     })?;
     let recipe = args.start.recipe()?;
+    if let (Some(steps), Some(out)) = (args.dry_run, &args.out) {
+        let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
+        return dry::run(
+            &args.start,
+            &recipe,
+            (&args.data, &images),
+            steps,
+            out,
+            &stops.hurry,
+        );
+    }
+    let Some(run) = &args.run else {
+        bail!("give --run, a directory for the run");
+    };
     if args.local && recipe.sites.is_some() {
         bail!("--local is for one client, and the recipe has [sites]: leave out one of them");
     }
@@ -107,20 +132,23 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(told) = recipe.still_told() {
         eprintln!("note: {told}");
     }
+    if let Some(worth) = worth(&recipe, source.entries().len()) {
+        eprintln!("note: {worth}");
+    }
     let samples = source.entries();
     let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
     let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;
     if args.start_over {
-        super::start_over(&args.run)?;
+        super::start_over(run)?;
         if args.local {
-            super::start_over(&args.run.join("server"))?;
+            super::start_over(&run.join("server"))?;
         }
     }
     let mut client = Client::open(
         recipe.clone(),
         &start,
         source,
-        &args.run,
+        run,
         &super::run_name(&recipe),
         Device::default(),
     )?;
@@ -136,7 +164,7 @@ pub fn run(args: &Args) -> Result<()> {
         client.is_given(file.clone());
     }
     super::say_changes(&client.goes_on(data, args.allow_changes)?);
-    let copy = args.run.join("recipe.toml");
+    let copy = run.join("recipe.toml");
     files::replace(&copy, recipe.to_toml().as_bytes())
         .with_context(|| format!("cannot write {}", copy.display()))?;
     let mut link: Box<dyn Exchange> = match (&args.connect, &args.tls) {
@@ -147,7 +175,7 @@ pub fn run(args: &Args) -> Result<()> {
             let server = ServerWork::open(
                 recipe.clone(),
                 &start,
-                Some(&args.run.join("server")),
+                Some(&run.join("server")),
                 Device::default(),
             )?;
             // The same recipe as the client's, which has said what changed.
@@ -157,10 +185,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let ended = watched(&mut client, link.as_mut(), &stops.hurry, &recipe);
     match ended.map_err(|error| stopped(error.into(), &stops))? {
-        Ended::Finished => eprintln!(
-            "finished; metrics and checkpoints are in {}",
-            args.run.display()
-        ),
+        Ended::Finished => eprintln!("finished; metrics and checkpoints are in {}", run.display()),
         Ended::Stopped { step } => {
             let how = format!("stopped at step {step}; the same command resumes from there");
             return Err(Stopped(how).into());
@@ -179,6 +204,21 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the noise of a recipe is worth on so many samples, and what it is not.
+fn worth(recipe: &Recipe, samples: usize) -> Option<String> {
+    const DELTA: f64 = 1e-5;
+    let multiplier = recipe.privacy.multiplier(recipe.data.max_length)?;
+    let sent = recipe.train.micro_batches() * recipe.train.batch as u64;
+    let times = sent.div_ceil(samples.max(1) as u64);
+    let epsilon = epsilon(multiplier, times, DELTA);
+    Some(format!(
+        "privacy.noise: epsilon = {epsilon:.1} at delta = {DELTA:e} for one sample of {} rows that is sent {times} times; an \
+         epsilon of one or two promises something, one in the tens or hundreds nothing. It is said of the rows alone, for a client half and ranges that do not depend on the sample: calibration, \
+         lengths, targets and a client half trained on it are not covered",
+        recipe.data.max_length
+    ))
 }
 
 /// A part by its field in `[tune]`.

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use qtl_data::Position;
 use qtl_data::loader::{Loader, Source};
 use qtl_model::Device;
+use qtl_model::edge::Private;
 use qtl_model::partition::ClientPartition;
 use qtl_wire::{Exchange, Key, Purpose, Reason, Reply, WireError};
 
@@ -26,11 +27,13 @@ use crate::half::Half;
 use crate::metrics::Writer;
 use crate::recipe::Recipe;
 use crate::record::Record;
+use crate::secret;
 use crate::stamp::Stamp;
 use crate::start::Start;
 use cache::FeatureCache;
 pub use event::{Ended, Event};
 use site::Site;
+pub use state::loader_options;
 pub use step::batch;
 use tally::Tally;
 pub(crate) use trips::container;
@@ -43,6 +46,8 @@ pub struct Client {
     /// The key of this side's kit, if there is one.
     key: Option<Key>,
     tally: Tally,
+    /// What is added to what is sent.
+    private: Option<Private>,
     data: Option<Stamp>,
     position: Position,
     /// Those applied; of several sites, the number of this one's next step.
@@ -79,7 +84,9 @@ impl Client {
         let fresh_run = if site.is_some() { "" } else { fresh_run };
         let half = Half::open(recipe, start.into(), Some(run_dir), fresh_run, device)?;
         let cache = FeatureCache::open(&half.recipe, &half.stages, &half.device)?;
+        let begun = !half.standing(None).saved.is_empty();
         Ok(Self {
+            private: secret::private(&half.recipe, run_dir, begun)?,
             half,
             run_dir: run_dir.to_owned(),
             source,

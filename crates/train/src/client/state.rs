@@ -16,7 +16,7 @@ use super::trips::{container, rows};
 use super::{Client, Event, Stream};
 use crate::error::TrainError;
 use crate::metrics::{self, Writer};
-use crate::recipe::seed_of;
+use crate::recipe::{Recipe, seed_of};
 use crate::server::{calibration_code, moments};
 
 impl Client {
@@ -203,6 +203,7 @@ impl Client {
             }
         }
         self.micro_batch = micro_batches;
+        self.half.stages.uplink.private.clone_from(&self.private);
         if let Some(site) = &mut self.site {
             site.restored(micro_batches, samples);
         }
@@ -230,20 +231,23 @@ impl Client {
     }
 
     pub(super) fn loader(&self, start: Position) -> Result<Loader, TrainError> {
-        let order = if self.half.recipe.data.group_by_length {
-            Order::Grouped { world_size: 1 }
-        } else {
-            Order::Shuffle
-        };
-        let options = LoaderOptions {
-            batch_size: self.half.recipe.train.batch,
-            order,
-            seed: seed_of(self.half.recipe.seed, self.place()),
-            start,
-            ahead: 2 * self.half.recipe.train.batch,
-            strictness: self.half.recipe.data.strictness(),
-            ..LoaderOptions::default()
-        };
+        let options = loader_options(&self.half.recipe, self.place(), start);
         Ok(Loader::new(Arc::clone(&self.source), options)?)
+    }
+}
+
+/// How a client of a recipe takes its batches, from `start` on. `place`: that of a site among several.
+pub fn loader_options(recipe: &Recipe, place: usize, start: Position) -> LoaderOptions {
+    LoaderOptions {
+        batch_size: recipe.train.batch,
+        order: match recipe.data.group_by_length {
+            true => Order::Grouped { world_size: 1 },
+            false => Order::Shuffle,
+        },
+        seed: seed_of(recipe.seed, place),
+        start,
+        ahead: 2 * recipe.train.batch,
+        strictness: recipe.data.strictness(),
+        ..LoaderOptions::default()
     }
 }

@@ -8,6 +8,7 @@ pub mod files;
 pub mod lock;
 pub mod metrics;
 pub mod record;
+pub mod secret;
 pub mod stamp;
 pub mod verify;
 pub mod whole;

@@ -5,6 +5,7 @@
 pub mod edit;
 mod error;
 mod fields;
+mod privacy;
 mod sections;
 mod sites;
 #[cfg(test)]
@@ -25,12 +26,13 @@ use fields::{explain, flatten, insert};
 use sections::placed;
 
 pub use error::RecipeError;
+pub use privacy::PrivacySpec;
 pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
 pub(crate) use sections::{cut_at_input, in_one_piece, labels_at_server};
 pub use sites::{AverageSpec, ModeSpec, SitesSpec, seed_of};
 pub use train::{Activation, Recompute, TrainSpec};
 
-/// What a side may choose by itself, beside `data.` and `metrics.`.
+/// What a side may choose by itself, beside `data.`, `metrics.` and `privacy.`.
 const OWN: [&str; 4] = [
     "name",
     "train.recompute",
@@ -69,6 +71,9 @@ pub struct Recipe {
     /// Several sites that train one model; left out: one client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sites: Option<SitesSpec>,
+    /// What the client adds to what it sends.
+    #[serde(default, skip_serializing_if = "PrivacySpec::is_default")]
+    pub privacy: PrivacySpec,
     /// What is measured beside it.
     #[serde(default, skip_serializing_if = "MetricsSpec::is_default")]
     pub metrics: MetricsSpec,
@@ -152,7 +157,9 @@ impl Recipe {
     pub fn terms(&self) -> BTreeMap<String, String> {
         let mut fields = self.fields();
         fields.retain(|key, _| {
-            let own = ["data.", "metrics."].iter().any(|own| key.starts_with(own));
+            let own = ["data.", "metrics.", "privacy."]
+                .iter()
+                .any(|own| key.starts_with(own));
             (!own || key == "data.max_length") && !OWN.contains(&key.as_str())
         });
         fields
@@ -248,6 +255,7 @@ impl Recipe {
         self.gradient.hidden.check()?;
         placed(self)?;
         sites::check(self)?;
+        self.privacy.check(&self.quantizer)?;
         let t = &self.train;
         let rules = [
             (

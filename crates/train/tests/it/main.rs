@@ -18,6 +18,7 @@ mod peers;
 mod peft;
 mod placement;
 mod plain;
+mod privacy;
 mod recompute;
 mod reference;
 mod resume;

@@ -1,0 +1,90 @@
+//! `[privacy]`: what the client adds to the rows that it sends. Its own affair: the server need not know, and is not told.
+
+use qtl_model::edge::{Added, TextRows};
+use qtl_model::quant::QuantizerSpec;
+use serde::{Deserialize, Serialize};
+
+use super::{Quantizers, RecipeError};
+
+/// The recipe's `[privacy]` section.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrivacySpec {
+    /// Rows longer than this are made as long before noise is added; 0 for none.
+    pub clip: f32,
+    /// Deviation of normal noise on every number of a row, in units of `clip`; 0 for none.
+    pub noise: f32,
+    /// Adds to every bounded number a uniform draw as wide as a step between two levels before it is rounded.
+    pub dither: bool,
+}
+
+impl PrivacySpec {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether anything is added.
+    pub fn adds(&self) -> bool {
+        self.noise > 0.0 || self.clip > 0.0 || self.dither
+    }
+
+    /// The same as a sender takes it.
+    pub fn added(&self, quantizers: &Quantizers) -> Added {
+        let step = |spec: &QuantizerSpec| match (self.dither, levels(spec)) {
+            (true, Some(levels)) => 2.0 / (levels.max(2) - 1) as f32,
+            _ => 0.0,
+        };
+        Added {
+            clip: self.clip,
+            noise: self.noise * self.clip,
+            dither: [step(&quantizers.image), step(&quantizers.text)],
+        }
+    }
+
+    /// Deviation of the noise over the most that replacing one sample can change: all of its so many rows, each from one end of
+    /// what clipping leaves to the other. None without noise.
+    pub fn multiplier(&self, rows: usize) -> Option<f64> {
+        let most = 2.0 * (rows as f64).sqrt();
+        (self.noise > 0.0).then(|| f64::from(self.noise) / most)
+    }
+
+    /// Checks the values that a file may get wrong.
+    pub(super) fn check(&self, quantizers: &Quantizers) -> Result<(), RecipeError> {
+        let range = |field, value: String, range| {
+            Err(RecipeError::Range {
+                field,
+                value,
+                range,
+            })
+        };
+        for (field, value) in [("privacy.clip", self.clip), ("privacy.noise", self.noise)] {
+            if !(0.0..=1e6).contains(&value) {
+                return range(field, value.to_string(), "0 to 1e6");
+            }
+        }
+        if self.noise > 0.0 && self.clip == 0.0 {
+            let cure = "above 0 where there is privacy.noise: without it a row of any length would shine through";
+            return range("privacy.clip", self.clip.to_string(), cure);
+        }
+        if self.adds() && quantizers.text_rows != TextRows::All {
+            let cure = "\"all\" with [privacy]: text rows of one token are not equal any more";
+            return range("quantizer.text_rows", "\"distinct\"".to_owned(), cure);
+        }
+        let spaced = [&quantizers.image, &quantizers.text].map(levels);
+        if self.dither && spaced.contains(&None) {
+            let cure = "false unless both quantizers are fsq, fsq_tanh or adsq, whose levels are equally far apart";
+            return range("privacy.dither", "true".to_owned(), cure);
+        }
+        Ok(())
+    }
+}
+
+/// How many equally spaced levels a quantizer has.
+fn levels(spec: &QuantizerSpec) -> Option<u32> {
+    match spec {
+        QuantizerSpec::Fsq(fsq) => Some(fsq.levels),
+        QuantizerSpec::FsqTanh(fsq) => Some(fsq.levels),
+        QuantizerSpec::Adsq(adsq) => Some(adsq.0.levels),
+        _ => None,
+    }
+}

@@ -1,0 +1,200 @@
+//! What a client adds to its rows: from a secret that nobody else has, the same when the run is interrupted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use qtl_data::loader::Source;
+use qtl_model::Device;
+use qtl_train::client::{Client, Event};
+use qtl_train::dry::{self, Messages};
+use qtl_train::{Recipe, ServerWork};
+use qtl_wire::LocalLink;
+
+use crate::world::{Drawn, blueprint, recipe, saved, train};
+
+const NOISE: [&str; 6] = [
+    "quantizer.image={ kind = 'fsq', levels = 4 }",
+    "quantizer.text={ kind = 'fsq', levels = 4 }",
+    "quantizer.text_rows='all'",
+    "privacy.clip=8.0",
+    "privacy.noise=0.05",
+    "privacy.dither=true",
+];
+
+fn noisy() -> Recipe {
+    recipe("", &NOISE)
+}
+
+/// What a run of so many steps says, byte for byte.
+fn messages(recipe: &Recipe, run: &Path, out: &Path, steps: u64) -> Vec<(dry::Line, Vec<u8>)> {
+    let source: Arc<dyn Source> = Arc::new(Drawn);
+    let start = blueprint(recipe);
+    let device = Device::default;
+    let mut client = Client::open(
+        recipe.clone(),
+        &start,
+        Arc::clone(&source),
+        run,
+        "run",
+        device(),
+    )
+    .unwrap();
+    let server = ServerWork::open(recipe.clone(), &start, Some(&run.join("server")), device());
+    let mut link = LocalLink::local(server.unwrap());
+    let messages = Messages::into_dir(out).unwrap();
+    link.listened(messages.listener());
+    let enough = AtomicBool::new(false);
+    let ended = client.train(&mut link, &enough, &mut |event| {
+        if let Event::Step(record) = event {
+            enough.store(record.step + 1 >= steps, Ordering::Relaxed);
+        }
+    });
+    ended.unwrap();
+    let lines = messages.close(recipe, &source).unwrap();
+    assert_eq!(dry::read(out).unwrap(), lines);
+    let read = |line: dry::Line| {
+        let bytes = std::fs::read(out.join(&line.file)).unwrap();
+        (line, bytes)
+    };
+    lines.into_iter().map(read).collect()
+}
+
+/// The containers of image and text rows of the first step.
+fn first(messages: &[(dry::Line, Vec<u8>)]) -> Vec<u8> {
+    messages
+        .iter()
+        .find(|(line, _)| line.is_step())
+        .unwrap()
+        .1
+        .clone()
+}
+
+#[test]
+fn the_secret_decides_and_nothing_else() {
+    let dirs: Vec<tempfile::TempDir> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let recipe = noisy();
+    let say = |i: usize| {
+        let dir: &Path = dirs[i].path();
+        messages(&recipe, &dir.join("run"), &dir.join("out"), 1)
+    };
+    let one = say(0);
+    let key = dirs[0].path().join("run/privacy.key");
+    let secret = std::fs::read(&key).unwrap();
+    assert_eq!(secret.len(), 32);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(
+            std::fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+    // Recipe and seed are the same, which is all that a server knows: what is drawn is not.
+    let two = say(1);
+    assert_ne!(
+        std::fs::read(dirs[1].path().join("run/privacy.key")).unwrap(),
+        secret
+    );
+    assert_ne!(first(&one), first(&two));
+    // With the secret it is, to the byte.
+    std::fs::create_dir_all(dirs[2].path().join("run")).unwrap();
+    std::fs::copy(&key, dirs[2].path().join("run/privacy.key")).unwrap();
+    assert_eq!(first(&one), first(&say(2)));
+    // Nor is the secret made of the seed, or sent.
+    let guess = |bytes: &[u8]| {
+        one.iter()
+            .any(|(_, message)| message.windows(8).any(|w| w == bytes))
+    };
+    assert!(!guess(&secret[..8]), "the secret has crossed");
+    // A missing secret of a run that has begun is told, and nothing is drawn anew.
+    std::fs::remove_file(&key).unwrap();
+    let again = Client::open(
+        recipe.clone(),
+        &blueprint(&recipe),
+        Arc::new(Drawn),
+        &dirs[0].path().join("run"),
+        "run",
+        Device::default(),
+    );
+    let error = again.err().unwrap().to_string();
+    assert!(error.contains("privacy.key is missing"), "{error}");
+}
+
+#[test]
+fn a_run_with_noise_that_is_interrupted_ends_in_the_same_bits() {
+    let recipe = noisy();
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [whole, broken] = [dirs[0].path(), dirs[1].path()];
+    let losses = train(&recipe, whole, None);
+    std::fs::copy(whole.join("privacy.key"), broken.join("privacy.key")).unwrap();
+    train(&recipe, broken, Some(2));
+    for side in ["", "server"] {
+        let checkpoints = broken.join(side).join("checkpoints");
+        std::fs::remove_dir_all(checkpoints.join("step-00000003")).unwrap();
+    }
+    assert_eq!(train(&recipe, broken, None), losses[2..]);
+    for side in ["", "server"] {
+        let file = "model.safetensors";
+        assert!(
+            saved(whole, side, 6, file) == saved(broken, side, 6, file),
+            "{side}"
+        );
+    }
+}
+
+#[test]
+fn the_server_is_not_told() {
+    let terms = noisy().terms();
+    assert!(
+        terms.keys().all(|key| !key.starts_with("privacy")),
+        "{terms:?}"
+    );
+    assert!(noisy().fields().contains_key("privacy.noise"));
+}
+
+#[test]
+fn what_cannot_be_is_named() {
+    for (sets, field) in [
+        (vec!["privacy.noise=1.0"], "privacy.clip"),
+        (vec!["privacy.clip=-1.0"], "privacy.clip"),
+        (vec!["privacy.dither=true"], "quantizer.text_rows"),
+        (
+            vec!["privacy.dither=true", "quantizer.text_rows='all'"],
+            "privacy.dither",
+        ),
+    ] {
+        let sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();
+        let plain = recipe("", &[]).to_toml();
+        let error = Recipe::parse(&plain, &sets, Path::new("r.toml"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(field), "{error}");
+    }
+}
+
+#[test]
+fn an_account_says_what_crossed() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = recipe("", &[]);
+    let said = messages(&recipe, &dir.path().join("run"), &dir.path().join("out"), 2);
+    let lines: Vec<&dry::Line> = said.iter().map(|(line, _)| line).collect();
+    assert!(said.iter().all(|(line, bytes)| line.bytes == bytes.len()));
+    assert_eq!(lines[0].kind, "greeting");
+    let steps: Vec<&&dry::Line> = lines.iter().filter(|line| line.is_step()).collect();
+    assert_eq!(steps.len(), 2);
+    for step in steps {
+        // Two pictures of 16 rows and two texts of six tokens.
+        assert_eq!((step.rows, step.samples.len()), ([32, 12], 2));
+        assert!(step.image > 0 && step.text > 0 && step.targets > 0);
+    }
+    let table = std::fs::read_to_string(dir.path().join("out/account.txt")).unwrap();
+    assert!(
+        table.lines().count() == lines.len() + 1 && table.contains("forward"),
+        "{table}"
+    );
+    assert!(
+        Messages::into_dir(&dir.path().join("out")).is_err(),
+        "it is not empty"
+    );
+}

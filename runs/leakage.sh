@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# What a server can learn from the demo's features: every attack of `qtinyllava leakage` on the demo trained with 32-bit and 16-bit
+# features, 16, 8, 4 and 2 levels per channel, the paper's 4 levels, topk, splitfc and fedbat. A table of means and deviations over seeds.
+#
+#   runs/leakage.sh [OUT]            3 seeds, 10 minutes of attacks each; runs/leakage by default
+#   runs/leakage.sh --quick [OUT]    one seed, 300 steps of training, a minute and a half of attacks each
+#   runs/leakage.sh --check [OUT]    instead: the attacks where they must succeed, with thresholds; fails if one does not
+#
+# Runs that are there are not repeated, and one that was stopped goes on. QTL is the program, SEEDS the number of seeds, SETTINGS a
+# choice of settings, MINUTES the budget of the attacks on one run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+qtl=${QTL:-cargo run --release --quiet --}
+mode=full
+case "${1:-}" in --quick | --check) mode=${1#--}; shift ;; esac
+out=${1:-runs/leakage}
+mkdir -p "$out"
+scenes() { [ -f "$out/$1/generated.json" ] || $qtl data scenes --out "$out/$1" --seed "$2" --count "$3" > /dev/null; }
+scenes victims 301 400
+scenes auxiliary 302 "${AUXILIARY:-8000}"
+victims=$out/victims/llava.json auxiliary=$out/auxiliary/llava.json
+
+if [ "$mode" = check ]; then
+  base=crates/qtinyllava/assets/demo-base
+  attack() { # name, levels, attack, minutes
+    echo "== $1" >&2
+    $qtl leakage --model "$base" --recipe recipes/demo.toml --data "$victims" --auxiliary "$auxiliary" --set "quantizer.image=$2" \
+      --set "quantizer.text=$2" --attack "$3" --budget "$4" --victims 200 --out "$out/check-$1" > "$out/check-$1.txt"
+  }
+  attack collage "{kind='fsq',levels=2,width=0.8}" collage 1
+  attack inverse "{kind='exact'}" inverse 8
+  python3 runs/leakage.py check "$out"
+  exit
+fi
+
+fsq() { echo "{kind='fsq',levels=$1,width=$2,statistics='channel',penalty=0.02}"; }
+declare -A both=(
+  [exact]="{kind='exact'}" [none]="{kind='none'}" [fsq16]=$(fsq 16 3.0) [fsq8]=$(fsq 8 2.05) [fsq4]=$(fsq 4 1.5) [fsq2]=$(fsq 2 0.8)
+  [paper4]="{kind='fsq',levels=4,statistics='batch',penalty=0.25}"
+  [topk]="{kind='topk',keep=0.125}" [splitfc]="{kind='splitfc',bits=2}" [fedbat]="{kind='fedbat'}"
+)
+seeds=${SEEDS:-3} minutes=${MINUTES:-10} demo=()
+[ "$mode" = full ] || { seeds=${SEEDS:-1} minutes=${MINUTES:-1.5} demo=(--set train.steps=300 --test-scenes 100); }
+for seed in $(seq 1 "$seeds"); do
+  for name in ${SETTINGS:-exact none fsq16 fsq8 fsq4 fsq2 paper4 topk splitfc fedbat}; do
+    run="$out/$name-seed$seed"
+    if [ ! -f "$run/demo/summary.json" ]; then
+      echo "== $run: training" >&2
+      $qtl demo --out "$run/demo" --set "quantizer.image=${both[$name]}" --set "quantizer.text=${both[$name]}" --set "seed=$seed" \
+        "${demo[@]}" > /dev/null
+    fi
+    [ -f "$run/attacks/leakage.json" ] && continue
+    echo "== $run: attacks" >&2
+    $qtl leakage --model "$run/demo/checkpoint" --base "$run/demo/base" --data "$victims" --auxiliary "$auxiliary" --budget "$minutes" \
+      --victims 200 --seed "$seed" --out "$run/attacks" > "$run/attacks.txt"
+  done
+done
+python3 runs/leakage.py table "$out"
