@@ -20,8 +20,8 @@ COLUMNS = [
 ]
 BASELINES = ["mean picture", "own background", "nearest by pixels", "nearest by code", "lengths alone"]
 CHECKS = [
-    ("check-collage", "collage", "still named 'what is..' %", 95.0),
-    ("check-inverse", "inverse", "PSNR dB", 20.5),
+    ("check-collage", "collage", "fsq levels=2", "still named 'what is..' %", 95.0),
+    ("check-inverse", "inverse", "exact", "PSNR dB", 20.5),
 ]
 
 
@@ -29,11 +29,11 @@ def outcomes(path):
     return json.loads(path.read_text())["outcomes"]
 
 
-def value(found, attack, measure, setting, own):
+def value(found, attack, measure, setting, view="as trained"):
     for outcome in found:
         if outcome["attack"] != attack or outcome["setting"] not in (setting, "any"):
             continue
-        if own != outcome["view"].startswith("as trained"):
+        if not outcome["view"].startswith(view):
             continue
         for finding in outcome["findings"]:
             if finding["measure"] == measure:
@@ -59,14 +59,14 @@ def table(out):
         lines.append("| what crosses | " + " | ".join(f"{a}: {m}" for a, m in COLUMNS) + " |")
         lines.append("|---|" + "---:|" * len(COLUMNS))
         for name, seeds in runs.items():
-            row = [cell([value(f, a, m, setting, True) for f in seeds]) for a, m in COLUMNS]
+            row = [cell([value(f, a, m, setting) for f in seeds]) for a, m in COLUMNS]
             lines.append(f"| {name} | " + " | ".join(row) + " |")
         lines.append("")
     lines += ["## without looking", ""]
     every = [found for seeds in runs.values() for found in seeds]
     for attack in BASELINES:
         for measure in ("PSNR dB", "PSNR of objects dB", "still named %", "tokens of questions %", "tokens of answers %"):
-            values = [value(found, attack, measure, "insider", True) for found in every]
+            values = [value(found, attack, measure, "insider") for found in every]
             if any(v is not None for v in values):
                 lines.append(f"- {attack}, {measure}: {cell(values)}")
     text = "\n".join(lines) + "\n"
@@ -76,8 +76,8 @@ def table(out):
 
 def check(out):
     failed = False
-    for name, attack, measure, least in CHECKS:
-        got = value(outcomes(out / name / "leakage.json"), attack, measure, "insider", True)
+    for name, attack, view, measure, least in CHECKS:
+        got = value(outcomes(out / name / "leakage.json"), attack, measure, "insider", view)
         verdict = "ok" if got is not None and got > least else "FAILED"
         failed |= verdict != "ok"
         print(f"{verdict}: {attack}, {measure}: {got:.1f}, more than {least} expected")

@@ -22,13 +22,13 @@ victims=$out/victims/llava.json auxiliary=$out/auxiliary/llava.json
 
 if [ "$mode" = check ]; then
   base=crates/qtinyllava/assets/demo-base
-  attack() { # name, levels, attack, minutes
+  attack() { # attack, minutes, further arguments
     echo "== $1" >&2
-    $qtl leakage --model "$base" --recipe recipes/demo.toml --data "$victims" --auxiliary "$auxiliary" --set "quantizer.image=$2" \
-      --set "quantizer.text=$2" --attack "$3" --budget "$4" --victims 200 --out "$out/check-$1" > "$out/check-$1.txt"
+    $qtl leakage --model "$base" --recipe recipes/demo.toml --data "$victims" --auxiliary "$auxiliary" --attack "$1" --budget "$2" \
+      --victims 200 --out "$out/check-$1" "${@:3}" > "$out/check-$1.txt"
   }
-  attack collage "{kind='fsq',levels=2,width=0.8}" collage 1
-  attack inverse "{kind='exact'}" inverse 8
+  attack collage 1 --levels 2
+  attack inverse 16 # half of it for the recipe's own quantizers, half for 32 bits
   python3 runs/leakage.py check "$out"
   exit
 fi
