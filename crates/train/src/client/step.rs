@@ -102,7 +102,9 @@ impl Client {
         }
         // Not part of the step's own time.
         if self.half.recipe.metrics.compares(self.micro_batch) {
-            let other = measure::alternatives(&record, &cut, pending.features(), answer.states);
+            let width = self.half.stages.bottom.embed_tokens.hidden_size();
+            let features = pending.features();
+            let other = measure::alternatives(&record, &cut, features, answer.states, width);
             record.alternatives = Some(other);
         }
 

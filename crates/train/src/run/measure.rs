@@ -12,15 +12,18 @@ use qtl_model::stage::Rows;
 use crate::metrics::{Alternatives, StepRecord};
 
 /// What packing without entropy coding, 16-bit features and 32-bit gradients would have taken in the step of `record`.
-/// `hidden`: the shape of the hidden states that came.
+/// `hidden`: the shape of the hidden states that came; `width`: that of the features, which a code may be narrower than.
 pub fn alternatives(
     record: &StepRecord,
     cut: &Cut,
     features: &Rows,
     hidden: [usize; 2],
+    width: usize,
 ) -> Alternatives {
     let size = |code: &Code, entropy| qtl_codec::encode(code, &Options { entropy }).len() as u64;
     let half = |x: &Tensor<2>| size(&to_f16(x.clone()), false);
+    // Floats take the same bytes whatever they are.
+    let whole = |x: &Tensor<2>| Tensor::<2>::zeros([x.dims()[0], width], &x.device());
     // Everything else in the message, targets and layout, would be the same.
     let others = record.bytes_up - record.bytes_image - record.bytes_text - record.bytes_index;
     let edge = record.hidden.unwrap_or_default();
@@ -30,15 +33,17 @@ pub fn alternatives(
     Alternatives {
         packed_image: cut.image.as_ref().map_or(0, |code| size(code, false)),
         packed_text: size(&cut.text, false),
-        up_16bit: others + features.image.as_ref().map_or(0, half) + half(&features.text)
+        up_16bit: others
+            + features.image.as_ref().map(whole).as_ref().map_or(0, half)
+            + half(&whole(&features.text))
             - edge.bytes_hidden_gradient
             + match edge.bytes_hidden_gradient {
                 0 => 0,
                 _ => full(&hidden),
             },
         down_32bit: record.bytes_down - record.bytes_gradient
-            + features.image.as_ref().map_or(0, full)
-            + full(&features.text)
+            + features.image.as_ref().map(whole).as_ref().map_or(0, full)
+            + full(&whole(&features.text))
             - edge.bytes_hidden
             + match edge.bytes_hidden {
                 0 => 0,
