@@ -104,7 +104,7 @@ fn table(stream: &str, outcomes: &[&Outcome], brief: bool) -> Table {
     let mut measures: Vec<&str> = Vec::new();
     for finding in outcomes.iter().flat_map(|outcome| &outcome.findings) {
         let form = finding.measure.contains('\'');
-        if !measures.contains(&finding.measure.as_str()) && !(brief && form) {
+        if !(measures.contains(&finding.measure.as_str()) || brief && form) {
             measures.push(&finding.measure);
         }
     }

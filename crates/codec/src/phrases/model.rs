@@ -9,11 +9,14 @@ pub(super) const LONGEST: usize = 3;
 /// A count at which all of its list are halved.
 const FULL: u32 = 255;
 
+/// The last numbers, so many of them, the others 0.
+type Past = (usize, [u32; LONGEST]);
+
 /// Past numbers, by how often which one came after them.
 pub(super) struct Model {
     alphabet: u32,
     /// After a past of a length: numbers and their counts, in the order in which they came.
-    lists: HashMap<(usize, [u32; LONGEST]), Vec<(u32, u32)>>,
+    lists: HashMap<Past, Vec<(u32, u32)>>,
     /// The last numbers, latest first.
     past: [u32; LONGEST],
     seen: usize,
@@ -32,7 +35,7 @@ impl Model {
         }
     }
 
-    fn key(&self, length: usize) -> (usize, [u32; LONGEST]) {
+    fn key(&self, length: usize) -> Past {
         let mut past = self.past;
         past[length..].fill(0);
         (length, past)

@@ -15,7 +15,7 @@ const FSQ_4: [&str; 2] = [
 
 fn run(attack: &dyn Attack, scene: &Scene, steps: u64) -> Found {
     let clock = Clock::counted(steps);
-    scene.with(|case| attack.run(case, &clock)).unwrap()
+    scene.with(|case| attack.run(case, &clock).unwrap())
 }
 
 fn value(found: &Found, measure: &str) -> f64 {
@@ -118,7 +118,7 @@ fn text_behind_a_block_is_read_by_a_reader() {
     let mut scene = Scene::new(&["split.bottom_blocks=1"], [40, 300]);
     scene.seen.told.fill(None);
     let clock = Clock::counted(1);
-    assert!(scene.with(|case| Dictionary.run(case, &clock)).is_err());
+    assert!(scene.with(|case| Dictionary.run(case, &clock).is_err()));
     let found = run(&Context, &scene, 500);
     assert!(value(&found, "tokens of questions %") > 99.0, "{found:?}");
 }

@@ -18,7 +18,7 @@ const SWEEPS: usize = 12;
 /// Where rows lie, and along which directions they spread most.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Components {
-    /// The mean row: [dim].
+    /// The mean row: `[dim]`.
     pub mean: Vec<f32>,
     /// Orthonormal directions, by falling variance: [components, dim].
     pub axes: Vec<f32>,
