@@ -57,6 +57,11 @@ impl Split {
         let (Some(address), Some(tls)) = (&self.split, &self.tls) else {
             return Ok(None);
         };
+        if recipe.privacy.adds() {
+            eprintln!(
+                "note: [privacy] is for training; rows that are sent for answers cross as they are, without clipping, noise or dither"
+            );
+        }
         let mut link = connect(address, tls, self.waiting, &Stops::default())?;
         let terms = Facts::of(start).with(recipe);
         link.greet(&terms, &Standing::default(), Purpose::Generate)?;
