@@ -9,7 +9,7 @@ use qtl_data::{Example, Processor};
 use qtl_model::Device;
 use qtl_model::config::{Fields, TinyLlavaConfig};
 use qtl_model::pretrained::Blueprint;
-use qtl_model::quant::{Accumulator, gradient};
+use qtl_model::quant::{Accumulator, Encoder, gradient};
 use qtl_model::targets;
 use qtl_model::weights::Stream;
 use qtl_wire::{Calibration, Next};
@@ -18,10 +18,9 @@ use super::Legal;
 use crate::client::{batch, container};
 use crate::message::{encode_cut, encode_gradient, forward};
 use crate::recipe::Recipe;
-use crate::server::calibration_code;
 
 /// Quantizers of image and text rows, the gradient's codec, and what the recipe has besides.
-const CODES: [[&str; 4]; 6] = [
+const CODES: [[&str; 4]; 7] = [
     [
         "kind='fsq', levels=4",
         "kind='ecsq', bits=2, statistics='calibrated'",
@@ -48,6 +47,12 @@ const CODES: [[&str; 4]; 6] = [
         "'int8'",
         "split.labels='client'\nquantizer.hidden={ kind='fsq', levels=4, statistics='channel' }\n\
          gradient.hidden={ kind='tiled', bits=4 }",
+    ],
+    [
+        "kind='pca', dims=4, bits=8",
+        "kind='vq', dims=4, codes=8, learned=true",
+        "{ kind='tiled', bits=4 }",
+        "quantizer.calibration_batches=2",
     ],
 ];
 
@@ -107,22 +112,20 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         batch(&client, &examples, MAX_LENGTH, &device).map_err(|error| error.to_string())
     };
     let batches = [made(&[MAX_LENGTH; BATCH])?, made(&[9, 6])?];
-    let (mut image, mut text) = (Accumulator::default(), Accumulator::default());
+    let uplink = &client.uplink;
+    let (mut image, mut text) = (uplink.image.accumulator(), uplink.text.accumulator());
     for batch in &batches {
         client.calibrate(batch, &mut image, &mut text);
     }
-    let (image, text) = (image.moments(), text.moments());
     let prompts = made(&[9, 6])?;
     let mut legal = Legal::default();
-    for moments in image.iter() {
-        client.uplink.image.calibrate(moments);
-    }
-    for moments in text.iter() {
-        client.uplink.text.calibrate(moments);
-    }
+    let start = |quantizer: &mut Encoder, seen: &Accumulator| {
+        let told = quantizer.start(seen);
+        told.as_ref().map(container).unwrap_or_default()
+    };
     legal.calibration = Calibration {
-        image: image.as_ref().map(calibration_code).unwrap_or_default(),
-        text: text.as_ref().map(calibration_code).unwrap_or_default(),
+        image: start(&mut client.uplink.image, &image),
+        text: start(&mut client.uplink.text, &text),
     };
     for (step, batch) in batches.iter().enumerate() {
         let step = step as u64;
