@@ -88,7 +88,7 @@ impl Private {
         };
         match noise > 0.0 {
             true => {
-                let draws = self.normal(rows.dims(), stream, number);
+                let draws = self.normal(&rows, stream, number);
                 rows.clone() + like(draws, &rows) * noise
             }
             false => rows,
@@ -101,15 +101,16 @@ impl Private {
         if width <= 0.0 {
             return z;
         }
-        let mut numbers = self.numbers("dither", stream, number);
+        let mut numbers = self.numbers("dither", &z, stream, number);
         let [rows, cols] = z.dims();
         let draws = (0..rows * cols).map(|_| numbers.uniform() as f32 - 0.5);
         z.clone() + like(draws.collect(), &z) * width
     }
 
     /// Standard normal draws (Box and Muller 1958).
-    fn normal(&self, [rows, cols]: [usize; 2], stream: Stream, number: u64) -> Vec<f32> {
-        let mut numbers = self.numbers("noise", stream, number);
+    fn normal(&self, rows: &Tensor<2>, stream: Stream, number: u64) -> Vec<f32> {
+        let mut numbers = self.numbers("noise", rows, stream, number);
+        let [rows, cols] = rows.dims();
         let mut draws = Vec::with_capacity(rows * cols + 1);
         while draws.len() < rows * cols {
             let radius = (-2.0 * (1.0 - numbers.uniform()).ln()).sqrt();
@@ -120,9 +121,12 @@ impl Private {
         draws
     }
 
-    fn numbers(&self, what: &str, stream: Stream, number: u64) -> Numbers {
+    /// Draws for these rows and no others: were they those of the message's number alone, a run that goes back and takes another
+    /// course would send other rows under the same draws, and the difference of the two would cross bare.
+    fn numbers(&self, what: &str, rows: &Tensor<2>, stream: Stream, number: u64) -> Numbers {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
-        hasher.update(format!("{what} {stream:?} {number}").as_bytes());
+        hasher.update(format!("{what} {stream:?} {number} {:?}", rows.dims()).as_bytes());
+        hasher.update(rows.to_data().as_bytes());
         Numbers(hasher.finalize_xof())
     }
 }
@@ -190,6 +194,17 @@ mod tests {
         let noise = |number| floats(private.noise(zeros.clone(), Stream::Image, number));
         let (one, two) = (noise(1), noise(2));
         assert_eq!(one, noise(1));
+        // Other rows under the same number: what is added is another draw.
+        let ones = rows(&[1.0; 40_000], 100);
+        let other = floats(private.noise(ones.clone(), Stream::Image, 1));
+        let alike = one
+            .iter()
+            .zip(&other)
+            .filter(|(a, b)| (*a + 1.0 - *b).abs() < 1e-3);
+        assert!(alike.count() < 200);
+        let dither = |rows: &Tensor<2>| floats(private.dithered(rows.clone(), Stream::Image, 1));
+        let pairs = dither(&zeros).into_iter().zip(dither(&ones));
+        assert!(pairs.filter(|(a, b)| (a + 1.0 - b).abs() < 1e-4).count() < 400);
         let moment = |x: &[f32]| x.iter().map(|x| f64::from(x * x)).sum::<f64>() / x.len() as f64;
         assert!((moment(&one) - 4.0).abs() < 0.1, "{}", moment(&one));
         let product: f64 = one.iter().zip(&two).map(|(a, b)| f64::from(a * b)).sum();
