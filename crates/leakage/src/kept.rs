@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use qtl_train::files::replace;
+use qtl_train::stamp::Stamp as DataStamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::LeakageError;
@@ -29,10 +30,8 @@ pub struct Stamp {
     pub base: Option<String>,
     /// The recipe.
     pub recipe: String,
-    /// Victims.
-    pub victims: usize,
-    /// Auxiliary samples.
-    pub auxiliary: usize,
+    /// Samples of the victims and of the attacker that are used at most, of what they are.
+    pub data: [(usize, DataStamp); 2],
     /// Seed.
     pub seed: u64,
 }
@@ -60,7 +59,7 @@ impl Kept {
                     .map_err(|error| other(format!("{error}; give --out a new directory")))?;
                 if known != *stamp {
                     return Err(other(
-                        "these areresults on another model, base, recipe, set of messages, seed or number of samples; give --out a new directory"
+                        "these are results on another model, base, recipe, data, set of messages, seed or number of samples; give --out a new directory"
                             .to_owned(),
                     ));
                 }

@@ -9,6 +9,7 @@ use qtl_data::Reader;
 use qtl_model::Device;
 use qtl_model::quant::QuantizerSpec;
 use qtl_train::Recipe;
+use qtl_train::stamp::Stamp as DataStamp;
 
 use crate::attack::{Attack, Case, World};
 use crate::clock::Clock;
@@ -37,6 +38,8 @@ pub struct Suite<'a> {
     pub victims: Arc<Reader>,
     /// The attacker's own.
     pub auxiliary: Arc<Reader>,
+    /// What tells the files of both from others.
+    pub data: [DataStamp; 2],
     /// Samples of either that are used at most.
     pub most: [usize; 2],
     /// Other quantizers to try on the same features, beside the recipe's and 32 bits.
@@ -274,8 +277,7 @@ impl Suite<'_> {
             model: model(&self.model)?,
             base: self.base.as_deref().map(model).transpose()?,
             recipe: self.recipe.to_toml(),
-            victims: self.victims.entries().len().min(self.most[0]),
-            auxiliary: self.auxiliary.entries().len().min(self.most[1]),
+            data: [0, 1].map(|which| (self.most[which], self.data[which].clone())),
             seed: self.seed,
         })
     }

@@ -1,23 +1,44 @@
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use qtl_data::Reader;
 use qtl_leakage::attack::ATTACKS;
 use qtl_leakage::kept::Kept;
 use qtl_leakage::suite::{Event, Suite};
 use qtl_leakage::{LeakageError, Setting, page};
+use qtl_train::stamp::Stamp;
 
 use crate::world::{base, recipe, scenes};
 
 /// A suite on few scenes, of these attacks.
-fn suite<'a>(dir: &std::path::Path, attacks: &[&str], stop: &'a AtomicBool) -> Suite<'a> {
+fn suite<'a>(dir: &Path, attacks: &[&str], stop: &'a AtomicBool) -> Suite<'a> {
     let recipe = recipe(&["quantizer.image={ kind = 'fsq', levels = 4 }"]);
     let wanted =
         |attack: &&&'static dyn qtl_leakage::attack::Attack| attacks.contains(&attack.name());
+    let victims = scenes(&dir.join("victims"), &recipe, 21, 12);
+    let auxiliary = scenes(&dir.join("auxiliary"), &recipe, 22, 60);
+    let stamp = |name: &str, source: &Reader| {
+        let (at, pictures) = (dir.join(name), source.entries());
+        let pictures: Vec<&Path> = pictures.filter_map(|e| e.image.as_deref()).collect();
+        let samples = source.entries().len();
+        Stamp::of(
+            &at.join("llava.json"),
+            &at.join("images"),
+            samples,
+            &pictures,
+        )
+        .unwrap()
+    };
     Suite {
         model: base(),
         base: Some(base()),
-        victims: scenes(&dir.join("victims"), &recipe, 21, 12),
-        auxiliary: scenes(&dir.join("auxiliary"), &recipe, 22, 60),
+        data: [
+            stamp("victims/21", &victims),
+            stamp("auxiliary/22", &auxiliary),
+        ],
+        victims,
+        auxiliary,
         most: [12, 60],
         also: Vec::new(),
         attacks: ATTACKS.iter().filter(wanted).copied().collect(),
@@ -91,6 +112,14 @@ fn a_suite_goes_on_where_it_was_and_ends_in_a_page() {
     let other = Suite { seed: 5, ..many };
     let error = other.run(&mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("give --out a new directory"), "{error}");
+    let data = [1, 0].map(|which: usize| other.data[which].clone());
+    let others = Suite {
+        seed: 0,
+        data,
+        ..other
+    };
+    let error = others.run(&mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("data"), "{error}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use qtl_leakage::kept::{Kept, put};
 use qtl_leakage::suite::{Event, Suite};
 use qtl_leakage::{LeakageError, Outcome, page};
 use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics};
+use qtl_train::stamp::Stamp;
 
 use super::ModelArgs;
 use super::train::beside;
@@ -93,16 +94,26 @@ pub fn run(args: &Args) -> Result<()> {
     let blueprint = args.model.blueprint(&recipe)?;
     let read = |data: &Path, images: &Option<PathBuf>| {
         let images = images.clone().unwrap_or_else(|| beside(data));
-        super::reader(&recipe, &blueprint, data, &images)
+        let source = super::reader(&recipe, &blueprint, data, &images)?;
+        let pictures: Vec<&Path> = source
+            .entries()
+            .filter_map(|entry| entry.image.as_deref())
+            .collect();
+        let stamp = Stamp::of(data, &images, source.entries().len(), &pictures)?;
+        drop(pictures);
+        anyhow::Ok((source, stamp))
     };
+    let (victims, of_victims) = read(&args.data, &args.images)?;
+    let (auxiliary, of_auxiliary) = read(&args.auxiliary, &args.auxiliary_images)?;
     let wanted =
         |attack: &&&dyn Attack| args.attacks.is_empty() || args.attacks.contains(&attack.name());
     let base = args.base.as_deref().map(crate::hub::directory);
     let suite = Suite {
         model: args.model.dir()?.to_owned(),
         base: base.transpose()?,
-        victims: read(&args.data, &args.images)?,
-        auxiliary: read(&args.auxiliary, &args.auxiliary_images)?,
+        victims,
+        auxiliary,
+        data: [of_victims, of_auxiliary],
         most: [args.victims, args.most],
         also: args.levels.iter().map(|levels| levelled(*levels)).collect(),
         attacks: ATTACKS.iter().filter(wanted).copied().collect(),

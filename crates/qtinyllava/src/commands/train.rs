@@ -210,8 +210,14 @@ pub fn run(args: &Args) -> Result<()> {
 fn worth(recipe: &Recipe, samples: usize) -> Option<String> {
     const DELTA: f64 = 1e-5;
     let multiplier = recipe.privacy.multiplier(recipe.data.max_length)?;
-    let sent = recipe.train.micro_batches() * recipe.train.batch as u64;
-    let times = sent.div_ceil(samples.max(1) as u64);
+    let batch = recipe.train.batch as u64;
+    let times = |batches: u64| (batches * batch).div_ceil(samples.max(1) as u64);
+    // Rows cross before the first step, too, where the server measures the hidden states that they lead to.
+    let measured = match recipe.split.top_at_client() {
+        true => recipe.quantizer.calibration_batches as u64,
+        false => 0,
+    };
+    let times = times(recipe.train.micro_batches()) + times(measured);
     let epsilon = epsilon(multiplier, times, DELTA);
     Some(format!(
         "privacy.noise: epsilon = {epsilon:.1} at delta = {DELTA:e} for one sample of {} rows that is sent {times} times; an \

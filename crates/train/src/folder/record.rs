@@ -18,7 +18,7 @@ const FILE: &str = "run.json";
 const FORMAT: u32 = 1;
 
 /// What belongs to a run and moves with it when a directory starts over.
-const OF_A_RUN: [&str; 10] = [
+const OF_A_RUN: [&str; 11] = [
     "checkpoints",
     "metrics.jsonl",
     "metrics.aside.jsonl",
@@ -29,6 +29,7 @@ const OF_A_RUN: [&str; 10] = [
     "recipes",
     "rounds.jsonl",
     "calibration.json",
+    "privacy.key",
 ];
 
 /// The run of a directory and its owner.

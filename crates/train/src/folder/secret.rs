@@ -41,8 +41,8 @@ pub fn private(recipe: &Recipe, dir: &Path, begun: bool) -> Result<Option<Privat
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(TrainError::Halves(format!(
-                "{} is missing, from which the noise of this run is drawn: without it the run would not repeat. Put it back, or \
-                 begin anew with --start-over",
+                "{} is missing, from which the noise of this run is drawn: without it the run would not repeat. Put it back; or, if \
+                 the run began without [privacy], leave that out or begin anew with --start-over",
                 path.display()
             )));
         }
