@@ -7,11 +7,11 @@ use crate::context::Context;
 use crate::error::PlaneError;
 use crate::limits::{Limits, Purse};
 use crate::pack::{Packed, packed_len};
-use crate::phrases::Phrases;
+use crate::ppm::Ppm;
 use crate::rans::Rans;
 
 /// Every coder, the faster ones first. To add one, add it here; its tag is part of the format and never changes.
-const CODERS: &[&dyn Coder] = &[&Packed, &Constant, &Rans, &Context, &Phrases];
+const CODERS: &[&dyn Coder] = &[&Packed, &Constant, &Rans, &Context, &Ppm];
 
 /// A plan may turn out this much smaller than it said.
 const SLACK: usize = 64;
@@ -115,7 +115,7 @@ impl Among {
     fn has(self, coder: &dyn Coder) -> bool {
         match self {
             Self::Packing => coder.tag() == Packed.tag(),
-            Self::Order0 => ![Context.tag(), Phrases.tag()].contains(&coder.tag()),
+            Self::Order0 => ![Context.tag(), Ppm.tag()].contains(&coder.tag()),
             Self::All => true,
         }
     }

@@ -182,9 +182,9 @@ pub enum PlaneError {
     /// A run of one symbol with no element to fill.
     #[error("a constant plane without elements")]
     EmptyConstant,
-    /// Phrases of a shape that they are not for, or spelled as no encoder spells them.
-    #[error("phrases that no encoder writes")]
-    Phrases,
+    /// Prediction by partial matching of a shape that it is not for, or spelled as no encoder spells it.
+    #[error("a column coded by partial matching (ppm) as no encoder writes it")]
+    Ppm,
     /// A byte that says how the plane is laid out has a value that no encoder writes.
     #[error("{what} {layout:#04x} is none that this plane can have")]
     Layout {

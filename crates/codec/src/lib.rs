@@ -26,7 +26,7 @@
 //! - `constant`: planes of one symbol
 //! - `rans`: interleaved rANS with a static table per plane
 //! - `context`: rANS with probabilities that are learned while coding, from neighbouring symbols and the channel
-//! - `phrases`: columns of numbers that repeat what was there
+//! - `ppm`: columns of numbers that repeat what was there
 //! - [`plan`]: which levels and width to choose, from a sample of features
 //! - [`entropy`]: the floor under all of them
 //! - [`samples`]: synthetic features to measure them on
@@ -77,7 +77,7 @@ pub mod pack;
 
 mod constant;
 mod context;
-mod phrases;
+mod ppm;
 mod rans;
 
 pub mod entropy;

@@ -2,6 +2,7 @@
 //! The client holds pictures, text and the bottom of the model, and the top where it has the labels; the server holds the
 //! rest. The single-process model is these two without a wire.
 
+mod answers;
 mod client;
 mod placement;
 mod server;

@@ -148,7 +148,7 @@ impl ServerPartition {
         }
     }
 
-    fn spec(&self) -> &DecoderSpec {
+    pub(super) fn spec(&self) -> &DecoderSpec {
         self.trunk.spec()
     }
 
@@ -162,7 +162,7 @@ impl ServerPartition {
         self.spec().vocab_size
     }
 
-    fn head(&self) -> Result<&Head, StepError> {
+    pub(super) fn head(&self) -> Result<&Head, StepError> {
         match &*self.above {
             Above::Top(head) => Ok(head),
             Above::Edge(_) => Err(StepError::Labels { here: "client" }),
@@ -196,7 +196,7 @@ impl ServerPartition {
         }
     }
 
-    fn edge(&self) -> Result<&HiddenSender, StepError> {
+    pub(super) fn edge(&self) -> Result<&HiddenSender, StepError> {
         self.downlink().ok_or(StepError::Labels { here: "server" })
     }
 
@@ -318,7 +318,7 @@ impl ServerPartition {
 
     /// Hidden states of these cells, in 32 bits as the quantizers want them. They would make ordinary symbols of what is no
     /// number.
-    fn sent(
+    pub(super) fn sent(
         &self,
         hidden: Tensor<3>,
         cells: &[usize],
@@ -391,118 +391,6 @@ impl ServerPartition {
         Ok((self.uplink.assemble(&received, &grid, activation), grid))
     }
 
-    /// Runs a batch of prompts: the greedy next token of each, and the cache to go on with.
-    ///
-    /// # Errors
-    ///
-    /// As for [`step`](Self::step).
-    pub fn prefill(&self, cut: &Cut, device: &Device) -> Result<(Vec<u32>, Cache), StepError> {
-        let head = self.head()?;
-        let (hidden, cache, grid) = self.read(cut, device)?;
-        let ends = gather(hidden, &ends(&cut.layout, &grid));
-        Ok((greedy(head.forward(ends)), cache))
-    }
-
-    /// One more token for each of the sequences `keep` of the cache (the others are finished): their next tokens.
-    ///
-    /// # Errors
-    ///
-    /// As for [`step`](Self::step).
-    pub fn next(
-        &self,
-        cache: &mut Cache,
-        keep: &[usize],
-        code: &Code,
-        device: &Device,
-    ) -> Result<Vec<u32>, StepError> {
-        let head = self.head()?;
-        let hidden = self.read_on(cache, keep, code, device)?;
-        Ok(greedy(head.forward(hidden)))
-    }
-
-    /// As [`prefill`](Self::prefill), where the client has the top: the code of the hidden states from which it chooses, the
-    /// last of each prompt, or of all that its blocks read.
-    ///
-    /// # Errors
-    ///
-    /// As for [`step`](Self::step).
-    pub fn prefill_hidden(&self, cut: &Cut, device: &Device) -> Result<(Code, Cache), StepError> {
-        let edge = self.edge()?;
-        let (hidden, cache, grid) = self.read(cut, device)?;
-        let code = match self.trunk.ends() {
-            true => {
-                let rows = self.sent(hidden, &ends(&cut.layout, &grid), &grid)?;
-                edge.encode_tokens(rows)
-            }
-            false => edge.encode(self.sent(hidden, &grid.real(), &grid)?),
-        };
-        Ok((code, cache))
-    }
-
-    /// As [`next`](Self::next), likewise: one hidden state for each.
-    ///
-    /// # Errors
-    ///
-    /// As for [`step`](Self::step).
-    pub fn next_hidden(
-        &self,
-        cache: &mut Cache,
-        keep: &[usize],
-        code: &Code,
-        device: &Device,
-    ) -> Result<Code, StepError> {
-        let edge = self.edge()?;
-        let hidden = self.read_on(cache, keep, code, device)?;
-        Ok(edge.encode_tokens(hidden.cast(DType::F32)))
-    }
-
-    /// Prompts through the trunk.
-    fn read(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Cache, Grid), StepError> {
-        let (input, grid) = self.input(cut, device)?;
-        let (hidden, cache) = self.trunk.prefill(input, &cut.layout.lengths());
-        Ok((hidden, cache, grid))
-    }
-
-    /// One more token of each of the sequences `keep` through the trunk: [sequences, hidden].
-    fn read_on(
-        &self,
-        cache: &mut Cache,
-        keep: &[usize],
-        code: &Code,
-        device: &Device,
-    ) -> Result<Tensor<2>, StepError> {
-        if keep.is_empty() {
-            return Err(StepError::Empty {
-                what: "sequence that goes on",
-            });
-        }
-        let width = self.hidden_size();
-        let rows = self.uplink.tokens(code, keep.len(), width, device)?;
-        if keep.iter().any(|k| *k >= cache.rows()) {
-            return Err(StepError::Rows {
-                stream: "text",
-                layout: cache.rows(),
-                code: keep.len(),
-            });
-        }
-        let longest = self.spec().max_positions;
-        if let Some((sequence, position)) = cache
-            .positions()
-            .iter()
-            .enumerate()
-            .find(|(_, p)| **p + 1 >= longest)
-        {
-            return Err(StepError::Length {
-                sequence,
-                length: position + 2,
-                longest,
-            });
-        }
-        cache.retain(keep);
-        let hidden = self.trunk.extend(rows.unsqueeze_dim(1), cache);
-        Ok(hidden.squeeze_dim(1))
-    }
-
     fn grid(&self, layout: &Layout) -> Result<Grid, StepError> {
         if layout.sequences.is_empty() {
             return Err(StepError::Empty { what: "sequence" });
@@ -543,16 +431,4 @@ impl Waiting {
         let gradient = put(gradient, &cells, &self.grid);
         self.through.backward(gradient, parameters)
     }
-}
-
-/// The last cell of each sequence.
-fn ends(layout: &Layout, grid: &Grid) -> Vec<usize> {
-    let ends = layout.lengths().into_iter().enumerate();
-    ends.map(|(row, n)| row * grid.width + n - 1).collect()
-}
-
-fn greedy(logits: Tensor<2>) -> Vec<u32> {
-    let best = logits.argmax(1).into_data().convert::<i64>();
-    let best = best.try_into_vec::<i64>().expect("converted to i64");
-    best.into_iter().map(|id| id as u32).collect()
 }

@@ -19,7 +19,7 @@ use super::bottleneck::{self, ROWS_SEEN, check_dims, inward, outward, recorded};
 use super::kmeans::{kmeans, nearest};
 use super::planes::{floats, read_f32, read_u8, scalars, symbols, tensor, unexpected};
 use super::projection::projection;
-use super::{Accumulator, ClientHalf, Components, Phase, QuantError, ServerHalf, range};
+use super::{Accumulator, ClientHalf, Components, Phase, QuantError, ServerHalf, Spec, range};
 use crate::nn::Linear;
 
 /// What a book's numbers are offset by: they are signed, and cross as symbols of 256.
@@ -87,6 +87,48 @@ impl Shape {
     fn book<'a>(&self, books: &'a [f32], column: usize) -> &'a [f32] {
         let size = self.codes * self.width();
         &books[column * size..][..size]
+    }
+}
+
+/// Fields of a recipe that say what books there are. All else that a quantizer is follows from these.
+pub(super) trait Books: Sized {
+    /// The books' shape.
+    fn shape(&self) -> Shape;
+
+    /// Weight in the loss of the distance between features and their vectors.
+    fn penalty(&self) -> f32;
+
+    /// As [`Spec::settings`].
+    fn settings() -> Vec<Self>;
+}
+
+/// What that weight is where a recipe does not say.
+pub(super) fn penalty() -> f32 {
+    0.02
+}
+
+impl<T: Books> Spec for T {
+    type Client = CodebookEncoder;
+    type Server = CodebookDecoder;
+
+    fn check(&self) -> Result<(), QuantError> {
+        self.shape().check(self.penalty())
+    }
+
+    fn settings() -> Vec<Self> {
+        Books::settings()
+    }
+
+    fn starts_from_ranges(&self) -> bool {
+        false
+    }
+
+    fn client(&self, dim: usize, seed: u64, device: &Device) -> CodebookEncoder {
+        CodebookEncoder::new(self.shape(), self.penalty(), dim, seed, device)
+    }
+
+    fn server(&self, dim: usize, seed: u64, device: &Device) -> CodebookDecoder {
+        CodebookDecoder::new(self.shape(), dim, seed, device)
     }
 }
 

@@ -1,10 +1,8 @@
 //! `pq`: a number per group of components, that of the nearest vector of the group's own codebook; see [`codebook`](super::codebook).
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::codebook::{CodebookDecoder, CodebookEncoder, Shape};
-use super::{QuantError, Spec};
+use super::codebook::{Books, Shape, penalty};
 
 /// `kind = "pq"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,11 +15,11 @@ pub struct PqSpec {
     /// Vectors of the codebook of each group, 2 to 65536.
     pub codes: usize,
     /// Weight in the loss of the distance between features and their vectors.
-    #[serde(default = "super::vq::penalty")]
+    #[serde(default = "penalty")]
     pub penalty: f32,
 }
 
-impl PqSpec {
+impl Books for PqSpec {
     fn shape(&self) -> Shape {
         Shape {
             dims: self.dims,
@@ -31,14 +29,9 @@ impl PqSpec {
             learned: false,
         }
     }
-}
 
-impl Spec for PqSpec {
-    type Client = CodebookEncoder;
-    type Server = CodebookDecoder;
-
-    fn check(&self) -> Result<(), QuantError> {
-        self.shape().check(self.penalty)
+    fn penalty(&self) -> f32 {
+        self.penalty
     }
 
     fn settings() -> Vec<Self> {
@@ -47,20 +40,8 @@ impl Spec for PqSpec {
                 dims,
                 groups,
                 codes: 256,
-                penalty: super::vq::penalty(),
+                penalty: penalty(),
             })
             .into()
-    }
-
-    fn starts_from_ranges(&self) -> bool {
-        false
-    }
-
-    fn client(&self, dim: usize, seed: u64, device: &Device) -> CodebookEncoder {
-        CodebookEncoder::new(self.shape(), self.penalty, dim, seed, device)
-    }
-
-    fn server(&self, dim: usize, seed: u64, device: &Device) -> CodebookDecoder {
-        CodebookDecoder::new(self.shape(), dim, seed, device)
     }
 }

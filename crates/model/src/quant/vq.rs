@@ -1,10 +1,8 @@
 //! `vq`: one number per row, that of the nearest vector of one codebook; see [`codebook`](super::codebook).
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::codebook::{CodebookDecoder, CodebookEncoder, Shape};
-use super::{QuantError, Spec};
+use super::codebook::{Books, Shape, penalty};
 
 /// `kind = "vq"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,11 +21,7 @@ pub struct VqSpec {
     pub learned: bool,
 }
 
-pub(super) fn penalty() -> f32 {
-    0.02
-}
-
-impl VqSpec {
+impl Books for VqSpec {
     fn shape(&self) -> Shape {
         Shape {
             dims: self.dims,
@@ -37,14 +31,9 @@ impl VqSpec {
             learned: self.learned,
         }
     }
-}
 
-impl Spec for VqSpec {
-    type Client = CodebookEncoder;
-    type Server = CodebookDecoder;
-
-    fn check(&self) -> Result<(), QuantError> {
-        self.shape().check(self.penalty)
+    fn penalty(&self) -> f32 {
+        self.penalty
     }
 
     fn settings() -> Vec<Self> {
@@ -56,17 +45,5 @@ impl Spec for VqSpec {
                 learned,
             })
             .into()
-    }
-
-    fn starts_from_ranges(&self) -> bool {
-        false
-    }
-
-    fn client(&self, dim: usize, seed: u64, device: &Device) -> CodebookEncoder {
-        CodebookEncoder::new(self.shape(), self.penalty, dim, seed, device)
-    }
-
-    fn server(&self, dim: usize, seed: u64, device: &Device) -> CodebookDecoder {
-        CodebookDecoder::new(self.shape(), dim, seed, device)
     }
 }

@@ -30,9 +30,9 @@ const MOST: usize = 1 << 15;
 const MEMORY: usize = 96;
 
 /// The coder of columns that repeat themselves.
-pub(crate) struct Phrases;
+pub(crate) struct Ppm;
 
-impl Coder for Phrases {
+impl Coder for Ppm {
     fn tag(&self) -> u8 {
         4
     }
@@ -76,13 +76,13 @@ impl Coder for Phrases {
             || shape.count > MOST
             || shape.count == 0
         {
-            return Err(PlaneError::Phrases);
+            return Err(PlaneError::Ppm);
         }
         let before = input.left();
-        let len = input.varint("length of phrases")?;
+        let len = input.varint("length of ppm code")?;
         let header = before - input.left();
-        let len = usize::try_from(len).map_err(|_| PlaneError::Phrases)?;
-        let code = input.take(len, "phrases")?;
+        let len = usize::try_from(len).map_err(|_| PlaneError::Ppm)?;
+        let code = input.take(len, "ppm code")?;
         purse.bytes(shape.count * (model::LONGEST + 1), MEMORY)?;
         let data = if shape.alphabet <= 256 {
             u8::into_data(decode(shape, code, purse)?)
@@ -117,7 +117,7 @@ fn decode<S: Symbol>(shape: &Shape, code: &[u8], purse: &mut Purse) -> Result<Ve
     // One plane, one spelling.
     match encode(shape.alphabet, &data) == code {
         true => Ok(data),
-        false => Err(PlaneError::Phrases),
+        false => Err(PlaneError::Ppm),
     }
 }
 
