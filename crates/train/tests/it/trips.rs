@@ -8,60 +8,11 @@ use qtl_model::Device;
 use qtl_train::ServerWork;
 use qtl_train::client::Client;
 use qtl_train::start::Start;
-use qtl_wire::verb::{Answer, Finish, Request};
-use qtl_wire::{
-    Exchange, Key, Meter, Purpose, Reply, Resume, Shared, SharedLink, Standing, Terms, WireError,
-};
+use qtl_wire::verb::Request;
+use qtl_wire::{Exchange, Key, Shared, SharedLink, WireError};
 
 use crate::placement::weights;
-use crate::world::{Drawn, blueprint, kind, recipe, records_over, server_of};
-
-/// A link on which a process dies at its n-th second trip, before the message has gone or once it has been answered.
-struct Fatal {
-    link: SharedLink<ServerWork>,
-    left: usize,
-    sent: bool,
-}
-
-impl Exchange for Fatal {
-    fn greet(
-        &mut self,
-        terms: &Terms,
-        standing: &Standing,
-        purpose: Purpose,
-    ) -> Result<Resume, WireError> {
-        self.link.greet(terms, standing, purpose)
-    }
-
-    fn ask(&mut self, request: Request) -> Result<Reply<Answer>, WireError> {
-        if matches!(request, Request::BackwardHidden(_)) {
-            self.left -= 1;
-            if self.left == 0 {
-                if self.sent {
-                    self.link.ask(request)?;
-                }
-                return Err(WireError::Protocol("the process is dead".to_owned()));
-            }
-        }
-        self.link.ask(request)
-    }
-
-    fn conclude(&mut self, request: Finish) -> Result<Reply<()>, WireError> {
-        self.link.conclude(request)
-    }
-
-    fn end(&mut self) -> Result<(), WireError> {
-        self.link.end()
-    }
-
-    fn holds(&mut self, at: u64) {
-        self.link.holds(at);
-    }
-
-    fn meter(&self) -> Meter {
-        self.link.meter()
-    }
-}
+use crate::world::{Drawn, Tapped, blueprint, kind, recipe, records_over, server_of};
 
 #[test]
 fn a_side_that_dies_between_the_two_trips_changes_no_bit() {
@@ -98,10 +49,20 @@ fn a_side_that_dies_between_the_two_trips_changes_no_bit() {
                 let device = Device::default();
                 let mut client =
                     Client::open(recipe.clone(), &start, source, dir, "test", device).unwrap();
-                let mut link = Fatal {
+                // Before the message has gone, or once it has been answered.
+                let mut left = at;
+                let mut link = Tapped {
                     link: shared.client(Key::LOCAL),
-                    left: at,
-                    sent,
+                    ask: |link: &mut SharedLink<ServerWork>, request: Request| {
+                        left -= usize::from(matches!(request, Request::BackwardHidden(_)));
+                        if left > 0 {
+                            return link.ask(request);
+                        }
+                        if sent {
+                            link.ask(request)?;
+                        }
+                        Err(WireError::Protocol("the process is dead".to_owned()))
+                    },
                 };
                 let never = AtomicBool::new(false);
                 let died = client.train(&mut link, &never, &mut |_| {}).unwrap_err();

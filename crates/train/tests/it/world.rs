@@ -14,7 +14,8 @@ use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
 use qtl_train::start::Start;
 use qtl_train::{Recipe, ServerWork};
-use qtl_wire::{Exchange, LocalLink};
+use qtl_wire::verb::{Answer, Finish, Request};
+use qtl_wire::{Exchange, LocalLink, Meter, Purpose, Reply, Resume, Standing, Terms, WireError};
 
 /// Every way of tuning that the conformance tests go through: the lines of `[tune]`.
 pub const KINDS: &[(&str, &str)] = &[
@@ -190,4 +191,45 @@ pub fn saved(dir: &Path, side: &str, step: u64, file: &str) -> Vec<u8> {
         .join(format!("checkpoints/step-{step:08}"))
         .join(file);
     std::fs::read(path).unwrap()
+}
+
+/// A link on which each request goes through other hands.
+pub struct Tapped<L, F> {
+    pub link: L,
+    pub ask: F,
+}
+
+impl<L, F> Exchange for Tapped<L, F>
+where
+    L: Exchange,
+    F: FnMut(&mut L, Request) -> Result<Reply<Answer>, WireError>,
+{
+    fn greet(
+        &mut self,
+        terms: &Terms,
+        standing: &Standing,
+        purpose: Purpose,
+    ) -> Result<Resume, WireError> {
+        self.link.greet(terms, standing, purpose)
+    }
+
+    fn ask(&mut self, request: Request) -> Result<Reply<Answer>, WireError> {
+        (self.ask)(&mut self.link, request)
+    }
+
+    fn conclude(&mut self, request: Finish) -> Result<Reply<()>, WireError> {
+        self.link.conclude(request)
+    }
+
+    fn end(&mut self) -> Result<(), WireError> {
+        self.link.end()
+    }
+
+    fn holds(&mut self, at: u64) {
+        self.link.holds(at);
+    }
+
+    fn meter(&self) -> Meter {
+        self.link.meter()
+    }
 }
