@@ -63,7 +63,13 @@ pub struct Args {
 /// Runs or resumes the demo.
 pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let recipe = recipe(&[sites::defaults(args.sites)?, args.set.clone()].concat())?;
+    let recipe = recipe(
+        &[
+            sites::defaults(args.sites, recipe(&[])?.train.batch),
+            args.set.clone(),
+        ]
+        .concat(),
+    )?;
     let clients = Clients::of(&recipe);
     let out = &args.out;
     let (spent, _lock) = prepare(out, &recipe, args.inverted)?;

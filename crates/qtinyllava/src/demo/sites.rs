@@ -12,9 +12,6 @@ use serde_json::{Value, json};
 use super::clients::Clients;
 use crate::progress::bytes;
 
-/// Samples of a step, all sites together: those of the demo with one client, or a few more so that each has as many.
-const BATCH: usize = 8;
-
 /// One client's part of a run.
 pub struct Run {
     /// What it is called.
@@ -27,16 +24,17 @@ pub struct Run {
     pub site: Option<(usize, Scores)>,
 }
 
-/// What a demo of so many sites changes in the recipe, ahead of what its user changes.
-pub fn defaults(sites: Option<usize>) -> Result<Vec<String>> {
+/// What a demo of so many sites changes in the recipe, ahead of what its user changes: a step has the `batch` of one client, or a few
+/// more samples so that each site has as many.
+pub fn defaults(sites: Option<usize>, batch: usize) -> Vec<String> {
     let Some(sites) = sites else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
-    Ok(vec![
+    vec![
         format!("sites.count={sites}"),
         "sites.average_every=10".to_owned(),
-        format!("train.batch={}", BATCH.div_ceil(sites)),
-    ])
+        format!("train.batch={}", batch.div_ceil(sites)),
+    ]
 }
 
 /// Reads what the clients left in `out`; `scores` of each site.

@@ -1,6 +1,5 @@
 //! What a site has trained, averaged with that of the others: by the server, or by another program while this one is away.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,9 +22,9 @@ const FOLDER: &str = "average";
 
 impl Client {
     /// What is trained here and may be seen elsewhere.
-    fn shared(&self) -> Result<(BTreeSet<Part>, Weights), TrainError> {
+    fn shared(&self) -> Result<Weights, TrainError> {
         let shares = self.site.as_ref().and_then(|site| site.shares());
-        let Some(shares) = shares.cloned() else {
+        let Some(shares) = shares else {
             return Err(TrainError::Halves(
                 "sites.average_every has what this site trains seen and averaged elsewhere; it is not given away unless --share says so".to_owned(),
             ));
@@ -43,17 +42,20 @@ impl Client {
                 "sites.average_every is above 0, and nothing of what --share names is trained by the recipe's [tune] on this side".to_owned(),
             ));
         }
-        Ok((shares, weights))
+        Ok(weights)
     }
 
     /// Puts a mean in place of what it is the mean of; a sentence if it is none.
-    fn takes(&mut self, at: u64, mean: &[u8]) -> Result<Result<(), String>, TrainError> {
-        let (shares, own) = self.shared()?;
-        if let Err(what) = fits(&own, mean) {
+    fn takes(
+        &mut self,
+        at: u64,
+        own: &Weights,
+        mean: &[u8],
+    ) -> Result<Result<(), String>, TrainError> {
+        if let Err(what) = fits(own, mean) {
             return Ok(Err(what));
         }
-        let tune = self.half.recipe.tune.clone();
-        let shared = |name: &str| tune.trains(name) && shares.contains(&Part::of(name));
+        let shared = |name: &str| own.contains_key(name);
         let path = self.run_dir.join("average.safetensors");
         fs::write(&path, mean).map_err(|e| TrainError::io(&path, e))?;
         let half = restore(self.half.stages.clone(), &path, &shared);
@@ -71,7 +73,7 @@ impl Client {
         link: &mut dyn Exchange,
         at: u64,
     ) -> Result<Reply<()>, TrainError> {
-        let (_, own) = self.shared()?;
+        let own = self.shared()?;
         let message = Average {
             at,
             samples: self.site.as_ref().map_or(0, |site| site.samples()),
@@ -81,7 +83,7 @@ impl Client {
             Ok(mean) => mean.weights,
             Err(back) => return Ok(back),
         };
-        let taken = self.takes(at, &mean)?;
+        let taken = self.takes(at, &own, &mean)?;
         taken.map_err(|what| WireError::Protocol(format!("the average: {what}")))?;
         Ok(Reply::Done(()))
     }
@@ -108,7 +110,8 @@ impl Client {
             path: from.clone(),
             what,
         };
-        self.takes(at, &mean)?.map_err(wrong)?;
+        let own = self.shared()?;
+        self.takes(at, &own, &mean)?.map_err(wrong)?;
         if from != kept {
             // For when the run goes back to this step.
             files::replace(&kept, &mean).map_err(|e| TrainError::io(&kept, e))?;
@@ -118,7 +121,7 @@ impl Client {
 
     /// Writes down what another program is to average, and does not go on.
     fn hand_out(&mut self, step: u64, folder: &Path) -> Result<(), TrainError> {
-        let (_, own) = self.shared()?;
+        let own = self.shared()?;
         let samples = self.site.as_ref().map_or(0, |site| site.samples());
         let told = [("step", step), ("samples", samples)];
         let told = told.map(|(name, value)| (name.to_owned(), value.to_string()));

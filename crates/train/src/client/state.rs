@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use qtl_codec::Options;
 use qtl_data::loader::{Loader, LoaderOptions};
 use qtl_data::{Order, Position};
 use qtl_model::quant::{Accumulator, Encoder};
@@ -52,8 +51,7 @@ impl Client {
         }
         let start = |quantizer: &mut Encoder, seen: &Accumulator| {
             let told = quantizer.start(seen);
-            told.map(|told| qtl_codec::encode(&told, &Options::default()))
-                .unwrap_or_default()
+            told.as_ref().map(container).unwrap_or_default()
         };
         let uplink = &mut self.half.stages.uplink;
         let own = Calibration {

@@ -10,6 +10,7 @@ use qtl_data::loader::{Loader, Source};
 use qtl_data::{Example, Position};
 use qtl_wire::link::Listener;
 use qtl_wire::message::{ClientMessage, ServerMessage, decode_client, decode_server};
+use qtl_wire::meter::Parts;
 use qtl_wire::verb::Request;
 use qtl_wire::{Cut, Limits, SpanKind};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,9 @@ pub struct Line {
     pub index: usize,
     /// Of targets.
     pub targets: usize,
+    /// Of the second edge, where the labels are the client's.
+    #[serde(default)]
+    pub hidden: usize,
     /// Image rows and text rows that its layout counts.
     pub rows: [u64; 2],
     /// The samples that its sequences are of. No message has their names: they are the client's own account.
@@ -113,11 +117,13 @@ impl Messages {
             return Err(TrainError::io(&self.dir, error));
         }
         let mut lines = std::mem::take(&mut state.lines);
-        let steps = lines.iter_mut().filter(|line| line.is_step());
-        let mut batches = batches(recipe, source)?;
-        for line in steps {
-            let examples = batches.next().transpose()?.unwrap_or_default();
-            line.samples = examples.into_iter().map(|example| example.id).collect();
+        // What is measured before the first step is of the run's first batches, as the steps after it.
+        for carries in [Line::is_measured, Line::is_step] {
+            let mut batches = batches(recipe, source)?;
+            for line in lines.iter_mut().filter(|line| carries(line)) {
+                let examples = batches.next().transpose()?.unwrap_or_default();
+                line.samples = examples.into_iter().map(|example| example.id).collect();
+            }
         }
         let json = serde_json::to_vec_pretty(&lines).unwrap_or_default();
         let put = |name: &str, bytes: &[u8]| {
@@ -170,9 +176,26 @@ impl Line {
         self.up && ["forward", "forward-hidden"].contains(&self.kind.as_str())
     }
 
+    /// Whether it carries rows of which only the ranges are wanted that they lead to.
+    fn is_measured(&self) -> bool {
+        self.up && self.kind == "measure-hidden"
+    }
+
+    /// With the sizes of its containers.
+    fn of_parts(mut self, parts: Parts) -> Self {
+        let Parts {
+            image,
+            text,
+            index,
+            targets,
+            hidden,
+        } = parts;
+        let sizes = [image, text, index, targets, hidden].map(|size| size as usize);
+        [self.image, self.text, self.index, self.targets, self.hidden] = sizes;
+        self
+    }
+
     fn of_cut(mut self, cut: &Cut) -> Self {
-        (self.image, self.text) = (cut.image.len(), cut.text.len());
-        self.index = cut.text_index.len();
         self.rows = [SpanKind::Image, SpanKind::Text].map(|kind| cut.layout.rows(kind));
         self
     }
@@ -194,8 +217,7 @@ fn said(bytes: &[u8]) -> Line {
             _ => "other",
         });
     };
-    let parts = request.parts();
-    let mut line = match &request {
+    let line = match &request {
         Request::Forward(forward) => kind("forward").of_cut(&forward.cut),
         Request::ForwardHidden(forward) => kind("forward-hidden").of_cut(&forward.cut),
         Request::MeasureHidden(measure) => kind("measure-hidden").of_cut(&measure.cut),
@@ -205,22 +227,13 @@ fn said(bytes: &[u8]) -> Line {
         Request::Finish(_) => kind("finish"),
         _ => kind("other"),
     };
-    (line.image, line.text) = (parts.image as usize, parts.text as usize);
-    line.targets = parts.targets as usize;
-    line
+    line.of_parts(request.parts())
 }
 
 /// What a server answers.
 fn answered(bytes: &[u8]) -> Line {
     match decode_server(bytes, &Limits::default()) {
-        Ok(ServerMessage::Answer(_, answer)) => {
-            let parts = answer.parts();
-            Line {
-                image: parts.image as usize,
-                text: parts.text as usize,
-                ..kind("answer")
-            }
-        }
+        Ok(ServerMessage::Answer(_, answer)) => kind("answer").of_parts(answer.parts()),
         Ok(ServerMessage::Welcome { .. }) => kind("welcome"),
         _ => kind("other"),
     }
@@ -229,20 +242,31 @@ fn answered(bytes: &[u8]) -> Line {
 /// The account as people read it.
 pub fn table(lines: &[Line]) -> String {
     let mut text = format!(
-        "{:<6} {:<5} {:<16} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>7}  samples\n",
-        "number", "way", "kind", "bytes", "image", "text", "numbers", "targets", "rows i", "rows t"
+        "{:<6} {:<5} {:<16} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7}  samples\n",
+        "number",
+        "way",
+        "kind",
+        "bytes",
+        "image",
+        "text",
+        "numbers",
+        "targets",
+        "hidden",
+        "rows i",
+        "rows t"
     );
     for (number, line) in lines.iter().enumerate() {
         let way = if line.up { "up" } else { "down" };
         let [image, rows] = line.rows;
         text += &format!(
-            "{number:<6} {way:<5} {:<16} {:>9} {:>9} {:>9} {:>8} {:>8} {image:>7} {rows:>7}  {}\n",
+            "{number:<6} {way:<5} {:<16} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {image:>7} {rows:>7}  {}\n",
             line.kind,
             line.bytes,
             line.image,
             line.text,
             line.index,
             line.targets,
+            line.hidden,
             line.samples.join(" ")
         );
     }

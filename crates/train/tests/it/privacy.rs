@@ -198,3 +198,30 @@ fn an_account_says_what_crossed() {
         "it is not empty"
     );
 }
+
+/// Rows from which only the hidden states' ranges are wanted are somebody's as well.
+#[test]
+fn an_account_names_the_samples_of_what_is_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = recipe(
+        "",
+        &[
+            "split.labels=client",
+            "quantizer.hidden={kind='fsq', levels=4, statistics='channel'}",
+            "quantizer.calibration_batches=2",
+        ],
+    );
+    let said = messages(&recipe, &dir.path().join("run"), &dir.path().join("out"), 2);
+    let of = |kind: &str| -> Vec<&dry::Line> {
+        let lines = said.iter().map(|(line, _)| line);
+        lines.filter(|line| line.kind == kind).collect()
+    };
+    let (measured, steps) = (of("measure-hidden"), of("forward-hidden"));
+    assert_eq!((measured.len(), steps.len()), (2, 2));
+    for (measured, step) in measured.into_iter().zip(steps) {
+        assert_eq!(measured.samples.len(), 2);
+        assert_eq!(measured.samples, step.samples);
+        assert!(step.hidden > 0 && step.targets == 0);
+    }
+    assert!(of("backward-hidden").iter().all(|line| line.hidden > 0));
+}
