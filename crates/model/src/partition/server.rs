@@ -8,7 +8,7 @@ use crate::edge::{
     Cut, HiddenSender, HiddenSenderTape, Received, Receiver, ReceiverTape, StepError,
 };
 use crate::finite;
-use crate::llm::{Blocks, Cache, Decoder as LanguageModel, DecoderSpec, Head, Supervision, gather};
+use crate::llm::{Blocks, Decoder as LanguageModel, DecoderSpec, Head, Supervision, gather};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{BLOCKS, HEAD, Parts};

@@ -202,7 +202,7 @@ pub struct Tapped<L, F> {
 impl<L, F> Exchange for Tapped<L, F>
 where
     L: Exchange,
-    F: FnMut(&mut L, Request) -> Result<Reply<Answer>, WireError>,
+    F: FnMut(&mut L, Request) -> Result<Reply<Answer>, WireError> + Send,
 {
     fn greet(
         &mut self,
