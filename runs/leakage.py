@@ -29,7 +29,7 @@ def outcomes(path):
     return json.loads(path.read_text())["outcomes"]
 
 
-def value(found, attack, measure, setting, view="as trained"):
+def value(found, attack, measure, setting, view="the recipe's"):
     for outcome in found:
         if outcome["attack"] != attack or outcome["setting"] not in (setting, "any"):
             continue

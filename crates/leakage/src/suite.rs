@@ -216,7 +216,7 @@ impl Suite<'_> {
             false => format!("{} / {}", quantizer.image, quantizer.text),
         };
         let own = View {
-            name: format!("as trained: {own}"),
+            name: format!("the recipe's: {own}"),
             instead: None,
         };
         let exact = QuantizerSpec::Exact(qtl_model::quant::ExactSpec {});
@@ -224,7 +224,11 @@ impl Suite<'_> {
         let others = std::iter::once(&exact).chain(&self.also);
         let others = others.filter(|_| self.messages.is_none());
         let others = others.map(|spec| View {
-            name: spec.to_string(),
+            // What a client adds to its rows is there whatever rounds them.
+            name: match self.recipe.privacy.adds() {
+                true => format!("{spec}, under [privacy]"),
+                false => spec.to_string(),
+            },
             instead: Some(spec.clone()),
         });
         std::iter::once(own).chain(others).collect()

@@ -177,7 +177,7 @@ fn messages_of_a_run_are_read_as_they_crossed() {
     assert!(
         outcomes
             .iter()
-            .all(|outcome| outcome.view.starts_with("as trained"))
+            .all(|outcome| outcome.view.starts_with("the recipe's"))
     );
     // They are of these samples and of no others.
     suite.victims = scenes(&dir.path().join("others"), &suite.recipe, 23, 12);
