@@ -179,6 +179,12 @@ pub enum AnswerError {
     /// Hidden states that do not fit.
     #[error(transparent)]
     Hidden(#[from] StepError),
+    /// A gradient that nothing here learns from.
+    #[error("a gradient of the {tensor} rows came, though nothing on this side learns from one")]
+    Unasked {
+        /// `image` or `text`.
+        tensor: &'static str,
+    },
 }
 
 impl TrainError {

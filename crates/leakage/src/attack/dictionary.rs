@@ -63,7 +63,11 @@ fn codes(case: &Case<'_>) -> Result<Matrix, LeakageError> {
     let halves = case.known;
     let vocab = halves.client.bottom.embed_tokens.vocab_size() as i64;
     let sender = &halves.client.uplink.text;
-    let rows = halves.client.bottom.embed(&(0..vocab).collect::<Vec<_>>());
+    let rows = halves
+        .client
+        .bottom
+        .embed_tokens
+        .embed(&(0..vocab).collect::<Vec<_>>());
     let code = sender.quantize(sender.bound(sender.input(rows)), Phase::Evaluate);
     let leaf = halves
         .server

@@ -1,5 +1,6 @@
 //! Why a message cannot be worked on.
 
+use super::ids::IdsError;
 use super::repeats::IndexError;
 use crate::quant::QuantError;
 use crate::targets::TargetError;
@@ -28,6 +29,9 @@ pub enum StepError {
     /// Row numbers of the text that do not fit.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// Token ids that are none.
+    #[error(transparent)]
+    Ids(#[from] IdsError),
     /// A message without a sequence, or without a text row.
     #[error("there is no {what} in the message")]
     Empty {

@@ -6,9 +6,11 @@
 
 mod error;
 mod hidden;
+mod ids;
 mod private;
 mod receiver;
 pub mod repeats;
+mod returns;
 mod sender;
 
 use qtl_codec::Code;
@@ -16,9 +18,11 @@ use qtl_codec::Code;
 use crate::splice::Layout;
 pub use error::StepError;
 pub use hidden::{HiddenReceiver, HiddenReceiverTape, HiddenSender, HiddenSenderTape};
+pub use ids::IdsError;
 pub use private::{Added, Private, Stream as PrivateStream};
-pub use receiver::{Received, Receiver, ReceiverTape};
+pub use receiver::{Gradients, Received, Receiver, ReceiverTape};
 pub use repeats::TextRows;
+pub use returns::Returns;
 pub use sender::{Sender, SenderTape, Shown};
 pub(crate) use sender::{are_whole_pictures, used};
 
@@ -27,7 +31,7 @@ pub(crate) use sender::{are_whole_pictures, used};
 pub struct Cut {
     /// Code of the image rows; `None` without pictures.
     pub image: Option<Code>,
-    /// Code of the text rows, or of the different ones among them.
+    /// Code of the text rows, or of the different ones among them, or of their token ids.
     pub text: Code,
     /// Which row of `text` each text row is (see [`repeats`]); `None` if `text` holds them all in order.
     pub index: Option<Code>,

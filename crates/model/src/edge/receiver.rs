@@ -4,15 +4,15 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qtl_codec::{Code, Plane};
 
-use super::{Cut, StepError, repeats};
+use super::{Cut, Returns, StepError, ids, repeats};
 use crate::finite;
+use crate::llm::TokenEmbedding;
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
 use crate::quant::{Decoder, Kept};
 use crate::recompute::{leaf, pull, take};
 use crate::splice::{Grid, Kind, Layout};
-use crate::stage::Rows;
 
 /// The receiver's halves of both quantizers.
 #[derive(Module, Debug)]
@@ -21,6 +21,12 @@ pub struct Receiver {
     pub image: Renamed<Decoder>,
     /// Of text rows.
     pub text: Renamed<Decoder>,
+    /// Which gradients go back.
+    #[module(skip)]
+    pub returns: Returns,
+    /// Where text crosses as token ids: the rows of all tokens. It is a copy, never trained or saved, and so no part of the half.
+    #[module(skip)]
+    pub table: Option<TokenEmbedding>,
 }
 
 /// Dequantized rows: the leaves of the receiver's graph.
@@ -32,6 +38,9 @@ pub struct Received {
     /// Which entries of each row's gradient go back; `None` for all.
     kept: [Option<Kept>; 2],
 }
+
+/// Gradients of image rows and of text rows, those of them that [go back](Returns).
+pub type Gradients = [Option<Tensor<2>>; 2];
 
 /// Rows that were put in their cells, and wait for the gradient of these.
 pub struct ReceiverTape {
@@ -48,6 +57,8 @@ impl Receiver {
         Self {
             image: QUANTIZER_IMAGE.holds(image),
             text: QUANTIZER_TEXT.holds(text),
+            returns: Returns::default(),
+            table: None,
         }
     }
 
@@ -93,10 +104,14 @@ impl Receiver {
         if rows == 0 {
             return Err(StepError::Empty { what: "text row" });
         }
-        let text = read("text", &self.text, &cut.text)?;
+        let text = match &self.table {
+            Some(table) => looked_up(table, &cut.text)?,
+            None => read("text", &self.text, &cut.text)?,
+        };
+        let of_text = self.table.is_none().then(|| self.text.kept(&cut.text));
         let kept = [
             cut.image.as_ref().and_then(|code| self.image.kept(code)),
-            self.text.kept(&cut.text),
+            of_text.flatten(),
         ];
         let (text, index) = match &cut.index {
             None => (count("text", rows, text)?, None),
@@ -126,13 +141,26 @@ impl Receiver {
         width: usize,
         device: &Device,
     ) -> Result<Tensor<2>, StepError> {
-        tokens("text", &self.text, code, sequences, width, device)
+        let Some(table) = &self.table else {
+            return tokens("text", &self.text, code, sequences, width, device);
+        };
+        match looked_up(table, code)? {
+            rows if rows.dims()[0] == sequences => Ok(rows),
+            rows => Err(StepError::Rows {
+                stream: "text",
+                layout: sequences,
+                code: rows.dims()[0],
+            }),
+        }
     }
 
     /// Expands the rows and puts each in its cell; padding cells get a row of zeros. [sequences, longest, hidden] in
     /// `activation`.
     pub fn assemble(&self, received: &Received, grid: &Grid, activation: DType) -> Tensor<3> {
-        let text = self.text.expand(received.text.clone());
+        let text = match self.table {
+            Some(_) => received.text.clone(),
+            None => self.text.expand(received.text.clone()),
+        };
         let [distinct, width] = text.dims();
         let device = text.device();
         let mut parts = Vec::with_capacity(3);
@@ -163,9 +191,10 @@ impl Receiver {
         trained: &dyn Fn(&str) -> bool,
     ) -> (Tensor<3>, ReceiverTape) {
         let tracked = self.track(trained);
+        let begin = |rows: Tensor<2>, returns| if returns { leaf(rows) } else { rows };
         let received = Received {
-            image: received.image.map(leaf),
-            text: leaf(received.text),
+            image: received.image.map(|rows| begin(rows, self.returns.image)),
+            text: begin(received.text, self.returns.text),
             ..received
         };
         let cells = tracked.assemble(&received, grid, activation);
@@ -189,33 +218,41 @@ impl ReceiverTape {
         gradient: Tensor<3>,
         layout: &Layout,
         into: &mut Named,
-    ) -> Result<Rows, StepError> {
+    ) -> Result<Gradients, StepError> {
+        if !self.cells.is_tracked() {
+            return Ok([None, None]);
+        }
         let mut grads = pull(self.cells, gradient);
         self.tracked.collect(&mut grads, into);
-        let rows = Rows {
-            image: self.received.image.map(|leaf| take(&leaf, &mut grads)),
-            text: take(&self.received.text, &mut grads),
-        };
+        let leaves = [self.received.image, Some(self.received.text)];
+        let rows = leaves.map(|leaf| {
+            let leaf = leaf.filter(Tensor::is_tracked)?;
+            Some(take(&leaf, &mut grads))
+        });
         check(&rows, layout, self.received.index.as_deref())?;
         Ok(thin(rows, self.received.kept))
     }
 
     /// What [`backward`](Self::backward) gives where nothing depends on the cells.
-    pub fn nothing(self) -> Rows {
-        let zero = |leaf: Tensor<2>| leaf.inner().zeros_like();
-        let rows = Rows {
-            image: self.received.image.map(zero),
-            text: zero(self.received.text),
-        };
+    pub fn nothing(self) -> Gradients {
+        let leaves = [self.received.image, Some(self.received.text)];
+        let rows = leaves.map(|leaf| {
+            let leaf = leaf.filter(Tensor::is_tracked)?;
+            Some(leaf.inner().zeros_like())
+        });
         thin(rows, self.received.kept)
     }
 }
 
 /// Checks that the gradients of the rows are finite. `index`: per text row its row of `text`.
-fn check(rows: &Rows, layout: &Layout, index: Option<&[usize]>) -> Result<(), StepError> {
-    let image = rows.image.as_ref().and_then(finite::first);
+fn check(
+    [image, text]: &Gradients,
+    layout: &Layout,
+    index: Option<&[usize]>,
+) -> Result<(), StepError> {
+    let image = image.as_ref().and_then(finite::first);
     let image = image.map(|place| (Kind::Image, place, place.row));
-    let text = finite::first(&rows.text);
+    let text = text.as_ref().and_then(finite::first);
     let text = text.map(|place| {
         let shown = index.and_then(|rows| rows.iter().position(|row| *row == place.row));
         (Kind::Text, place, shown.unwrap_or(place.row))
@@ -234,16 +271,18 @@ fn check(rows: &Rows, layout: &Layout, index: Option<&[usize]>) -> Result<(), St
 }
 
 /// Leaves out the entries of the gradients that the sender's backward does not read.
-fn thin(rows: Rows, kept: [Option<Kept>; 2]) -> Rows {
-    let thin = |g: Tensor<2>, kept: Option<Kept>| match kept {
-        Some(kept) => kept.take(g),
+fn thin([image, text]: Gradients, kept: [Option<Kept>; 2]) -> Gradients {
+    let thin = |g: Option<Tensor<2>>, kept: Option<Kept>| match kept {
+        Some(kept) => g.map(|g| kept.take(g)),
         None => g,
     };
-    let [image, text] = kept;
-    Rows {
-        image: rows.image.map(|g| thin(g, image)),
-        text: thin(rows.text, text),
-    }
+    let [of_image, of_text] = kept;
+    [thin(image, of_image), thin(text, of_text)]
+}
+
+/// The rows of the token ids in a code.
+fn looked_up(table: &TokenEmbedding, code: &Code) -> Result<Tensor<2>, StepError> {
+    Ok(table.embed(&ids::read(code, table.vocab_size())?))
 }
 
 /// Rows of single tokens; see [`Receiver::tokens`].

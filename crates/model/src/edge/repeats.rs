@@ -110,6 +110,11 @@ impl Distinct {
         sums
     }
 
+    /// The different ones among `ids`, of which it was made.
+    pub(super) fn ids(&self, ids: &[i64]) -> Vec<i64> {
+        self.first.iter().map(|row| ids[*row]).collect()
+    }
+
     /// The rows of `x` at which the tokens stand first: [different tokens, channels].
     pub fn select(&self, x: Tensor<2>) -> Tensor<2> {
         let rows: Vec<i64> = self.first.iter().map(|row| *row as i64).collect();
@@ -132,17 +137,32 @@ pub fn encode(
     phase: Phase,
 ) -> (Code, Option<Distinct>) {
     let all = encoder.quantize(z.clone(), phase);
-    let wanted = rows == TextRows::Distinct && encoder.codes_rows_alone();
-    let Some(distinct) = wanted.then(|| Distinct::of(ids)).flatten() else {
+    if rows == TextRows::All || !encoder.codes_rows_alone() {
         return (all, None);
-    };
+    }
     let [_, channels] = z.dims();
-    let few = encoder.quantize(distinct.select(z), phase);
-    let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len();
+    let few = |distinct: &Distinct| encoder.quantize(distinct.select(z), phase);
     let back = match phase {
-        Phase::Train(_) => (ids.len() - distinct.rows()) * channels / 8,
+        Phase::Train(_) => channels,
         Phase::Evaluate => 0,
     };
+    smaller(ids, all, few, back)
+}
+
+/// The smaller one of the code of `all` text rows and that of `few`, one per different token; `back`: bits that each row costs on
+/// the way back.
+pub(super) fn smaller(
+    ids: &[i64],
+    all: Code,
+    few: impl FnOnce(&Distinct) -> Code,
+    back: usize,
+) -> (Code, Option<Distinct>) {
+    let Some(distinct) = Distinct::of(ids) else {
+        return (all, None);
+    };
+    let few = few(&distinct);
+    let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len();
+    let back = (ids.len() - distinct.rows()) * back / 8;
     if size(&few) + size(&distinct.code()) < size(&all) + back {
         (few, Some(distinct))
     } else {

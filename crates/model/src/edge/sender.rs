@@ -4,9 +4,9 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use qtl_codec::{Code, Grid};
 
-use super::Cut;
 use super::private::{self, Private};
-use super::repeats::{self, TextRows};
+use super::repeats::{self, Distinct, TextRows};
+use super::{Cut, Gradients, Returns, ids};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{Parts, QUANTIZER_IMAGE, QUANTIZER_TEXT};
@@ -25,6 +25,12 @@ pub struct Sender {
     /// Whether text rows of one token cross once.
     #[module(skip)]
     pub text_rows: TextRows,
+    /// Which gradients come back.
+    #[module(skip)]
+    pub returns: Returns,
+    /// How many tokens there are, where text crosses as their ids. There is nothing for a quantizer to do then.
+    #[module(skip)]
+    pub ids: Option<usize>,
     /// What is added to rows that the receiver cannot take away.
     #[module(skip)]
     pub private: Option<Private>,
@@ -78,6 +84,8 @@ impl Sender {
             image: QUANTIZER_IMAGE.holds(image),
             text: QUANTIZER_TEXT.holds(text),
             text_rows,
+            returns: Returns::default(),
+            ids: None,
             private: None,
         }
     }
@@ -109,10 +117,9 @@ impl Sender {
             let z = self.dithered(z, private::Stream::Image, number);
             shown.on_grid(self.image.quantize(z, Phase::Evaluate))
         });
-        let ids = &spliced.text_ids;
         let z = self.text.bound(self.text.input(rows.text));
         let z = self.dithered(z, private::Stream::Text, number);
-        let (text, distinct) = repeats::encode(&self.text, z, ids, self.text_rows, Phase::Evaluate);
+        let (text, distinct) = self.text_code(z, &spliced.text_ids, Phase::Evaluate);
         Cut {
             image,
             text,
@@ -121,9 +128,21 @@ impl Sender {
         }
     }
 
+    /// Code of the text rows `z` (bounded, plain) of the tokens `ids`.
+    fn text_code(&self, z: Tensor<2>, ids: &[i64], phase: Phase) -> (Code, Option<Distinct>) {
+        let Some(vocab) = self.ids else {
+            return repeats::encode(&self.text, z, ids, self.text_rows, phase);
+        };
+        let few = |distinct: &Distinct| ids::code(&distinct.ids(ids), vocab);
+        repeats::smaller(ids, ids::code(ids, vocab), few, 0)
+    }
+
     /// Code of rows of single tokens, for generation. Where the statistics are those of the batch, a single token has
     /// none, and its row crosses as 16-bit floats.
-    pub fn encode_tokens(&self, rows: Tensor<2>) -> Code {
+    pub fn encode_tokens(&self, rows: Tensor<2>, ids: &[i64]) -> Code {
+        if let Some(vocab) = self.ids {
+            return ids::code(ids, vocab);
+        }
         let Some(private) = &self.private else {
             return encode_tokens(&self.text, rows);
         };
@@ -170,8 +189,7 @@ impl Sender {
         };
         let phase = Phase::Train(step);
         let z = self.dithered(bounded.text.clone(), private::Stream::Text, number);
-        let (text_code, distinct) =
-            repeats::encode(&self.text, z, &spliced.text_ids, self.text_rows, phase);
+        let (text_code, distinct) = self.text_code(z, &spliced.text_ids, phase);
         let text = match &distinct {
             Some(distinct) => distinct.select(text),
             None => text,
@@ -237,9 +255,18 @@ impl SenderTape {
     }
 
     /// Shapes of the gradients that are to come back, image and text: [rows that crossed, code_dim], or as many entries
-    /// of each row as the code keeps (see [`ClientHalf::kept`](crate::quant::ClientHalf::kept)).
-    pub fn gradient_shapes(&self) -> (Option<[usize; 2]>, [usize; 2]) {
-        (self.image.as_ref().map(Stream::shape), self.text.shape())
+    /// of each row as the code keeps (see [`ClientHalf::kept`](crate::quant::ClientHalf::kept)); none where none is.
+    pub fn gradient_shapes(&self) -> [Option<[usize; 2]>; 2] {
+        let Returns { image, text } = self.tracked.returns;
+        [
+            self.image.as_ref().map(Stream::shape).filter(|_| image),
+            Some(self.text.shape()).filter(|_| text),
+        ]
+    }
+
+    /// Text rows that crossed.
+    pub fn text_rows(&self) -> usize {
+        self.text.surrogate.dims()[0]
     }
 
     /// What the quantizers add to the loss of this step, weights included.
@@ -252,16 +279,10 @@ impl SenderTape {
     ///
     /// One scalar carries everything, since autodiff can walk a graph only once:
     /// `sum(z_image g_image) + sum(z_text g_text) + penalty`.
-    pub fn backward(
-        self,
-        image: Option<Tensor<2>>,
-        text: Tensor<2>,
-        into: &mut Named,
-    ) -> [Option<Tensor<2>>; 2] {
-        let carried = self.image.zip(image);
-        let carried = carried.map(|(stream, g)| stream.carry(g));
-        let mut terms: Vec<_> = carried.into_iter().collect();
-        terms.push(self.text.carry(text));
+    pub fn backward(self, [image, text]: Gradients, into: &mut Named) -> Gradients {
+        let streams = [self.image.zip(image), text.map(|g| (self.text, g))];
+        let carried = streams.into_iter().flatten();
+        let mut terms: Vec<_> = carried.map(|(stream, g)| stream.carry(g)).collect();
         terms.extend(self.penalty);
         let tracked = terms.into_iter().filter(Tensor::is_tracked);
         let Some(total) = tracked.reduce(|a, b| a + b) else {

@@ -1,10 +1,11 @@
 //! The token embedding: the client's part of the language model.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::DecoderSpec;
 use crate::nn::{Embedding, Named};
+use crate::splice::PADDING;
 use crate::weights;
 
 /// `model.embed_tokens.weight`, or what else the family calls it.
@@ -35,13 +36,32 @@ impl TokenEmbedding {
         weights::initialize(Self::new(spec, device), "", seed, |name, _| spec.fill(name))
     }
 
-    /// Embeds tokens one after the other: `[ids.len(), hidden]`.
+    /// Rows of tokens as the table has them: `[ids.len(), hidden]`.
     ///
     /// # Panics
     ///
     /// If an id is negative or not below [`Self::vocab_size`].
     pub fn lookup(&self, ids: &[i64]) -> Tensor<2> {
         self.model.embed_tokens.lookup(ids)
+    }
+
+    /// Rows of tokens as they enter the model: `[ids.len(), hidden]`, 32 bits. [`PADDING`] gets zeros.
+    ///
+    /// # Panics
+    ///
+    /// If an id is another negative one, or not below [`Self::vocab_size`].
+    pub fn embed(&self, ids: &[i64]) -> Tensor<2> {
+        if !ids.contains(&PADDING) {
+            return self.lookup(ids).cast(DType::F32);
+        }
+        let shown: Vec<i64> = ids.iter().map(|id| (*id).max(0)).collect();
+        let keep: Vec<f32> = ids
+            .iter()
+            .map(|id| if *id == PADDING { 0.0 } else { 1.0 })
+            .collect();
+        let keep = TensorData::new(keep, [ids.len(), 1]);
+        let keep = Tensor::<2>::from_data(keep, &self.device());
+        self.lookup(&shown).cast(DType::F32) * keep
     }
 
     /// The whole table: `[vocab, hidden]`.

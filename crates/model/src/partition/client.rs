@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use qtl_codec::{Code, Grid};
 
 use super::Top;
-use crate::edge::{Cut, Sender, SenderTape, Shown, TextRows, are_whole_pictures, used};
+use crate::edge::{Cut, Gradients, Sender, SenderTape, Shown, TextRows, are_whole_pictures, used};
 use crate::llm::Cache;
 use crate::nn::Named as Renamed;
 use crate::params::Named;
@@ -63,6 +63,13 @@ impl ClientPartition {
         self
     }
 
+    /// Has text cross as token ids.
+    #[must_use]
+    pub fn telling_ids(mut self) -> Self {
+        self.uplink.ids = Some(self.bottom.embed_tokens.vocab_size());
+        self
+    }
+
     /// Rows per picture that reach the language model.
     pub fn tokens_per_picture(&self) -> usize {
         self.bottom.tokens_per_picture()
@@ -98,7 +105,7 @@ impl ClientPartition {
     /// [`Sender::encode_tokens`].
     pub fn encode_tokens(&self, ids: &[i64], cache: Option<&mut Cache>, keep: &[usize]) -> Code {
         let rows = self.bottom.step(ids, cache, keep);
-        self.uplink.encode_tokens(rows)
+        self.uplink.encode_tokens(rows, ids)
     }
 
     /// Projected features of a batch before they are bounded, without a graph: what a quantizer is calibrated on.
@@ -163,8 +170,13 @@ impl Pending {
     }
 
     /// Shapes of the gradients that are to come back; see [`SenderTape::gradient_shapes`].
-    pub fn gradient_shapes(&self) -> (Option<[usize; 2]>, [usize; 2]) {
+    pub fn gradient_shapes(&self) -> [Option<[usize; 2]>; 2] {
         self.uplink.gradient_shapes()
+    }
+
+    /// Text rows that crossed: as many as there are different tokens, where each crosses once.
+    pub fn text_rows(&self) -> usize {
+        self.uplink.text_rows()
     }
 
     /// What the quantizers add to the loss of this step, weights included.
@@ -174,9 +186,9 @@ impl Pending {
 
     /// Pushes the returned gradient (of these [shapes](Self::gradient_shapes)) and that of the penalty back through the
     /// client's half and returns the gradients of the trained parameters by name.
-    pub fn backward(self, image: Option<Tensor<2>>, text: Tensor<2>) -> Named {
+    pub fn backward(self, gradients: Gradients) -> Named {
         let mut named = Named::new();
-        let [image, text] = self.uplink.backward(image, text, &mut named);
+        let [image, text] = self.uplink.backward(gradients, &mut named);
         self.bottom.backward(image, text, &mut named);
         named
     }

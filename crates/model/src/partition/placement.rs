@@ -19,6 +19,26 @@ pub struct Placement {
     /// Who has the targets, and with them final norm, head and loss.
     #[serde(skip_serializing_if = "Labels::is_default")]
     pub labels: Labels,
+    /// What crosses of the text.
+    #[serde(skip_serializing_if = "Text::is_default")]
+    pub text: Text,
+}
+
+/// What the server gets of the text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Text {
+    /// Quantized rows, and their gradient comes back where the client learns from it.
+    #[default]
+    Rows,
+    /// Token ids, whose rows it reads in a table of its own.
+    Ids,
+}
+
+impl Text {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A side that has the targets.
@@ -47,6 +67,11 @@ impl Placement {
     /// Whether final norm, head and loss are the client's.
     pub fn top_at_client(&self) -> bool {
         self.labels == Labels::Client
+    }
+
+    /// Whether the server reads text rows in a token embedding of its own.
+    pub fn table_at_server(&self) -> bool {
+        self.text == Text::Ids
     }
 
     /// Of a language model of so many blocks, the client's first ones.

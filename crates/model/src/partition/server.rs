@@ -5,16 +5,18 @@ use burn::tensor::{DType, Device, Tensor};
 use qtl_codec::Code;
 
 use crate::edge::{
-    Cut, HiddenSender, HiddenSenderTape, Received, Receiver, ReceiverTape, StepError,
+    Cut, Gradients, HiddenSender, HiddenSenderTape, Received, Receiver, ReceiverTape, StepError,
 };
 use crate::finite;
-use crate::llm::{Blocks, Decoder as LanguageModel, DecoderSpec, Head, Supervision, gather};
+use crate::llm::{
+    Blocks, Decoder as LanguageModel, DecoderSpec, Head, Supervision, TokenEmbedding, gather,
+};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{BLOCKS, HEAD, Parts};
 use crate::quant::{Decoder, Encoder};
 use crate::splice::{Grid, Layout};
-use crate::stage::{BlocksTape, Rows, context, put};
+use crate::stage::{BlocksTape, context, put};
 use crate::targets;
 
 /// Everything of the model that stays with the server.
@@ -45,22 +47,16 @@ pub struct Step {
     pub loss: f64,
     /// How many there were.
     pub tokens: usize,
-    /// As [`Returned::image`].
-    pub image: Option<Tensor<2>>,
-    /// As [`Returned::text`].
-    pub text: Tensor<2>,
-    /// As [`Returned::parameters`].
-    pub parameters: Named,
+    /// What a backward gives.
+    pub returned: Returned,
 }
 
 /// The gradients that a backward through the trunk gives.
 #[derive(Debug)]
 pub struct Returned {
-    /// Gradient of the dequantized image rows: [rows, code_dim], or of the entries that the code keeps (see
-    /// [`ServerHalf::kept`](crate::quant::ServerHalf::kept)).
-    pub image: Option<Tensor<2>>,
-    /// The same of the text rows: one row per row of the code, equal rows' gradients added up.
-    pub text: Tensor<2>,
+    /// Gradients of the dequantized image rows, and of the text rows: [rows, code_dim], or of the entries that the code keeps
+    /// (see [`ServerHalf::kept`](crate::quant::ServerHalf::kept)); one row per row of the code, equal rows' gradients added up.
+    pub rows: Gradients,
     /// Gradients of the trained parameters by name.
     pub parameters: Named,
 }
@@ -85,12 +81,8 @@ impl Through {
     fn backward(self, gradient: Tensor<3>, mut parameters: Named) -> Result<Returned, StepError> {
         let gradient = self.trunk.backward(gradient, &mut parameters);
         let uplink = self.uplink;
-        let Rows { image, text } = uplink.backward(gradient, &self.layout, &mut parameters)?;
-        Ok(Returned {
-            image,
-            text,
-            parameters,
-        })
+        let rows = uplink.backward(gradient, &self.layout, &mut parameters)?;
+        Ok(Returned { rows, parameters })
     }
 }
 
@@ -99,29 +91,15 @@ impl Returned {
         Step {
             loss,
             tokens,
-            image: self.image,
-            text: self.text,
-            parameters: self.parameters,
-        }
-    }
-}
-
-impl From<Step> for Returned {
-    fn from(step: Step) -> Self {
-        Self {
-            image: step.image,
-            text: step.text,
-            parameters: step.parameters,
+            returned: self,
         }
     }
 }
 
 /// What a batch without a supervised token gives: it teaches nothing.
 fn nothing(uplink: ReceiverTape) -> Returned {
-    let Rows { image, text } = uplink.nothing();
     Returned {
-        image,
-        text,
+        rows: uplink.nothing(),
         parameters: Named::new(),
     }
 }
@@ -146,6 +124,13 @@ impl ServerPartition {
             above: Renamed::flat(Above::Edge(Renamed::flat(HiddenSender::new(hidden)))),
             uplink: Renamed::flat(Receiver::new(image, text)),
         }
+    }
+
+    /// Has text come as token ids, whose rows are read in `table`.
+    #[must_use]
+    pub fn told_ids(mut self, table: TokenEmbedding) -> Self {
+        self.uplink.table = Some(table);
+        self
     }
 
     pub(super) fn spec(&self) -> &DecoderSpec {

@@ -145,14 +145,11 @@ impl Blueprint {
     ) -> Result<Loaded<ClientPartition>, PretrainedError> {
         let config = &self.config;
         let tower = VisionTower::new(config.vision.clone(), config.select, device);
-        let table = TokenEmbedding::new(&config.text, device);
         if self.fresh {
-            let deviation = config.text.initializer_range;
-            let normal = |_: &str, _: &[usize]| Fill::Normal(deviation);
             let bottom = Bottom::new(
                 self.fresh_tower(tower),
                 self.fresh_connector(device)?,
-                initialize(table, EMBED_TOKENS.prefix, self.seed, normal),
+                self.fresh_table(device),
                 Blocks::init(
                     config.text.clone(),
                     self.placement.bottom(),
@@ -173,11 +170,8 @@ impl Blueprint {
             let (file, keys) = (self.open(CONNECTOR.folder)?, KeyMap::connector());
             connector = load_keeping(connector, &file, &keys, &below(&CONNECTOR, keep))?;
         }
-        let (file, keys) = (
-            self.open(EMBED_TOKENS.folder)?,
-            config.text.embedding_keys(),
-        );
-        let table = load_keeping(table, &file, &keys, &below(&EMBED_TOKENS, keep))?;
+        let file = self.open(EMBED_TOKENS.folder)?;
+        let table = self.table(&file, device, keep)?;
         let bottom = self.placement.bottom();
         let mut blocks = Blocks::new(config.text.clone(), bottom.clone(), device);
         if !blocks.is_empty() {
@@ -192,6 +186,14 @@ impl Blueprint {
         }
         let bottom = Bottom::new(tower, connector, table, blocks);
         self.with_quantizers(self.client_of(bottom, top))
+    }
+
+    /// The token embedding with the values that training starts with.
+    fn fresh_table(&self, device: &Device) -> TokenEmbedding {
+        let deviation = self.config.text.initializer_range;
+        let table = TokenEmbedding::new(&self.config.text, device);
+        let normal = |_: &str, _: &[usize]| Fill::Normal(deviation);
+        initialize(table, EMBED_TOKENS.prefix, self.seed, normal)
     }
 
     /// The connector with the values that training starts with.
@@ -243,7 +245,10 @@ impl Blueprint {
         let device = bottom.device();
         let image = Encoder::init(&self.image, width, seed, &device);
         let text = Encoder::init(&self.text, width, seed ^ 1, &device);
-        let client = ClientPartition::new(bottom, image, text);
+        let mut client = ClientPartition::new(bottom, image, text);
+        if self.placement.table_at_server() {
+            client = client.telling_ids();
+        }
         match top {
             None => client,
             Some(top) => {
@@ -276,36 +281,70 @@ impl Blueprint {
         let trunk = self.placement.trunk(spec.layers.len());
         let top_at_client = self.placement.top_at_client();
         if self.fresh {
-            return Ok(self.without_quantizers(match top_at_client {
+            let half = match top_at_client {
                 true => self.server_of_trunk(Blocks::init(spec, trunk, self.seed, device)),
                 false => {
                     let from = trunk.start;
                     self.server_of(LanguageModel::init_behind(from, spec, self.seed, device))
                 }
-            }));
+            };
+            return Ok(
+                self.without_quantizers(match self.placement.table_at_server() {
+                    true => half.told_ids(self.fresh_table(device)),
+                    false => half,
+                }),
+            );
         }
-        let (file, keep) = (self.open(BLOCKS.folder)?, below(&BLOCKS, keep));
-        self.with_quantizers(match top_at_client {
+        let file = self.open(BLOCKS.folder)?;
+        let of_blocks = below(&BLOCKS, keep);
+        let mut half = match top_at_client {
             true => {
                 let keys = spec.blocks_keys(trunk.clone());
                 let blocks = Blocks::new(spec, trunk, device);
-                self.server_of_trunk(load_keeping(blocks, &file, &keys, &keep)?)
+                self.server_of_trunk(load_keeping(blocks, &file, &keys, &of_blocks)?)
             }
             false => {
                 let keys = spec.rest_keys(trunk.start);
                 let model = LanguageModel::behind(trunk.start, spec, device);
-                self.server_of(load_keeping(model, &file, &keys, &keep)?)
+                self.server_of(load_keeping(model, &file, &keys, &of_blocks)?)
             }
-        })
+        };
+        if self.placement.table_at_server() {
+            half = half.told_ids(self.table(&file, device, keep)?);
+        }
+        self.with_quantizers(half)
+    }
+
+    /// The token embedding of the language model in `file`.
+    fn table(
+        &self,
+        file: &Checkpoint,
+        device: &Device,
+        keep: Keep<'_>,
+    ) -> Result<TokenEmbedding, PretrainedError> {
+        let table = TokenEmbedding::new(&self.config.text, device);
+        let keys = self.config.text.embedding_keys();
+        Ok(load_keeping(
+            table,
+            file,
+            &keys,
+            &below(&EMBED_TOKENS, keep),
+        )?)
     }
 
     /// The server's half as the configuration describes it; only fresh quantizers have values.
     pub fn server_without_values(&self, device: &Device) -> ServerPartition {
         let spec = self.config.text.clone();
         let trunk = self.placement.trunk(spec.layers.len());
-        match self.placement.top_at_client() {
+        let table = self.placement.table_at_server();
+        let table = table.then(|| TokenEmbedding::new(&spec, device));
+        let half = match self.placement.top_at_client() {
             true => self.server_of_trunk(Blocks::new(spec, trunk, device)),
             false => self.server_of(LanguageModel::behind(trunk.start, spec, device)),
+        };
+        match table {
+            Some(table) => half.told_ids(table),
+            None => half,
         }
     }
 

@@ -2,7 +2,7 @@
 //! blocks, as far as the cut lies behind some.
 
 use burn::module::Module;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 use qtl_codec::Grid as PictureGrid;
 
 use super::BlocksTape;
@@ -15,7 +15,7 @@ use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, VISION_TOWER};
 use crate::recompute::{Graphs, take};
-use crate::splice::{Grid, Layout, PADDING, Spliced};
+use crate::splice::{Grid, Layout, Spliced};
 use crate::vision::VisionTower;
 
 /// What stays with the data: nothing after it has seen a pixel.
@@ -131,21 +131,6 @@ impl Bottom {
         }
     }
 
-    /// Rows of tokens, before any block: [ids, hidden]. [`PADDING`] gets zeros.
-    pub fn embed(&self, ids: &[i64]) -> Tensor<2> {
-        if !ids.contains(&PADDING) {
-            return self.embed_tokens.lookup(ids).cast(DType::F32);
-        }
-        let shown: Vec<i64> = ids.iter().map(|id| (*id).max(0)).collect();
-        let keep: Vec<f32> = ids
-            .iter()
-            .map(|id| if *id == PADDING { 0.0 } else { 1.0 })
-            .collect();
-        let device = self.device();
-        let keep = Tensor::<2>::from_data(TensorData::new(keep, [ids.len(), 1]), &device);
-        self.embed_tokens.lookup(&shown).cast(DType::F32) * keep
-    }
-
     /// Rows of a batch; see [`shown`](Self::shown).
     pub fn forward(&self, batch: &Batch) -> Rows {
         let rows = self.entering(batch);
@@ -171,7 +156,7 @@ impl Bottom {
 
     /// Rows of one more token for each of the sequences `keep` of the `cache` (the others are finished).
     pub fn step(&self, ids: &[i64], cache: Option<&mut Cache>, keep: &[usize]) -> Tensor<2> {
-        let rows = self.embed(ids);
+        let rows = self.embed_tokens.embed(ids);
         let Some(cache) = cache else {
             return rows;
         };
@@ -186,7 +171,7 @@ impl Bottom {
         let image = features.map(|features| rows(self.connector.forward(features)));
         Rows {
             image: image.map(|rows| self.shown_of(rows, &batch.spliced)),
-            text: self.embed(&batch.spliced.text_ids),
+            text: self.embed_tokens.embed(&batch.spliced.text_ids),
         }
     }
 
@@ -226,7 +211,7 @@ impl Bottom {
             let rows = rows(tracked.connector.forward(features));
             self.shown_of(rows, &batch.spliced)
         });
-        let text = tracked.embed(&batch.spliced.text_ids);
+        let text = tracked.embed_tokens.embed(&batch.spliced.text_ids);
         let rows = Rows {
             image: image.clone().map(Tensor::inner),
             text: text.clone().inner(),

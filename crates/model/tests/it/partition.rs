@@ -241,11 +241,11 @@ fn golden_split_step_follows_the_fixed_rule() {
         let targets = targets::encode(&labels, server.vocab_size());
         let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
         case.check_loss("fixed.loss", step.loss as f32);
-        let image = step.image.unwrap();
-        case.check_grad("fixed.img_grad", Some(image.clone()));
-        case.check_grad("fixed.txt_grad", Some(step.text.clone()));
-        let served = check_named(case, "fixed.grad.server.weight:", &step.parameters);
-        let gradients = pending.backward(Some(image), step.text);
+        let [image, text] = step.returned.rows;
+        case.check_grad("fixed.img_grad", image.clone());
+        case.check_grad("fixed.txt_grad", text.clone());
+        let served = check_named(case, "fixed.grad.server.weight:", &step.returned.parameters);
+        let gradients = pending.backward([image, text]);
         let held = check_named(case, "fixed.grad.client.weight:", &gradients);
         assert!(served > 0 && held > 0);
         Ok(format!("{held} client and {served} server gradients"))
@@ -275,7 +275,7 @@ fn golden_split_step_as_published() {
         check_packed(case, "asis.up.text.packed", &cut.text);
         let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
         case.check_loss("asis.loss", step.loss as f32);
-        let mut gradients = pending.backward(step.image, step.text);
+        let mut gradients = pending.backward(step.returned.rows);
         // One projection with two uses is two projections here.
         let text: Vec<String> = gradients.keys().cloned().collect();
         for name in text.iter().filter(|n| n.contains("quantizer_text")) {
@@ -306,8 +306,8 @@ fn recomputed_blocks_train_exactly_what_is_to_be_trained() {
         let trained = |name: &str| name.contains("layers.0.") || name.contains("connector");
         let (cut, pending) = client.forward(&batch, 0, &trained);
         let step = server.step(&cut, &targets, &trained, &device).unwrap();
-        let mut gradients = pending.backward(step.image, step.text);
-        gradients.extend(step.parameters);
+        let mut gradients = pending.backward(step.returned.rows);
+        gradients.extend(step.returned.parameters);
         let all = client.tensors().into_iter().chain(server.tensors());
         let want: Vec<String> = all.map(|t| t.name).filter(|name| trained(name)).collect();
         for name in &want {

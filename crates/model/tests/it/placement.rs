@@ -169,12 +169,12 @@ impl Halves {
         drawing(draw, || {
             let (cut, pending) = client.forward(batch, 4, &trained);
             let mut named = Named::new();
-            let (loss, image, text) = match client.top.as_deref() {
+            let (loss, rows) = match client.top.as_deref() {
                 None => {
                     let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
                     let step = server.step(&cut, &targets, &trained, &device).unwrap();
-                    named.extend(step.parameters);
-                    (step.loss, step.image, step.text)
+                    named.extend(step.returned.parameters);
+                    (step.loss, step.returned.rows)
                 }
                 Some(top) => {
                     let wanted = top.wanted(&batch.spliced);
@@ -191,11 +191,15 @@ impl Halves {
                     });
                     let returned = waiting.backward(gradient).unwrap();
                     named.extend(returned.parameters);
-                    (learned.loss, returned.image, returned.text)
+                    (learned.loss, returned.rows)
                 }
             };
-            let image = image.map(|g| sent("image", g));
-            for (name, g) in pending.backward(image, sent("text", text)) {
+            let [image, text] = rows;
+            let rows = [
+                image.map(|g| sent("image", g)),
+                text.map(|g| sent("text", g)),
+            ];
+            for (name, g) in pending.backward(rows) {
                 assert!(named.insert(name.clone(), g).is_none(), "{name} twice");
             }
             (loss, named)

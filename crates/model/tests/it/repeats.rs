@@ -65,10 +65,19 @@ fn run(case: &Case, spec: &QuantizerSpec, rows: TextRows) -> Run {
     let (cut, pending) = client.forward(&batch, 0, &|_| true);
     let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
     let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
-    let (_, shape) = pending.gradient_shapes();
-    assert_eq!(step.text.dims(), shape);
-    let client = pending.backward(step.image.clone(), step.text.clone());
+    let came = step
+        .returned
+        .rows
+        .each_ref()
+        .map(|g| g.as_ref().map(Tensor::dims));
+    assert_eq!(came, pending.gradient_shapes());
+    let client = pending.backward(step.returned.rows.clone());
     Run { cut, step, client }
+}
+
+/// The gradient of the text rows that crossed.
+fn text(run: &Run) -> Tensor<2> {
+    run.step.returned.rows[1].clone().unwrap()
 }
 
 /// Equal up to the order of summation. `scale`: the largest gradient there is, beside which some (a key's bias) are sums
@@ -120,16 +129,14 @@ fn distinct_rows_teach_what_all_rows_teach() {
             let all = run(case, &spec, TextRows::All);
             let few = run(case, &spec, TextRows::Distinct);
             assert!(all.cut.index.is_none() && few.cut.index.is_some());
-            assert_eq!(few.step.text.dims()[0], 4);
-            assert_eq!(all.step.text.dims()[0], 28);
+            assert_eq!(text(&few).dims()[0], 4);
+            assert_eq!(text(&all).dims()[0], 28);
             assert_eq!(all.step.loss, few.step.loss, "{spec:?}");
-            let images = |run: &Run| floats(run.step.image.clone().unwrap());
+            let images = |run: &Run| floats(run.step.returned.rows[0].clone().unwrap());
             close("image gradient", &images(&few), &images(&all), 0.0);
             // The rows of one token add up.
-            let row = |run: &Run, row: usize| -> Vec<f32> {
-                floats(run.step.text.clone().narrow(0, row, 1))
-            };
-            let mut sums = vec![vec![0.0; all.step.text.dims()[1]]; 4];
+            let row = |run: &Run, row: usize| -> Vec<f32> { floats(text(run).narrow(0, row, 1)) };
+            let mut sums = vec![vec![0.0; text(&all).dims()[1]]; 4];
             let ids = [
                 1, 5, 6, 5, 5, 6, 9, 5, 6, 5, 6, 6, 5, 9, 9, 5, 1, 6, 6, 9, 5, 6, 5, 5, 9, 9, 6, 5,
             ];
@@ -142,7 +149,11 @@ fn distinct_rows_teach_what_all_rows_teach() {
             for (token, sum) in sums.iter().enumerate() {
                 close("summed rows", &row(&few, token), sum, 0.0);
             }
-            same("server", few.step.parameters, all.step.parameters);
+            same(
+                "server",
+                few.step.returned.parameters,
+                all.step.returned.parameters,
+            );
             same("client", few.client, all.client);
         }
         Ok("4 quantizers".into())

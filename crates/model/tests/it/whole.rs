@@ -377,12 +377,12 @@ fn golden_full_model_with_quantizers() {
         worst =
             worst.max(case.check_where("out.logits", &floats(logits), |i| real[i / vocab] == 1));
 
-        let mut gradients = pending.backward(step.image.clone(), step.text.clone());
-        gradients.extend(step.parameters);
+        let mut gradients = pending.backward(step.returned.rows.clone());
+        gradients.extend(step.returned.parameters);
         let mut checked = check_named(case, "grad.total.weight:", &gradients);
         // The penalty alone: nothing comes back from the server.
         let (_, pending) = client.forward(&batch, 0, &|_| true);
-        let nothing = pending.backward(step.image.map(|g| g.zeros_like()), step.text.zeros_like());
+        let nothing = pending.backward([None, None]);
         checked += check_named(case, "grad.vq_loss.weight:", &nothing);
         assert!(checked > 0);
         Ok(format!("within {worst:.1e}, {checked} gradients"))

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
 use qtl_model::weights::SaveType;
 use qtl_train::export::{fold_adapter, write_adapter};
-use qtl_train::merge::{Format, merge_sites};
+use qtl_train::merge::{Format, merge_sites, of_site};
 use qtl_train::start::Base;
 
 /// Join the two halves of a run into one model directory, or write what it trained as an adapter
@@ -24,14 +24,22 @@ folds such an adapter, or one that peft wrote, into the base.
   qtinyllava merge --client runs/more --model base --from-adapter runs/adapter --out runs/merged
 joins a run that started from an adapter.
   qtinyllava merge --client runs/north --client runs/south --average --server runs/server --model base --out runs/merged
-joins what several sites have trained.")]
+joins what several sites have trained; with --site north instead of --average, the half of that site alone.")]
 pub struct Args {
-    /// The client's run directory; of several sites that of one, or with --average each of them
+    /// The client's run directory; of several sites that of one, or each of them with --average or --site
     #[arg(long, value_name = "DIR", required_unless_present = "from_adapter")]
     client: Vec<PathBuf>,
     /// Of several sites: the mean of what they have trained on their own side, all counting the same
     #[arg(long, requires = "client", conflicts_with = "adapter")]
     average: bool,
+    /// Of several sites: the half of this one, by its name in the roster
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "client",
+        conflicts_with = "average"
+    )]
+    site: Option<String>,
     /// The server's run directory [default: server inside the client's, as `train --local` writes it]
     #[arg(long, value_name = "DIR", requires = "client")]
     server: Option<PathBuf>,
@@ -100,14 +108,19 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let clients: Vec<&Path> = args.client.iter().map(PathBuf::as_path).collect();
-    let client = *clients.first().context("--client is missing")?;
-    if clients.len() > 1 && !args.average {
+    let first = *clients.first().context("--client is missing")?;
+    if clients.len() > 1 && !args.average && args.site.is_none() {
         bail!(
-            "--client is given {} times: each site has a half of its own. Give the one that you mean, or join the mean of all with --average",
+            "--client is given {} times: each site has a half of its own. Say which with --site NAME, or join the mean of all with --average",
             clients.len()
         );
     }
-    let server = args.server.clone().unwrap_or_else(|| client.join("server"));
+    let server = args.server.clone().unwrap_or_else(|| first.join("server"));
+    let clients = match &args.site {
+        Some(name) => vec![of_site(&clients, &server, name)?],
+        None => clients,
+    };
+    let client = clients[0];
     let base = Base {
         model: &model,
         adapter: args.from_adapter.as_deref(),

@@ -29,8 +29,11 @@ impl<'a> Sites<'a> {
     fn start(world: &'a World, dir: &Path) -> Self {
         let mut roster = String::new();
         for name in NAMES {
-            let out = dir.join("certs").display().to_string();
-            let made = run(["certs", "--out", &out, "--client", name]).succeeds();
+            let certs = dir.join("certs");
+            let out = certs.display().to_string();
+            // One name in all three certificates: a site is its key.
+            let made = run(["certs", "--out", &out, "--client", "site"]).succeeds();
+            fs::rename(certs.join("site"), certs.join(name)).unwrap();
             let key = made.stdout + &made.stderr;
             let key = key.rsplit("its key is ").next().unwrap();
             let key = key.split_whitespace().next().unwrap();
@@ -129,17 +132,35 @@ fn killed_at_any_moment_a_run_of_three_sites_ends_in_the_same_bits() {
 
     // What it ends in is one half per site, and one model.
     let dir = dirs[1].path();
-    let out = dir.join("merged").display().to_string();
-    let mut args = vec!["merge".to_owned(), "--out".to_owned(), out];
-    args.extend(flags(&[
-        ("--client", &dir.join("north")),
-        ("--client", &dir.join("south")),
-        ("--server", &dir.join("server")),
-        ("--model", &base()),
-    ]));
-    run(&args).fails_naming(&["--average", "2 times"]);
-    args.push("--average".to_owned());
-    run(&args).succeeds();
+    let merge = |out: &str, clients: &[&str], more: &[&str]| {
+        let out = dir.join(out);
+        let mut args = vec!["merge".to_owned()];
+        args.extend(flags(&[("--out", &out), ("--server", &dir.join("server"))]));
+        args.extend(flags(&[("--model", &base())]));
+        for client in clients {
+            args.extend(flags(&[("--client", &dir.join(client))]));
+        }
+        args.extend(more.iter().map(|word| (*word).to_owned()));
+        (run(&args), out.join("model.safetensors"))
+    };
+    let both = ["south", "north"];
+    let (program, _) = merge("merged", &both, &[]);
+    program.fails_naming(&["--average", "--site NAME", "2 times"]);
+    let (program, _) = merge("merged", &both, &["--average"]);
+    program.succeeds();
+    let named = [
+        merge("named", &both, &["--site", "north"]),
+        merge("alone", &["north"], &[]),
+    ];
+    let [named, alone] = named.map(|(program, file)| {
+        program.succeeds();
+        std::fs::read(file).unwrap()
+    });
+    assert!(named == alone);
+    let (program, _) = merge("no", &["south"], &["--site", "north"]);
+    program.fails_naming(&["none of the directories", "north"]);
+    let (program, _) = merge("no", &both, &["--site", "nowhere"]);
+    program.fails_naming(&["nowhere", "north, south"]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Watch<'_> {
 /// The sequence of a row of a gradient; `None` where rows of the gradient are no rows of the code: that of a sparse code
 /// holds the kept entries only, cut into rows anew.
 fn sequence(cut: &Cut, pending: &Pending, tensor: &str, row: usize) -> Option<usize> {
-    let (features, (image, text)) = (pending.features(), pending.gradient_shapes());
+    let (features, [image, text]) = (pending.features(), pending.gradient_shapes());
     let whole = |features: &Tensor<2>, [_, cols]: [usize; 2]| features.dims()[1] == cols;
     if tensor == "image" {
         let whole = whole(features.image.as_ref()?, image?);
@@ -123,7 +123,7 @@ fn sequence(cut: &Cut, pending: &Pending, tensor: &str, row: usize) -> Option<us
         Some(Plane::Symbols(index)) => index.data.iter().position(|n| n as usize == row)?,
         _ => row,
     };
-    let whole = whole(&features.text, text);
+    let whole = whole(&features.text, text?);
     cut.layout.sequence_of(Kind::Text, shown).filter(|_| whole)
 }
 

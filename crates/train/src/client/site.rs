@@ -122,21 +122,21 @@ impl Client {
             .sites
             .as_ref()
             .map_or(1, |sites| sites.count);
-        site.place = usize::try_from(told.place).unwrap_or(usize::MAX);
-        if site.place >= count {
+        let place = usize::try_from(told.place).unwrap_or(usize::MAX);
+        site.place = place;
+        if place >= count {
             return Err(TrainError::Halves(format!(
-                "the server gives this site place {} of sites.count = {count}",
-                site.place
+                "the server gives this site place {place} of sites.count = {count}"
             )));
         }
-        if self.half.record.run.is_empty() {
-            self.half.is_of(Record {
-                run: told.run,
-                owner: self.key,
-                ..self.half.record.clone()
-            })?;
-        }
-        Ok(())
+        let known = self.half.record.clone();
+        let fresh = known.run.is_empty();
+        self.half.is_of(Record {
+            run: if fresh { told.run } else { known.run },
+            owner: if fresh { self.key } else { known.owner },
+            place: Some(place),
+            ..known
+        })
     }
 
     /// The run has gone on to this step, from where this side's half stands.

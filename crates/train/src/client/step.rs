@@ -6,6 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::Example;
 use qtl_data::example::Pixels;
 use qtl_model::Device;
+use qtl_model::edge::Gradients;
 use qtl_model::partition::{ClientPartition, Pending};
 use qtl_model::quant::gradient;
 use qtl_model::splice::{Sample, SpliceError, Spliced, splice};
@@ -71,7 +72,7 @@ impl Client {
 
         let coding = Instant::now();
         let gradients = self.gradients(&pending, &answer);
-        let (image, text) = gradients.map_err(|e| watch.answer(e, &cut, &pending))?;
+        let gradients = gradients.map_err(|e| watch.answer(e, &cut, &pending))?;
         coded += coding.elapsed().as_secs_f64();
         let mut record = StepRecord {
             step: self.step(),
@@ -87,12 +88,15 @@ impl Client {
             bytes_index: index_account.total(),
             bytes_targets: meter.up.step.targets - before.up.step.targets,
             rows_text: batch.spliced.text_ids.len() as u64,
-            rows_distinct: text.dims()[0] as u64,
+            rows_distinct: pending.text_rows() as u64,
             elements_image: image_account.elements,
             elements_text: text_account.elements,
             bytes_gradient: (answer.image.len() + answer.text.len()) as u64,
             bytes_gradient_text: answer.text.len() as u64,
-            elements_gradient: measure::elements(image.as_ref()) + measure::elements(Some(&text)),
+            elements_gradient: gradients
+                .iter()
+                .map(|g| measure::elements(g.as_ref()))
+                .sum(),
             hidden: answer.hidden,
             ..StepRecord::default()
         };
@@ -109,7 +113,7 @@ impl Client {
         }
 
         let backward = Instant::now();
-        let mut gradients = drawing(draw, || pending.backward(image, text));
+        let mut gradients = drawing(draw, || pending.backward(gradients));
         gradients.extend(answer.parameters);
         self.half.add(gradients).map_err(|e| watch.gradient(&e))?;
         let train = &self.half.recipe.train;
@@ -152,12 +156,14 @@ impl Client {
         })
     }
 
-    fn gradients(
-        &self,
-        pending: &Pending,
-        answer: &Answered,
-    ) -> Result<(Option<Tensor<2>>, Tensor<2>), AnswerError> {
-        let read = |tensor, bytes: &[u8], shape| {
+    fn gradients(&self, pending: &Pending, answer: &Answered) -> Result<Gradients, AnswerError> {
+        let read = |tensor, bytes: &[u8], shape: Option<[usize; 2]>| {
+            let Some(shape) = shape else {
+                return match bytes {
+                    [] => Ok(None),
+                    _ => Err(AnswerError::Unasked { tensor }),
+                };
+            };
             let draw = gradient::Draw {
                 seed: self.half.recipe.seed,
                 step: self.number(),
@@ -170,13 +176,13 @@ impl Client {
                 draw,
                 &self.half.device,
             )
+            .map(Some)
         };
-        let (image, text) = pending.gradient_shapes();
-        let image = match image {
-            Some(shape) => Some(read("image", &answer.image, shape)?),
-            None => None,
-        };
-        Ok((image, read("text", &answer.text, text)?))
+        let [image, text] = pending.gradient_shapes();
+        Ok([
+            read("image", &answer.image, image)?,
+            read("text", &answer.text, text)?,
+        ])
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Record {
     pub owner: Option<Key>,
     /// On the server of a run of several sites: their names, by place.
     pub sites: Vec<String>,
+    /// At one of several sites: its place among them.
+    pub place: Option<usize>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +53,8 @@ struct File {
     owner: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sites: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<usize>,
 }
 
 impl Record {
@@ -79,6 +83,7 @@ impl Record {
             run: file.run,
             owner: owner.map_err(|e: qtl_wire::key::NoKey| wrong(format!("owner: {e}")))?,
             sites: file.sites,
+            place: file.place,
         }))
     }
 
@@ -94,6 +99,7 @@ impl Record {
             run: self.run.clone(),
             owner: self.owner.map(|owner| owner.to_string()),
             sites: self.sites.clone(),
+            place: self.place,
         };
         let write = || {
             let mut text = serde_json::to_vec_pretty(&file)?;
@@ -150,7 +156,7 @@ pub fn start_over(dir: &Path) -> Result<Option<PathBuf>, TrainError> {
     Record {
         run: String::new(),
         owner: former.owner,
-        sites: Vec::new(),
+        ..Record::default()
     }
     .write(dir)?;
     Ok(Some(to))
@@ -165,6 +171,7 @@ mod tests {
             run: "run-1".into(),
             owner: Some(Key::of_public_key(b"a key")),
             sites: vec!["north".into()],
+            place: Some(1),
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod edit;
 mod error;
 mod fields;
+mod placement;
 mod privacy;
 mod sections;
 mod sites;
@@ -23,12 +24,12 @@ use crate::error::TrainError;
 use crate::tune::{Method, TuneSpec};
 
 use fields::{explain, flatten, insert};
-use sections::placed;
+use placement::placed;
 
 pub use error::RecipeError;
+pub(crate) use placement::{cut_at_input, in_one_piece, labels_at_server, text_in_rows};
 pub use privacy::PrivacySpec;
 pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
-pub(crate) use sections::{cut_at_input, in_one_piece, labels_at_server};
 pub use sites::{AverageSpec, ModeSpec, SitesSpec, seed_of};
 pub use train::{Activation, Recompute, TrainSpec};
 
@@ -222,13 +223,18 @@ impl Recipe {
         Ok(blueprint)
     }
 
-    /// What the server can still tell of the labels where they are the client's: to be said wherever a run is described.
+    /// What the server is told, or can tell all the same, where a recipe moves that: to be said wherever a run is described.
     pub fn still_told(&self) -> Option<&'static str> {
         const ROWS: &str = "split.labels = \"client\" keeps targets, loss and chosen tokens at the client, but is no protection of \
              the labels by itself: with split.bottom_blocks = 0 the text rows of the answers are looked up in the public \
              base's embedding, which tells them, and with a public head the gradient of the hidden states tells the targets \
              at any depth";
-        self.split.top_at_client().then_some(ROWS)
+        const IDS: &str = "split.text = \"ids\" tells the server every token of questions and answers as it is: the text does not stay at \
+             the client, and only pictures are coded";
+        match self.split.table_at_server() {
+            true => Some(IDS),
+            false => self.split.top_at_client().then_some(ROWS),
+        }
     }
 
     /// Checks the values that a file may get wrong.

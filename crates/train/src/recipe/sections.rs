@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use qtl_data::{PictureRules, Strictness, Turns};
 use qtl_model::edge::TextRows;
-use qtl_model::partition::{Labels, Placement};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_model::vision::Strategy;
@@ -185,99 +184,6 @@ impl MetricsSpec {
 
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// Checks that the model is cut at the language model's input; `range` says what needs it.
-///
-/// # Errors
-///
-/// [`RecipeError::Range`] naming the field.
-pub(crate) fn cut_at_input(split: &Placement, range: &'static str) -> Result<(), RecipeError> {
-    match split.bottom_blocks {
-        0 => Ok(()),
-        value => Err(RecipeError::Range {
-            field: "split.bottom_blocks",
-            value: value.to_string(),
-            range,
-        }),
-    }
-}
-
-/// Checks that the language model is in one piece at the server but for the token embedding; `what` says what needs it, and
-/// the cure.
-///
-/// # Errors
-///
-/// [`RecipeError::Placement`] naming the field.
-pub(crate) fn in_one_piece(split: &Placement, what: &'static str) -> Result<(), RecipeError> {
-    labels_at_server(split, what)?;
-    match split.bottom_blocks {
-        0 => Ok(()),
-        value => Err(RecipeError::Placement {
-            field: "split.bottom_blocks",
-            value: value.to_string(),
-            only: "0",
-            what,
-        }),
-    }
-}
-
-/// Checks that the labels are the server's; `what` says what needs it, and the cure.
-///
-/// # Errors
-///
-/// [`RecipeError::Placement`] naming the field.
-pub(crate) fn labels_at_server(split: &Placement, what: &'static str) -> Result<(), RecipeError> {
-    match split.labels {
-        Labels::Server => Ok(()),
-        Labels::Client => Err(RecipeError::Placement {
-            field: "split.labels",
-            value: "\"client\"".to_owned(),
-            only: "\"server\"",
-            what,
-        }),
-    }
-}
-
-/// Checks the fields that make sense for a placement, and whether it is one.
-///
-/// # Errors
-///
-/// [`RecipeError::Range`] naming the field.
-pub(super) fn placed(recipe: &Recipe) -> Result<(), RecipeError> {
-    if recipe.split.top_at_client() {
-        return Ok(());
-    }
-    let (hidden, codec) = (&recipe.quantizer.hidden, &recipe.gradient.hidden);
-    let rules = [
-        (
-            "split.top_blocks",
-            recipe.split.top_blocks.to_string(),
-            "0",
-            recipe.split.top_blocks == 0,
-        ),
-        (
-            "quantizer.hidden",
-            hidden.to_string(),
-            "left out",
-            is_none(hidden),
-        ),
-        (
-            "gradient.hidden",
-            codec.to_string(),
-            "left out",
-            is_default(codec),
-        ),
-    ];
-    match rules.into_iter().find(|rule| !rule.3) {
-        Some((field, value, only, _)) => Err(RecipeError::Placement {
-            field,
-            value,
-            only,
-            what: "where split.labels = \"server\": hidden states come to the client where it has the labels",
-        }),
-        None => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use qtl_model::Device;
-use qtl_model::llm::Decoder as LanguageModel;
+use qtl_model::llm::{Decoder as LanguageModel, TokenEmbedding};
 use qtl_model::params::Named;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::parts::Parts;
@@ -12,6 +12,7 @@ use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError, restore};
 use qtl_model::weights::{Keep, Parameter};
 use qtl_wire::{Standing, Terms};
 
+use super::returns::returns;
 use crate::adapt::Fingerprint;
 use crate::changes::{self, Change};
 use crate::checkpoint::{ARITHMETIC, Saved, Side, State, Store};
@@ -56,6 +57,9 @@ pub trait Stages: Parts {
     /// As the recipe has it compute.
     #[must_use]
     fn computing(self, recipe: &Recipe) -> Self;
+
+    /// The token embedding, where both sides read rows in it.
+    fn shared_table(&self) -> Option<&TokenEmbedding>;
 }
 
 impl Stages for ClientPartition {
@@ -73,7 +77,9 @@ impl Stages for ClientPartition {
     fn computing(self, recipe: &Recipe) -> Self {
         let activation = recipe.train.activation.dtype();
         let keeping = Keeping::of_client(&self, recipe, room(&self.device()));
+        let returns = returns(recipe, &self.device());
         let mut half = self.sending(recipe.quantizer.text_rows);
+        half.uplink.returns = returns;
         half.bottom.tower_graphs = keeping.tower;
         let blocks = half.bottom.blocks.clone();
         half.bottom.blocks = blocks.with(|blocks| {
@@ -88,6 +94,11 @@ impl Stages for ClientPartition {
             });
         }
         half
+    }
+
+    fn shared_table(&self) -> Option<&TokenEmbedding> {
+        let table: &TokenEmbedding = &self.bottom.embed_tokens;
+        self.uplink.ids.map(|_| table)
     }
 }
 
@@ -110,12 +121,17 @@ impl Stages for ServerPartition {
     fn computing(mut self, recipe: &Recipe) -> Self {
         let activation = recipe.train.activation.dtype();
         let keeping = Keeping::of_server(&self, recipe, room(&self.device()));
+        self.uplink.returns = returns(recipe, &self.device());
         let trunk = self.trunk.clone();
         self.trunk = trunk.with(|blocks| {
             let blocks = blocks.with_activation(activation);
             blocks.with_graphs(keeping.blocks)
         });
         self
+    }
+
+    fn shared_table(&self) -> Option<&TokenEmbedding> {
+        self.uplink.table.as_ref()
     }
 }
 
@@ -185,8 +201,12 @@ impl<S: Stages> Half<S> {
                 _lock: lock,
             });
         }
+        let mut facts = Facts::of(&start);
+        if let Some(table) = stages.shared_table() {
+            facts.share(table);
+        }
         Ok(Self {
-            facts: Facts::of(&start),
+            facts,
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
             start,
             stages: Held::new(stages),

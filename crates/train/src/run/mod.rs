@@ -7,5 +7,6 @@ pub(crate) mod held;
 pub mod measure;
 pub mod message;
 pub mod optimizer;
+pub(crate) mod returns;
 pub mod schedule;
 pub mod terms;

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::DType;
+use qtl_model::llm::TokenEmbedding;
+use qtl_model::parts::EMBED_TOKENS;
 use qtl_wire::Terms;
 
 use crate::recipe::Recipe;
@@ -29,6 +32,14 @@ impl Facts {
                 .map(|(key, value)| (format!("checkpoint.{key}"), value))
                 .into(),
         )
+    }
+
+    /// Adds the checksum of a table that both sides read rows in.
+    pub fn share(&mut self, table: &TokenEmbedding) {
+        let values = table.table().cast(DType::F32).into_data();
+        let sum = crc32c::crc32c(values.as_bytes());
+        let field = format!("checkpoint.{}", EMBED_TOKENS.field);
+        self.0.insert(field, format!("{sum:08x}"));
     }
 
     /// They and the recipe's fields, as the greeting compares them.

@@ -311,6 +311,7 @@ impl Work for ServerWork {
             run: run.to_owned(),
             owner: self.half.record.owner.or(claimed),
             sites: sites.unwrap_or_default(),
+            ..Record::default()
         };
         self.half.is_of(record).map_err(failed)?;
         self.begun = true;

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 use qtl_codec::Code;
-use qtl_model::edge::Cut;
+use qtl_model::edge::{Cut, Gradients};
 use qtl_model::params::Named;
-use qtl_model::partition::Returned;
 use qtl_model::quant::gradient;
 use qtl_model::splice::Kind;
 use qtl_model::tuning::dropout::{Draw, drawing};
@@ -69,17 +68,16 @@ impl ServerWork {
         let step =
             drawing(draw, || stages.step(&cut, &targets, &trained, device)).map_err(no_step)?;
         let loss = (step.tokens > 0).then_some(step.loss);
-        let (mean, returned) = (step.loss, Returned::from(step));
-        let (image, text, coding) = self.coded(number, returned.image, returned.text)?;
+        let (image, text, coding) = self.coded(number, step.returned.rows)?;
         let coded = decoded + coding;
         let answer = Backward {
-            loss: mean,
+            loss: step.loss,
             image,
             text,
             compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
             coding_seconds: coded.as_secs_f64(),
         };
-        Ok((answer, loss, returned.parameters))
+        Ok((answer, loss, step.returned.parameters))
     }
 
     /// Computes and applies the next micro-batch.
@@ -97,13 +95,14 @@ impl ServerWork {
     pub(super) fn coded(
         &self,
         number: u64,
-        image: Option<Tensor<2>>,
-        text: Tensor<2>,
+        [image, text]: Gradients,
     ) -> Result<(Vec<u8>, Vec<u8>, Duration), WorkError> {
         let coding = Instant::now();
-        let image = image.map(|g| self.gradient("image", number, g));
-        let image = image.transpose()?.unwrap_or_default();
-        let text = self.gradient("text", number, text)?;
+        let container = |tensor, g: Option<Tensor<2>>| {
+            let bytes = g.map(|g| self.gradient(tensor, number, g)).transpose();
+            Ok::<_, WorkError>(bytes?.unwrap_or_default())
+        };
+        let (image, text) = (container("image", image)?, container("text", text)?);
         Ok((image, text, coding.elapsed()))
     }
 

@@ -104,7 +104,7 @@ impl ServerWork {
             step: number,
         };
         let returned = drawing(draw, || waiting.backward(gradient)).map_err(no_step)?;
-        let (image, text, coding) = self.coded(number, returned.image, returned.text)?;
+        let (image, text, coding) = self.coded(number, returned.rows)?;
         let answer = CutGradients {
             image,
             text,

@@ -49,8 +49,8 @@ impl Halves {
             let (cut, pending) = self.client.forward(&batch, step, &trained);
             let targets: Code = targets::encode(&batch.spliced.labels, self.server.vocab_size());
             let step = self.server.step(&cut, &targets, &trained, &device).unwrap();
-            let mut gradients = pending.backward(step.image, step.text);
-            gradients.extend(step.parameters);
+            let mut gradients = pending.backward(step.returned.rows);
+            gradients.extend(step.returned.parameters);
             gradients
         })
     }

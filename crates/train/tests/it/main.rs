@@ -12,6 +12,7 @@ mod compose;
 mod conformance;
 mod generations;
 mod hostile;
+mod ids;
 mod labels;
 mod merging;
 mod numbers;

@@ -41,7 +41,7 @@ const PLACEMENTS: &[&[&str]] = &[
 ];
 
 /// Edges that lose nothing, and no clipping, which each side does for itself.
-const EXACT: &[&str] = &[
+pub const EXACT: &[&str] = &[
     "quantizer.image.kind=exact",
     "quantizer.text.kind=exact",
     "quantizer.text_rows=all",
@@ -52,7 +52,7 @@ const EXACT: &[&str] = &[
 ];
 
 /// Quantizers with recorded statistics, whose calibration is part of a run.
-const QUANTIZED: &[&str] = &[
+pub const QUANTIZED: &[&str] = &[
     "quantizer.image={kind='fsq', levels=4, statistics='channel'}",
     "quantizer.text={kind='fsq', levels=4, statistics='channel'}",
     "quantizer.calibration_batches=2",

@@ -293,8 +293,8 @@ fn monolith_equals_split() {
         let (cut, pending) = client.forward(&batch, 0, &|_| true);
         let targets = targets::encode(&batch.spliced.labels, server.vocab_size());
         let step = server.step(&cut, &targets, &|_| true, &device).unwrap();
-        let mut split = pending.backward(step.image, step.text);
-        split.extend(step.parameters);
+        let mut split = pending.backward(step.returned.rows);
+        split.extend(step.returned.parameters);
 
         let all = |name: &str| !name.is_empty();
         let tower = params::track(&*client.bottom.vision_tower, VISION_TOWER.prefix, &all);
@@ -364,8 +364,8 @@ fn what_is_trained_gets_a_gradient_and_nothing_else_does() {
         for trained in rules {
             let (cut, pending) = client.forward(&batch, 0, trained);
             let step = server.step(&cut, &targets, trained, &device).unwrap();
-            let mut got = pending.backward(step.image, step.text);
-            got.extend(step.parameters);
+            let mut got = pending.backward(step.returned.rows);
+            got.extend(step.returned.parameters);
             let last = VISION_TOWER.prefix.to_owned() + "vision_model.encoder.layers.2.";
             let all = client.tensors().into_iter().chain(server.tensors());
             // The selected features leave the tower before its last block.

@@ -184,6 +184,13 @@ enum Kind {
     Lora,
 }
 
+impl Method {
+    /// What the recipe calls it.
+    pub fn name(&self) -> &'static str {
+        Kind::of(self).name()
+    }
+}
+
 impl Kind {
     fn of(method: &Method) -> Self {
         match method {

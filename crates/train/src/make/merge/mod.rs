@@ -11,6 +11,7 @@ use qtl_model::parts::Parts;
 use qtl_model::weights::{Dtype, SaveType};
 
 use crate::error::TrainError;
+use crate::record::Record;
 use crate::start::Base;
 
 pub(crate) use head::Head;
@@ -75,6 +76,39 @@ pub fn merge<'a>(
     format: impl Into<Format>,
 ) -> Result<Merged, TrainError> {
     merge_sites(&[client], server, base, out, format)
+}
+
+/// Which of these clients' run directories is that of the site `name`, as the roster calls it.
+///
+/// # Errors
+///
+/// [`TrainError::Halves`] if it is none of them, or the server's run has no such site.
+pub fn of_site<'a>(
+    clients: &[&'a Path],
+    server: &Path,
+    name: &str,
+) -> Result<&'a Path, TrainError> {
+    let Record { sites, run, .. } = Record::read(server)?.unwrap_or_default();
+    let wrong = |what: String| Err(TrainError::Halves(what));
+    let Some(place) = sites.iter().position(|site| site == name) else {
+        let known = match sites.as_slice() {
+            [] => "it was not begun with a roster".to_owned(),
+            sites => format!("its sites are {}", sites.join(", ")),
+        };
+        return wrong(format!(
+            "the run of {} has no site {name:?}: {known}",
+            server.display()
+        ));
+    };
+    for client in clients {
+        let record = Record::read(client)?.unwrap_or_default();
+        if record.run == run && record.place == Some(place) {
+            return Ok(client);
+        }
+    }
+    wrong(format!(
+        "none of the directories of --client is that of the site {name:?} of this run"
+    ))
 }
 
 /// The same for several sites, whose halves become one: the mean of what each has trained, all counting the same. A branch (LoRA) is averaged

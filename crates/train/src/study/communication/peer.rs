@@ -6,7 +6,7 @@ use qtl_codec::Code;
 use qtl_model::Device;
 use qtl_model::edge::{Cut, StepError, repeats};
 use qtl_model::params::{self, Named};
-use qtl_model::partition::{ServerPartition, Step};
+use qtl_model::partition::{Returned, ServerPartition, Step};
 use qtl_model::quant::Decoder;
 use qtl_model::quant::gradient::{Draw, GradientCodec};
 use qtl_model::recompute::{leaf, pull, take};
@@ -134,9 +134,13 @@ impl Peer {
                     // Nobody has computed one; this takes as much room in a message, where nothing would take none.
                     loss: 1.0,
                     tokens: cut.layout.rows(Kind::Text),
-                    image: Some(pulled(&self.image, code, image, g_image.clone())),
-                    text: pulled(&self.text, Some(&cut.text), text, g_text),
-                    parameters: Named::new(),
+                    returned: Returned {
+                        rows: [
+                            Some(pulled(&self.image, code, image, g_image.clone())),
+                            Some(pulled(&self.text, Some(&cut.text), text, g_text)),
+                        ],
+                        parameters: Named::new(),
+                    },
                 })
             }
         }
@@ -184,8 +188,9 @@ impl Steps for Peer {
         let (found, computing) = timed(|| self.step(step, &cut, &image, &text, &targets));
         let found = found.map_err(invalid)?;
         let loss = found.loss;
-        let image_gradient = found.image.unwrap_or_else(|| image.zeros_like());
-        let text_gradient = found.text;
+        let [of_image, of_text] = found.returned.rows;
+        let image_gradient = of_image.unwrap_or_else(|| image.zeros_like());
+        let text_gradient = of_text.unwrap_or_else(|| text.zeros_like());
         let encode = |tensor, g: &Tensor<2>| {
             let draw = Draw {
                 seed: SEED,

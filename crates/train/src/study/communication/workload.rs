@@ -15,7 +15,7 @@ use super::SEED;
 use super::peer::Network;
 use crate::client::batch;
 use crate::error::TrainError;
-use crate::recipe::{Recipe, labels_at_server};
+use crate::recipe::{Recipe, labels_at_server, text_in_rows};
 
 /// The vocabulary of the synthetic words: Llama's.
 const VOCAB: usize = 32_000;
@@ -148,6 +148,10 @@ impl Workload {
         labels_at_server(
             &recipe.split,
             "for the messages of one trip that are measured here; measure with --set 'split.labels=\"server\"'",
+        )?;
+        text_in_rows(
+            &recipe.split,
+            "for the rows that are measured here; measure with --set 'split.text=\"rows\"'",
         )?;
         let options = LoaderOptions {
             batch_size: recipe.train.batch,

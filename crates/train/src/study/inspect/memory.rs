@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use qtl_model::llm::STREAMED_PART;
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::Parts;
+use qtl_model::parts::{EMBED_TOKENS, Parts};
 use qtl_model::tuning::{Matrix, Storage};
-use qtl_model::weights::Parameter;
+use qtl_model::weights::{self, Parameter};
 use serde::Serialize;
 
 use super::keeping::{Chain, InBlocks, Keeping, client_chains, server_chain};
@@ -254,7 +254,11 @@ impl Memory {
         };
         let cut = 8 * rows;
         let answering = blocks.answering + blocks.cache + 4 * rows + downlink / 2;
-        let kept = Kept::of(&parameters, recipe, halved);
+        // A table that is read beside the half's own parameters.
+        let table = half.uplink.table.iter();
+        let table = table.flat_map(|table| weights::parameters(table, EMBED_TOKENS.prefix));
+        let held: Vec<_> = parameters.into_iter().chain(table).collect();
+        let kept = Kept::of(&held, recipe, halved);
         let stays = blocks.kept.inputs + blocks.kept.graphs + blocks.mask + cut + downlink;
         let waiting = match half.downlink() {
             None => 0,

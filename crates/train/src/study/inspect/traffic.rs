@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_codec::{Code, Options};
+use qtl_model::edge::Returns;
 use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError};
 use qtl_model::quant::{Encoder, Phase, QuantizerSpec, to_f16};
 use qtl_model::weights::Stream;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::shapes::Shapes;
 use crate::recipe::Recipe;
+use crate::run::returns::returns;
 
 /// Bytes per sample with one picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -19,9 +21,9 @@ pub struct Traffic {
     pub up_text: u64,
     /// The same rows as 16-bit floats.
     pub up_16bit: u64,
-    /// Gradients of all rows.
+    /// Gradients of the rows that the client has something to learn from.
     pub down: u64,
-    /// The same gradients as 32-bit floats.
+    /// Gradients of all rows as 32-bit floats.
     pub down_32bit: u64,
     /// Of the second edge, where the labels are the client's.
     pub hidden: Option<Hidden>,
@@ -64,8 +66,10 @@ impl Traffic {
             code(&recipe.quantizer.image, &image),
             code(&recipe.quantizer.text, &text),
         );
-        let down = |codec: GradientCodec| {
-            let sizes = [(image_rows, "image"), (text_rows, "text")].map(|(rows, tensor)| {
+        let down = |codec: GradientCodec, Returns { image, text }| {
+            let streams = [(image, image_rows, "image"), (text, text_rows, "text")];
+            let streams = streams.into_iter().filter(|(returned, ..)| *returned);
+            let sizes = streams.map(|(_, rows, tensor)| {
                 let gradient = normal(rows[0], rows[1], device);
                 let draw = Draw {
                     seed: recipe.seed,
@@ -74,7 +78,7 @@ impl Traffic {
                 };
                 codec.encode(gradient, draw).map(|code| size(&code))
             });
-            sizes.into_iter().sum::<Result<u64, _>>()
+            sizes.sum::<Result<u64, _>>()
         };
         let hidden = recipe.split.top_at_client().then(|| {
             let rows = shapes.hidden_rows(&recipe.split).max(1) as usize;
@@ -101,8 +105,8 @@ impl Traffic {
             up_image: size(&up_image),
             up_text: size(&up_text),
             up_16bit: size(&to_f16(image)) + size(&to_f16(text)),
-            down: down(recipe.gradient.codec)?,
-            down_32bit: down(GradientCodec::F32)?,
+            down: down(recipe.gradient.codec, returns(recipe, device))?,
+            down_32bit: down(GradientCodec::F32, Returns::default())?,
         })
     }
 }

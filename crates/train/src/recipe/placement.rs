@@ -1,0 +1,178 @@
+//! Which recipes fit a placement, and which commands.
+
+use qtl_model::partition::{Labels, Placement, Text};
+use qtl_model::quant::QuantizerSpec;
+use qtl_model::quant::gradient::GradientCodec;
+
+use super::{Recipe, RecipeError};
+use crate::tune::Method;
+
+/// Checks that the model is cut at the language model's input; `range` says what needs it.
+///
+/// # Errors
+///
+/// [`RecipeError::Range`] naming the field.
+pub(crate) fn cut_at_input(split: &Placement, range: &'static str) -> Result<(), RecipeError> {
+    match split.bottom_blocks {
+        0 => Ok(()),
+        value => Err(RecipeError::Range {
+            field: "split.bottom_blocks",
+            value: value.to_string(),
+            range,
+        }),
+    }
+}
+
+/// Checks that the language model is in one piece at the server but for the token embedding; `what` says what needs it, and
+/// the cure.
+///
+/// # Errors
+///
+/// [`RecipeError::Placement`] naming the field.
+pub(crate) fn in_one_piece(split: &Placement, what: &'static str) -> Result<(), RecipeError> {
+    labels_at_server(split, what)?;
+    match split.bottom_blocks {
+        0 => Ok(()),
+        value => Err(RecipeError::Placement {
+            field: "split.bottom_blocks",
+            value: value.to_string(),
+            only: "0",
+            what,
+        }),
+    }
+}
+
+/// Checks that the labels are the server's; `what` says what needs it, and the cure.
+///
+/// # Errors
+///
+/// [`RecipeError::Placement`] naming the field.
+pub(crate) fn labels_at_server(split: &Placement, what: &'static str) -> Result<(), RecipeError> {
+    match split.labels {
+        Labels::Server => Ok(()),
+        Labels::Client => Err(RecipeError::Placement {
+            field: "split.labels",
+            value: "\"client\"".to_owned(),
+            only: "\"server\"",
+            what,
+        }),
+    }
+}
+
+/// Checks that rows cross for the text, and no token ids; `what` says what needs it, and the cure.
+///
+/// # Errors
+///
+/// [`RecipeError::Placement`] naming the field.
+pub(crate) fn text_in_rows(split: &Placement, what: &'static str) -> Result<(), RecipeError> {
+    match split.text {
+        Text::Rows => Ok(()),
+        Text::Ids => Err(RecipeError::Placement {
+            field: "split.text",
+            value: "\"ids\"".to_owned(),
+            only: "\"rows\"",
+            what,
+        }),
+    }
+}
+
+/// Checks what `split.text = "ids"` needs: rows that are nothing but their tokens', in a table that does not move, and nothing that
+/// would hide what is told in clear.
+fn told(recipe: &Recipe) -> Result<(), RecipeError> {
+    if recipe.split.text == Text::Rows {
+        return Ok(());
+    }
+    const TABLE: &str = "where split.text = \"ids\": the server reads text rows in its own copy of the base's table";
+    const CLEAR: &str = "where split.text = \"ids\", which tells the server every token";
+    let split = &recipe.split;
+    let text = &recipe.quantizer.text;
+    let tuned = &recipe.tune.embed_tokens.method;
+    let rules = [
+        (
+            "tune.embed_tokens",
+            tuned.name().to_owned(),
+            "\"frozen\"",
+            TABLE,
+            *tuned == Method::Frozen,
+        ),
+        (
+            "split.bottom_blocks",
+            split.bottom_blocks.to_string(),
+            "0",
+            TABLE,
+            split.bottom_blocks == 0,
+        ),
+        (
+            "quantizer.text",
+            text.to_string(),
+            "left out",
+            TABLE,
+            *text == QuantizerSpec::NONE,
+        ),
+        (
+            "split.labels",
+            "\"client\"".to_owned(),
+            "\"server\"",
+            CLEAR,
+            split.labels == Labels::Server,
+        ),
+        (
+            "privacy",
+            "given".to_owned(),
+            "left out",
+            CLEAR,
+            !recipe.privacy.adds(),
+        ),
+    ];
+    match rules.into_iter().find(|rule| !rule.4) {
+        Some((field, value, only, what, _)) => Err(RecipeError::Placement {
+            field,
+            value,
+            only,
+            what,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Checks the fields that make sense for a placement, and whether it is one.
+///
+/// # Errors
+///
+/// [`RecipeError::Range`] naming the field.
+pub(super) fn placed(recipe: &Recipe) -> Result<(), RecipeError> {
+    told(recipe)?;
+    if recipe.split.top_at_client() {
+        return Ok(());
+    }
+    let (hidden, codec) = (&recipe.quantizer.hidden, &recipe.gradient.hidden);
+    let rules = [
+        (
+            "split.top_blocks",
+            recipe.split.top_blocks.to_string(),
+            "0",
+            recipe.split.top_blocks == 0,
+        ),
+        (
+            "quantizer.hidden",
+            hidden.to_string(),
+            "left out",
+            *hidden == QuantizerSpec::NONE,
+        ),
+        (
+            "gradient.hidden",
+            codec.to_string(),
+            "left out",
+            *codec == GradientCodec::default(),
+        ),
+    ];
+    match rules.into_iter().find(|rule| !rule.3) {
+        Some((field, value, only, _)) => Err(RecipeError::Placement {
+            field,
+            value,
+            only,
+            what: "where split.labels = \"server\": hidden states come to the client where it has the labels",
+        }),
+        None => Ok(()),
+    }
+}
