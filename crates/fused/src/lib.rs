@@ -26,6 +26,7 @@ mod curve;
 mod graph;
 mod lanes;
 mod math;
+mod matmul;
 mod product;
 mod rows;
 

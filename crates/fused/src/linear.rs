@@ -1,13 +1,12 @@
 //! The affine map `x Wᵀ + b`, the matrix as PyTorch keeps it: its gradient comes out that way, without being turned.
 
-use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use burn::backend::ops::FloatTensorOps as _;
 use burn::tensor::Tensor;
 use burn::tensor::module::linear as plain;
 
 use crate::graph::{Operation, Value, apply, dense, numbers};
 use crate::lanes::vectorized;
+use crate::matmul::matmul;
 use crate::rows;
 
 /// `x weightᵀ + bias`: `x: [rows, in]`, `weight: [out, in]`, `bias: [out]`.
@@ -47,8 +46,8 @@ fn products(
     wanted: [bool; 2],
 ) -> [Option<FlexTensor>; 2] {
     [
-        wanted[0].then(|| Flex::float_matmul(gradient.clone(), weight)),
-        wanted[1].then(|| Flex::float_matmul(turned(gradient), x)),
+        wanted[0].then(|| matmul(gradient, &weight)),
+        wanted[1].then(|| matmul(&turned(gradient), &x)),
     ]
 }
 
@@ -56,7 +55,7 @@ impl Operation<2> for Linear {
     type Kept = [FlexTensor; 2];
 
     fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Kept) {
-        let out = Flex::float_matmul(x.clone(), turned(&weight));
+        let out = matmul(&x, &turned(&weight));
         (out, [x, weight])
     }
 
@@ -74,7 +73,7 @@ impl Operation<3> for Affine {
     type Kept = [FlexTensor; 2];
 
     fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Kept) {
-        let mut out = dense(Flex::float_matmul(x.clone(), turned(&weight)));
+        let mut out = matmul(&x, &turned(&weight));
         let bias = dense(bias);
         let bias = numbers(&bias);
         rows::each(out.storage_mut(), bias.len(), |_, out| {

@@ -28,6 +28,9 @@ pub enum TextRows {
     All,
 }
 
+/// How many times their numbers' bytes long rows take.
+const LONG: usize = 8;
+
 /// The different tokens of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distinct {
@@ -127,8 +130,7 @@ impl Distinct {
 }
 
 /// The code of the text rows `z` (bounded, plain) of the tokens `ids`: one row per different token if that is smaller, its
-/// row numbers counted, and the rows of the gradient that need not come back, at a bit per channel. Both are encoded to find
-/// out.
+/// row numbers counted, and the rows of the gradient that need not come back, at a bit per channel. see [`smaller`].
 pub fn encode(
     encoder: &Encoder,
     z: Tensor<2>,
@@ -150,7 +152,8 @@ pub fn encode(
 }
 
 /// The smaller one of the code of `all` text rows and that of `few`, one per different token; `back`: bits that each row costs on
-/// the way back.
+/// the way back. Both are encoded to find out, unless rows are long beside their numbers: then sizes before entropy coding tell as
+/// well, and encoding takes as long as what is sent later.
 pub(super) fn smaller(
     ids: &[i64],
     all: Code,
@@ -161,9 +164,15 @@ pub(super) fn smaller(
         return (all, None);
     };
     let few = few(&distinct);
-    let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len();
+    let numbers = distinct.code();
+    let packed = |code: &Code| qtl_codec::encode(code, &Options::packed()).len();
+    let options = match packed(&all) > LONG * packed(&numbers) {
+        true => Options::packed(),
+        false => Options::default(),
+    };
+    let size = |code: &Code| qtl_codec::encode(code, &options).len();
     let back = (ids.len() - distinct.rows()) * back / 8;
-    if size(&few) + size(&distinct.code()) < size(&all) + back {
+    if size(&few) + size(&numbers) < size(&all) + back {
         (few, Some(distinct))
     } else {
         (all, None)

@@ -9,7 +9,7 @@ use qtl_model::config::{Fields, TinyLlavaConfig};
 use qtl_model::edge::{StepError, TextRows};
 use qtl_model::generate::{InProcess, answers};
 use qtl_model::params::Named;
-use qtl_model::partition::{ClientPartition, Labels, Placement, ServerPartition};
+use qtl_model::partition::{ClientPartition, Labels, Placement, ServerPartition, Text};
 use qtl_model::parts::{Part, Parts};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient::{Draw as Numbers, GradientCodec};
@@ -42,6 +42,7 @@ const fn place(bottom_blocks: usize, top_blocks: usize, labels: Labels) -> Place
         bottom_blocks,
         top_blocks,
         labels,
+        text: Text::Rows,
     }
 }
 

@@ -91,7 +91,7 @@ fn answers_are_the_same_from_ids_and_from_rows() {
         let prompts = batch(&client, &examples, 256, &device).unwrap();
         let mut remote = InProcess::new(&server);
         let how = Answering::greedy(Vec::new(), 6);
-        answers(&client, &prompts, &mut remote, &how, &mut |_, _| false).unwrap()
+        answers(&client, &prompts, &mut remote, &how, &mut |_, _| true).unwrap()
     });
     assert_eq!(given[0][0].len(), 6);
     assert_eq!(given[0], given[1]);
@@ -146,7 +146,10 @@ fn inspect_says_that_ids_are_told_and_counts_the_servers_table() {
         let recipe = recipe(kind("lora"), &[QUANTIZED, ids].concat());
         let found = inspect(&base, Some(&recipe), 20).unwrap();
         assert_eq!(found.problems, [""; 0]);
-        let told = found.notes.iter().any(|note| note.contains("token ids"));
+        let told = found
+            .notes
+            .iter()
+            .any(|note| note.contains("tells the server every token"));
         assert_eq!(told, !ids.is_empty());
         found.cost.unwrap()
     });
@@ -166,7 +169,10 @@ fn a_gradient_that_nothing_learns_from_does_not_come_back() {
         [String::from("{kind='none'}"), String::from("{kind='none'}")],
         [fsq.to_owned(), fsq.to_owned()],
         [fsq.to_owned(), String::from("{kind='none'}")],
-        [String::from("{kind='pca', dims=8}"), fsq.to_owned()],
+        [
+            String::from("{kind='pca', dims=8, bits=16}"),
+            fsq.to_owned(),
+        ],
     ];
     let still = "connector = 'frozen'\nembed_tokens = 'frozen'\nllm = 'frozen'";
     let mut kinds: Vec<_> = KINDS.iter().map(|(_, tune)| (*tune).to_owned()).collect();
