@@ -37,7 +37,11 @@ pub enum IdsError {
 
 /// The code of token ids of a vocabulary: a column of symbols, in two planes (high and low part) where the vocabulary is larger
 /// than an alphabet may be. [`PADDING`] is the number behind the last token.
-pub(super) fn code(ids: &[i64], vocab: usize) -> Code {
+///
+/// # Panics
+///
+/// If an id is another negative one, or none of the vocabulary.
+pub fn code(ids: &[i64], vocab: usize) -> Code {
     let numbers = || {
         ids.iter().map(|id| match *id {
             PADDING => vocab as u32,
@@ -61,7 +65,11 @@ pub(super) fn code(ids: &[i64], vocab: usize) -> Code {
 }
 
 /// The token ids that [`code`] wrote.
-pub(super) fn read(code: &Code, vocab: usize) -> Result<Vec<i64>, IdsError> {
+///
+/// # Errors
+///
+/// [`IdsError`]
+pub fn read(code: &Code, vocab: usize) -> Result<Vec<i64>, IdsError> {
     let column = |plane: &Plane, alphabet: usize| match plane {
         Plane::Symbols(plane) if plane.cols == 1 && plane.alphabet as usize == alphabet => {
             Some(plane.data.iter().map(|n| n as usize).collect::<Vec<_>>())

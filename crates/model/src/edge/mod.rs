@@ -6,7 +6,7 @@
 
 mod error;
 mod hidden;
-mod ids;
+pub mod ids;
 mod private;
 mod receiver;
 pub mod repeats;
@@ -18,7 +18,6 @@ use qtl_codec::Code;
 use crate::splice::Layout;
 pub use error::StepError;
 pub use hidden::{HiddenReceiver, HiddenReceiverTape, HiddenSender, HiddenSenderTape};
-pub use ids::IdsError;
 pub use private::{Added, Private, Stream as PrivateStream};
 pub use receiver::{Gradients, Received, Receiver, ReceiverTape};
 pub use repeats::TextRows;

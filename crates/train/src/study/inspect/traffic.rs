@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_codec::{Code, Options};
-use qtl_model::edge::Returns;
+use qtl_model::edge::{Returns, ids};
 use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError};
 use qtl_model::quant::{Encoder, Phase, QuantizerSpec, to_f16};
 use qtl_model::weights::Stream;
@@ -17,7 +17,7 @@ use crate::run::returns::returns;
 pub struct Traffic {
     /// Rows of one picture, containers included.
     pub up_image: u64,
-    /// Rows of the text.
+    /// Rows of the text, or its token ids.
     pub up_text: u64,
     /// The same rows as 16-bit floats.
     pub up_16bit: u64,
@@ -62,10 +62,13 @@ impl Traffic {
             (z.dims(), encoder.quantize(z, Phase::Train(0)))
         };
         let size = |code: &Code| qtl_codec::encode(code, &Options::default()).len() as u64;
-        let ((image_rows, up_image), (text_rows, up_text)) = (
+        let ((image_rows, up_image), (text_rows, mut up_text)) = (
             code(&recipe.quantizer.image, &image),
             code(&recipe.quantizer.text, &text),
         );
+        if recipe.split.table_at_server() {
+            up_text = drawn(text_rows[0], shapes.vocabulary);
+        }
         let down = |codec: GradientCodec, Returns { image, text }| {
             let streams = [(image, image_rows, "image"), (text, text_rows, "text")];
             let streams = streams.into_iter().filter(|(returned, ..)| *returned);
@@ -109,6 +112,15 @@ impl Traffic {
             down_32bit: down(GradientCodec::F32, Returns::default())?,
         })
     }
+}
+
+/// The code of token ids, every token as likely as another.
+fn drawn(rows: usize, vocabulary: u64) -> Code {
+    let mut stream = Stream::new(0, "tokens");
+    let ids: Vec<i64> = (0..rows)
+        .map(|_| (stream.bits() % vocabulary.max(1)) as i64)
+        .collect();
+    ids::code(&ids, vocabulary as usize)
 }
 
 fn normal(rows: usize, cols: usize, device: &Device) -> Tensor<2> {
