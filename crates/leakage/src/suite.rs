@@ -50,6 +50,8 @@ pub struct Suite<'a> {
     pub budget: Duration,
     /// What `train --dry-run` wrote, instead of messages made here: of the recipe's quantizers alone.
     pub messages: Option<PathBuf>,
+    /// What computes.
+    pub device: Device,
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// Where results go.
@@ -90,7 +92,7 @@ impl Suite<'_> {
     ///
     /// [`LeakageError`]; [`LeakageError::Stopped`] when it was asked to stop.
     pub fn run(&self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Vec<Outcome>, LeakageError> {
-        let device = Device::default();
+        let device = self.device.clone();
         let kept = Kept::open(&self.out, &self.stamp()?)?;
         let (views, settings) = (self.views(), self.settings());
         watch(Event::Doing("reading the model".to_owned()));

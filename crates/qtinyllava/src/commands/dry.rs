@@ -21,7 +21,7 @@ pub fn run(
     (data, images): (&Path, &Path),
     steps: u64,
     out: &Path,
-    hurry: &AtomicBool,
+    (hurry, device): (&AtomicBool, Device),
 ) -> Result<()> {
     if recipe.sites.is_some() {
         bail!("--dry-run is for one client, and the recipe has [sites]: leave out one of them");
@@ -38,7 +38,6 @@ pub fn run(
     let source: Arc<dyn Source> = reader;
     let messages = Messages::into_dir(out)?;
     let scratch = tempfile::Builder::new().prefix(".run-").tempdir_in(out)?;
-    let device = Device::default();
     let run = super::run_name(recipe);
     let mut client = Client::open(
         recipe.clone(),
