@@ -101,7 +101,7 @@ impl fmt::Display for Kind {
 /// Whether a device is the processor behind a driver for cards: right, and slow.
 pub fn is_software(device: &Device) -> bool {
     // Only its own account of itself says so.
-    format!("{device:?}").contains("Cpu")
+    *device != Device::flex() && format!("{device:?}").contains("Cpu")
 }
 
 /// A device that somebody asks for.

@@ -125,7 +125,7 @@ fn attention_turning_and_losses_are_those_of_the_cpu() {
     };
     let shapes = [[2, 4, 20, 8], [2, 2, 20, 8], [2, 2, 20, 8]];
     for masked in [false, true] {
-        let bias = |device| masked.then(|| causal(device));
+        let bias = |device: &Device| masked.then(|| causal(device));
         compare(
             "attention",
             shapes,

@@ -29,8 +29,8 @@ pub fn run(args: &Args) -> Result<()> {
         let found = kind.found();
         if found.is_empty() {
             let state = match Wanted::One(kind, 0).find() {
-                Ok(_) => "here".to_owned(),
-                Err(error) => error.to_string(),
+                Err(error) if kind.is_built() => error.to_string(),
+                _ => format!("not in this build (--features {kind},fusion,autotune)"),
             };
             table.push(vec![kind.to_string(), state]);
         }
