@@ -229,7 +229,7 @@ impl Suite<'_> {
         let [victims, auxiliary] = &self.data;
         match victims.file == auxiliary.file && victims.pictures == auxiliary.pictures {
             true => Err(LeakageError::Unfit(
-                "--auxiliary has the same samples as --data: an attacker that has the victims' own has nothing to find out; give it                  others of the same kind"
+                "--auxiliary has the same samples as --data: an attacker that has the victims' own has nothing to find out; give it others of the same kind"
                     .to_owned(),
             )),
             false => Ok(()),
@@ -267,7 +267,7 @@ impl Suite<'_> {
         let own = capture_without(halves, recipe, source, &samples, &seen.digests)?;
         match own.entries.is_empty() {
             true => Err(LeakageError::Unfit(format!(
-                "no sample of --auxiliary is left: of {}, {} show a picture of the victims and {} cannot be read; give samples of                  the same kind with other pictures",
+                "no sample of --auxiliary is left: of {}, {} show a picture of the victims and {} cannot be read; give samples of the same kind with other pictures",
                 samples.len(),
                 own.shared,
                 own.unread
