@@ -6,6 +6,7 @@
 
 mod error;
 mod hidden;
+pub mod nopeek;
 mod private;
 mod receiver;
 pub mod repeats;

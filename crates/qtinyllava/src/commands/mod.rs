@@ -14,6 +14,7 @@ pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod leakage;
+pub mod leaks;
 pub mod merge;
 pub mod network;
 pub mod plan;
@@ -33,6 +34,7 @@ use qtl_train::Recipe;
 use qtl_train::assumed;
 use qtl_train::changes::Change;
 use qtl_train::merge::recipe_of;
+use qtl_train::stamp::Stamp;
 use qtl_train::start::{Base, Start};
 
 /// The model and recipe that serve and train both need.
@@ -182,6 +184,16 @@ impl StartArgs {
         answering(dir, adapter, under.recipe(dir, adapter)?)
     }
 
+    /// Where the model and the adapter on it lie.
+    pub fn folders(&self) -> Result<(&Path, Option<&Path>)> {
+        let base = Base {
+            model: self.model.dir()?,
+            adapter: self.from_adapter.as_deref(),
+        };
+        let base = base.resolved()?;
+        Ok((base.model, base.adapter))
+    }
+
     /// The model's directory and the adapter's.
     pub fn start(&self, recipe: &Recipe) -> Result<Start> {
         start(self.model.dir()?, self.from_adapter.as_deref(), recipe)
@@ -298,6 +310,13 @@ pub fn reader(
         blueprint.processor.clone(),
         options,
     )?))
+}
+
+/// What tells these samples and their pictures from others.
+pub fn stamp(data: &Path, images: &Path, reader: &Reader) -> Result<Stamp> {
+    let pictures = reader.entries().filter_map(|entry| entry.image.as_deref());
+    let pictures: Vec<&Path> = pictures.collect();
+    Ok(Stamp::of(data, images, reader.entries().len(), &pictures)?)
 }
 
 /// Makes room for another run in `dir`, and says where the one before is.

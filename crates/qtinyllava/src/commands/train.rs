@@ -10,7 +10,7 @@ use qtl_train::accountant::epsilon;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
 use qtl_train::recipe::AverageSpec;
-use qtl_train::stamp::Stamp;
+
 use qtl_train::tune::Part;
 use qtl_train::{Recipe, ServerWork, TrainError, files};
 use qtl_wire::certs::{Role, leaf_key};
@@ -135,12 +135,8 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(told) = recipe.still_told() {
         eprintln!("note: {told}");
     }
-    if let Some(worth) = worth(&recipe, source.entries().len()) {
-        eprintln!("note: {worth}");
-    }
-    let samples = source.entries();
-    let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
-    let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;
+    let samples = source.entries().len();
+    let data = super::stamp(&args.data, &images, &source)?;
     if args.start_over {
         super::start_over(run)?;
         if args.local {
@@ -155,6 +151,9 @@ pub fn run(args: &Args) -> Result<()> {
         &super::run_name(&recipe),
         device.clone(),
     )?;
+    if let Some(worth) = worth(&recipe, samples, client.sent_again()) {
+        eprintln!("note: {worth}");
+    }
     if let Some(tls) = &args.tls {
         client.shows(leaf_key(&tls.join(Role::Client.certificate()))?);
     }
@@ -182,7 +181,13 @@ pub fn run(args: &Args) -> Result<()> {
             Box::new(LocalLink::local(server))
         }
     };
+    let before = client.sent_again();
     let ended = watched(&mut client, link.as_mut(), &stops.hurry, &recipe);
+    if client.sent_again() > before
+        && let Some(worth) = worth(&recipe, samples, client.sent_again())
+    {
+        eprintln!("note: {worth}");
+    }
     match ended.map_err(|error| stopped(error.into(), &stops))? {
         Ended::Finished => eprintln!("finished; metrics and checkpoints are in {}", run.display()),
         Ended::Stopped { step } => {
@@ -205,8 +210,9 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What the noise of a recipe is worth on so many samples, and what it is not.
-fn worth(recipe: &Recipe, samples: usize) -> Option<String> {
+/// What the noise of a recipe is worth on so many samples, and what it is not. `again`: batches that have crossed for a step
+/// that the run of several sites did without them, and then for another; a sample may have been in each.
+fn worth(recipe: &Recipe, samples: usize, again: u64) -> Option<String> {
     const DELTA: f64 = 1e-5;
     let multiplier = recipe.privacy.multiplier(recipe.data.max_length)?;
     let batch = recipe.train.batch as u64;
@@ -216,7 +222,7 @@ fn worth(recipe: &Recipe, samples: usize) -> Option<String> {
         true => recipe.quantizer.calibration_batches as u64,
         false => 0,
     };
-    let times = times(recipe.train.micro_batches()) + times(measured);
+    let times = times(recipe.train.micro_batches()) + times(measured) + again;
     let epsilon = epsilon(multiplier, times, DELTA);
     Some(format!(
         "privacy.noise: epsilon = {epsilon:.1} at delta = {DELTA:e} for one sample of {} rows that is sent {times} times; an \
