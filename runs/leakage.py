@@ -12,6 +12,8 @@ COLUMNS = [
     ("mixed", "PSNR dB"),
     ("mixed", "PSNR of objects dB"),
     ("mixed", "still named %"),
+    ("optimise", "PSNR dB"),
+    ("optimise", "still named %"),
     ("ask", "answers %"),
     ("probe", "all rows, one layer %"),
     ("match", "top-1 of 1000 %"),
@@ -33,7 +35,7 @@ def value(found, attack, measure, setting, view="the recipe's"):
     for outcome in found:
         if outcome["attack"] != attack or outcome["setting"] not in (setting, "any"):
             continue
-        if not outcome["view"].startswith(view):
+        if not outcome["view"].startswith(view) or outcome.get("steps") == 0:
             continue
         for finding in outcome["findings"]:
             if finding["measure"] == measure:
@@ -69,6 +71,13 @@ def table(out):
             values = [value(found, attack, measure, "insider") for found in every]
             if any(v is not None for v in values):
                 lines.append(f"- {attack}, {measure}: {cell(values)}")
+    lines += ["", "## steps that attackers had", ""]
+    for name, seeds in runs.items():
+        steps = {}
+        for outcome in (o for found in seeds for o in found if o.get("steps") is not None):
+            steps.setdefault(outcome["attack"], []).append(outcome["steps"])
+        said = ", ".join(f"{attack} {min(all)} to {max(all)}" for attack, all in steps.items())
+        lines.append(f"- {name}: {said or 'none'}")
     text = "\n".join(lines) + "\n"
     (out / "table.md").write_text(text)
     print(text)
@@ -80,7 +89,8 @@ def check(out):
         got = value(outcomes(out / name / "leakage.json"), attack, measure, "insider", view)
         verdict = "ok" if got is not None and got > least else "FAILED"
         failed |= verdict != "ok"
-        print(f"{verdict}: {attack}, {measure}: {got:.1f}, more than {least} expected")
+        got = "none" if got is None else f"{got:.1f}"
+        print(f"{verdict}: {attack}, {measure}: {got}, more than {least} expected")
     sys.exit(failed)
 
 

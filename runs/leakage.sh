@@ -3,9 +3,12 @@
 # features, 16, 8, 4 and 2 levels per channel, the paper's 4 levels, topk, splitfc and fedbat. A table of means and deviations over seeds.
 #
 #   runs/leakage.sh [OUT]            3 seeds, 10 minutes of attacks each; runs/leakage by default
-#   runs/leakage.sh --quick [OUT]    one seed, 300 steps of training, a minute and a half of attacks each
+#   runs/leakage.sh --quick [OUT]    one seed, 300 steps of training, 200 victims, 3,000 auxiliary scenes; ends after LIMIT minutes
+#                                    (40), whatever it has come to: the time that is left is shared by the settings that are left,
+#                                    and what had none is named. The same command again goes on
 #   runs/leakage.sh --check [OUT]    instead: the attacks where they must succeed, with thresholds; fails if one does not
 #
+# An attacker that had no time to learn stands as "-" in the table, not as one that failed.
 # Runs that are there are not repeated, and one that was stopped goes on. QTL is the program, SEEDS the number of seeds, SETTINGS a
 # choice of settings, MINUTES the budget of the attacks on one run.
 set -euo pipefail
@@ -15,6 +18,13 @@ mode=full
 case "${1:-}" in --quick | --check) mode=${1#--}; shift ;; esac
 out=${1:-runs/leakage}
 mkdir -p "$out"
+ends=$((SECONDS + 60 * ${LIMIT:-40}))
+# Where time is limited, a program is stopped when all of it is over; what it has is kept.
+limited() {
+  [ "$mode" = quick ] || { "$@"; return; }
+  timeout --signal=INT --kill-after=30 $((ends > SECONDS ? ends - SECONDS : 1)) "$@"
+}
+[ "$mode" != quick ] || AUXILIARY=${AUXILIARY:-3000}
 scenes() { [ -f "$out/$1/generated.json" ] || $qtl data scenes --out "$out/$1" --seed "$2" --count "$3" > /dev/null; }
 scenes victims 301 400
 scenes auxiliary 302 "${AUXILIARY:-8000}"
@@ -40,19 +50,34 @@ declare -A both=(
   [topk]="{kind='topk',keep=0.125}" [splitfc]="{kind='splitfc',bits=2}" [fedbat]="{kind='fedbat'}"
 )
 seeds=${SEEDS:-3} minutes=${MINUTES:-10} demo=()
-[ "$mode" = full ] || { seeds=${SEEDS:-1} minutes=${MINUTES:-1.5} demo=(--set train.steps=300 --test-scenes 100); }
+[ "$mode" = full ] || { seeds=${SEEDS:-1} demo=(--set train.steps=300 --test-scenes 100); }
+read -ra names <<< "${SETTINGS:-exact none fsq16 fsq8 fsq4 fsq2 paper4 topk splitfc fedbat}"
+left=$((seeds * ${#names[@]})) missing=()
 for seed in $(seq 1 "$seeds"); do
-  for name in ${SETTINGS:-exact none fsq16 fsq8 fsq4 fsq2 paper4 topk splitfc fedbat}; do
-    run="$out/$name-seed$seed"
+  for name in "${names[@]}"; do
+    run="$out/$name-seed$seed" began=$SECONDS share=$(((ends - SECONDS) / left))
+    left=$((left - 1))
+    [ -f "$run/attacks/leakage.json" ] && continue
+    if [ "$mode" = quick ] && [ "$share" -lt 5 ]; then
+      missing+=("$name-seed$seed")
+      continue
+    fi
     if [ ! -f "$run/demo/summary.json" ]; then
       echo "== $run: training" >&2
-      $qtl demo --out "$run/demo" --set "quantizer.image=${both[$name]}" --set "quantizer.text=${both[$name]}" --set "seed=$seed" \
-        "${demo[@]}" > /dev/null
+      # shellcheck disable=SC2086 # words of qtl are a command
+      limited $qtl demo --out "$run/demo" --set "quantizer.image=${both[$name]}" --set "quantizer.text=${both[$name]}" \
+        --set "seed=$seed" "${demo[@]}" > /dev/null || { [ "$mode" = quick ] && missing+=("$name-seed$seed") && continue; exit 1; }
     fi
-    [ -f "$run/attacks/leakage.json" ] && continue
-    echo "== $run: attacks" >&2
-    $qtl leakage --model "$run/demo/checkpoint" --base "$run/demo/base" --data "$victims" --auxiliary "$auxiliary" --budget "$minutes" \
-      --victims 200 --seed "$seed" --out "$run/attacks" > "$run/attacks.txt"
+    if [ "$mode" = quick ]; then
+      # Nine tenths of what training has left of the share: reading and judging take time beside.
+      minutes=${MINUTES:-$(awk -v s=$((share - SECONDS + began)) 'BEGIN { print (s > 20 ? s : 20) * 0.9 / 60 }')}
+    fi
+    echo "== $run: attacks, $minutes minutes" >&2
+    # shellcheck disable=SC2086
+    limited $qtl leakage --model "$run/demo/checkpoint" --base "$run/demo/base" --data "$victims" --auxiliary "$auxiliary" \
+      --budget "$minutes" --victims 200 --seed "$seed" --out "$run/attacks" > "$run/attacks.txt" \
+      || { [ "$mode" = quick ] && missing+=("$name-seed$seed") && continue; exit 1; }
   done
 done
+[ ${#missing[@]} = 0 ] || echo "no time for: ${missing[*]}; the same command goes on with them" >&2
 python3 runs/leakage.py table "$out"

@@ -74,6 +74,12 @@ impl<'a> Clock<'a> {
         (over < 1.0 && !self.stopped()).then_some(over)
     }
 
+    /// Seconds that are left; none where steps are counted.
+    pub fn left(&self) -> Option<f64> {
+        let left = self.length.saturating_sub(self.started.elapsed());
+        self.steps.is_none().then_some(left.as_secs_f64())
+    }
+
     /// Seconds since it started.
     pub fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()

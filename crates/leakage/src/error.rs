@@ -11,6 +11,7 @@ use qtl_model::quant::QuantError;
 use qtl_model::splice::SpliceError;
 use qtl_model::targets::TargetError;
 use qtl_train::TrainError;
+use qtl_train::lock::LockError;
 use qtl_train::message::ContainerError;
 use qtl_wire::message::MessageError;
 
@@ -48,6 +49,9 @@ pub enum LeakageError {
     /// The page.
     #[error(transparent)]
     Report(#[from] EvalError),
+    /// Somebody else writes results into the same directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A file of the results.
     #[error("{}: {source}", path.display())]
     File {
@@ -67,6 +71,9 @@ pub enum LeakageError {
     /// Data that no attack can be tried on.
     #[error("{0}")]
     Unfit(String),
+    /// An attacker's training did not fit into its time.
+    #[error("not trained: {0}; give more with --budget, and the same command goes on with it")]
+    Untrained(String),
     /// Asked to stop.
     #[error("stopped; the same command goes on with the attacks that are left")]
     Stopped,

@@ -72,11 +72,34 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// What there is to say about how it went: settings that were chosen, steps.
     pub notes: Vec<String>,
+    /// Steps of training that it had; none where it learns nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
     /// Seconds that it took.
     pub seconds: f64,
+    /// Bytes of the reconstructions that are kept beside.
+    #[serde(default)]
+    pub picture_bytes: u64,
     /// Reconstructions of the victims' pictures, as the report shows them; kept beside in a file of their own.
     #[serde(skip)]
     pub pictures: Option<Pictures>,
+}
+
+impl Outcome {
+    /// Whether it learns and had no time to: more time gives another number.
+    pub fn is_untrained(&self) -> bool {
+        self.steps == Some(0)
+    }
+
+    /// The attack as tables name it: baselines in brackets, attackers that learn with the steps that they had.
+    pub fn name(&self) -> String {
+        match (self.baseline, self.steps) {
+            (true, _) => format!("({})", self.attack),
+            (false, None) => self.attack.clone(),
+            (false, Some(0)) => format!("{}, not trained: its start alone", self.attack),
+            (false, Some(steps)) => format!("{}, {steps} steps", self.attack),
+        }
+    }
 }
 
 /// The outcomes of one stream as tables, each of those attacks that measure the same: a row per attack, a column per measure.
@@ -112,15 +135,11 @@ fn table(stream: &str, outcomes: &[&Outcome], brief: bool) -> Table {
     let header: Vec<&str> = header.chain(measures.iter().copied()).collect();
     let mut table = Table::new(stream.to_owned(), &header);
     for outcome in outcomes {
-        let name = match outcome.baseline {
-            true => format!("({})", outcome.attack),
-            false => outcome.attack.clone(),
-        };
         let crossed = match outcome.setting {
             Setting::Any => String::new(),
             _ => outcome.view.clone(),
         };
-        let mut row = vec![crossed, outcome.setting.name().to_owned(), name];
+        let mut row = vec![crossed, outcome.setting.name().to_owned(), outcome.name()];
         row.extend(measures.iter().map(|measure| {
             let found = outcome.findings.iter().find(|f| f.measure == *measure);
             match found.map(|finding| finding.value) {

@@ -80,7 +80,8 @@ impl Halves {
         let secret = std::array::from_fn(|_| numbers.bits() as u8);
         let added = recipe.privacy.added(&recipe.quantizer);
         let private = Private::new(added, secret, numbers.bits());
-        self.client.uplink.private = recipe.privacy.adds().then_some(private);
+        let draws = recipe.privacy.draws();
+        self.client.uplink.private = draws.then_some(private);
         self
     }
 
@@ -123,6 +124,7 @@ impl Halves {
             let shown = qtl_model::edge::Shown {
                 rows: self.client.bottom.shown(&batch.spliced),
                 grid: None,
+                pictures: None,
             };
             let cut = self.client.uplink.encode(rows, &batch.spliced, &shown);
             if let Some(rows) = self.server.measure_hidden(&cut, wanted.as_ref(), &device)? {

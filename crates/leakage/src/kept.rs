@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use qtl_train::files::replace;
+use qtl_train::lock::{self, Lock};
 use qtl_train::stamp::Stamp as DataStamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::LeakageError;
 use crate::finding::{Outcome, Setting};
 use crate::pictures::Pictures;
+use crate::seen::Seen;
 
 /// Victims' pictures that the page shows.
 pub const SHOWN: usize = 8;
@@ -17,6 +19,7 @@ pub const SHOWN: usize = 8;
 const STAMP: &str = "suite.json";
 const PARTS: &str = "parts";
 const TRUTH: &str = "pictures.rgb";
+const SAMPLES: &str = "samples.json";
 
 /// What results are of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,13 +35,65 @@ pub struct Stamp {
     pub recipe: String,
     /// Samples of the victims and of the attacker that are used at most, of what they are.
     pub data: [(usize, DataStamp); 2],
+    /// Of samples that the model was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<DataStamp>,
     /// Seed.
     pub seed: u64,
 }
 
-/// A directory of results.
+impl Stamp {
+    /// The flags whose values are others.
+    fn differs(&self, other: &Self) -> Vec<&'static str> {
+        let [(victims, data), (most, auxiliary)] = &self.data;
+        let [(theirs, samples), (least, others)] = &other.data;
+        let all = [
+            ("--model", self.model != other.model),
+            ("--messages", self.messages != other.messages),
+            ("--base", self.base != other.base),
+            ("--recipe (or --set)", self.recipe != other.recipe),
+            ("--data (or its pictures)", data != samples),
+            ("--victims", victims != theirs),
+            ("--auxiliary (or its pictures)", auxiliary != others),
+            ("--most", most != least),
+            (
+                "--members (or their pictures)",
+                self.members != other.members,
+            ),
+            ("--seed", self.seed != other.seed),
+        ];
+        let differ = all.into_iter().filter(|(_, differs)| *differs);
+        differ.map(|(flag, _)| flag).collect()
+    }
+}
+
+/// What was used of one side's data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Samples.
+    pub samples: usize,
+    /// Samples that cannot be read, and were left out.
+    pub unread: usize,
+    /// Samples of the attacker's with a picture of the victims, which were left out.
+    pub shared: usize,
+}
+
+impl Used {
+    /// Of what was read.
+    pub fn of(seen: &Seen) -> Self {
+        Self {
+            samples: seen.entries.len(),
+            unread: seen.unread,
+            shared: seen.shared,
+        }
+    }
+}
+
+/// A directory of results, into which no other process writes.
+#[derive(Debug)]
 pub struct Kept {
     dir: PathBuf,
+    _lock: Lock,
 }
 
 impl Kept {
@@ -48,6 +103,7 @@ impl Kept {
     ///
     /// [`LeakageError::Other`] where it has results of something else.
     pub fn open(dir: &Path, stamp: &Stamp) -> Result<Self, LeakageError> {
+        let lock = Lock::take(dir)?;
         let path = dir.join(STAMP);
         let other = |problem: String| LeakageError::Other {
             path: path.clone(),
@@ -57,16 +113,18 @@ impl Kept {
             Ok(bytes) => {
                 let known: Stamp = serde_json::from_slice(&bytes)
                     .map_err(|error| other(format!("{error}; give --out a new directory")))?;
-                if known != *stamp {
-                    return Err(other(
-                        "these are results on another model, base, recipe, data, set of messages, seed or number of samples; give --out a new directory"
-                            .to_owned(),
-                    ));
+                let differs = stamp.differs(&known);
+                if !differs.is_empty() {
+                    return Err(other(format!(
+                        "these are results with another {}; give what they were made with, or --out a new directory",
+                        differs.join(", ")
+                    )));
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let empty = fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
-                if !empty {
+                let mut entries = fs::read_dir(dir).map_err(LeakageError::file(dir))?;
+                let ours = |entry: &fs::DirEntry| entry.file_name() == lock::NAME;
+                if !entries.all(|entry| entry.is_ok_and(|entry| ours(&entry))) {
                     return Err(LeakageError::Other {
                         path: dir.to_owned(),
                         problem: "is not empty, and holds no results; give --out a new directory"
@@ -81,14 +139,8 @@ impl Kept {
         fs::create_dir_all(dir.join(PARTS)).map_err(LeakageError::file(dir))?;
         Ok(Self {
             dir: dir.to_owned(),
+            _lock: lock,
         })
-    }
-
-    /// A directory that has results.
-    pub fn at(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_owned(),
-        }
     }
 
     fn part(&self, view: &str, setting: Setting, attack: &str) -> PathBuf {
@@ -102,12 +154,6 @@ impl Kept {
         };
         let name: String = name.chars().map(plain).collect();
         self.dir.join(PARTS).join(format!("{name}.json"))
-    }
-
-    /// Whether an attack is done.
-    pub fn has(&self, view: &str, setting: Setting, attack: &str) -> bool {
-        // What was blind to what had crossed is told of the first view alone.
-        self.part(view, setting, attack).is_file()
     }
 
     /// Puts an outcome on disk.
@@ -144,29 +190,53 @@ impl Kept {
             .transpose()
     }
 
-    /// What there is, the oldest first. Pictures are read by [`pictures`](Self::pictures).
+    /// Notes what was used of the victims' data and of the attacker's.
+    ///
+    /// # Errors
+    ///
+    /// [`LeakageError::File`]
+    pub fn keep_used(&self, used: [Used; 2]) -> Result<(), LeakageError> {
+        put(&self.dir.join(SAMPLES), &json(&used))
+    }
+
+    /// What was used, if that is noted.
+    pub fn used(&self) -> Option<[Used; 2]> {
+        let bytes = fs::read(self.dir.join(SAMPLES)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// What is done, the oldest first, and beside it the files of what is not there whole any more: that is to be done again.
+    /// Pictures are read by [`pictures`](Self::pictures).
     ///
     /// # Errors
     ///
     /// [`LeakageError`] naming the file.
-    pub fn read(&self) -> Result<Vec<Outcome>, LeakageError> {
+    pub fn read(&self) -> Result<(Vec<Outcome>, Vec<PathBuf>), LeakageError> {
         let dir = self.dir.join(PARTS);
-        let mut found = Vec::new();
+        let (mut found, mut lost) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&dir).map_err(LeakageError::file(&dir))? {
             let path = entry.map_err(LeakageError::file(&dir))?.path();
-            if path.extension().is_some_and(|end| end == "json") {
-                let bytes = fs::read(&path).map_err(LeakageError::file(&path))?;
-                let changed = fs::metadata(&path).and_then(|meta| meta.modified());
-                let outcome: Outcome =
-                    serde_json::from_slice(&bytes).map_err(|error| LeakageError::Other {
-                        path: path.clone(),
-                        problem: format!("{error}; remove it, and the attack is run again"),
-                    })?;
-                found.push((changed.map_err(LeakageError::file(&path))?, outcome));
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
             }
+            let bytes = fs::read(&path).map_err(LeakageError::file(&path))?;
+            let outcome: Outcome =
+                serde_json::from_slice(&bytes).map_err(|error| LeakageError::Other {
+                    path: path.clone(),
+                    problem: format!("{error}; remove it, and the attack is run again"),
+                })?;
+            let pictures = path.with_extension("rgb");
+            let there = fs::metadata(&pictures).map_or(0, |meta| meta.len());
+            if outcome.picture_bytes > there {
+                lost.push(pictures);
+                continue;
+            }
+            let changed = fs::metadata(&path).and_then(|meta| meta.modified());
+            found.push((changed.map_err(LeakageError::file(&path))?, outcome));
         }
         found.sort_by_key(|(changed, _)| *changed);
-        Ok(found.into_iter().map(|(_, outcome)| outcome).collect())
+        let found = found.into_iter().map(|(_, outcome)| outcome).collect();
+        Ok((found, lost))
     }
 
     /// The reconstructions of an outcome, if it has any.
@@ -182,11 +252,11 @@ impl Kept {
         if let Some(pictures) = &outcome.pictures {
             return Ok(Some(pictures.clone()));
         }
-        let path = self.part(&outcome.view, outcome.setting, &outcome.attack);
-        let path = path.with_extension("rgb");
-        if !path.is_file() {
+        if outcome.picture_bytes == 0 {
             return Ok(None);
         }
+        let path = self.part(&outcome.view, outcome.setting, &outcome.attack);
+        let path = path.with_extension("rgb");
         let bytes = fs::read(&path).map_err(LeakageError::file(&path))?;
         Ok(Some(Pictures { side, bytes }))
     }
@@ -211,13 +281,6 @@ pub fn put(path: &Path, bytes: &[u8]) -> Result<(), LeakageError> {
 ///
 /// [`LeakageError::File`]
 pub fn digest(dir: &Path) -> Result<String, LeakageError> {
-    let mut lines = String::new();
-    let mut files = qtl_train::digest::below(dir).map_err(LeakageError::file(dir))?;
-    files.sort();
-    for name in files {
-        let path = dir.join(&name);
-        let own = qtl_train::digest::of_file(&path).map_err(LeakageError::file(&path))?;
-        lines += &qtl_train::digest::line(&own, &name.to_string_lossy());
-    }
-    Ok(qtl_train::digest::of(lines.as_bytes()))
+    let digest = qtl_train::digest::of_dir(dir);
+    digest.map_err(|(path, error)| LeakageError::file(&path)(error))
 }

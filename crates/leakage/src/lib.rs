@@ -4,10 +4,10 @@
 //! computes. This crate has the client send the very messages of training, reads them by the protocol's own decoders, and
 //! lets attackers loose on what comes. What they find stands beside what can be said without looking.
 //!
-//! Modules in reading order: [`halves`] of a model; [`seen`]: what a server has of a set of samples; [`attack`]: the list of
+//! Modules in reading order: [`halves`] of a model; [`seen`]: what a server has of a set of samples; [`overheard`]: the same of messages of a trial run; [`attack`]: the list of
 //! attacks; [`questions`] that the data asks, an [`interview`] about pictures or rows; [`judge`]: how good a reconstruction is;
 //! [`finding`]: numbers; [`suite`]: all attacks in turn, [`kept`]: their results on disk; [`page`]: a report for people.
-//! [`matrix`], [`pictures`], [`ridge`], [`network`], [`fit`] and [`clock`] are tools.
+//! [`matrix`], [`pictures`], [`ridge`], [`network`], [`fit`], [`reference`](mod@reference) runs and [`clock`] are tools.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod attack;
@@ -21,13 +21,15 @@ pub mod judge;
 pub mod kept;
 pub mod matrix;
 pub mod network;
+pub mod overheard;
 pub mod page;
 pub mod pictures;
 pub mod questions;
+pub mod reference;
 pub mod ridge;
 pub mod seen;
 pub mod suite;
 
 pub use error::LeakageError;
 pub use finding::{Finding, Outcome, Setting};
-pub use suite::{Event, Suite};
+pub use suite::{Event, Results, Suite};

@@ -141,6 +141,11 @@ pub struct Scale {
 }
 
 impl Scale {
+    /// Means and deviations, a row of each.
+    pub fn tensors(&self, device: &Device) -> [Tensor<2>; 2] {
+        [&self.mean, &self.deviation].map(|row| Matrix::new(row.len(), row.clone()).tensor(device))
+    }
+
     /// Rows that differ from the mean in deviations.
     pub fn of(&self, rows: &Matrix) -> Matrix {
         let columns = self.mean.iter().zip(&self.deviation).cycle();

@@ -82,6 +82,11 @@ impl Inverter {
         self
     }
 
+    /// Whether it has a map of single rows to begin with.
+    pub fn is_begun(&self) -> bool {
+        self.direct.is_some()
+    }
+
     /// `[pictures, rows, channels]` to `[pictures, patches, numbers]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let direct = self.direct.as_ref().map(|direct| direct.forward(x.clone()));

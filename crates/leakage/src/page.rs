@@ -5,7 +5,7 @@ use std::path::Path;
 use qtl_eval::Table;
 use qtl_eval::report::{self, Panel, Report};
 
-use crate::attack::ATTACKS;
+use crate::attack::{ATTACKS, Stream};
 use crate::error::LeakageError;
 use crate::finding::{Outcome, tables};
 use crate::kept::{Kept, SHOWN};
@@ -30,10 +30,9 @@ pub fn write(
     side: usize,
     credit: String,
 ) -> Result<(), LeakageError> {
-    let streams = ["picture", "text", "labels"];
     let mut all: Vec<Table> = Vec::new();
-    for stream in streams {
-        all.extend(tables(stream, outcomes, false));
+    for stream in Stream::ALL {
+        all.extend(tables(stream.name(), outcomes, false));
     }
     all.push(needs(outcomes));
     let report = Report {
@@ -100,7 +99,7 @@ fn panels(outcomes: &[Outcome], kept: &Kept, side: usize) -> Result<Vec<Panel>, 
                 true => format!("({})", outcome.attack),
                 false => format!(
                     "{}; {}; {}",
-                    outcome.attack,
+                    outcome.name(),
                     outcome.view,
                     outcome.setting.name()
                 ),

@@ -1,22 +1,21 @@
 //! What a server has of a set of samples: the very messages of training, encoded and decoded by the protocol, and beside it
 //! what the samples really are, which only scores may look at.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use qtl_codec::Code;
 use qtl_data::example::IGNORED;
+use qtl_data::example::Pixels;
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example, Reader};
-use qtl_model::Device;
 use qtl_model::edge::{Cut, repeats};
 use qtl_model::partition::ServerPartition;
+use qtl_model::parts::Parts;
 use qtl_model::splice::Kind;
 use qtl_model::stage::Batch;
 use qtl_model::targets;
 use qtl_train::Recipe;
-use qtl_train::dry;
 use qtl_train::message::{Channels, decode, decode_cut, encode_cut};
 use qtl_wire::message::{ClientMessage, On, decode_client, encode_client};
 use qtl_wire::verb::{ForwardHidden, Request};
@@ -79,10 +78,25 @@ pub struct Seen {
     pub labels: Vec<i64>,
     /// Truth: the entry of the data set that each sample is.
     pub entries: Vec<usize>,
+    /// Truth: what tells the pictures from others.
+    pub digests: Digests,
+    /// Samples that were left out because they cannot be read.
+    pub unread: usize,
+    /// Samples that were left out because they show somebody else's picture.
+    pub shared: usize,
+}
+
+/// Pictures by the digests of their numbers.
+pub type Digests = HashSet<String>;
+
+/// What tells a picture from others.
+fn digest(pixels: &Pixels) -> String {
+    let bytes = pixels.data.iter().flat_map(|value| value.to_le_bytes());
+    qtl_train::digest::of(&bytes.collect::<Vec<u8>>())
 }
 
 impl Seen {
-    fn of(halves: &Halves, source: &Reader) -> Self {
+    pub(crate) fn of(halves: &Halves, source: &Reader) -> Self {
         Self {
             tokens: halves.client.tokens_per_picture(),
             pictures: Pictures::new(source.processor().side()),
@@ -101,8 +115,7 @@ impl Seen {
     }
 }
 
-/// Has the client send these samples of `source` and reads what comes. Samples whose pictures cannot be read are
-/// left out.
+/// Has the client send these samples of `source` and reads what comes. Samples that cannot be read are left out.
 ///
 /// # Errors
 ///
@@ -112,6 +125,21 @@ pub fn capture(
     recipe: &Recipe,
     source: &Arc<Reader>,
     samples: &[usize],
+) -> Result<Seen, LeakageError> {
+    capture_without(halves, recipe, source, samples, &Digests::new())
+}
+
+/// The same; left out are also samples with a picture of `others`.
+///
+/// # Errors
+///
+/// [`LeakageError`]
+pub fn capture_without(
+    halves: &Halves,
+    recipe: &Recipe,
+    source: &Arc<Reader>,
+    samples: &[usize],
+    others: &Digests,
 ) -> Result<Seen, LeakageError> {
     let mut seen = Seen::of(halves, source);
     for (step, samples) in samples.chunks(recipe.train.batch).enumerate() {
@@ -124,56 +152,22 @@ pub fn capture(
             .par_iter()
             .map(read)
             .collect::<Result<Vec<_>, _>>()?;
-        let (entries, examples): (Vec<usize>, Vec<Example>) = read.into_iter().flatten().unzip();
+        let mut read: Vec<(usize, Example)> = read.into_iter().flatten().collect();
+        seen.unread += samples.len() - read.len();
+        if !others.is_empty() {
+            let all = read.len();
+            read.retain(|(_, example)| {
+                let picture = example.pixels.as_ref().map(digest);
+                picture.is_none_or(|picture| !others.contains(&picture))
+            });
+            seen.shared += all - read.len();
+        }
+        let (entries, examples): (Vec<usize>, Vec<Example>) = read.into_iter().unzip();
         if examples.is_empty() {
             continue;
         }
         let batch = halves.batch(&examples, recipe)?;
         let sent = send(halves, &batch, step as u64)?;
-        seen.take(&halves.server, sent, &batch, (&entries, &examples), source)?;
-    }
-    Ok(seen)
-}
-
-/// Reads the messages that `train --dry-run` wrote into `dir`, which are of samples of `source`.
-///
-/// # Errors
-///
-/// [`LeakageError`], also where the messages are of other samples.
-pub fn overheard(
-    halves: &Halves,
-    recipe: &Recipe,
-    source: &Arc<Reader>,
-    dir: &Path,
-) -> Result<Seen, LeakageError> {
-    let mut seen = Seen::of(halves, source);
-    let places: HashMap<&str, usize> = source
-        .entries()
-        .enumerate()
-        .map(|(place, entry)| (entry.id.as_str(), place))
-        .collect();
-    let other = |why: &str| LeakageError::Other {
-        path: dir.to_owned(),
-        problem: format!("{why}; give the recipe and the data that the messages were made with"),
-    };
-    let all: Arc<dyn Source> = Arc::<Reader>::clone(source);
-    let mut batches = dry::batches(recipe, &all)?;
-    for line in dry::read(dir)?.iter().filter(|line| line.is_step()) {
-        let path = dir.join(&line.file);
-        let bytes = std::fs::read(&path).map_err(LeakageError::file(&path))?;
-        let sent = receive(&bytes, &halves.server)?;
-        let examples = batches.next().transpose()?.unwrap_or_default();
-        if examples.iter().map(|example| &example.id).ne(&line.samples) {
-            return Err(other("the messages are of other samples"));
-        }
-        let batch = halves.batch(&examples, recipe)?;
-        if batch.spliced.layout != sent.cut.layout {
-            return Err(other("the messages have another layout"));
-        }
-        let entries = examples
-            .iter()
-            .filter_map(|example| places.get(example.id.as_str()));
-        let entries: Vec<usize> = entries.copied().collect();
         seen.take(&halves.server, sent, &batch, (&entries, &examples), source)?;
     }
     Ok(seen)
@@ -247,7 +241,7 @@ pub fn receive(bytes: &[u8], server: &ServerPartition) -> Result<Crossed, Leakag
 }
 
 impl Seen {
-    fn take(
+    pub(crate) fn take(
         &mut self,
         server: &ServerPartition,
         sent: Crossed,
@@ -255,7 +249,7 @@ impl Seen {
         (entries, examples): (&[usize], &[Example]),
         source: &Reader,
     ) -> Result<(), LeakageError> {
-        let device = &Device::default();
+        let device = &server.device();
         let Crossed {
             cut,
             targets,
@@ -285,7 +279,9 @@ impl Seen {
                 }
             }
             // A picture that was cut short is no picture to look for.
-            if let (true, Some(pixels)) = (shown == self.tokens, &examples[number].pixels) {
+            let pixels = examples[number].pixels.as_ref();
+            self.digests.extend(pixels.map(digest));
+            if let (true, Some(pixels)) = (shown == self.tokens, pixels) {
                 self.image.append(image.pick(row..row + shown));
                 self.pictures.push(pixels, source.processor());
                 self.shown_by.push(first + number);

@@ -17,9 +17,10 @@ use crate::error::LeakageError;
 use crate::finding::{Outcome, Setting};
 use crate::halves::Halves;
 use crate::judge::judge;
-use crate::kept::{Kept, Stamp};
+use crate::kept::{Kept, Stamp, Used};
+use crate::overheard::Messages;
 use crate::questions::Catalogue;
-use crate::seen::{Seen, capture, overheard};
+use crate::seen::{Seen, capture, capture_without};
 
 /// Questions about the victims' pictures that models are asked, at most.
 const ASKED: usize = 600;
@@ -38,11 +39,15 @@ pub struct Suite<'a> {
     pub victims: Arc<Reader>,
     /// The attacker's own.
     pub auxiliary: Arc<Reader>,
+    /// Samples that the model was trained on, with what tells them from others; the victims then were not.
+    pub members: Option<(Arc<Reader>, DataStamp)>,
     /// What tells the files of both from others.
     pub data: [DataStamp; 2],
     /// Samples of either that are used at most.
     pub most: [usize; 2],
-    /// Other quantizers to try on the same features, beside the recipe's and 32 bits.
+    /// Whether the same features are tried in 32 bits, beside the recipe's quantizers.
+    pub exact: bool,
+    /// Other quantizers to try on them.
     pub also: Vec<QuantizerSpec>,
     /// The attacks.
     pub attacks: Vec<&'static dyn Attack>,
@@ -50,6 +55,8 @@ pub struct Suite<'a> {
     pub budget: Duration,
     /// What `train --dry-run` wrote, instead of messages made here: of the recipe's quantizers alone.
     pub messages: Option<PathBuf>,
+    /// What computes.
+    pub device: Device,
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// Where results go.
@@ -77,6 +84,17 @@ pub enum Event<'a> {
     Ended(&'a Outcome),
 }
 
+/// What came of it.
+#[derive(Debug)]
+pub struct Results {
+    /// What was found, the oldest first.
+    pub outcomes: Vec<Outcome>,
+    /// What was used of the victims' data and of the attacker's.
+    pub used: [Used; 2],
+    /// Where it lies; nobody else writes there before this is dropped.
+    pub kept: Kept,
+}
+
 /// What has crossed: its name, and the quantizers instead of the model's own.
 struct View {
     name: String,
@@ -89,19 +107,39 @@ impl Suite<'_> {
     /// # Errors
     ///
     /// [`LeakageError`]; [`LeakageError::Stopped`] when it was asked to stop.
-    pub fn run(&self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Vec<Outcome>, LeakageError> {
-        let device = Device::default();
-        let kept = Kept::open(&self.out, &self.stamp()?)?;
+    pub fn run(&self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Results, LeakageError> {
+        let device = self.device.clone();
+        let stamp = self.stamp()?;
+        self.check_data()?;
+        let messages = self
+            .messages
+            .as_deref()
+            .map(|dir| Messages::open(dir, &stamp.model, &self.data[0], &self.recipe));
+        let messages = messages.transpose()?;
+        let kept = Kept::open(&self.out, &stamp)?;
         let (views, settings) = (self.views(), self.settings());
         watch(Event::Doing("reading the model".to_owned()));
-        let victim = Halves::open(&self.model, &self.recipe, &self.auxiliary, &device)?;
-        let base = self.base.as_deref();
-        let base = base.map(|dir| Halves::open(dir, &self.recipe, &self.auxiliary, &device));
-        let base = base.transpose()?;
-        let mut left = self.left(&kept, &views, &settings);
-        let of = self.jobs(&views, &settings).count();
+        let open = |dir: &Path| {
+            let halves = Halves::open(dir, &self.recipe, &self.auxiliary, &device)?;
+            match &messages {
+                Some(messages) => messages.started(halves),
+                None => Ok(halves),
+            }
+        };
+        let victim = open(&self.model)?;
+        let base = self.base.as_deref().map(open).transpose()?;
+        let (mut outcomes, lost) = kept.read()?;
+        for path in lost {
+            watch(Event::Doing(format!(
+                "{} is not there whole any more: its attack is run again",
+                path.display()
+            )));
+        }
+        let mut left: Vec<Job> = self.jobs(&views, &settings).collect();
+        let of = left.len();
+        left.retain(|job| !outcomes.iter().any(|done| job.is(done)));
+        let mut used = kept.used();
         let started = Instant::now();
-        let mut outcomes = kept.read()?;
         let mut basis: Option<(Catalogue, Vec<crate::questions::Asked>)> = None;
         for view in &views {
             if !left.iter().any(|job| job.view == view.name) {
@@ -112,10 +150,7 @@ impl Suite<'_> {
                 "{}: what crosses of the victims",
                 view.name
             )));
-            let seen = match &self.messages {
-                Some(dir) => overheard(&theirs, &self.recipe, &self.victims, dir)?,
-                None => capture(&theirs, &self.recipe, &self.victims, &self.samples(0))?,
-            };
+            let seen = self.seen(&theirs, messages.as_ref(), self.most[0])?;
             for setting in &settings {
                 if !left.iter().any(|job| job.is_in(view, *setting)) {
                     continue;
@@ -129,12 +164,17 @@ impl Suite<'_> {
                     "{}: codes of auxiliary samples",
                     view.name
                 )));
-                let own = capture(&known, &self.recipe, &self.auxiliary, &self.samples(1))?;
+                let own = self.own(&known, &seen)?;
+                if used.is_none() {
+                    kept.keep_used(*used.insert([&seen, &own].map(Used::of)))?;
+                }
                 let (catalogue, asked) = basis.get_or_insert_with(|| self.questions(&own, &seen));
                 let world = World {
                     recipe: &self.recipe,
                     victims: &self.victims,
                     auxiliary: &self.auxiliary,
+                    members: self.members.as_ref().map(|(reader, _)| reader),
+                    base: self.base.as_deref(),
                     victim: &victim,
                     catalogue,
                     asked,
@@ -159,27 +199,83 @@ impl Suite<'_> {
                         left: self.budget.saturating_sub(started.elapsed()),
                     });
                     let outcome = attacked(&job, &case, &clock)?;
-                    kept.keep(&outcome)?;
+                    // More time gives another number, so that it is tried again.
+                    if !outcome.is_untrained() {
+                        kept.keep(&outcome)?;
+                    }
                     watch(Event::Ended(&outcome));
                     outcomes.push(outcome);
                 }
             }
         }
+        if used.is_none() {
+            let seen = self.seen(&victim, messages.as_ref(), self.most[0])?;
+            let own = self.own(&victim, &seen)?;
+            kept.keep_used(*used.insert([&seen, &own].map(Used::of)))?;
+        }
         if outcomes.iter().any(|outcome| outcome.pictures.is_some()) || kept.truth()?.is_none() {
             // The pictures themselves, for the page.
-            let seen = match &self.messages {
-                Some(dir) => overheard(&victim, &self.recipe, &self.victims, dir)?,
-                None => {
-                    let all = self.samples(0);
-                    let shown = &all[..all
-                        .len()
-                        .min(self.recipe.train.batch.max(crate::kept::SHOWN))];
-                    capture(&victim, &self.recipe, &self.victims, shown)?
-                }
-            };
+            let shown = self.recipe.train.batch.max(crate::kept::SHOWN);
+            let seen = self.seen(&victim, messages.as_ref(), self.most[0].min(shown))?;
             kept.keep_truth(&seen.pictures)?;
         }
-        Ok(outcomes)
+        Ok(Results {
+            outcomes,
+            used: used.unwrap_or_default(),
+            kept,
+        })
+    }
+
+    /// The same samples on both sides would be no victims.
+    fn check_data(&self) -> Result<(), LeakageError> {
+        let [victims, auxiliary] = &self.data;
+        match victims.file == auxiliary.file && victims.pictures == auxiliary.pictures {
+            true => Err(LeakageError::Unfit(
+                "--auxiliary has the same samples as --data: an attacker that has the victims' own has nothing to find out; give it others of the same kind"
+                    .to_owned(),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// What the server has of the first `most` victims.
+    fn seen(
+        &self,
+        halves: &Halves,
+        messages: Option<&Messages<'_>>,
+        most: usize,
+    ) -> Result<Seen, LeakageError> {
+        let all = self.victims.entries().len();
+        let seen = match messages {
+            Some(messages) => messages.seen(halves, &self.recipe, &self.victims, most)?,
+            None => {
+                let samples: Vec<usize> = (0..all.min(most)).collect();
+                capture(halves, &self.recipe, &self.victims, &samples)?
+            }
+        };
+        match seen.entries.is_empty() {
+            true => Err(LeakageError::Unfit(format!(
+                "none of the first {} samples of --data can be read; see `qtinyllava check`",
+                all.min(most)
+            ))),
+            false => Ok(seen),
+        }
+    }
+
+    /// The attacker's own samples, without pictures of the victims.
+    fn own(&self, halves: &Halves, seen: &Seen) -> Result<Seen, LeakageError> {
+        let samples: Vec<usize> = (0..self.auxiliary.entries().len().min(self.most[1])).collect();
+        let (recipe, source) = (&self.recipe, &self.auxiliary);
+        let own = capture_without(halves, recipe, source, &samples, &seen.digests)?;
+        match own.entries.is_empty() {
+            true => Err(LeakageError::Unfit(format!(
+                "no sample of --auxiliary is left: of {}, {} show a picture of the victims and {} cannot be read; give samples of the same kind with other pictures",
+                samples.len(),
+                own.shared,
+                own.unread
+            ))),
+            false => Ok(own),
+        }
     }
 
     /// Halves under the quantizers of a view; `who` has them.
@@ -192,12 +288,6 @@ impl Suite<'_> {
         recipe.quantizer.text.clone_from(spec);
         let halves = halves.quantized(spec, spec, &recipe, &self.auxiliary)?;
         Ok(halves.hiding(&recipe, who))
-    }
-
-    /// The samples that are used: of the victims, or of the attacker.
-    fn samples(&self, whose: usize) -> Vec<usize> {
-        let source = [&self.victims, &self.auxiliary][whose];
-        (0..source.entries().len().min(self.most[whose])).collect()
     }
 
     /// What is asked often, and a part of it that is asked about the victims' pictures.
@@ -221,7 +311,8 @@ impl Suite<'_> {
         };
         let exact = QuantizerSpec::Exact(qtl_model::quant::ExactSpec {});
         // Messages that were made elsewhere are as they are.
-        let others = std::iter::once(&exact).chain(&self.also);
+        let exact = self.exact.then_some(&exact);
+        let others = exact.into_iter().chain(&self.also);
         let others = others.filter(|_| self.messages.is_none());
         let others = others.map(|spec| View {
             // What a client adds to its rows is there whatever rounds them.
@@ -257,17 +348,14 @@ impl Suite<'_> {
         })
     }
 
-    /// What has not been done before.
-    fn left(&self, kept: &Kept, views: &[View], settings: &[Setting]) -> Vec<Job> {
-        let jobs = self.jobs(views, settings);
-        jobs.filter(|job| !kept.has(&job.view, job.told(), job.attack.name()))
-            .collect()
-    }
-
     /// Its share of the time that is left.
     fn clock(&self, job: &Job, rest: &[Job], started: Instant) -> Clock<'_> {
-        let weight = job.attack.weight();
-        let all = weight + rest.iter().map(|job| job.attack.weight()).sum::<f64>();
+        let of = |job: &Job| match job.attack.needs_members() && self.members.is_none() {
+            true => 0.0,
+            false => job.attack.weight(),
+        };
+        let weight = of(job);
+        let all = weight + rest.iter().map(of).sum::<f64>();
         let left = self.budget.saturating_sub(started.elapsed());
         // What has no share takes some time as well.
         let share = left.mul_f64(0.9 * weight / all.max(1e-9));
@@ -281,6 +369,7 @@ impl Suite<'_> {
             model: model(&self.model)?,
             base: self.base.as_deref().map(model).transpose()?,
             recipe: self.recipe.to_toml(),
+            members: self.members.as_ref().map(|(_, stamp)| stamp.clone()),
             data: [0, 1].map(|which| (self.most[which], self.data[which].clone())),
             seed: self.seed,
         })
@@ -295,6 +384,10 @@ struct Job {
 }
 
 impl Job {
+    fn is(&self, done: &Outcome) -> bool {
+        (&self.view, self.told()) == (&done.view, done.setting) && self.attack.name() == done.attack
+    }
+
     fn is_in(&self, view: &View, setting: Setting) -> bool {
         self.view == view.name && self.setting == setting
     }
@@ -327,7 +420,9 @@ fn attacked(job: &Job, case: &Case<'_>, clock: &Clock<'_>) -> Result<Outcome, Le
         setting: job.told(),
         findings: Vec::new(),
         notes: Vec::new(),
+        steps: None,
         seconds: 0.0,
+        picture_bytes: 0,
         pictures: None,
     };
     let pictures = job.attack.stream() == crate::attack::Stream::Picture;
@@ -343,15 +438,21 @@ fn attacked(job: &Job, case: &Case<'_>, clock: &Clock<'_>) -> Result<Outcome, Le
     match found {
         Ok(found) => {
             outcome.findings = found.findings;
-            outcome.notes = found.notes;
+            (outcome.notes, outcome.steps) = (found.notes, found.steps);
             if let Some(made) = found.pictures {
                 outcome
                     .findings
                     .extend(judge(case.world, &case.seen.pictures, &made)?);
-                outcome.pictures = Some(made.first(crate::kept::SHOWN));
+                let shown = made.first(crate::kept::SHOWN);
+                outcome.picture_bytes = shown.bytes.len() as u64;
+                outcome.pictures = Some(shown);
             }
         }
         Err(LeakageError::Unfit(why)) => outcome.notes.push(format!("not run: {why}")),
+        Err(error @ LeakageError::Untrained(_)) => {
+            outcome.steps = Some(0);
+            outcome.notes.push(format!("not run: {error}"));
+        }
         Err(error) => return Err(error),
     }
     outcome.seconds = started.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@ use qtl_model::llm::cross_entropy;
 use qtl_model::weights::Stream as Numbers;
 
 use super::habits::score;
-use super::{Attack, Case, Found, Stream, unfit};
+use super::{Attack, Case, Found, Stream, trained, unfit};
 use crate::clock::Clock;
 use crate::error::LeakageError;
 use crate::fit::Fit;
@@ -55,6 +55,7 @@ impl Attack for Context {
         let model = Classifier::new(rows.cols, Some(INNER), vocab, device);
         let mut fit = Fit::new(model, case.world.seed, RATE, DECAY);
         fit.run(clock, loss);
+        trained(fit.steps(), clock)?;
         let mut said = Vec::with_capacity(victims.rows);
         for first in (0..victims.rows).step_by(BATCH) {
             let some = victims.pick(first..victims.rows.min(first + BATCH));
@@ -66,6 +67,7 @@ impl Attack for Context {
         }
         Ok(Found {
             notes: vec![format!("{} steps of {BATCH} rows", fit.steps())],
+            steps: Some(fit.steps()),
             ..Found::numbers(score(case.seen, &said))
         })
     }

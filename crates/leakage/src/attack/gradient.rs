@@ -40,7 +40,8 @@ impl Attack for Gradient {
         Stream::Labels
     }
     fn needs(&self) -> &'static str {
-        "a final norm and head (the trained ones, or the public base's); takes the token whose gradient is nearest to the one that came"
+        "a final norm and head (the trained ones, or the public base's); takes the token for which the gradient that came and the head's own guess speak together; on \
+         random words the one whose gradient is nearest"
     }
 
     fn run(&self, case: &Case<'_>, _: &Clock<'_>) -> Result<Found, LeakageError> {
@@ -100,7 +101,7 @@ impl Attack for Gradient {
                 true_labels.beyond,
                 true_labels.missed(),
             ),
-            Finding::share("random words %", random.right, random.count),
+            Finding::share("random words %", random.nearest, random.count),
         ]))
     }
 }
@@ -114,7 +115,10 @@ struct Tally {
 #[derive(Default)]
 struct Counts {
     count: usize,
+    /// By gradient and guess together.
     right: usize,
+    /// By the gradient alone.
+    nearest: usize,
     guessed: usize,
     /// Right where the guess was wrong.
     beyond: usize,
@@ -127,6 +131,7 @@ impl Counts {
 
     fn add(&mut self, other: Self) {
         self.count += other.count;
+        self.nearest += other.nearest;
         self.right += other.right;
         self.guessed += other.guessed;
         self.beyond += other.beyond;
@@ -159,6 +164,10 @@ fn attack(
         tensor: "hidden",
     };
     let shape = gradient.dims();
+    let gradient = match &case.victim.client.uplink.private {
+        Some(private) => private.on_gradient(gradient, step),
+        None => gradient,
+    };
     let codec = &recipe.gradient.hidden;
     let bytes =
         encode_gradient(codec, gradient, draw()).map_err(qtl_train::error::AnswerError::from);
@@ -179,11 +188,12 @@ fn attack(
         let Some(target) = target else {
             continue;
         };
-        let (guess, said) = nearest(case, top, states.row(row), came.row(row));
+        let said = read(case, top, states.row(row), came.row(row));
         counts.count += 1;
-        counts.guessed += usize::from(guess == target);
-        counts.right += usize::from(said == target);
-        counts.beyond += usize::from(said == target && guess != target);
+        counts.guessed += usize::from(said.guess == target);
+        counts.nearest += usize::from(said.nearest == target);
+        counts.right += usize::from(said.likeliest == target);
+        counts.beyond += usize::from(said.likeliest == target && said.guess != target);
     }
     Ok(counts)
 }
@@ -205,8 +215,18 @@ fn targets(batch: &Batch) -> Vec<Option<usize>> {
     of_cell.into_values().map(single).collect()
 }
 
-/// The token that a head says by itself, and the one whose gradient is nearest.
-fn nearest(case: &Case<'_>, top: &Top, state: &[f32], came: &[f32]) -> (usize, usize) {
+/// What is made of a gradient.
+struct Said {
+    /// The token that the head says by itself.
+    guess: usize,
+    /// The one whose gradient is nearest.
+    nearest: usize,
+    /// The one for which both speak: what came is the token's gradient with normal noise, as loud as the nearest leaves over,
+    /// and the token is as likely as the head says.
+    likeliest: usize,
+}
+
+fn read(case: &Case<'_>, top: &Top, state: &[f32], came: &[f32]) -> Said {
     let device = &case.world.device;
     let head = &top.stage.head;
     let one = |values: &[f32]| {
@@ -242,8 +262,23 @@ fn nearest(case: &Case<'_>, top: &Top, state: &[f32], came: &[f32]) -> (usize, u
         let both = gradients.row(row).iter().zip(came);
         both.map(|(a, b)| (a - b).powi(2)).sum()
     };
-    let best = (0..count).min_by(|a, b| distance(*a).total_cmp(&distance(*b)));
-    (guess, best.map_or(guess, |row| tried[row]))
+    let distances: Vec<f32> = (0..count).map(distance).collect();
+    let nearest = (0..count).min_by(|a, b| distances[*a].total_cmp(&distances[*b]));
+    let Some(nearest) = nearest else {
+        return Said {
+            guess,
+            nearest: guess,
+            likeliest: guess,
+        };
+    };
+    let noise = (distances[nearest] / came.len().max(1) as f32).max(f32::MIN_POSITIVE);
+    let likely = |row: usize| logits[tried[row]] - distances[row] / (2.0 * noise);
+    let likeliest = (0..count).max_by(|a, b| likely(*a).total_cmp(&likely(*b)));
+    Said {
+        guess,
+        nearest: tried[nearest],
+        likeliest: tried[likeliest.unwrap_or(nearest)],
+    }
 }
 
 fn most(values: &[f32]) -> usize {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_model::weights::Stream as Numbers;
 
-use super::{Attack, Case, Found, Stream, collage, unfit};
+use super::{Attack, Case, Found, Stream, collage, trained, unfit};
 use crate::clock::Clock;
 use crate::error::LeakageError;
 use crate::fit::Fit;
@@ -140,6 +140,9 @@ fn learned(
             best = (error, model.clone());
         }
     });
+    if !fit.model().is_begun() {
+        trained(fit.steps(), clock)?;
+    }
     let (error, model) = best;
     let mut shown = Pictures::new(own.pictures.side);
     let all: Vec<usize> = (0..case.seen.pictures.len()).collect();
@@ -155,6 +158,7 @@ fn learned(
     )];
     Ok(Found {
         notes,
+        steps: Some(fit.steps()),
         ..Found::pictures(shown)
     })
 }

@@ -9,9 +9,12 @@ mod gallery;
 mod gradient;
 mod habits;
 mod inverse;
+mod member;
+mod optimise;
 mod probe;
 mod targets;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use qtl_data::Reader;
@@ -34,6 +37,8 @@ pub use gallery::Match;
 pub use gradient::Gradient;
 pub use habits::Lengths;
 pub use inverse::{Inverse, Mixed};
+pub use member::Member;
+pub use optimise::Optimise;
 pub use probe::Probe;
 
 /// Every attack, in the order in which they are run.
@@ -45,6 +50,7 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &collage::Collage,
     &inverse::Inverse,
     &inverse::Mixed,
+    &optimise::Optimise,
     &ask::Ask,
     &probe::Probe,
     &gallery::Match,
@@ -53,6 +59,7 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &context::Context,
     &targets::Targets,
     &gradient::Gradient,
+    &member::Member,
 ];
 
 /// What is attacked.
@@ -64,6 +71,13 @@ pub enum Stream {
     Text,
     /// What is learned.
     Labels,
+    /// Who was in training.
+    Members,
+}
+
+impl Stream {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 4] = [Self::Picture, Self::Text, Self::Labels, Self::Members];
 }
 
 impl Stream {
@@ -73,6 +87,7 @@ impl Stream {
             Self::Picture => "picture",
             Self::Text => "text",
             Self::Labels => "labels",
+            Self::Members => "members",
         }
     }
 }
@@ -98,6 +113,11 @@ pub trait Attack: Sync {
         false
     }
 
+    /// Whether it is about samples that the model was trained on.
+    fn needs_members(&self) -> bool {
+        false
+    }
+
     /// Its share of the time, beside the shares of others; 0 where it ends by itself.
     fn weight(&self) -> f64 {
         0.0
@@ -118,6 +138,8 @@ pub struct Found {
     pub findings: Vec<Finding>,
     /// What there is to say about how it went.
     pub notes: Vec<String>,
+    /// Steps of training; none where nothing is learned.
+    pub steps: Option<usize>,
     /// A reconstruction of each of the victims' pictures.
     pub pictures: Option<Pictures>,
 }
@@ -148,6 +170,10 @@ pub struct World<'a> {
     pub victims: &'a Arc<Reader>,
     /// The attacker's own.
     pub auxiliary: &'a Arc<Reader>,
+    /// Samples that the model was trained on, if they are known; the victims then were not.
+    pub members: Option<&'a Arc<Reader>>,
+    /// Where the public base lies.
+    pub base: Option<&'a Path>,
     /// The victim's model.
     pub victim: &'a Halves,
     /// What the attacker's data asks again and again.
@@ -174,6 +200,17 @@ pub struct Case<'a> {
     pub known: &'a Halves,
     /// The victim's halves, for what crosses only in an exchange. No attack looks into its client's half.
     pub victim: &'a Halves,
+}
+
+/// An error for an attacker that has taken no step, and is nothing without one.
+pub(crate) fn trained(steps: usize, clock: &Clock<'_>) -> Result<(), LeakageError> {
+    match steps {
+        0 if !clock.stopped() => Err(LeakageError::Untrained(format!(
+            "no step of training fitted into its {:.1} s",
+            clock.seconds()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// An error for an attack that has nothing to work on.

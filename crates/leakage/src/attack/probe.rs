@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_model::llm::cross_entropy;
 use qtl_model::weights::Stream as Numbers;
 
-use super::{Attack, Case, Found, Stream, ask, unfit};
+use super::{Attack, Case, Found, Stream, ask, trained, unfit};
 use crate::clock::Clock;
 use crate::error::LeakageError;
 use crate::finding::Finding;
@@ -66,6 +66,8 @@ impl Attack for Probe {
             let (own, victims) = (rows(case.own), rows(case.seen));
             let clock = clock.share(1.0 / (READERS.len() - place) as f64);
             let (model, steps) = learn(case, &own, &lessons, inner, &clock);
+            trained(steps, &clock)?;
+            found.steps = Some(found.steps.map_or(steps, |least| least.min(steps)));
             let asked = world.asked.iter();
             let right = asked
                 .clone()

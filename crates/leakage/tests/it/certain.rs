@@ -1,9 +1,12 @@
+use qtl_leakage::LeakageError;
 use qtl_leakage::attack::{
-    Attack, Collage, Context, Dictionary, Found, Gradient, Inverse, Lengths, Match, Mixed, Probe,
+    Attack, Collage, Context, Dictionary, Found, Gradient, Inverse, Lengths, Match, Member, Mixed,
+    Optimise, Probe,
 };
 use qtl_leakage::clock::Clock;
 use qtl_leakage::matrix::Matrix;
 use qtl_leakage::pictures::{Pictures, psnr};
+use qtl_leakage::reference::{Chosen, trained};
 use qtl_leakage::seen::Seen;
 
 use crate::world::Scene;
@@ -176,4 +179,70 @@ fn readers_learn_what_rows_say() {
     (scene.seen, scene.own) = (seen, own);
     let found = run(&Probe, &scene, 900);
     assert!(value(&found, "answers 'how many..' %") > 99.0, "{found:?}");
+}
+
+#[test]
+fn an_attacker_without_time_is_no_attacker_that_failed() {
+    let scene = Scene::new(&FSQ_4, [8, 24]);
+    let no_time = Clock::counted(0);
+    for attack in [&Context as &dyn Attack, &Optimise] {
+        let ended = scene.with(|case| attack.run(case, &no_time));
+        let error = ended.unwrap_err();
+        assert!(matches!(error, LeakageError::Untrained(_)), "{error}");
+    }
+    // What it begins with is something; it says that it is no more.
+    let begun = run(&Inverse, &scene, 0);
+    assert_eq!(begun.steps, Some(0));
+    assert!(begun.pictures.is_some());
+}
+
+/// With patches that are narrower than what the tower makes of them nothing is lost.
+#[test]
+fn pixels_are_fitted_through_a_tower_that_keeps_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = crate::world::fine_base(dir.path());
+    for (set, least) in [
+        ("quantizer.image={ kind = 'exact' }", 30.0),
+        (
+            "quantizer.image={ kind = 'fsq', levels = 16, statistics = 'channel' }",
+            25.0,
+        ),
+    ] {
+        let scene = Scene::of(&base, &[set], [6, 10]);
+        let found = run(&Optimise, &scene, 1500);
+        let got = mean_psnr(&scene.seen.pictures, found.pictures.as_ref().unwrap());
+        assert!(got > least, "{set}: {got} dB; {:?}", found.notes);
+    }
+}
+
+/// A model that has learned few samples by heart knows them from others.
+#[test]
+fn members_of_an_overfitted_run_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = crate::world::fine_base(dir.path());
+    let sets = [
+        "train.steps=80",
+        "train.lr=3e-3",
+        "quantizer.image={ kind = 'none' }",
+        "quantizer.text={ kind = 'none' }",
+    ];
+    let mut scene = Scene::of(&base, &sets, [16, 24]);
+    let members = crate::world::scenes_for(&base, dir.path(), &scene.recipe, 13, 16);
+    let own = (0..16).map(|sample| (members.clone(), sample)).collect();
+    let into = dir.path().join("run");
+    let trained = trained(
+        &base,
+        &scene.recipe,
+        Chosen::new(own),
+        (&into, qtl_model::Device::flex()),
+        |_| true,
+    );
+    scene.halves = trained.unwrap().unwrap();
+    scene.members = Some(members);
+    let found = run(&Member, &scene, u64::MAX);
+    assert!(value(&found, "AUC %") > 95.0, "{found:?}");
+    assert!(
+        value(&found, "found at 1 % false alarms %") > 60.0,
+        "{found:?}"
+    );
 }

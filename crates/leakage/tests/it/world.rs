@@ -24,11 +24,45 @@ pub fn recipe(sets: &[&str]) -> Recipe {
     Recipe::parse(text, &sets, Path::new("test.toml")).unwrap()
 }
 
+/// A model with random weights on small pictures: a row has more numbers than its patch.
+pub fn fine_base(dir: &Path) -> PathBuf {
+    let start = dir.join("start");
+    std::fs::create_dir_all(&start).unwrap();
+    for file in std::fs::read_dir(base()).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|end| end == "json") {
+            std::fs::copy(&path, start.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let change = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let text = std::fs::read_to_string(base().join(name)).unwrap();
+        let mut value = serde_json::from_str(&text).unwrap();
+        change(&mut value);
+        std::fs::write(start.join(name), value.to_string()).unwrap();
+    };
+    change("config.json", &|config| {
+        config["vision_config"]["image_size"] = 16.into();
+        config["vision_config"]["patch_size"] = 4.into();
+        config["vision_config"]["num_hidden_layers"] = 1.into();
+    });
+    change("preprocessor_config.json", &|config| {
+        config["size"] = serde_json::json!({ "height": 16, "width": 16 });
+    });
+    let out = dir.join("base");
+    qtl_train::random::random_model(&start, &out, 1, qtl_model::weights::SaveType::F32).unwrap();
+    out
+}
+
 /// So many scenes of a seed.
 pub fn scenes(dir: &Path, recipe: &Recipe, seed: u64, count: u64) -> Arc<Reader> {
+    scenes_for(&base(), dir, recipe, seed, count)
+}
+
+/// The same for another model.
+pub fn scenes_for(base: &Path, dir: &Path, recipe: &Recipe, seed: u64, count: u64) -> Arc<Reader> {
     let dir = dir.join(seed.to_string());
     write_train(&dir, &Plan::new(seed, count), &|_, _| {}).unwrap();
-    let blueprint = recipe.blueprint(&base()).unwrap();
+    let blueprint = recipe.blueprint(base).unwrap();
     let options = ReaderOptions {
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
@@ -45,8 +79,8 @@ pub fn scenes(dir: &Path, recipe: &Recipe, seed: u64, count: u64) -> Arc<Reader>
     );
     let reader = Reader::new(
         data.unwrap(),
-        template::open("qa", &base()).unwrap(),
-        Tokenizer::open(&base()).unwrap(),
+        template::open("qa", base).unwrap(),
+        Tokenizer::open(base).unwrap(),
         blueprint.processor,
         options,
     );
@@ -61,6 +95,9 @@ pub struct Scene {
     pub halves: Halves,
     pub seen: Seen,
     pub own: Seen,
+    /// Samples that the model was trained on.
+    pub members: Option<Arc<Reader>>,
+    base: PathBuf,
     catalogue: Catalogue,
     asked: Vec<Asked>,
     _dir: tempfile::TempDir,
@@ -69,12 +106,17 @@ pub struct Scene {
 impl Scene {
     /// `[victims, auxiliary]` scenes that cross the base under a recipe.
     pub fn new(sets: &[&str], counts: [u64; 2]) -> Self {
+        Self::of(&base(), sets, counts)
+    }
+
+    /// The same for another model.
+    pub fn of(base: &Path, sets: &[&str], counts: [u64; 2]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let recipe = recipe(sets);
-        let victims = scenes(dir.path(), &recipe, 11, counts[0]);
-        let auxiliary = scenes(dir.path(), &recipe, 12, counts[1]);
+        let victims = scenes_for(base, dir.path(), &recipe, 11, counts[0]);
+        let auxiliary = scenes_for(base, dir.path(), &recipe, 12, counts[1]);
         let device = Device::default();
-        let halves = Halves::open(&base(), &recipe, &auxiliary, &device).unwrap();
+        let halves = Halves::open(base, &recipe, &auxiliary, &device).unwrap();
         let all = |reader: &Reader| (0..reader.entries().len()).collect::<Vec<_>>();
         let seen = capture(&halves, &recipe, &victims, &all(&victims)).unwrap();
         let own = capture(&halves, &recipe, &auxiliary, &all(&auxiliary)).unwrap();
@@ -87,6 +129,8 @@ impl Scene {
             halves,
             seen,
             own,
+            members: None,
+            base: base.to_owned(),
             catalogue,
             asked,
             _dir: dir,
@@ -99,6 +143,8 @@ impl Scene {
             recipe: &self.recipe,
             victims: &self.victims,
             auxiliary: &self.auxiliary,
+            members: self.members.as_ref(),
+            base: Some(&self.base),
             victim: &self.halves,
             catalogue: &self.catalogue,
             asked: &self.asked,

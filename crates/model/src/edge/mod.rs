@@ -7,6 +7,7 @@
 mod error;
 mod hidden;
 pub mod ids;
+pub mod nopeek;
 mod private;
 mod receiver;
 pub mod repeats;

@@ -24,6 +24,8 @@ pub struct Added {
     pub noise: f32,
     /// Width of the dither of bounded image and text rows: that of a step between two levels; 0 for none.
     pub dither: [f32; 2],
+    /// Deviation of the noise on the gradient of hidden states, in units of the root of its own mean square.
+    pub gradient: f32,
 }
 
 /// A stream of rows.
@@ -33,6 +35,8 @@ pub enum Stream {
     Image,
     /// Of text.
     Text,
+    /// Of the gradient of hidden states.
+    Gradient,
 }
 
 /// What is added, and the secret that it is drawn from.
@@ -95,9 +99,20 @@ impl Private {
         }
     }
 
+    /// The gradient of the hidden states of a message, with noise.
+    pub fn on_gradient(&self, gradient: Tensor<2>, number: u64) -> Tensor<2> {
+        if self.added.gradient <= 0.0 {
+            return gradient;
+        }
+        let draws = self.normal(&gradient, Stream::Gradient, number);
+        let size = gradient.clone().square().mean().sqrt().reshape([1, 1]);
+        gradient.clone() + like(draws, &gradient) * size * self.added.gradient
+    }
+
     /// Bounded rows with dither.
     pub(crate) fn dithered(&self, z: Tensor<2>, stream: Stream, number: u64) -> Tensor<2> {
-        let width = self.added.dither[stream as usize];
+        let width = self.added.dither.get(stream as usize).copied();
+        let width = width.unwrap_or(0.0);
         if width <= 0.0 {
             return z;
         }
@@ -189,6 +204,7 @@ mod tests {
             clip: 0.0,
             noise: 2.0,
             dither: [0.5, 0.0],
+            gradient: 0.5,
         };
         let (private, zeros) = (private(added), rows(&[0.0; 40_000], 100));
         let noise = |number| floats(private.noise(zeros.clone(), Stream::Image, number));
@@ -220,6 +236,13 @@ mod tests {
             floats(private.dithered(zeros, Stream::Text, 1)),
             [0.0; 40_000]
         );
+        // As loud as the gradient is, and in no other draw than a step's.
+        let threes = rows(&[3.0; 40_000], 100);
+        let gradient =
+            |number| floats(private.on_gradient(threes.clone(), number) - threes.clone());
+        let (one, two) = (gradient(1), gradient(2));
+        assert!((moment(&one) - 2.25).abs() < 0.1, "{}", moment(&one));
+        assert!(one == gradient(1) && one != two);
         assert_ne!(
             private.number(Phase::Evaluate),
             private.number(Phase::Evaluate)

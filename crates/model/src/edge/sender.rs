@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use qtl_codec::{Code, Grid};
 
+use super::nopeek;
 use super::private::{self, Private};
 use super::repeats::{self, Distinct, TextRows};
 use super::{Cut, Gradients, Returns, ids};
@@ -34,6 +35,9 @@ pub struct Sender {
     /// What is added to rows that the receiver cannot take away.
     #[module(skip)]
     pub private: Option<Private>,
+    /// Weight in the loss of what image rows tell of pictures (see [`nopeek`]); 0 for none.
+    #[module(skip)]
+    pub nopeek: f32,
 }
 
 /// Rows that were sent, and wait for their gradient.
@@ -63,6 +67,9 @@ pub struct Shown {
     pub rows: Vec<usize>,
     /// How they lie in their pictures, if these are whole and every token is in its place.
     pub grid: Option<Grid>,
+    /// The pictures themselves, a row of numbers each, where the rows that the sender is given are all of theirs: for
+    /// [`Sender::nopeek`].
+    pub pictures: Option<Tensor<2>>,
 }
 
 impl Shown {
@@ -87,7 +94,16 @@ impl Sender {
             returns: Returns::default(),
             ids: None,
             private: None,
+            nopeek: 0.0,
         }
+    }
+
+    /// What bounded image rows tell of the pictures that they are of, weight included.
+    fn told(&self, z: &Tensor<2>, shown: &Shown) -> Option<Tensor<1>> {
+        let pictures = shown.pictures.clone().filter(|_| self.nopeek > 0.0)?;
+        let ([count, _], [rows, cols]) = (pictures.dims(), z.dims());
+        let z = z.clone().reshape([count, rows / count.max(1) * cols]);
+        Some(nopeek::told(pictures, z)?.mul_scalar(self.nopeek))
     }
 
     /// Rows with what is added to them, and the number of the message.
@@ -178,7 +194,14 @@ impl Sender {
         let image = sent.image.map(|rows| {
             let u = tracked.image.input(rows);
             let both = (&mut *self.image, &mut *tracked.image);
-            used(bound(both, u, &mut penalty), &shown.rows)
+            let z = bound(both, u, &mut penalty);
+            if let Some(own) = self.told(&z, shown) {
+                penalty = Some(match penalty.take() {
+                    Some(other) => other + own,
+                    None => own,
+                });
+            }
+            used(z, &shown.rows)
         });
         let u = tracked.text.input(sent.text);
         let both = (&mut *self.text, &mut *tracked.text);

@@ -1,7 +1,7 @@
 //! The client's half: the bottom of the model, and the sending side of its edge.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use qtl_codec::{Code, Grid};
 
 use super::Top;
@@ -11,7 +11,7 @@ use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::Parts;
 use crate::quant::{Accumulator, Encoder};
-use crate::stage::{Batch, Bottom, BottomTape, Rows};
+use crate::stage::{Batch, Bottom, BottomTape, Pictures, Rows};
 
 /// Everything of the model that stays with the data.
 #[derive(Module, Debug)]
@@ -85,6 +85,7 @@ impl ClientPartition {
         Shown {
             rows: self.bottom.shown(&batch.spliced),
             grid: self.grid(&batch.spliced.image_rows),
+            pictures: None,
         }
     }
 
@@ -150,7 +151,15 @@ impl ClientPartition {
         trained: &dyn Fn(&str) -> bool,
     ) -> (Cut, Pending) {
         let (rows, bottom) = self.bottom.train_forward(batch, trained);
-        let (shown, wanted) = (self.shown(batch), bottom.wants());
+        let (mut shown, wanted) = (self.shown(batch), bottom.wants());
+        if let (Some(Pictures::Pixels(pixels)), true) = (
+            &batch.pictures,
+            self.bottom.blocks.is_empty() && self.uplink.nopeek > 0.0,
+        ) {
+            let [count, channels, height, width] = pixels.dims();
+            let pixels = pixels.clone().reshape([count, channels * height * width]);
+            shown.pictures = Some(pixels.cast(DType::F32));
+        }
         let (cut, uplink) =
             self.uplink
                 .train_forward(rows, &batch.spliced, &shown, step, trained, wanted);

@@ -9,6 +9,8 @@ use qtl_eval::Table;
 use qtl_eval::report::{Chart, Series, svg};
 use serde_json::Value;
 
+use super::leaks;
+
 /// Tabulate finished demos: mean and deviation over runs that differ in their seed only
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -25,9 +27,12 @@ pub struct Args {
     /// Also tabulate differences to this method, seed by seed, with 95 % intervals of their means
     #[arg(long, value_name = "NAME")]
     against: Option<String>,
-    /// Also draw bytes per sample against accuracy into this file
+    /// Also draw bytes per sample against accuracy into this file; with --leakage, what pictures leak instead of bytes
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Also tabulate what `leakage` has found in DIR/attacks of each run
+    #[arg(long)]
+    leakage: bool,
 }
 
 /// Columns that are accuracies.
@@ -82,9 +87,29 @@ pub fn run(args: &Args) -> Result<()> {
         let others = others.map(|(name, runs)| (name, by_seed(&seeds[name], runs)));
         table = format!("{table}\n{}", differences(own, &base, others).markdown());
     }
+    let mut attacks: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for run in args.runs.iter().filter(|_| args.leakage) {
+        let (name, _) = method(run)?;
+        attacks.entry(name).or_default().push(leaks::read(run)?);
+    }
+    let leaky = || {
+        let known = rows().filter_map(|(name, runs)| Some((name, runs, attacks.get(name)?)));
+        known.filter_map(|(name, runs, attacks)| {
+            let all: Vec<f64> = runs.iter().filter_map(accuracy).collect();
+            let mean = all.iter().sum::<f64>() / all.len() as f64;
+            (!all.is_empty()).then_some((name, mean, attacks.as_slice()))
+        })
+    };
+    if args.leakage {
+        table = format!("{table}\n{}", leaks::table(leaky()).markdown());
+    }
     print!("{table}");
     if let Some(path) = &args.svg {
-        qtl_train::files::replace(path, svg(&frontier(rows())).as_bytes())
+        let chart = match args.leakage {
+            true => leaks::chart(leaky()),
+            false => frontier(rows()),
+        };
+        qtl_train::files::replace(path, svg(&chart).as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &args.out {
@@ -151,16 +176,20 @@ fn interval(values: &[f64]) -> String {
     }
 }
 
+/// The mean of a run's question forms.
+fn accuracy(run: &Value) -> Option<f64> {
+    let forms = COLUMNS[..FORMS].iter();
+    let scores: Vec<f64> = forms
+        .filter_map(|(_, place, _)| run.pointer(place)?.as_f64())
+        .collect();
+    (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+}
+
 /// What methods send and how well they answer, as means over their runs.
 fn frontier<'a>(groups: impl Iterator<Item = (&'a str, &'a Vec<Value>)>) -> Chart {
     let point = |run: &Value| {
-        let forms = COLUMNS[..FORMS].iter();
-        let scores: Vec<f64> = forms
-            .filter_map(|(_, place, _)| run.pointer(place)?.as_f64())
-            .collect();
         let bytes = |field: &str| run.pointer(&format!("/bytes_per_sample/{field}"))?.as_f64();
-        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-        Some((mean, bytes("up")? + bytes("down")?))
+        Some((accuracy(run)?, bytes("up")? + bytes("down")?))
     };
     let series = groups.filter_map(|(name, runs)| {
         let all: Vec<(f64, f64)> = runs.iter().filter_map(point).collect();

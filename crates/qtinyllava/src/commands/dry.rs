@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use qtl_data::loader::Source;
 use qtl_model::Device;
 use qtl_train::client::{Client, Event};
-use qtl_train::dry::{Messages, table};
+use qtl_train::dry::{Messages, Origin, table};
 use qtl_train::{Recipe, ServerWork};
 use qtl_wire::LocalLink;
 
@@ -21,7 +21,7 @@ pub fn run(
     (data, images): (&Path, &Path),
     steps: u64,
     out: &Path,
-    hurry: &AtomicBool,
+    (hurry, device): (&AtomicBool, Device),
 ) -> Result<()> {
     if recipe.sites.is_some() {
         bail!("--dry-run is for one client, and the recipe has [sites]: leave out one of them");
@@ -32,13 +32,19 @@ pub fn run(
             recipe.train.steps
         );
     }
+    let (model, adapter) = start.folders()?;
     let start = start.start(recipe)?;
     let reader = super::reader(recipe, &start.blueprint, data, images)?;
     super::check::before(recipe, &reader)?;
+    let origin = Origin {
+        model: digest(model)?,
+        adapter: adapter.map(digest).transpose()?,
+        data: super::stamp(data, images, &reader)?,
+    };
     let source: Arc<dyn Source> = reader;
     let messages = Messages::into_dir(out)?;
+    messages.are_of(&origin)?;
     let scratch = tempfile::Builder::new().prefix(".run-").tempdir_in(out)?;
-    let device = Device::default();
     let run = super::run_name(recipe);
     let mut client = Client::open(
         recipe.clone(),
@@ -68,4 +74,11 @@ pub fn run(
         out.display()
     );
     Ok(())
+}
+
+fn digest(dir: &Path) -> Result<String> {
+    let digest = qtl_train::digest::of_dir(dir);
+    digest
+        .map_err(|(_, error)| error)
+        .with_context(|| format!("cannot read what is in {}", dir.display()))
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use qtl_data::scenes::{ATTRIBUTION, Made};
-use qtl_leakage::attack::{ATTACKS, Attack};
+use qtl_leakage::attack::{ATTACKS, Attack, Stream};
 use qtl_leakage::finding::tables;
-use qtl_leakage::kept::{Kept, put};
-use qtl_leakage::suite::{Event, Suite};
-use qtl_leakage::{LeakageError, Outcome, page};
+use qtl_leakage::kept::{Used, put};
+use qtl_leakage::suite::{Event, Results, Suite};
+use qtl_leakage::{LeakageError, page};
 use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics};
-use qtl_train::stamp::Stamp;
 
 use super::ModelArgs;
 use super::train::beside;
+use crate::device::DeviceArg;
 use crate::numbers::{MANY, positive, whole};
 use crate::progress::Progress;
 use crate::signal::Stopped;
@@ -43,6 +43,13 @@ pub struct Args {
     /// Folder of their pictures [default: as --images]
     #[arg(long, value_name = "DIR")]
     auxiliary_images: Option<PathBuf>,
+    /// Samples that the model was trained on: `member` then tells them from --data, which were not. It needs --base, and trains four
+    /// models by the recipe
+    #[arg(long, value_name = "FILE", requires = "base")]
+    members: Option<PathBuf>,
+    /// Folder of their pictures [default: as --images]
+    #[arg(long, value_name = "DIR", requires = "members")]
+    member_images: Option<PathBuf>,
     /// The public model that training started from: attackers are also tried that have it instead of the trained client's half
     #[arg(long, value_name = "DIR|ID")]
     base: Option<PathBuf>,
@@ -55,6 +62,9 @@ pub struct Args {
     /// Also try these numbers of levels per channel on the same features, beside the recipe's quantizers and 32 bits
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = whole::<u32>(2..=256))]
     levels: Vec<u32>,
+    /// Leave out the same features in 32 bits, beside which the recipe's quantizers are tried: the others get its time
+    #[arg(long)]
+    no_exact: bool,
     /// Minutes for all attacks together
     #[arg(long, value_name = "MINUTES", default_value_t = 10.0, value_parser = positive)]
     budget: f64,
@@ -67,6 +77,8 @@ pub struct Args {
     /// Seed of what attackers draw
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Directory for the results
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -95,16 +107,13 @@ pub fn run(args: &Args) -> Result<()> {
     let read = |data: &Path, images: &Option<PathBuf>| {
         let images = images.clone().unwrap_or_else(|| beside(data));
         let source = super::reader(&recipe, &blueprint, data, &images)?;
-        let pictures: Vec<&Path> = source
-            .entries()
-            .filter_map(|entry| entry.image.as_deref())
-            .collect();
-        let stamp = Stamp::of(data, &images, source.entries().len(), &pictures)?;
-        drop(pictures);
+        let stamp = super::stamp(data, &images, &source)?;
         anyhow::Ok((source, stamp))
     };
     let (victims, of_victims) = read(&args.data, &args.images)?;
     let (auxiliary, of_auxiliary) = read(&args.auxiliary, &args.auxiliary_images)?;
+    let members = args.members.as_deref();
+    let members = members.map(|data| read(data, &args.member_images));
     let wanted =
         |attack: &&&dyn Attack| args.attacks.is_empty() || args.attacks.contains(&attack.name());
     let base = args.base.as_deref().map(crate::hub::directory);
@@ -113,24 +122,27 @@ pub fn run(args: &Args) -> Result<()> {
         base: base.transpose()?,
         victims,
         auxiliary,
+        members: members.transpose()?,
         data: [of_victims, of_auxiliary],
         most: [args.victims, args.most],
+        exact: !args.no_exact,
         also: args.levels.iter().map(|levels| levelled(*levels)).collect(),
         attacks: ATTACKS.iter().filter(wanted).copied().collect(),
         budget: Duration::from_secs_f64(60.0 * args.budget),
         messages: args.messages.clone(),
+        device: args.device.open()?,
         seed: args.seed,
         out: args.out.clone(),
         stop: &stop,
         recipe,
     };
     let mut view = View::default();
-    let outcomes = match suite.run(&mut |event| view.show(&event)) {
+    let results = match suite.run(&mut |event| view.show(&event)) {
         Err(error @ LeakageError::Stopped) => return Err(Stopped(error.to_string()).into()),
-        outcomes => outcomes?,
+        results => results?,
     };
     drop(view);
-    write(args, &suite, &outcomes)
+    write(args, &suite, &results)
 }
 
 /// Levels per channel, as the demo has them.
@@ -141,13 +153,15 @@ fn levelled(levels: u32) -> QuantizerSpec {
     })
 }
 
-fn write(args: &Args, suite: &Suite<'_>, outcomes: &[Outcome]) -> Result<()> {
+fn write(args: &Args, suite: &Suite<'_>, results: &Results) -> Result<()> {
+    let outcomes = &results.outcomes;
     let json = serde_json::json!({
         "model": suite.model,
         "base": suite.base,
         "recipe": suite.recipe.name,
         "victims": args.data,
         "auxiliary": args.auxiliary,
+        "used": results.used,
         "budget_minutes": args.budget,
         "seed": args.seed,
         "outcomes": outcomes,
@@ -157,8 +171,6 @@ fn write(args: &Args, suite: &Suite<'_>, outcomes: &[Outcome]) -> Result<()> {
         serde_json::to_string_pretty(&json)?.as_bytes(),
     )?;
     let fact = |name: &str, value: String| (name.to_owned(), value);
-    let count =
-        |reader: &qtl_data::Reader, most: usize| reader.entries().len().min(most).to_string();
     let facts = vec![
         fact("model", suite.model.display().to_string()),
         fact("recipe", suite.recipe.name.clone()),
@@ -169,8 +181,8 @@ fn write(args: &Args, suite: &Suite<'_>, outcomes: &[Outcome]) -> Result<()> {
                 suite.recipe.quantizer.image, suite.recipe.quantizer.text
             ),
         ),
-        fact("victims", count(&suite.victims, suite.most[0])),
-        fact("auxiliary samples", count(&suite.auxiliary, suite.most[1])),
+        fact("victims", said(&results.used[0])),
+        fact("auxiliary samples", said(&results.used[1])),
         fact("minutes for all attacks", args.budget.to_string()),
     ];
     let path = args.out.join("leakage.html");
@@ -179,13 +191,13 @@ fn write(args: &Args, suite: &Suite<'_>, outcomes: &[Outcome]) -> Result<()> {
         &path,
         facts,
         outcomes,
-        &Kept::at(&args.out),
+        &results.kept,
         side,
         credit(&args.data),
     )
     .context("cannot write the report")?;
-    for stream in ["picture", "text", "labels"] {
-        for table in tables(stream, outcomes, true) {
+    for stream in Stream::ALL {
+        for table in tables(stream.name(), outcomes, true) {
             println!("{table}\n");
         }
     }
@@ -203,8 +215,29 @@ fn write(args: &Args, suite: &Suite<'_>, outcomes: &[Outcome]) -> Result<()> {
             );
         }
     }
+    for (whose, used) in ["victims", "auxiliary samples"]
+        .into_iter()
+        .zip(&results.used)
+    {
+        println!("{whose}: {}", said(used));
+    }
     println!("the report is {}", path.display());
     Ok(())
+}
+
+/// How many samples were used, and what was left out.
+fn said(used: &Used) -> String {
+    let mut said = used.samples.to_string();
+    if used.unread > 0 {
+        said += &format!("; {} more cannot be read", used.unread);
+    }
+    if used.shared > 0 {
+        said += &format!(
+            "; {} more show a picture of the victims and are left out",
+            used.shared
+        );
+    }
+    said
 }
 
 /// Whose pictures the page shows, if they are generated ones.

@@ -8,11 +8,13 @@ pub mod check;
 pub mod compare;
 pub mod compose;
 pub mod data;
+pub mod devices;
 pub mod dry;
 pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod leakage;
+pub mod leaks;
 pub mod merge;
 pub mod network;
 pub mod plan;
@@ -32,6 +34,7 @@ use qtl_train::Recipe;
 use qtl_train::assumed;
 use qtl_train::changes::Change;
 use qtl_train::merge::recipe_of;
+use qtl_train::stamp::Stamp;
 use qtl_train::start::{Base, Start};
 
 /// The model and recipe that serve and train both need.
@@ -126,7 +129,7 @@ pub fn answering(
     mut recipe: Recipe,
 ) -> Result<(Recipe, Start)> {
     let opened = start(dir, adapter, &recipe)?;
-    if opened.has_quantizers(&Device::default())? {
+    if opened.has_quantizers(&Device::flex())? {
         return Ok((recipe, opened));
     }
     tracing::warn!(
@@ -179,6 +182,16 @@ impl StartArgs {
         };
         let (dir, adapter) = (self.model.dir()?, self.from_adapter.as_deref());
         answering(dir, adapter, under.recipe(dir, adapter)?)
+    }
+
+    /// Where the model and the adapter on it lie.
+    pub fn folders(&self) -> Result<(&Path, Option<&Path>)> {
+        let base = Base {
+            model: self.model.dir()?,
+            adapter: self.from_adapter.as_deref(),
+        };
+        let base = base.resolved()?;
+        Ok((base.model, base.adapter))
     }
 
     /// The model's directory and the adapter's.
@@ -285,7 +298,7 @@ pub fn reader(
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         picture_rows: blueprint
-            .client_without_values(&Device::default())?
+            .client_without_values(&Device::flex())?
             .tokens_per_picture(),
         seed: recipe.seed,
         strictness: recipe.data.strictness(),
@@ -297,6 +310,13 @@ pub fn reader(
         blueprint.processor.clone(),
         options,
     )?))
+}
+
+/// What tells these samples and their pictures from others.
+pub fn stamp(data: &Path, images: &Path, reader: &Reader) -> Result<Stamp> {
+    let pictures = reader.entries().filter_map(|entry| entry.image.as_deref());
+    let pictures: Vec<&Path> = pictures.collect();
+    Ok(Stamp::of(data, images, reader.entries().len(), &pictures)?)
 }
 
 /// Makes room for another run in `dir`, and says where the one before is.

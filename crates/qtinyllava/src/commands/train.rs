@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use qtl_model::Device;
 use qtl_train::accountant::epsilon;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
 use qtl_train::recipe::AverageSpec;
-use qtl_train::stamp::Stamp;
+
 use qtl_train::tune::Part;
 use qtl_train::{Recipe, ServerWork, TrainError, files};
 use qtl_wire::certs::{Role, leaf_key};
@@ -20,6 +19,7 @@ use qtl_wire::{Exchange, LocalLink, WireError};
 use super::StartArgs;
 use super::dry;
 use super::network::{Stops, Waiting, connect};
+use crate::device::DeviceArg;
 use crate::numbers::{MANY, whole};
 use crate::progress::{Progress, bytes};
 use crate::signal::Stopped;
@@ -82,6 +82,8 @@ pub struct Args {
     averaged: Option<PathBuf>,
     #[command(flatten)]
     waiting: Waiting,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Both halves in this process, through the same step code, without a network
     #[arg(long, conflicts_with_all = ["connect", "tls"])]
     local: bool,
@@ -116,7 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
             (&args.data, &images),
             steps,
             out,
-            &stops.hurry,
+            (&stops.hurry, args.device.open()?),
         );
     }
     let Some(run) = &args.run else {
@@ -125,6 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.local && recipe.sites.is_some() {
         bail!("--local is for one client, and the recipe has [sites]: leave out one of them");
     }
+    let device = args.device.open()?;
     let start = args.start.start(&recipe)?;
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
@@ -132,12 +135,8 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(told) = recipe.still_told() {
         eprintln!("note: {told}");
     }
-    if let Some(worth) = worth(&recipe, source.entries().len()) {
-        eprintln!("note: {worth}");
-    }
-    let samples = source.entries();
-    let pictures: Vec<&Path> = samples.filter_map(|entry| entry.image.as_deref()).collect();
-    let data = Stamp::of(&args.data, &images, source.entries().len(), &pictures)?;
+    let samples = source.entries().len();
+    let data = super::stamp(&args.data, &images, &source)?;
     if args.start_over {
         super::start_over(run)?;
         if args.local {
@@ -150,8 +149,11 @@ pub fn run(args: &Args) -> Result<()> {
         source,
         run,
         &super::run_name(&recipe),
-        Device::default(),
+        device.clone(),
     )?;
+    if let Some(worth) = worth(&recipe, samples, client.sent_again()) {
+        eprintln!("note: {worth}");
+    }
     if let Some(tls) = &args.tls {
         client.shows(leaf_key(&tls.join(Role::Client.certificate()))?);
     }
@@ -172,18 +174,20 @@ pub fn run(args: &Args) -> Result<()> {
             Box::new(connect(address, tls, args.waiting, &stops).map_err(|e| stopped(e, &stops))?)
         }
         _ => {
-            let server = ServerWork::open(
-                recipe.clone(),
-                &start,
-                Some(&run.join("server")),
-                Device::default(),
-            )?;
+            let server =
+                ServerWork::open(recipe.clone(), &start, Some(&run.join("server")), device)?;
             // The same recipe as the client's, which has said what changed.
             server.goes_on(args.allow_changes)?;
             Box::new(LocalLink::local(server))
         }
     };
+    let before = client.sent_again();
     let ended = watched(&mut client, link.as_mut(), &stops.hurry, &recipe);
+    if client.sent_again() > before
+        && let Some(worth) = worth(&recipe, samples, client.sent_again())
+    {
+        eprintln!("note: {worth}");
+    }
     match ended.map_err(|error| stopped(error.into(), &stops))? {
         Ended::Finished => eprintln!("finished; metrics and checkpoints are in {}", run.display()),
         Ended::Stopped { step } => {
@@ -206,8 +210,9 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What the noise of a recipe is worth on so many samples, and what it is not.
-fn worth(recipe: &Recipe, samples: usize) -> Option<String> {
+/// What the noise of a recipe is worth on so many samples, and what it is not. `again`: batches that have crossed for a step
+/// that the run of several sites did without them, and then for another; a sample may have been in each.
+fn worth(recipe: &Recipe, samples: usize, again: u64) -> Option<String> {
     const DELTA: f64 = 1e-5;
     let multiplier = recipe.privacy.multiplier(recipe.data.max_length)?;
     let batch = recipe.train.batch as u64;
@@ -217,7 +222,7 @@ fn worth(recipe: &Recipe, samples: usize) -> Option<String> {
         true => recipe.quantizer.calibration_batches as u64,
         false => 0,
     };
-    let times = times(recipe.train.micro_batches()) + times(measured);
+    let times = times(recipe.train.micro_batches()) + times(measured) + again;
     let epsilon = epsilon(multiplier, times, DELTA);
     Some(format!(
         "privacy.noise: epsilon = {epsilon:.1} at delta = {DELTA:e} for one sample of {} rows that is sent {times} times; an \

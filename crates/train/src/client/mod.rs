@@ -115,6 +115,11 @@ impl Client {
         self.half.goes_on(Some(data), allowed)
     }
 
+    /// Batches that were sent again because the run of several sites had gone on meanwhile, over all processes.
+    pub fn sent_again(&self) -> u64 {
+        self.tally.again()
+    }
+
     /// Steps in all.
     pub fn steps(&self) -> u64 {
         self.half.recipe.train.steps
@@ -293,6 +298,7 @@ impl Client {
                     if self.micro_batch >= self.half.recipe.train.micro_batches() {
                         return Ok(Reply::Done(()));
                     }
+                    self.tally.sends_again();
                 }
             }
         };

@@ -22,6 +22,8 @@ pub(super) struct Tally {
     path: PathBuf,
     /// Of the processes before this one.
     before: Meter,
+    /// Batches that were sent again for another step: of a sample in one of them more has crossed than once a pass.
+    again: u64,
     written: Option<Instant>,
 }
 
@@ -29,11 +31,11 @@ impl Tally {
     /// Goes on from what the directory holds. A file that cannot be read is put by, and said.
     pub(super) fn open(run_dir: &Path) -> Result<Self, TrainError> {
         let path = run_dir.join("wire.json");
-        let before = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Meter::default(),
+        let (before, again) = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Default::default(),
             Err(error) => return Err(TrainError::io(&path, error)),
             Ok(bytes) => match serde_json::from_slice(&bytes).ok().as_ref().and_then(read) {
-                Some(meter) => meter,
+                Some(counts) => counts,
                 None => {
                     let to = run_dir.join("wire.damaged.json");
                     fs::rename(&path, &to).map_err(|e| TrainError::io(&path, e))?;
@@ -42,15 +44,26 @@ impl Tally {
                         path.display(),
                         to.display()
                     );
-                    Meter::default()
+                    Default::default()
                 }
             },
         };
         Ok(Self {
             path,
             before,
+            again,
             written: None,
         })
+    }
+
+    /// A batch is sent again.
+    pub(super) fn sends_again(&mut self) {
+        self.again += 1;
+    }
+
+    /// How many times one was, over all processes.
+    pub(super) fn again(&self) -> u64 {
+        self.again
     }
 
     /// Writes the sums with what this process has counted so far, unless that was done just now.
@@ -77,6 +90,7 @@ impl Tally {
             "socket_received": meter.socket_received,
             "connections": meter.connections,
             "waiting_seconds": meter.waiting_seconds,
+            "batches_sent_again": self.again,
         });
         format!("{wire:#}\n").into_bytes()
     }
@@ -99,7 +113,7 @@ fn name(kind: Kind) -> String {
 }
 
 /// The sums in such a file.
-fn read(wire: &Value) -> Option<Meter> {
+fn read(wire: &Value) -> Option<(Meter, u64)> {
     let number = |field: &str| wire.get(field)?.as_u64();
     let counts = |field: &str| {
         let kinds = wire.get(field)?;
@@ -124,14 +138,16 @@ fn read(wire: &Value) -> Option<Meter> {
         }
         Some(counts)
     };
-    Some(Meter {
+    let meter = Meter {
         up: counts("up")?,
         down: counts("down")?,
         socket_sent: number("socket_sent")?,
         socket_received: number("socket_received")?,
         connections: number("connections")?,
         waiting_seconds: wire.get("waiting_seconds")?.as_f64()?,
-    })
+    };
+    // Earlier releases did not count them.
+    Some((meter, number("batches_sent_again").unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -162,10 +178,12 @@ mod tests {
         first.on_the_way(meter(50)).unwrap();
         // Killed here: what was written last counts.
         let mut second = Tally::open(dir.path()).unwrap();
+        second.sends_again();
         second.on_the_way(meter(100)).unwrap();
         second.close(meter(200)).unwrap();
         let third = Tally::open(dir.path()).unwrap();
         assert_eq!(third.before, meter(50) + meter(200));
+        assert_eq!(third.again(), 1);
     }
 
     #[test]

@@ -149,7 +149,12 @@ impl Client {
                 step: self.number(),
                 tensor: "hidden",
             };
-            let sent = encode_gradient(codec, g.clone(), draw);
+            let number = self.number();
+            let g = match &self.private {
+                Some(private) => private.on_gradient(g.clone(), number),
+                None => g.clone(),
+            };
+            let sent = encode_gradient(codec, g, draw);
             back.hidden = sent.map_err(|e| watch.unread(e.into()))?;
             record.bytes_hidden_gradient = back.hidden.len() as u64;
         }

@@ -27,6 +27,11 @@ const HARMLESS: &[&str] = &[
     "sites.patience_s",
 ];
 
+/// Whether another value of a recipe's field is another computation.
+pub fn matters(field: &str) -> bool {
+    !HARMLESS.contains(&field)
+}
+
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -136,7 +141,7 @@ pub fn changes(state: &State, recipe: &Recipe, data: Option<&Stamp>) -> Vec<Chan
                 before: show(before.get(name)),
                 now: show(now.get(name)),
                 effect: match longer {
-                    _ if HARMLESS.contains(&name.as_str()) => Effect::None,
+                    _ if !matters(name) => Effect::None,
                     Some(_) => Effect::Longer,
                     None => Effect::Course,
                 },

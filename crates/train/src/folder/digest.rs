@@ -41,6 +41,21 @@ pub fn of_file(path: &Path) -> io::Result<String> {
     }
 }
 
+/// One digest of all files below a directory, their names among them.
+///
+/// # Errors
+///
+/// The file, and what the file system refuses.
+pub fn of_dir(dir: &Path) -> Result<String, (PathBuf, io::Error)> {
+    let mut lines = String::new();
+    for name in below(dir).map_err(|error| (dir.to_owned(), error))? {
+        let path = dir.join(&name);
+        let own = of_file(&path).map_err(|error| (path, error))?;
+        lines += &line(&own, &name.to_string_lossy());
+    }
+    Ok(of(lines.as_bytes()))
+}
+
 /// Checks one file against its digest.
 ///
 /// # Errors

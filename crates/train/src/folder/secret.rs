@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use qtl_model::edge::Private;
+use qtl_wire::certs::exposed;
 
 use crate::error::TrainError;
 use crate::files;
@@ -20,7 +21,7 @@ const FILE: &str = "privacy.key";
 ///
 /// [`TrainError`] naming the file and the cure.
 pub fn private(recipe: &Recipe, dir: &Path, begun: bool) -> Result<Option<Private>, TrainError> {
-    if !recipe.privacy.adds() {
+    if !recipe.privacy.draws() {
         return Ok(None);
     }
     let path = dir.join(FILE);
@@ -48,6 +49,13 @@ pub fn private(recipe: &Recipe, dir: &Path, begun: bool) -> Result<Option<Privat
         }
         Err(error) => return Err(failed(error)),
     };
+    if let Some(mode) = exposed(&path) {
+        return Err(TrainError::Halves(format!(
+            "{path} can be read by others (mode {mode:04o}), from whom what is drawn from it hides nothing. If nobody has read \
+             it, `chmod 600 {path}`; or else begin anew with --start-over",
+            path = path.display()
+        )));
+    }
     let added = recipe.privacy.added(&recipe.quantizer);
     // What is measured before the first step repeats as well.
     Ok(Some(Private::new(added, secret, 0)))

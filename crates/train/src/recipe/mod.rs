@@ -261,7 +261,7 @@ impl Recipe {
         self.gradient.hidden.check()?;
         placed(self)?;
         sites::check(self)?;
-        self.privacy.check(&self.quantizer)?;
+        self.privacy.check(self)?;
         let t = &self.train;
         let rules = [
             (

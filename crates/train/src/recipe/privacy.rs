@@ -1,10 +1,11 @@
 //! `[privacy]`: what the client adds to the rows that it sends. Its own affair: the server need not know, and is not told.
 
+use qtl_model::edge::nopeek::FEWEST;
 use qtl_model::edge::{Added, TextRows};
 use qtl_model::quant::QuantizerSpec;
 use serde::{Deserialize, Serialize};
 
-use super::{Quantizers, RecipeError};
+use super::{Quantizers, Recipe, RecipeError};
 
 /// The recipe's `[privacy]` section.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,11 @@ pub struct PrivacySpec {
     pub noise: f32,
     /// Adds to every bounded number a uniform draw as wide as a step between two levels before it is rounded.
     pub dither: bool,
+    /// Where the labels are the client's: deviation of normal noise on the gradient of the hidden states, in units of the root of
+    /// its own mean square; 0 for none.
+    pub gradient_noise: f32,
+    /// Weight in the client's loss of the distance correlation of image rows with their pictures; 0 for none.
+    pub nopeek: f32,
 }
 
 impl PrivacySpec {
@@ -23,9 +29,14 @@ impl PrivacySpec {
         *self == Self::default()
     }
 
-    /// Whether anything is added.
+    /// Whether anything is added to rows.
     pub fn adds(&self) -> bool {
         self.noise > 0.0 || self.clip > 0.0 || self.dither
+    }
+
+    /// Whether anything is drawn, for which there is a secret.
+    pub fn draws(&self) -> bool {
+        self.adds() || self.gradient_noise > 0.0
     }
 
     /// The same as a sender takes it.
@@ -38,6 +49,7 @@ impl PrivacySpec {
             clip: self.clip,
             noise: self.noise * self.clip,
             dither: [step(&quantizers.image), step(&quantizers.text)],
+            gradient: self.gradient_noise,
         }
     }
 
@@ -49,7 +61,8 @@ impl PrivacySpec {
     }
 
     /// Checks the values that a file may get wrong.
-    pub(super) fn check(&self, quantizers: &Quantizers) -> Result<(), RecipeError> {
+    pub(super) fn check(&self, recipe: &Recipe) -> Result<(), RecipeError> {
+        let quantizers = &recipe.quantizer;
         let range = |field, value: String, range| {
             Err(RecipeError::Range {
                 field,
@@ -57,7 +70,12 @@ impl PrivacySpec {
                 range,
             })
         };
-        for (field, value) in [("privacy.clip", self.clip), ("privacy.noise", self.noise)] {
+        for (field, value) in [
+            ("privacy.clip", self.clip),
+            ("privacy.noise", self.noise),
+            ("privacy.gradient_noise", self.gradient_noise),
+            ("privacy.nopeek", self.nopeek),
+        ] {
             if !(0.0..=1e6).contains(&value) {
                 return range(field, value.to_string(), "0 to 1e6");
             }
@@ -65,6 +83,30 @@ impl PrivacySpec {
         if self.noise > 0.0 && self.clip == 0.0 {
             let cure = "above 0 where there is privacy.noise: without it a row of any length would shine through";
             return range("privacy.clip", self.clip.to_string(), cure);
+        }
+        if self.gradient_noise > 0.0 && !recipe.split.top_at_client() {
+            let cure = "0 unless split.labels = \"client\": no gradient goes to the server where it has the labels";
+            return range(
+                "privacy.gradient_noise",
+                self.gradient_noise.to_string(),
+                cure,
+            );
+        }
+        if self.nopeek > 0.0 {
+            let cure = if recipe.train.batch < FEWEST {
+                Some("0 for a train.batch of fewer than 4 pictures, whose correlation says nothing")
+            } else if recipe.split.bottom_blocks > 0 {
+                Some("0 with split.bottom_blocks: the penalty is on rows in front of blocks")
+            } else if recipe.data.cache_features.is_some() {
+                Some(
+                    "0 with data.cache_features: the penalty needs the pictures themselves in every step",
+                )
+            } else {
+                None
+            };
+            if let Some(cure) = cure {
+                return range("privacy.nopeek", self.nopeek.to_string(), cure);
+            }
         }
         if self.adds() && quantizers.text_rows != TextRows::All {
             let cure = "\"all\" with [privacy]: text rows of one token are not equal any more";

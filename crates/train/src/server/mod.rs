@@ -203,6 +203,11 @@ impl ServerWork {
         self.half.goes_on(None, allowed)
     }
 
+    /// The server's half as it stands.
+    pub fn partition(&self) -> &ServerPartition {
+        &self.half.stages
+    }
+
     /// Who is told what happens.
     pub fn watch(&mut self, observer: impl FnMut(&Event) + Send + 'static) {
         self.observer = Box::new(observer);

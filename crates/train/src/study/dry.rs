@@ -13,18 +13,36 @@ use qtl_wire::message::{ClientMessage, ServerMessage, decode_client, decode_serv
 use qtl_wire::meter::Parts;
 use qtl_wire::verb::Request;
 use qtl_wire::{Cut, Limits, SpanKind};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::client::loader_options;
 use crate::error::TrainError;
 use crate::files;
 use crate::recipe::Recipe;
+use crate::stamp::Stamp;
 
 /// The account, for programs.
 pub const ACCOUNT: &str = "account.json";
 /// The same for people.
 const TABLE: &str = "account.txt";
 const MESSAGES: &str = "messages";
+/// What they were made of.
+const ORIGIN: &str = "made-of.json";
+/// The recipe that they were made with.
+pub const RECIPE: &str = "recipe.toml";
+
+/// What tells the messages of one model and data set from those of others. The recipe lies beside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Digest of the model's files.
+    pub model: String,
+    /// Of the adapter's on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// The samples and their pictures.
+    pub data: Stamp,
+}
 
 /// What is known of a message.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -88,6 +106,17 @@ impl Messages {
         })
     }
 
+    /// Notes what the messages are made of.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`]
+    pub fn are_of(&self, origin: &Origin) -> Result<(), TrainError> {
+        let path = self.dir.join(ORIGIN);
+        let json = serde_json::to_vec_pretty(origin).unwrap_or_default();
+        files::replace(&path, &json).map_err(|e| TrainError::io(&path, e))
+    }
+
     /// What a link is to tell of every message.
     pub fn listener(&self) -> Listener {
         let own = self.clone();
@@ -132,7 +161,7 @@ impl Messages {
         };
         put(ACCOUNT, &json)?;
         put(TABLE, table(&lines).as_bytes())?;
-        put("recipe.toml", recipe.to_toml().as_bytes())?;
+        put(RECIPE, recipe.to_toml().as_bytes())?;
         Ok(lines)
     }
 }
@@ -143,14 +172,27 @@ impl Messages {
 ///
 /// [`TrainError`] naming the file.
 pub fn read(dir: &Path) -> Result<Vec<Line>, TrainError> {
-    let path = dir.join(ACCOUNT);
-    let bytes = fs::read(&path).map_err(|e| TrainError::io(&path, e))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    parsed(&dir.join(ACCOUNT))
+}
+
+/// What the messages in a directory are of.
+///
+/// # Errors
+///
+/// [`TrainError`] naming the file, also where an earlier release has not noted it.
+pub fn origin(dir: &Path) -> Result<Origin, TrainError> {
+    parsed(&dir.join(ORIGIN))
+}
+
+fn parsed<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
+    let wrong = |problem: String| {
         TrainError::Halves(format!(
-            "{}: {error}; give a directory that `train --dry-run` wrote",
+            "{}: {problem}; give a directory that `train --dry-run` of this release wrote to its end",
             path.display()
         ))
-    })
+    };
+    let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
 }
 
 /// The examples of a fresh run, batch by batch.
@@ -174,6 +216,11 @@ impl Line {
     /// Whether it carries the rows of a step.
     pub fn is_step(&self) -> bool {
         self.up && ["forward", "forward-hidden"].contains(&self.kind.as_str())
+    }
+
+    /// Whether it carries the ranges that quantizers start from.
+    pub fn is_calibration(&self) -> bool {
+        self.up && self.kind == "calibration"
     }
 
     /// Whether it carries rows of which only the ranges are wanted that they lead to.

@@ -9,7 +9,8 @@ use qtl_model::Device;
 use qtl_train::client::{Client, Event};
 use qtl_train::dry::{self, Messages};
 use qtl_train::{Recipe, ServerWork};
-use qtl_wire::LocalLink;
+use qtl_wire::verb::Request;
+use qtl_wire::{Exchange, LocalLink, Reply};
 
 use crate::world::{Drawn, blueprint, recipe, saved, train};
 
@@ -107,17 +108,31 @@ fn the_secret_decides_and_nothing_else() {
             .any(|(_, message)| message.windows(8).any(|w| w == bytes))
     };
     assert!(!guess(&secret[..8]), "the secret has crossed");
+    let again = || {
+        let again = Client::open(
+            recipe.clone(),
+            &blueprint(&recipe),
+            Arc::new(Drawn),
+            &dirs[0].path().join("run"),
+            "run",
+            Device::default(),
+        );
+        again.err().unwrap().to_string()
+    };
+    // One that others may read is none.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let error = again();
+        assert!(
+            error.contains("mode 0644") && error.contains("chmod 600"),
+            "{error}"
+        );
+    }
     // A missing secret of a run that has begun is told, and nothing is drawn anew.
     std::fs::remove_file(&key).unwrap();
-    let again = Client::open(
-        recipe.clone(),
-        &blueprint(&recipe),
-        Arc::new(Drawn),
-        &dirs[0].path().join("run"),
-        "run",
-        Device::default(),
-    );
-    let error = again.err().unwrap().to_string();
+    let error = again();
     assert!(error.contains("privacy.key is missing"), "{error}");
 }
 
@@ -163,6 +178,8 @@ fn what_cannot_be_is_named() {
             vec!["privacy.dither=true", "quantizer.text_rows='all'"],
             "privacy.dither",
         ),
+        (vec!["privacy.gradient_noise=1.0"], "privacy.gradient_noise"),
+        (vec!["privacy.nopeek=1.0"], "privacy.nopeek"),
     ] {
         let sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();
         let plain = recipe("", &[]).to_toml();
@@ -224,4 +241,71 @@ fn an_account_names_the_samples_of_what_is_measured() {
         assert!(step.hidden > 0 && step.targets == 0);
     }
     assert!(of("backward-hidden").iter().all(|line| line.hidden > 0));
+}
+
+/// What goes back for hidden states carries noise of the secret, and what went up before it does not change.
+#[test]
+fn the_gradient_of_hidden_states_has_noise_of_the_secret() {
+    let labels = "split.labels=client";
+    let said = |sets: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = recipe("", sets);
+        messages(&recipe, &dir.path().join("run"), &dir.path().join("out"), 1)
+    };
+    let back = |said: &[(dry::Line, Vec<u8>)]| {
+        let found = said.iter().find(|(line, _)| line.kind == "backward-hidden");
+        found.unwrap().1.clone()
+    };
+    let forward = |said: &[(dry::Line, Vec<u8>)]| first(said);
+    let (plain, one, two) = (
+        said(&[labels]),
+        said(&[labels, "privacy.gradient_noise=0.5"]),
+        said(&[labels, "privacy.gradient_noise=0.5"]),
+    );
+    assert!(forward(&plain) == forward(&one) && forward(&one) == forward(&two));
+    assert!(back(&plain) != back(&one) && back(&one) != back(&two));
+}
+
+/// The penalty is in the loss of the client's half, which takes another course.
+#[test]
+fn nopeek_is_part_of_what_the_client_learns() {
+    let run = |sets: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = recipe("", &[&["train.batch=4", "train.steps=3"], sets].concat());
+        let start = qtl_train::start::Start::from(&blueprint(&recipe));
+        crate::world::records_of(Arc::new(Drawn), &start, &recipe, dir.path(), None)
+    };
+    let (plain, weighed) = (run(&[]), run(&["privacy.nopeek=5.0"]));
+    assert!(weighed[0].penalty > plain[0].penalty, "{weighed:?}");
+    assert_eq!(weighed[0].loss, plain[0].loss);
+    assert_ne!(weighed[2].loss, plain[2].loss);
+}
+
+/// A batch for whose step the others did not wait crosses once more, with other draws: its samples have been sent once more.
+#[test]
+fn a_batch_that_is_sent_again_is_counted() {
+    let (recipe, dir) = (noisy(), tempfile::tempdir().unwrap());
+    let start = qtl_train::start::Start::from(&blueprint(&recipe));
+    let mut turned_away = 0;
+    let mut link = crate::world::Tapped {
+        link: LocalLink::local(crate::world::server_of(&start, &recipe, dir.path())),
+        ask: |link: &mut LocalLink<ServerWork>, request: Request| match &request {
+            Request::Forward(_) if turned_away < 2 => {
+                turned_away += 1;
+                Ok(Reply::Moved { to: 0 })
+            }
+            _ => link.ask(request),
+        },
+    };
+    let device = Device::default();
+    let (source, run) = (Arc::new(Drawn), dir.path());
+    let mut client = Client::open(recipe, &start, source, run, "test", device).unwrap();
+    let enough = AtomicBool::new(false);
+    let ended = client.train(&mut link, &enough, &mut |event| {
+        enough.fetch_or(matches!(event, Event::Step(_)), Ordering::Relaxed);
+    });
+    ended.unwrap();
+    assert_eq!(client.sent_again(), 2);
+    let wire = std::fs::read_to_string(run.join("wire.json")).unwrap();
+    assert!(wire.contains("\"batches_sent_again\": 2"), "{wire}");
 }

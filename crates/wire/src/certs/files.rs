@@ -22,14 +22,15 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, KitError> {
 
 /// The permissions of a file that others than its owner may read.
 #[cfg(unix)]
-pub(super) fn exposed(path: &Path) -> Option<u32> {
+pub fn exposed(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)
 }
 
+/// The permissions of a file that others than its owner may read: not known here.
 #[cfg(not(unix))]
-pub(super) fn exposed(_: &Path) -> Option<u32> {
+pub fn exposed(_: &Path) -> Option<u32> {
     None
 }
 

@@ -19,6 +19,7 @@ mod renew;
 
 pub use check::{KitFacts, check_kit, leaf_key};
 pub use fault::Fault;
+pub use files::exposed;
 pub use loopback::{LOOPBACK, throw_away};
 pub use make::{Ca, Issue, make_ca, make_client_kit, make_server_kit};
 pub use renew::{Renewed, renew};
