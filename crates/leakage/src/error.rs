@@ -22,6 +22,12 @@ pub enum LeakageError {
     /// The model, the recipe.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// A recipe that tells the text as it is.
+    #[error(
+        "split.text = \"ids\" tells the server every token, so there is nothing to attack in the text; the rows of pictures are the same \
+         with --set 'split.text=\"rows\"'"
+    )]
+    Told,
     /// The model's weights.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),

@@ -40,6 +40,9 @@ impl Halves {
         source: &Arc<Reader>,
         device: &Device,
     ) -> Result<Self, LeakageError> {
+        if recipe.split.table_at_server() {
+            return Err(LeakageError::Told);
+        }
         let start = Start::open(Base::from(&dir), recipe)?;
         let client = start.client(device)?.sending(recipe.quantizer.text_rows);
         let halves = Self {
