@@ -27,7 +27,7 @@ if [ -z "${BIN:-}" ]; then
   "${build[@]}"
   BIN=$CARGO_TARGET_DIR/debug/qtinyllava
   TESTS=$("${build[@]}" --message-format=json 2> /dev/null | grep -o '"executable":"[^"]*/it-[^"]*"' | cut -d'"' -f4 | while read -r it; do
-    "$it" --list 2> /dev/null | grep -q '^device::' && echo "$it"
+    if "$it" --list 2> /dev/null | grep '^llm::golden' > /dev/null; then echo "$it"; fi
   done)
 fi
 BIN=$(realpath "$BIN")
