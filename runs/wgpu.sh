@@ -3,7 +3,7 @@
 # the ICD file of an unpacked one, with its libraries in LD_LIBRARY_PATH). Builds into target/wgpu, which takes a while the first time,
 # then compares that device with the CPU, within tolerances and never bit for bit:
 #   1. `qtinyllava devices`;
-#   2. the model's tests (5 minutes): golden cases, quantizers, gradient codecs, fused operations against plain ones (their own tolerances);
+#   2. the model's tests (1 to 5 minutes): golden cases, quantizers, gradient codecs, fused operations against plain ones (their own tolerances);
 #   3. 20 steps of the demo on either, the same recipe and scenes: the loss of every step and the bytes on the wire.
 #
 #   runs/wgpu.sh            all of it
