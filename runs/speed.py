@@ -9,6 +9,7 @@ import glob, json, os, shutil, struct, subprocess, sys, time
 PROGRAM, PYTHON, OUT = sys.argv[1], sys.argv[2], sys.argv[3]
 THREADS = int(os.environ.get("THREADS", len(os.sched_getaffinity(0))))
 ROUNDS = int(os.environ.get("ROUNDS", 3))
+DEVICE = os.environ.get("DEVICE", "cpu")
 SETS = [f"--set={field}" for field in os.environ.get("SETS", "").split()]
 # Directory of the model, recipe, samples per step, steps of the program and of PyTorch, and how many of the program's come first.
 WORKLOADS = {
@@ -35,7 +36,7 @@ def ours(name):
     shutil.rmtree(run, ignore_errors=True)
     train = [PROGRAM, "train", "--local", "--model", model, "--recipe", recipe, "--run", run, "--data", f"{OUT}/data/llava.json"]
     sets = [f"train.steps={steps}", f"train.batch={batch}", "train.save_every=100000", "quantizer.calibration_batches=1"]
-    train += [f"--set={field}" for field in sets] + SETS
+    train += [f"--set={field}" for field in sets] + SETS + (["--device", DEVICE] if DEVICE != "cpu" else [])
     env = dict(os.environ, RAYON_NUM_THREADS=str(THREADS))
     process = subprocess.Popen(train, stdout=open(log, "w"), stderr=subprocess.STDOUT, env=env)
     # Processor time and peak memory up to now, looked at so often that those of a step's end can be told.
@@ -75,6 +76,8 @@ def twin(name, shape, *lean):
     command = [PYTHON, "runs/speed_twin.py", f"{model}/config.json", *lean]
     sizes = {"batch": batch, "text": shape["text"], "supervised": shape["supervised"], "steps": steps, "threads": THREADS}
     command += [f"--{size}={value}" for size, value in sizes.items()]
+    command += ["--device", DEVICE] if DEVICE != "cpu" else []
+    command += ["--bf16"] if any("bf16" in field for field in SETS) else []
     env = dict(os.environ, OMP_NUM_THREADS=str(THREADS))
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, env=env).stdout)
 

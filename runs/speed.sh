@@ -7,7 +7,7 @@
 #   INSTALL=1 runs/speed.sh        puts PyTorch and transformers into OUT/venv first (6 GB)
 #
 # PYTHON names an interpreter that has both; without either, ours is measured alone. QTL is the program, ROUNDS how often each takes
-# its turn (3), THREADS how many each may use, ONLY=mid or demo one workload, SETS further fields of the recipe ("train.recompute='always'").
+# its turn (3), THREADS how many each may use, DEVICE what computes (cpu), ONLY=mid or demo one workload, SETS further fields of the recipe ("train.recompute='always'").
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/speed}

@@ -19,9 +19,13 @@ options.add_argument("--supervised", type=int, required=True, help="how many of 
 options.add_argument("--steps", type=int, required=True)
 options.add_argument("--threads", type=int, required=True)
 options.add_argument("--lean", action="store_true")
+options.add_argument("--device", default="cpu")
+options.add_argument("--bf16", action="store_true", help="products in bfloat16 by autocast; weights stay in 32 bits")
 args = options.parse_args()
 torch.manual_seed(1)
 torch.set_num_threads(args.threads)
+torch.set_default_device(args.device)
+card = args.device.startswith("cuda")
 
 model = json.load(open(args.config))
 ours = {"model_type", "architectures", "dtype", "torch_dtype", "transformers_version"}
@@ -48,7 +52,7 @@ def rounded(x):
     return x + (levels / 1.5 * width - x).detach()
 
 
-def step():
+def losses():
     pixels = torch.randn(args.batch, 3, vision.image_size, vision.image_size)
     ids = torch.randint(text.vocab_size, (args.batch, args.text))
     with torch.no_grad():
@@ -62,10 +66,18 @@ def step():
         labels = torch.full(rows.shape[:2], -100)
         labels[:, -args.supervised :] = ids[:, -args.supervised :]
         loss = language(inputs_embeds=rows, labels=labels, use_cache=False).loss
+    return loss
+
+
+def step():
+    with torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=args.bf16):
+        loss = losses()
     loss.backward()
     nn.utils.clip_grad_norm_(trained, 1.0)
     optimizer.step()
     optimizer.zero_grad()
+    if card:
+        torch.cuda.synchronize()
 
 
 step()
@@ -78,6 +90,6 @@ for _ in range(args.steps - 1):
 print(json.dumps({
     "seconds": seconds,
     "cpu": (time.process_time() - cpu) / len(seconds),
-    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "peak": torch.cuda.max_memory_allocated() if card else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     "version": torch.__version__,
 }))

@@ -9,6 +9,7 @@ use qtl_data::example::IGNORED;
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example, Reader};
 use qtl_model::Device;
+use qtl_model::parts::Parts;
 use qtl_train::client::{Ended, Event};
 use qtl_train::start::{Base, Start};
 use qtl_train::{Client, Recipe, ServerWork};
@@ -53,14 +54,14 @@ pub fn trained(
     base: &Path,
     recipe: &Recipe,
     samples: Chosen,
-    dir: &Path,
+    (dir, device): (&Path, Device),
     mut goes_on: impl FnMut(u64) -> bool,
 ) -> Result<Option<Halves>, LeakageError> {
     let mut recipe = recipe.clone();
     // Nothing is kept of it.
     (recipe.train.save_every, recipe.metrics.compare_every) = (recipe.train.steps, 0);
     let start = Start::open(Base::from(&base), &recipe)?;
-    let (source, device): (Arc<dyn Source>, _) = (Arc::new(samples), Device::default());
+    let source: Arc<dyn Source> = Arc::new(samples);
     let name = "reference";
     let mut client = Client::open(recipe.clone(), &start, source, dir, name, device.clone())?;
     let server = dir.join("server");
@@ -90,7 +91,7 @@ pub fn losses(
     recipe: &Recipe,
     samples: &[(Arc<Reader>, usize)],
 ) -> Result<Vec<Option<f64>>, LeakageError> {
-    let device = Device::default();
+    let device = halves.server.device();
     let mut losses = Vec::with_capacity(samples.len());
     for some in samples.chunks(recipe.train.batch) {
         let read = |(reader, sample): &(Arc<Reader>, usize)| match reader.read(*sample, 0) {

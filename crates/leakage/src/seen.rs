@@ -9,9 +9,9 @@ use qtl_data::example::IGNORED;
 use qtl_data::example::Pixels;
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example, Reader};
-use qtl_model::Device;
 use qtl_model::edge::{Cut, repeats};
 use qtl_model::partition::ServerPartition;
+use qtl_model::parts::Parts;
 use qtl_model::splice::Kind;
 use qtl_model::stage::Batch;
 use qtl_model::targets;
@@ -249,7 +249,7 @@ impl Seen {
         (entries, examples): (&[usize], &[Example]),
         source: &Reader,
     ) -> Result<(), LeakageError> {
-        let device = &Device::default();
+        let device = &server.device();
         let Crossed {
             cut,
             targets,

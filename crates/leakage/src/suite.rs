@@ -55,6 +55,8 @@ pub struct Suite<'a> {
     pub budget: Duration,
     /// What `train --dry-run` wrote, instead of messages made here: of the recipe's quantizers alone.
     pub messages: Option<PathBuf>,
+    /// What computes.
+    pub device: Device,
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// Where results go.
@@ -106,7 +108,7 @@ impl Suite<'_> {
     ///
     /// [`LeakageError`]; [`LeakageError::Stopped`] when it was asked to stop.
     pub fn run(&self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Results, LeakageError> {
-        let device = Device::default();
+        let device = self.device.clone();
         let stamp = self.stamp()?;
         self.check_data()?;
         let messages = self

@@ -16,12 +16,14 @@
 //! - [`generate`]: answers across the cut
 //! - [`parts`]: the table of the parts, and the verbs over their parameters; [`params`]: parameters by name
 //! - [`pretrained`]: a directory into halves; [`finite`]: numbers that are none
+//! - [`device`]: which device computes
 //! - [`text`]: a language model alone, without a cut; [`sampling`]: which token comes next
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
 pub mod connector;
+pub mod device;
 pub mod edge;
 pub mod finite;
 pub mod generate;

@@ -6,6 +6,7 @@ mod output;
 mod bench;
 mod commands;
 mod demo;
+mod device;
 mod help;
 mod hub;
 mod numbers;
@@ -76,6 +77,8 @@ enum Command {
     Leakage(Box<commands::leakage::Args>),
     /// Choose a quantizer's levels and width from calibration features
     Plan(commands::plan::Args),
+    /// List what this program can compute on
+    Devices(commands::devices::Args),
     /// Measure speed and size on this machine
     #[command(subcommand)]
     Bench(commands::bench::Command),
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
         Command::Check(args) => commands::check::run(&args),
         Command::Leakage(args) => commands::leakage::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
+        Command::Devices(args) => commands::devices::run(&args),
         Command::Bench(command) => commands::bench::run(&command),
     };
     let outcome = outcome.and_then(|()| match output::trouble() {

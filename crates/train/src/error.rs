@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use qtl_data::DataError;
 use qtl_model::config::ConfigError;
+use qtl_model::device::Kind;
 use qtl_model::edge::StepError;
 use qtl_model::pretrained::PretrainedError;
 use qtl_model::quant::MomentsError;
@@ -42,6 +43,18 @@ pub enum TrainError {
     /// The data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A type that the device does not have.
+    #[error(
+        "{field} wants {dtype}, which {device} does not compute in: set the field to f32, or take another --device (cpu has all types)"
+    )]
+    Lacks {
+        /// The recipe's field.
+        field: String,
+        /// The type.
+        dtype: String,
+        /// The kind of device.
+        device: Kind,
+    },
     /// A sample's pictures and image tokens disagree.
     #[error(transparent)]
     Splice(#[from] SpliceError),

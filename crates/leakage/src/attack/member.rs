@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use qtl_data::Reader;
+use qtl_model::parts::Parts;
 use qtl_model::weights::Stream as Numbers;
 
 use super::{Attack, Case, Found, Stream, unfit};
@@ -80,7 +81,8 @@ impl Attack for Member {
             let dir = tempfile::tempdir().map_err(LeakageError::file(&std::env::temp_dir()))?;
             let (own, mut minutes) = (clock.share(1.0), 0.0);
             let left = (REFERENCES - run) as f64;
-            let halves = trained(base, &recipe, Chosen::new(samples), dir.path(), |step| {
+            let place = (dir.path(), world.victim.server.device());
+            let halves = trained(base, &recipe, Chosen::new(samples), place, |step| {
                 if step == TIMED {
                     minutes =
                         left * own.seconds() / TIMED as f64 * recipe.train.steps as f64 / 60.0;

@@ -230,7 +230,13 @@ fn members_of_an_overfitted_run_are_found() {
     let members = crate::world::scenes_for(&base, dir.path(), &scene.recipe, 13, 16);
     let own = (0..16).map(|sample| (members.clone(), sample)).collect();
     let into = dir.path().join("run");
-    let trained = trained(&base, &scene.recipe, Chosen::new(own), &into, |_| true);
+    let trained = trained(
+        &base,
+        &scene.recipe,
+        Chosen::new(own),
+        (&into, qtl_model::Device::flex()),
+        |_| true,
+    );
     scene.halves = trained.unwrap().unwrap();
     scene.members = Some(members);
     let found = run(&Member, &scene, u64::MAX);

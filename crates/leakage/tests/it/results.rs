@@ -46,6 +46,7 @@ fn suite<'a>(dir: &Path, attacks: &[&str], stop: &'a AtomicBool) -> Suite<'a> {
         attacks: ATTACKS.iter().filter(wanted).copied().collect(),
         messages: None,
         budget: Duration::from_secs(4),
+        device: qtl_model::Device::flex(),
         seed: 0,
         out: dir.join("out"),
         stop,

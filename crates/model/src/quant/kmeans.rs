@@ -13,7 +13,8 @@ const AT_ONCE: usize = 1 << 22;
 
 /// Per row the number of the nearest vector of `book`, the first of those as near.
 pub(super) fn nearest(rows: &[f32], book: &[f32], width: usize) -> Vec<u32> {
-    let device = Device::default();
+    // The vectors come from memory and their numbers go there.
+    let device = Device::flex();
     let codes = book.len() / width;
     let half_square = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>() / 2.0;
     let offsets: Vec<f32> = book.chunks_exact(width).map(half_square).collect();

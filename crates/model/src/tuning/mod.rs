@@ -10,7 +10,7 @@ mod lora;
 mod nf4;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::weights::PathStack;
@@ -29,6 +29,17 @@ pub enum Storage {
     Bf16,
     /// 4-bit NormalFloat with double-quantized scales: 4.13 bits per value. See [`Nf4`].
     Nf4,
+}
+
+impl Storage {
+    /// The type of the tensors that it keeps.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::Nf4 => DType::U8,
+        }
+    }
 }
 
 /// A matrix that can be kept in fewer bits.
@@ -97,7 +108,7 @@ impl ModuleMapper for Adapt<'_> {
             Treatment {
                 storage: Storage::Bf16,
                 lora: None,
-            } => param.map(|value| value.cast(burn::tensor::DType::BF16)),
+            } => param.map(|value| value.cast(DType::BF16)),
             treatment => param.apply_reparameterization(adapted::Attach {
                 name,
                 treatment,

@@ -81,7 +81,7 @@ fn inputs(
 
 #[test]
 fn golden_checkpoints_of_whole_models() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["ckpt_tinyllava_"], |case| {
         let spec = quantizer(case);
         let blueprint = blueprint(&case.dir, &spec);
@@ -126,7 +126,7 @@ fn golden_checkpoints_of_whole_models() {
 
 #[test]
 fn golden_checkpoints_survive_saving_and_loading() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["ckpt_tinyllava_"], |case| {
         let spec = quantizer(case);
         let read = |dir: &Path| {
@@ -176,7 +176,7 @@ fn recipe_folder(folder: &Path) -> PathBuf {
 
 #[test]
 fn each_half_reads_its_own_folders_only() {
-    let device = Device::flex();
+    let device = Device::default();
     let folder = tempfile::tempdir().unwrap();
     let dir = recipe_folder(folder.path());
     let none = QuantizerSpec::NONE;
@@ -219,7 +219,7 @@ fn each_half_reads_its_own_folders_only() {
 
 #[test]
 fn shards_of_the_other_half_may_be_missing() {
-    let device = Device::flex();
+    let device = Device::default();
     let folder = tempfile::tempdir().unwrap();
     let case = crate::set::fixture("model/ckpt_tinyllava_merged");
     let file = Checkpoint::open(&case).unwrap();
@@ -267,7 +267,7 @@ fn shards_of_the_other_half_may_be_missing() {
 
 #[test]
 fn a_quantizer_of_another_shape_is_not_replaced_in_silence() {
-    let device = Device::flex();
+    let device = Device::default();
     let dir = crate::set::fixture("model/ckpt_tinyllava_recipe");
     let narrow = QuantizerSpec::Fsq(FsqSpec {
         code_dim: 8,

@@ -14,7 +14,7 @@ fn spec(kind: &str, input: usize, output: usize) -> ConnectorSpec {
 
 #[test]
 fn golden_connector() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["connector_"], |case| {
         let fields = Fields::read(&case.dir).unwrap();
         // A mixture's case has the towers' features apart; here they stand side by side.
@@ -62,7 +62,7 @@ fn golden_connector() {
 
 #[test]
 fn names_are_those_of_tinyllava() {
-    let device = Device::flex();
+    let device = Device::default();
     let names = |kind: &str| -> Vec<String> {
         let connector = Connector::new(&spec(kind, 4, 6), &device).unwrap();
         let all = parameters(&connector, "connector.");
@@ -91,7 +91,7 @@ fn names_are_those_of_tinyllava() {
 
 #[test]
 fn unknown_kinds_and_impossible_widths_are_refused() {
-    let device = Device::flex();
+    let device = Device::default();
     for kind in [
         "mof",
         "mlp0x_gelu",
@@ -121,7 +121,7 @@ fn unknown_kinds_and_impossible_widths_are_refused() {
 
 #[test]
 fn output_norm_gives_every_token_unit_mean_square() {
-    let device = Device::flex();
+    let device = Device::default();
     let mut spec = spec("identity", 3, 3);
     spec.norm = true;
     let connector = Connector::new(&spec, &device).unwrap();

@@ -22,14 +22,14 @@ fn spec() -> DecoderSpec {
 
 /// A language model as its own files have it.
 fn model() -> Vec<NamedTensor> {
-    let device = Device::flex();
+    let device = Device::default();
     let mut all = tensors_of(&TokenEmbedding::init(&spec(), 1, &device), "");
     all.extend(tensors_of(&Decoder::init(spec(), 1, &device), ""));
     all
 }
 
 fn load(place: &Path) -> Result<Vec<NamedTensor>, LoadError> {
-    let (file, device) = (Checkpoint::open(place)?, Device::flex());
+    let (file, device) = (Checkpoint::open(place)?, Device::default());
     let table = TokenEmbedding::new(&spec(), &device);
     let mut all = tensors_of(&load_into(table, &file, &spec().embedding_keys())?, "");
     let decoder = load_into(Decoder::new(spec(), &device), &file, &spec().decoder_keys())?;
@@ -271,7 +271,7 @@ fn values_that_are_none_are_named_however_they_are_read() {
     for kind in [SaveType::F32, SaveType::Bf16] {
         save(&file, &all, kind).unwrap();
         for storage in [Storage::F32, Storage::Bf16, Storage::Nf4] {
-            let (source, device) = (Checkpoint::open(dir.path()).unwrap(), Device::flex());
+            let (source, device) = (Checkpoint::open(dir.path()).unwrap(), Device::default());
             let decoder = Decoder::new(spec(), &device);
             let keys = spec().decoder_keys();
             let error = load_keeping(decoder, &source, &keys, &|_, _| storage).unwrap_err();

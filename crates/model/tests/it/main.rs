@@ -7,6 +7,7 @@ mod set;
 mod checkpoints;
 mod conformance;
 mod connector;
+mod device;
 mod foreign;
 mod golden;
 mod gradient;

@@ -14,7 +14,7 @@ fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
     let mut stream = Stream::new(11, name);
     let count = shape.iter().product::<usize>();
     let values: Vec<f32> = (0..count).map(|_| stream.normal() as f32).collect();
-    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    Tensor::from_data(TensorData::new(values, shape), &Device::default())
 }
 
 fn close(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
@@ -46,7 +46,7 @@ fn check_gradient<const D: usize, const E: usize>(
         let at = |delta: f32| {
             let mut moved = values.clone();
             moved[i] += delta;
-            let moved = Tensor::<D>::from_data(TensorData::new(moved, dims), &Device::flex());
+            let moved = Tensor::<D>::from_data(TensorData::new(moved, dims), &Device::default());
             value(moved).into_scalar::<f32>()
         };
         let want = (at(step) - at(-step)) / (2.0 * step);
@@ -92,7 +92,7 @@ fn activations_have_their_textbook_values() {
     ];
     for (x, wants) in table {
         for (kind, want) in kinds.iter().zip(wants) {
-            let got = kind.forward(Tensor::<1>::from_floats([x], &Device::flex()));
+            let got = kind.forward(Tensor::<1>::from_floats([x], &Device::default()));
             close(&floats(got), &[want], 2e-5, &format!("{kind:?}({x})"));
         }
     }
@@ -113,7 +113,7 @@ fn gradients_agree_with_differences() {
     check_gradient(random("rms", [3, 5]), 5e-3, "rms", |x: Tensor<2>| {
         rms_normalize(x, 1e-6)
     });
-    let norm = LayerNorm::new(5, 1e-6, &Device::flex());
+    let norm = LayerNorm::new(5, 1e-6, &Device::default());
     check_gradient(random("layer", [3, 5]), 5e-3, "layer", |x: Tensor<2>| {
         norm.forward(x)
     });
@@ -123,7 +123,7 @@ fn gradients_agree_with_differences() {
         rotated: 4,
         scaling: RopeScaling::Default,
     };
-    let rope = RopeTables::new(&spec, &[vec![0, 1, 5]], &Device::flex());
+    let rope = RopeTables::new(&spec, &[vec![0, 1, 5]], &Device::default());
     check_gradient(
         random("rope", [1, 3, 2, 6]),
         2e-3,
@@ -131,7 +131,7 @@ fn gradients_agree_with_differences() {
         |x: Tensor<4>| rope.rotate(x),
     );
     let (k, v) = (random("k", [1, 2, 3, 4]), random("v", [1, 2, 3, 4]));
-    let mask = Mask::causal(3, &Device::flex());
+    let mask = Mask::causal(3, &Device::default());
     let q = random("q", [1, 4, 3, 4]);
     let see = Some(&mask);
     check_gradient(q.clone(), 5e-3, "queries", |q| {
@@ -168,7 +168,7 @@ fn norms_follow_their_formulas() {
             row.iter().map(move |v| v / (square + 1e-5).sqrt())
         })
         .collect();
-    let device = Device::flex();
+    let device = Device::default();
     close(
         &floats(LayerNorm::new(6, 1e-5, &device).forward(x.clone())),
         &layer,
@@ -193,7 +193,7 @@ fn rope_turns_pairs_by_position_times_frequency() {
     };
     let positions = vec![vec![0, 3, 700], vec![2, 2, 1]];
     let x = random("rope", [2, 3, 2, 8]);
-    let got = floats(RopeTables::new(&spec, &positions, &Device::flex()).rotate(x.clone()));
+    let got = floats(RopeTables::new(&spec, &positions, &Device::default()).rotate(x.clone()));
     let x = floats(x);
     let mut want = Vec::new();
     for (index, head) in x.chunks(8).enumerate() {
@@ -218,7 +218,7 @@ fn grouped_attention_follows_its_formula() {
     let k = random("k", [2, groups, keys, width]);
     let v = random("v", [2, groups, keys, width]);
     let sees = |b: usize, q: usize, k: usize| k <= q + b;
-    let mask = Mask::new([2, queries, keys], &Device::flex(), sees);
+    let mask = Mask::new([2, queries, keys], &Device::default(), sees);
     let plain = floats(attend(q.clone(), k.clone(), v.clone(), Some(&mask)));
     let tracked = floats(attend(
         q.clone().autodiff().require_grad(),
@@ -261,7 +261,7 @@ fn grouped_attention_follows_its_formula() {
 
 #[test]
 fn a_position_that_sees_nothing_stays_finite() {
-    let mask = Mask::new([1, 2, 2], &Device::flex(), |_, q, _| q == 0);
+    let mask = Mask::new([1, 2, 2], &Device::default(), |_, q, _| q == 0);
     let x = random("blind", [1, 1, 2, 4]);
     for x in [x.clone(), x.autodiff().require_grad()] {
         let out = floats(attend(x.clone(), x.clone(), x, Some(&mask)));
@@ -271,7 +271,7 @@ fn a_position_that_sees_nothing_stays_finite() {
 
 #[test]
 fn linear_is_x_times_the_transposed_weight() {
-    let device = Device::flex();
+    let device = Device::default();
     let mut linear = Linear::new(2, 3, true, &device);
     let weight = Tensor::from_floats([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], &device);
     linear.weight = linear.weight.map(|_| weight);
@@ -288,11 +288,11 @@ fn linear_is_x_times_the_transposed_weight() {
 
 #[test]
 fn cross_entropy_and_its_gradient_are_those_of_the_plain_formula() {
-    let logits = Tensor::<2>::random([6, 9], Distribution::Normal(0.0, 4.0), &Device::flex());
+    let logits = Tensor::<2>::random([6, 9], Distribution::Normal(0.0, 4.0), &Device::default());
     let targets = [0i64, 8, 3, 3, 1, 7];
     let naive = |logits: Tensor<2>| {
         let data = TensorData::new(targets.to_vec(), [6, 1]);
-        let targets = Tensor::<2, Int>::from_data(data, &Device::flex());
+        let targets = Tensor::<2, Int>::from_data(data, &Device::default());
         let probs = burn::tensor::activation::log_softmax(logits, 1);
         probs.gather(1, targets).mean().neg()
     };
@@ -308,13 +308,13 @@ fn cross_entropy_and_its_gradient_are_those_of_the_plain_formula() {
     let want: Vec<f64> = want_grad.iter().map(|v| f64::from(*v)).collect();
     close(&got_grad, &want, 1e-6, "gradient");
     assert_eq!(floats(own(logits.clone())), got);
-    let none: f32 = cross_entropy(Tensor::zeros([0, 9], &Device::flex()), &[]).into_scalar();
+    let none: f32 = cross_entropy(Tensor::zeros([0, 9], &Device::default()), &[]).into_scalar();
     assert_eq!(none, 0.0);
 }
 
 #[test]
 fn cross_entropy_over_parts_of_the_vocabulary_is_that_over_all_of_it() {
-    let device = Device::flex();
+    let device = Device::default();
     let vocab = 2 * STREAMED_PART + 5;
     let weight = Tensor::<2>::random([vocab, 8], Distribution::Normal(0.0, 1.0), &device);
     let weight = weight.cast(DType::BF16);

@@ -22,7 +22,7 @@ fn model(name: &str, example: &str, positions: usize) -> (tempfile::TempDir, Tex
     let text = config.to_string();
     fs::write(dir.path().join("config.json"), &text).unwrap();
     let spec = DecoderSpec::from_config(&Fields::parse(Path::new(name), &text).unwrap()).unwrap();
-    let device = Device::flex();
+    let device = Device::default();
     let mut tensors = tensors_of(&TokenEmbedding::init(&spec, 3, &device), "");
     tensors.extend(tensors_of(&Decoder::init(spec, 3, &device), ""));
     save(

@@ -31,7 +31,7 @@ fn spec() -> DecoderSpec {
 }
 
 fn decoder() -> Decoder {
-    Decoder::init(spec(), 3, &Device::flex())
+    Decoder::init(spec(), 3, &Device::default())
 }
 
 fn everywhere(storage: Storage, lora: Option<LoraSpec>) -> impl Fn(&str, Matrix) -> Treatment {
@@ -56,7 +56,7 @@ fn adapted(storage: Storage) -> Decoder {
 fn normal(count: usize, name: &str) -> Tensor<1> {
     let mut stream = Stream::new(11, name);
     let values: Vec<f32> = (0..count).map(|_| stream.normal() as f32).collect();
-    Tensor::from_data(TensorData::from(values.as_slice()), &Device::flex())
+    Tensor::from_data(TensorData::from(values.as_slice()), &Device::default())
 }
 
 fn input() -> Tensor<3> {
@@ -136,7 +136,7 @@ fn a_folded_model_computes_what_the_branches_did() {
 #[test]
 fn a_branch_beside_a_fused_map_with_bias() {
     // As in OpenELM and Phi: one map for queries, keys and values.
-    let device = Device::flex();
+    let device = Device::default();
     #[derive(Module, Debug)]
     struct Fused {
         qkv_proj: Linear,
@@ -279,7 +279,7 @@ fn packing_rounds_to_the_nearest_level_in_four_bits_and_an_eighth() {
         .iter()
         .map(|v| v * 0.02)
         .collect();
-    let packed = Nf4::pack(&values, [rows, columns], &Device::flex());
+    let packed = Nf4::pack(&values, [rows, columns], &Device::default());
     let bits = 8.0 * packed.bytes() as f64 / values.len() as f64;
     // 2 KiB of the table weigh less in a larger matrix.
     assert!((4.12..4.32).contains(&bits), "{bits}");
@@ -309,7 +309,7 @@ fn packing_rounds_to_the_nearest_level_in_four_bits_and_an_eighth() {
 
 #[test]
 fn packing_takes_any_matrix() {
-    let device = Device::flex();
+    let device = Device::default();
     let cases: [(Vec<f32>, [usize; 2]); 5] = [
         (vec![0.0; 130], [2, 65]),
         (vec![0.25; 64], [1, 64]),

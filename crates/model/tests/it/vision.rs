@@ -37,13 +37,13 @@ fn supported(case: &Case) -> Result<VisionSpec, String> {
     if config.exists() {
         assert_eq!(spec, self::spec(&config));
     }
-    let pixels: Tensor<4> = case.tensor("in.pixel_values", &Device::flex());
+    let pixels: Tensor<4> = case.tensor("in.pixel_values", &Device::default());
     Ok(spec.resized(pixels.dims()[3]).unwrap())
 }
 
 #[test]
 fn golden_vision() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["vision_"], |case| {
         let spec = supported(case)?;
         let pixels: Tensor<4> = case.tensor("in.pixel_values", &device);
@@ -89,7 +89,7 @@ fn golden_vision() {
 
 #[test]
 fn golden_composite_checkpoint() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["ckpt_vision_composite"], |case| {
         let spec = supported(case)?;
         let tower = load(&case.dir, &spec, select(-2, Strategy::Patch), &device);
@@ -103,7 +103,7 @@ fn golden_composite_checkpoint() {
 
 #[test]
 fn golden_merged_checkpoint_vision_half() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["ckpt_tinyllava_merged"], |case| {
         let config = TinyLlavaConfig::read(&case.dir).unwrap();
         let tower = load(&case.dir, &config.vision, config.select, &device);
@@ -170,7 +170,7 @@ fn tiny() -> VisionSpec {
 }
 
 fn random(select: FeatureSelect) -> VisionTower {
-    let tower = VisionTower::new(tiny(), select, &Device::flex());
+    let tower = VisionTower::new(tiny(), select, &Device::default());
     initialize(tower, "", 5, |name, shape| tiny().fill(name, shape))
 }
 
@@ -179,7 +179,7 @@ fn picture() -> Tensor<4> {
     let values: Vec<f32> = (0..2 * 3 * 36).map(|_| stream.normal() as f32).collect();
     Tensor::from_data(
         burn::tensor::TensorData::new(values, [2, 3, 6, 6]),
-        &Device::flex(),
+        &Device::default(),
     )
 }
 
@@ -210,7 +210,7 @@ fn blocks<'a>(names: impl Iterator<Item = &'a str>) -> std::collections::BTreeSe
 
 #[test]
 fn golden_blocks_behind_the_chosen_state_are_not_held_and_not_lost() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["vision_", "ckpt_vision_composite"], |case| {
         let spec = supported(case)?;
         let tower = load(&case.dir, &spec, select(-2, Strategy::Patch), &device);

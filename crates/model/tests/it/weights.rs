@@ -21,7 +21,7 @@ fn spec() -> DecoderSpec {
 
 fn connector(seed: u64) -> Connector {
     let spec = ConnectorSpec::new("mlp2x_gelu", 3, 4);
-    let connector = Connector::new(&spec, &Device::flex()).unwrap();
+    let connector = Connector::new(&spec, &Device::default()).unwrap();
     let rule = connector.clone();
     initialize(connector, "", seed, |name, shape| rule.fill(name, shape))
 }
@@ -38,7 +38,7 @@ fn tensor(name: &str, shape: &[usize]) -> NamedTensor {
 #[test]
 fn matrices_stay_in_the_file_s_bfloat16_where_they_may() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, device) = (folder.path().join("model.safetensors"), Device::flex());
+    let (file, device) = (folder.path().join("model.safetensors"), Device::default());
     let mut all = tensors_of(&TokenEmbedding::init(&spec(), 1, &device), "");
     all.extend(tensors_of(&Decoder::init(spec(), 1, &device), ""));
     let embedding = |kind, keep: Keep<'_>| {
@@ -144,11 +144,11 @@ fn saved_and_loaded_is_the_same_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.safetensors");
     let saved = tensors_of(
-        &Decoder::init(spec(), 1, &Device::flex()),
+        &Decoder::init(spec(), 1, &Device::default()),
         "language_model.",
     );
     save(&file, &saved, SaveType::F32).unwrap();
-    let decoder = Decoder::new(spec(), &Device::flex());
+    let decoder = Decoder::new(spec(), &Device::default());
     let decoder = load_into(
         decoder,
         &Checkpoint::open(folder.path()).unwrap(),
@@ -191,7 +191,7 @@ fn a_failed_save_leaves_the_old_file_alone() {
 fn one_error_lists_all_that_is_missing_surplus_or_misshapen() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.safetensors");
-    let mut stored = tensors_of(&Decoder::init(spec(), 1, &Device::flex()), "");
+    let mut stored = tensors_of(&Decoder::init(spec(), 1, &Device::default()), "");
     for tensor in &mut stored {
         match tensor.name.as_str() {
             "model.layers.0.self_attn.q_proj.weight" => {
@@ -208,7 +208,7 @@ fn one_error_lists_all_that_is_missing_surplus_or_misshapen() {
     stored.push(tensor("vision_model.x", &[1]));
     stored.push(tensor("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]));
     save(&file, &stored, SaveType::F32).unwrap();
-    let module = Decoder::new(spec(), &Device::flex());
+    let module = Decoder::new(spec(), &Device::default());
     let error = load_into(
         module,
         &Checkpoint::open(&file).unwrap(),
@@ -392,7 +392,7 @@ fn integers_are_not_weights() {
 
 #[test]
 fn ids_depend_on_names_alone() {
-    let decoder = || rename_ids(Decoder::new(spec(), &Device::flex()), "language_model.");
+    let decoder = || rename_ids(Decoder::new(spec(), &Device::default()), "language_model.");
     let (one, two) = (parameters(&decoder(), ""), parameters(&decoder(), ""));
     assert_eq!(one, two);
     for parameter in &one {
@@ -415,8 +415,8 @@ fn starting_values_depend_on_seed_and_name_alone() {
     // A decoder with one block more starts with the same first blocks.
     let mut deeper = spec();
     deeper.layers.push(deeper.layers[0]);
-    let shallow = tensors_of(&Decoder::init(spec(), 4, &Device::flex()), "");
-    let deep = tensors_of(&Decoder::init(deeper, 4, &Device::flex()), "");
+    let shallow = tensors_of(&Decoder::init(spec(), 4, &Device::default()), "");
+    let deep = tensors_of(&Decoder::init(deeper, 4, &Device::default()), "");
     for tensor in &shallow {
         assert!(deep.contains(tensor), "{}", tensor.name);
     }
@@ -424,7 +424,7 @@ fn starting_values_depend_on_seed_and_name_alone() {
 
 #[test]
 fn fills_have_their_spread() {
-    let all = tensors_of(&Decoder::init(spec(), 9, &Device::flex()), "");
+    let all = tensors_of(&Decoder::init(spec(), 9, &Device::default()), "");
     for tensor in &all {
         let n = tensor.data.len() as f32;
         let deviation = (tensor.data.iter().map(|v| v * v).sum::<f32>() / n).sqrt();

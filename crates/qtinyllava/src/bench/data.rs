@@ -112,13 +112,7 @@ fn demo_features(_: Shape, scenes: u64) -> Result<Data> {
     let dir = tempfile::tempdir()?;
     demo::base::write(dir.path())?;
     let blueprint = commands::blueprint(dir.path(), &recipe)?;
-    let features = of_scenes(
-        &blueprint,
-        scenes,
-        TEST_SEED,
-        &Device::default(),
-        &mut |_| {},
-    )?;
+    let features = of_scenes(&blueprint, scenes, TEST_SEED, &Device::flex(), &mut |_| {})?;
     let (mean, deviation) = features.moments();
     Ok(Data {
         name: "demo",

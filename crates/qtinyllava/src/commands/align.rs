@@ -6,6 +6,7 @@ use anyhow::Result;
 use qtl_train::align::align;
 
 use super::ModelArgs;
+use crate::device::DeviceArg;
 use crate::progress::Progress;
 
 /// Give a small vision tower its first sight: align it with word embeddings on generated scenes
@@ -20,6 +21,8 @@ pub struct Args {
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 /// Aligns and writes.
@@ -35,6 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
         &tokenizer,
         &recipe.train,
         recipe.seed,
+        &args.device.open()?,
         &args.out,
         &mut |progress| {
             cells = if progress.step == 1 {

@@ -13,6 +13,7 @@ use crate::bench::communication::{
     Compared, Findings, Own, findings, line, of_own, tables, write_json, write_markdown,
 };
 use crate::bench::{Shape, Timer, measure, table, write};
+use crate::device::DeviceArg;
 use crate::numbers::{MANY, whole};
 
 /// What can be measured.
@@ -99,6 +100,8 @@ pub struct Communication {
         hide_default_value = true
     )]
     only: String,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 /// Runs a `bench` subcommand.
@@ -140,7 +143,7 @@ fn communication(args: &Communication) -> Result<()> {
             joined(&args.shape)
         ),
     };
-    let found = findings(shape, args.batches, &args.only)?;
+    let found = findings(shape, args.batches, &args.only, &args.device.open()?)?;
     say(args, &found, None)
 }
 
@@ -156,7 +159,7 @@ fn own(args: &Communication, model: &Path, data: &Path) -> Result<()> {
         batches: args.batches,
         line: args.link,
     };
-    let (found, compared) = of_own(&own, &args.only)?;
+    let (found, compared) = of_own(&own, &args.only, &args.device.open()?)?;
     say(args, &[found], Some(&compared))
 }
 

@@ -21,7 +21,7 @@ pub fn run(
     (data, images): (&Path, &Path),
     steps: u64,
     out: &Path,
-    hurry: &AtomicBool,
+    (hurry, device): (&AtomicBool, Device),
 ) -> Result<()> {
     if recipe.sites.is_some() {
         bail!("--dry-run is for one client, and the recipe has [sites]: leave out one of them");
@@ -45,7 +45,6 @@ pub fn run(
     let messages = Messages::into_dir(out)?;
     messages.are_of(&origin)?;
     let scratch = tempfile::Builder::new().prefix(".run-").tempdir_in(out)?;
-    let device = Device::default();
     let run = super::run_name(recipe);
     let mut client = Client::open(
         recipe.clone(),

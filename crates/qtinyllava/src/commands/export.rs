@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let (recipe, start) = &model;
-    let plain = Plain::open(start, &Device::default())?;
+    let plain = Plain::open(start, &Device::flex())?;
     let measured = match &args.data {
         Some(data) => measure(&model, &plain, data)?,
         None => Value::Null,

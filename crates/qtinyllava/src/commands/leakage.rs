@@ -14,6 +14,7 @@ use qtl_model::quant::{FsqSpec, QuantizerSpec, Statistics};
 
 use super::ModelArgs;
 use super::train::beside;
+use crate::device::DeviceArg;
 use crate::numbers::{MANY, positive, whole};
 use crate::progress::Progress;
 use crate::signal::Stopped;
@@ -76,6 +77,8 @@ pub struct Args {
     /// Seed of what attackers draw
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Directory for the results
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -127,6 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
         attacks: ATTACKS.iter().filter(wanted).copied().collect(),
         budget: Duration::from_secs_f64(60.0 * args.budget),
         messages: args.messages.clone(),
+        device: args.device.open()?,
         seed: args.seed,
         out: args.out.clone(),
         stop: &stop,

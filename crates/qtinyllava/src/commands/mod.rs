@@ -8,6 +8,7 @@ pub mod check;
 pub mod compare;
 pub mod compose;
 pub mod data;
+pub mod devices;
 pub mod dry;
 pub mod eval;
 pub mod export;
@@ -128,7 +129,7 @@ pub fn answering(
     mut recipe: Recipe,
 ) -> Result<(Recipe, Start)> {
     let opened = start(dir, adapter, &recipe)?;
-    if opened.has_quantizers(&Device::default())? {
+    if opened.has_quantizers(&Device::flex())? {
         return Ok((recipe, opened));
     }
     tracing::warn!(
@@ -297,7 +298,7 @@ pub fn reader(
         turns: recipe.data.turns(),
         max_length: recipe.data.max_length,
         picture_rows: blueprint
-            .client_without_values(&Device::default())?
+            .client_without_values(&Device::flex())?
             .tokens_per_picture(),
         seed: recipe.seed,
         strictness: recipe.data.strictness(),

@@ -10,6 +10,7 @@ use qtl_model::quant::{EcsqSpec, FsqSpec, QuantizerSpec, Statistics};
 use qtl_train::Recipe;
 
 use super::Under;
+use crate::device::DeviceArg;
 use crate::numbers::{MANY, positive, whole};
 use crate::plan::{Kind, Modality, Search, charts, examine, sources, write_json};
 
@@ -82,6 +83,8 @@ pub struct Args {
     /// Put the choice into the recipe file
     #[arg(long, requires = "recipe")]
     write: bool,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 /// The rules by name.
@@ -125,7 +128,14 @@ pub fn run(args: &Args) -> Result<()> {
             vec![(modality, rows)]
         }
         (None, Some(model), Some(data), Some(recipe)) => {
-            sources::from_data(model, recipe, data, args.images.as_deref(), args.batches)?
+            let images = args.images.as_deref();
+            sources::from_data(
+                model,
+                recipe,
+                (data, images),
+                args.batches,
+                &args.device.open()?,
+            )?
         }
         _ => bail!("give --model and --data, or --features"),
     };

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use qtl_model::Device;
 use qtl_train::ServerWork;
 use qtl_train::generations::ROOM;
 use qtl_train::roster::RosterFile;
@@ -21,6 +20,7 @@ use qtl_wire::{Askers, Key, Reason, Refusal};
 
 use super::StartArgs;
 use super::network::{interval, warn};
+use crate::device::DeviceArg;
 use crate::progress::Progress;
 use crate::signal::Stopped;
 
@@ -90,6 +90,8 @@ pub struct Args {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 /// Who may ask for answers.
@@ -145,7 +147,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let (Some(run), true) = (&args.run, args.start_over) {
         super::start_over(run)?;
     }
-    let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), Device::default())?;
+    let mut work = ServerWork::open(recipe, &start, args.run.as_deref(), args.device.open()?)?;
     super::say_changes(&work.goes_on(args.allow_changes)?);
     settle_access(args, &mut work)?;
     if let (Some(path), Some(spec)) = (&args.sites, &sites) {

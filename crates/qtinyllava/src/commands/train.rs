@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use qtl_model::Device;
 use qtl_train::accountant::epsilon;
 use qtl_train::client::{Client, Ended, Event};
 use qtl_train::metrics::StepRecord;
@@ -20,6 +19,7 @@ use qtl_wire::{Exchange, LocalLink, WireError};
 use super::StartArgs;
 use super::dry;
 use super::network::{Stops, Waiting, connect};
+use crate::device::DeviceArg;
 use crate::numbers::{MANY, whole};
 use crate::progress::{Progress, bytes};
 use crate::signal::Stopped;
@@ -82,6 +82,8 @@ pub struct Args {
     averaged: Option<PathBuf>,
     #[command(flatten)]
     waiting: Waiting,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Both halves in this process, through the same step code, without a network
     #[arg(long, conflicts_with_all = ["connect", "tls"])]
     local: bool,
@@ -116,7 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
             (&args.data, &images),
             steps,
             out,
-            &stops.hurry,
+            (&stops.hurry, args.device.open()?),
         );
     }
     let Some(run) = &args.run else {
@@ -125,6 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.local && recipe.sites.is_some() {
         bail!("--local is for one client, and the recipe has [sites]: leave out one of them");
     }
+    let device = args.device.open()?;
     let start = args.start.start(&recipe)?;
     let images = args.images.clone().unwrap_or_else(|| beside(&args.data));
     let source = super::reader(&recipe, &start.blueprint, &args.data, &images)?;
@@ -146,7 +149,7 @@ pub fn run(args: &Args) -> Result<()> {
         source,
         run,
         &super::run_name(&recipe),
-        Device::default(),
+        device.clone(),
     )?;
     if let Some(worth) = worth(&recipe, samples, client.sent_again()) {
         eprintln!("note: {worth}");
@@ -171,12 +174,8 @@ pub fn run(args: &Args) -> Result<()> {
             Box::new(connect(address, tls, args.waiting, &stops).map_err(|e| stopped(e, &stops))?)
         }
         _ => {
-            let server = ServerWork::open(
-                recipe.clone(),
-                &start,
-                Some(&run.join("server")),
-                Device::default(),
-            )?;
+            let server =
+                ServerWork::open(recipe.clone(), &start, Some(&run.join("server")), device)?;
             // The same recipe as the client's, which has said what changed.
             server.goes_on(args.allow_changes)?;
             Box::new(LocalLink::local(server))

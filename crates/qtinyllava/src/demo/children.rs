@@ -12,12 +12,13 @@ use qtl_train::Recipe;
 use qtl_train::tune::{Method, Part};
 
 use super::Clients;
+use crate::device::DeviceArg;
 
 /// Trains split; `false` if it was interrupted.
-pub fn train(out: &Path, recipe: &Recipe, clients: &Clients) -> Result<bool> {
+pub fn train(out: &Path, recipe: &Recipe, clients: &Clients, device: DeviceArg) -> Result<bool> {
     // Ctrl-C reaches the clients too, which have all sides save; this process only waits for them.
     let stop = crate::signal::on_interrupt("all sides save their state first", || {})?;
-    let mut server = serve(out, clients)?;
+    let mut server = serve(out, clients, device)?;
     let address = match address(&mut server) {
         Ok(address) => address,
         Err(error) => {
@@ -27,7 +28,7 @@ pub fn train(out: &Path, recipe: &Recipe, clients: &Clients) -> Result<bool> {
         }
     };
     let started: Vec<Result<Child>> = (0..clients.names().len())
-        .map(|place| client(out, recipe, clients, place, &address))
+        .map(|place| client(out, recipe, clients, place, (&address, device)))
         .collect();
     let ended: Vec<Result<ExitStatus>> = started
         .into_iter()
@@ -62,11 +63,12 @@ fn model(out: &Path) -> [(&'static str, PathBuf); 2] {
     ]
 }
 
-fn serve(out: &Path, clients: &Clients) -> Result<Child> {
+fn serve(out: &Path, clients: &Clients, device: DeviceArg) -> Result<Child> {
     let mut server = command("serve")?;
     for (flag, path) in model(out) {
         server.arg(flag).arg(path);
     }
+    server.args(device.arguments());
     server.arg("--run").arg(out.join("server"));
     if let Some(roster) = clients.roster(out) {
         server.arg("--sites").arg(roster);
@@ -93,7 +95,7 @@ fn client(
     recipe: &Recipe,
     clients: &Clients,
     place: usize,
-    address: &str,
+    (address, device): (&str, DeviceArg),
 ) -> Result<Child> {
     let mut client = command("train")?;
     for (flag, path) in model(out) {
@@ -101,6 +103,7 @@ fn client(
     }
     let name = &clients.names()[place];
     client
+        .args(device.arguments())
         .arg("--run")
         .arg(out.join(name))
         .args(["--connect", address, "--tls"])

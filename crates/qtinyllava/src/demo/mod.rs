@@ -20,6 +20,7 @@ use qtl_train::{Recipe, assumed, metrics};
 
 use crate::commands::eval::Evaluation;
 use crate::commands::{answering, data, eval};
+use crate::device::DeviceArg;
 use crate::numbers::{MANY, whole};
 use crate::signal::Stopped;
 use clients::Clients;
@@ -58,6 +59,8 @@ pub struct Args {
     /// Train and test on pictures in inverted colours, which the base has never seen: what is learned has to come back
     #[arg(long)]
     inverted: bool,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 /// Runs or resumes the demo.
@@ -70,6 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
         ]
         .concat(),
     )?;
+    args.device.open()?;
     let clients = Clients::of(&recipe);
     let out = &args.out;
     let (spent, _lock) = prepare(out, &recipe, args.inverted)?;
@@ -86,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     let test = plan(TEST_SEED, args.test_scenes);
     scenes(Split::Test, &out.join("test"), test)?;
     clients.certify(out)?;
-    let trained = children::train(out, &recipe, &clients)?;
+    let trained = children::train(out, &recipe, &clients, args.device)?;
     if !trained {
         let spent = spent + start.elapsed().as_secs_f64();
         note_time(out, &recipe, args.inverted, spent)?;
@@ -99,7 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
         let server = out.join("server");
         merge_sites(&halves, &server, &base, merged, SaveType::F32)?;
         let model = answering(merged, None, assumed::or_carried(merged)?)?;
-        eval::evaluate(model, &out.join("test"))
+        eval::evaluate(model, &out.join("test"), args.device)
     };
     let evaluation = scored(clients.names(), &out.join("checkpoint"))?;
     let mut sites = Vec::new();

@@ -17,18 +17,17 @@ use crate::progress::Progress;
 pub fn from_data(
     model: &Path,
     recipe: &Recipe,
-    data: &Path,
-    images: Option<&Path>,
+    (data, images): (&Path, Option<&Path>),
     batches: usize,
+    device: &Device,
 ) -> Result<Vec<(Modality, FeatureRows)>> {
     let blueprint = commands::blueprint(model, recipe)?;
     let images = images.map_or_else(|| commands::train::beside(data), Path::to_owned);
     let source = commands::reader(recipe, &blueprint, data, &images)?;
     commands::check::before(recipe, &source)?;
-    let device = Device::default();
-    let client = blueprint.client(&device)?.partition;
+    let client = blueprint.client(device)?.partition;
     let mut bar = Progress::new("features", batches as u64);
-    let (image, text) = of_data(&client, recipe, source, batches, &device, &mut |done| {
+    let (image, text) = of_data(&client, recipe, source, batches, device, &mut |done| {
         bar.at(done as u64, "batches");
     })?;
     let mut found = Vec::new();

@@ -15,6 +15,7 @@ fn every_subcommand_has_help_with_an_example() {
         "train",
         "merge",
         "compose",
+        "devices",
         "export",
         "inspect",
         "leakage",

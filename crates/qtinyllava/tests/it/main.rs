@@ -6,6 +6,7 @@ mod chat;
 mod check;
 mod choose;
 mod demo;
+mod device;
 mod eval;
 mod help;
 mod hub;

@@ -12,6 +12,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use qtl_data::Example;
 use qtl_data::example::Pixels;
 use qtl_model::Device;
+use qtl_model::device::Kind;
 use qtl_model::partition::ClientPartition;
 use qtl_model::parts::{Parts, VISION_TOWER};
 use qtl_model::weights::NamedTensor;
@@ -47,7 +48,7 @@ impl FeatureCache {
             return Ok(None);
         };
         let dtype = recipe.train.activation.dtype();
-        let dir = dir.join(format!("tower-{}", tower(half, dtype)));
+        let dir = dir.join(format!("tower-{}", tower(half, dtype, Kind::of(device))));
         // Features tell about pictures nearly what pictures do.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(|e| TrainError::io(&dir, e))?;
@@ -142,9 +143,13 @@ impl FeatureCache {
 }
 
 /// A digest of all that a tower's features follow from beside the pixels.
-fn tower(half: &ClientPartition, dtype: DType) -> String {
+fn tower(half: &ClientPartition, dtype: DType, kind: Kind) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(format!("{ARITHMETIC} {dtype:?}").as_bytes());
+    // Caches are older than other devices.
+    if kind != Kind::Cpu {
+        hasher.update(kind.name().as_bytes());
+    }
     for vit in half.bottom.vision_tower.vits() {
         hasher.update(format!("{:?} {:?}", vit.spec(), vit.selected()).as_bytes());
     }

@@ -54,18 +54,18 @@ pub fn align(
     tokenizer: &Tokenizer,
     train: &TrainSpec,
     seed: u64,
+    device: &Device,
     out: &Path,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<(), TrainError> {
-    let device = Device::default();
     let fresh = Blueprint {
         fresh: true,
         placement: Placement::default(),
         ..blueprint.clone()
     };
     let (mut client, server) = start(
-        fresh.client(&device)?.partition,
-        fresh.server(&device)?.partition,
+        fresh.client(device)?.partition,
+        fresh.server(device)?.partition,
         seed,
     );
     let tune = TuneSpec {
@@ -73,7 +73,7 @@ pub fn align(
         ..TuneSpec::default()
     };
     let mut optimizer = Optimizer::new(train, &tune);
-    let words = Words::new(tokenizer, &client, &device)?;
+    let words = Words::new(tokenizer, &client, device)?;
     let processor = &blueprint.processor;
     for step in 0..train.steps {
         let first = step * train.batch as u64;
@@ -87,7 +87,7 @@ pub fn align(
         let side = processor.side();
         let pixels = Tensor::from_data(
             TensorData::new(pixels, [train.batch, 3, side, side]),
-            &device,
+            device,
         );
         let (loss, cells, gradients) = words.gradients(&client, pixels, &scenes);
         let diverged = |error: NotFinite| TrainError::Diverged {
@@ -106,7 +106,7 @@ pub fn align(
         });
     }
     let wanted = |name: &str| !name.starts_with("VQ.");
-    let unheld = fresh.unheld(&device)?;
+    let unheld = fresh.unheld(device)?;
     let tensors = client
         .chosen(&wanted)
         .chain(unheld.as_slice().into())

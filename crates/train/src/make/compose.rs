@@ -64,7 +64,7 @@ const PREPROCESSOR: &str = "preprocessor_config.json";
 ///
 /// [`TrainError`] naming the file.
 pub fn compose(parts: Parts<'_>, out: &Path) -> Result<(), TrainError> {
-    let device = Device::default();
+    let device = Device::flex();
     let text = read_json(&parts.language_model.join("config.json"))?;
     let decoder = DecoderSpec::from_config(&Fields::read(parts.language_model)?)?;
     let tower = parts.tower.config();

@@ -169,7 +169,7 @@ pub fn fold_adapter(
         },
         adapter: Some(Arc::clone(&adapter)),
     };
-    let device = Device::default();
+    let device = Device::flex();
     let (client, server) = (start.client(&device)?, start.server(&device)?);
     let head = Head::of(start.blueprint.config.text.tied_head, &client, &server);
     let wanted = |name: &str| head.is_written(name);
@@ -190,7 +190,7 @@ pub fn fold_adapter(
 
 /// Folds an adapter into a language model that stands alone, and writes it under its own names.
 fn fold_text(base: Base<'_>, out: &Path, format: Format) -> Result<usize, TrainError> {
-    let (model, count) = folded_text(base, &Device::default())?;
+    let (model, count) = folded_text(base, &Device::flex())?;
     let mut config = read_json(&base.model.join("config.json"))?;
     let head = Head::of(model.spec().tied_head, &model, &model);
     head.note(&mut config);

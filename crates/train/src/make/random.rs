@@ -23,7 +23,7 @@ pub fn random_model(dir: &Path, out: &Path, seed: u64, kind: SaveType) -> Result
         fresh: true,
         ..Blueprint::read(dir, none.clone(), none, seed)?
     };
-    let device = Device::default();
+    let device = Device::flex();
     let client = blueprint.client(&device)?.partition;
     let server = blueprint.server(&device)?.partition;
     // A tied head is in the file once, as the token embedding.

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::DType;
 use qtl_model::Device;
+use qtl_model::device::{self, Kind};
 use qtl_model::llm::Decoder as LanguageModel;
 use qtl_model::params::Named;
 use qtl_model::partition::{ClientPartition, ServerPartition};
@@ -127,9 +129,31 @@ fn room(device: &Device) -> u64 {
     }
 }
 
+/// Whether the device has the types that the recipe keeps and computes in.
+fn computes(recipe: &Recipe, device: &Device) -> Result<(), TrainError> {
+    let activation = (
+        "train.activation".to_owned(),
+        recipe.train.activation.dtype(),
+    );
+    let kept = Part::ALL.into_iter().map(|part| {
+        let field = format!("tune.{}.base", part.field());
+        (field, recipe.tune.part(part).base.dtype())
+    });
+    let lacks = |(_, dtype): &(String, DType)| !device::computes(device, *dtype);
+    match kept.chain([activation]).find(lacks) {
+        None => Ok(()),
+        Some((field, dtype)) => Err(TrainError::Lacks {
+            field,
+            dtype: format!("{dtype:?}").to_lowercase(),
+            device: Kind::of(device),
+        }),
+    }
+}
+
 /// One side of a run.
 pub(crate) struct Half<S> {
     pub(crate) device: Device,
+    kind: Kind,
     pub(crate) recipe: Recipe,
     /// Where the weights that step 0 starts from are read again.
     start: Start,
@@ -165,6 +189,8 @@ impl<S: Stages> Half<S> {
         fresh_run: &str,
         device: Device,
     ) -> Result<Self, TrainError> {
+        let kind = Kind::of(&device);
+        computes(&recipe, &device)?;
         let lock = run_dir.map(Lock::take).transpose()?;
         let loaded = start.read::<S>(&recipe, &device)?;
         let base = match run_dir {
@@ -186,6 +212,7 @@ impl<S: Stages> Half<S> {
             });
         }
         Ok(Self {
+            kind,
             facts: Facts::of(&start),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
             start,
@@ -319,7 +346,7 @@ impl<S: Stages> Half<S> {
     ) -> Result<(), TrainError> {
         let (step, recipe) = (self.ended(micro_batches)?, self.recipe.to_toml());
         let state = State::new(S::SIDE, &self.record.run, step, None, recipe);
-        let mut state = state.on(&self.base);
+        let mut state = state.on(&self.base).by(self.kind);
         complete(&mut state);
         let stored = |name: &str| self.recipe.tune.stores(name);
         let (weights, optimizer) = (self.stages.chosen(&stored), self.optimizer.entries());
@@ -356,6 +383,14 @@ impl<S: Stages> Half<S> {
                 tracing::warn!(
                     "the checkpoint of step {step} was computed by a release that takes sums in another order: the run goes on \
                      from it, but will not end in the bits that it would have ended in there"
+                );
+            }
+            if saved.state.device() != self.kind.name() {
+                tracing::warn!(
+                    "the checkpoint of step {step} was computed on {}, and this is {}: the run goes on from it, but will not end in the \
+                     bits that it would have ended in there",
+                    saved.state.device(),
+                    self.kind
                 );
             }
             let entries = saved.optimizer()?;

@@ -63,7 +63,7 @@ pub fn connectors() -> Vec<ConnectorSpec> {
 
 /// A tower in general position: no bias is zero, no scale is one.
 pub fn random_tower(spec: &VisionSpec, select: FeatureSelect, seed: u64) -> VisionTower {
-    let tower = VisionTower::new(spec.clone(), select, &Device::flex());
+    let tower = VisionTower::new(spec.clone(), select, &Device::default());
     initialize(tower, "", seed, |name, shape| {
         perturbed(spec.fill(name, shape))
     })
@@ -71,7 +71,7 @@ pub fn random_tower(spec: &VisionSpec, select: FeatureSelect, seed: u64) -> Visi
 
 /// A connector in general position.
 pub fn random_connector(spec: &ConnectorSpec, seed: u64) -> Connector {
-    let connector = Connector::new(spec, &Device::flex()).unwrap();
+    let connector = Connector::new(spec, &Device::default()).unwrap();
     let rule = connector.clone();
     initialize(connector, "", seed, |name, shape| {
         perturbed(rule.fill(name, shape))
@@ -91,7 +91,7 @@ pub fn noise<const D: usize>(shape: [usize; D], name: &str) -> Tensor<D> {
     let mut stream = Stream::new(11, name);
     let count = shape.iter().product();
     let values: Vec<f32> = (0..count).map(|_| stream.normal() as f32).collect();
-    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    Tensor::from_data(TensorData::new(values, shape), &Device::default())
 }
 
 /// Checks the gradients of `sum(output * weights)` to every parameter and to the input against central differences,
@@ -169,7 +169,7 @@ fn slopes_agree(what: &str, gradient: &[f32], value: impl Fn(&[f32]) -> f64) {
 }
 
 fn vector(values: &[f32]) -> Tensor<1> {
-    Tensor::from_floats(values, &Device::flex())
+    Tensor::from_floats(values, &Device::default())
 }
 
 fn sorted(names: &[String]) -> Vec<String> {

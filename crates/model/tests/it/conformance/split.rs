@@ -51,14 +51,14 @@ fn model(
     let (image, text) = (quantizer.clone(), quantizer.clone());
     let mut blueprint = Blueprint::read(dir, image, text, 7).unwrap();
     blueprint.fresh = true;
-    let device = Device::flex();
+    let device = Device::default();
     let client = blueprint.client(&device).unwrap().partition;
     (client, blueprint.server(&device).unwrap().partition)
 }
 
 /// Loss and gradients of tower, connector and token embedding in one graph, features rounded to 16 bits as on the wire.
 fn whole(client: &ClientPartition, server: &ServerPartition, pixels: Tensor<4>) -> (f32, Named) {
-    let device = Device::flex();
+    let device = Device::default();
     let tower = track(&*client.bottom.vision_tower, VISION_TOWER.prefix, &|_| true);
     let connector = track(&*client.bottom.connector, CONNECTOR.prefix, &|_| true);
     let table = track(&*client.bottom.embed_tokens, BLOCKS.prefix, &|_| true);
@@ -137,7 +137,12 @@ fn split(
     let (batch, labels) = batch(client, pixels);
     let (cut, pending) = client.forward(&batch, 0, trained);
     let targets = targets::encode(&labels, server.vocab_size());
-    let step = server.step(&over_the_wire(&cut), &targets, &|_| false, &Device::flex());
+    let step = server.step(
+        &over_the_wire(&cut),
+        &targets,
+        &|_| false,
+        &Device::default(),
+    );
     let step = step.unwrap();
     (step.loss as f32, pending.backward(step.image, step.text))
 }

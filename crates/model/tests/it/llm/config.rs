@@ -14,7 +14,7 @@ fn a_tied_head_is_the_servers_copy_of_the_embedding() {
     let text = r#"{"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
         "num_attention_heads": 2, "vocab_size": 11, "tie_word_embeddings": true}"#;
     let spec = DecoderSpec::from_config(&Fields::parse(Path::new("tied"), text).unwrap()).unwrap();
-    let device = Device::flex();
+    let device = Device::default();
     let folder = tempfile::tempdir().unwrap();
     let (embedding, decoder) = (
         TokenEmbedding::init(&spec, 1, &device),
@@ -149,7 +149,7 @@ fn an_untied_model_without_a_head_is_refused() {
         "num_attention_heads": 2, "vocab_size": 11}"#;
     let spec =
         DecoderSpec::from_config(&Fields::parse(Path::new("untied"), text).unwrap()).unwrap();
-    let device = Device::flex();
+    let device = Device::default();
     let folder = tempfile::tempdir().unwrap();
     let mut stored = qtl_model::weights::tensors_of(&TokenEmbedding::init(&spec, 1, &device), "");
     let decoder = Decoder::init(spec.clone(), 1, &device);

@@ -27,7 +27,7 @@ fn each(test: impl Fn(&str, &TokenEmbedding, &Decoder)) {
     for (name, family) in FAMILIES {
         let fields = Fields::parse(Path::new(name), family.example).unwrap();
         let spec = DecoderSpec::from_config(&fields).unwrap();
-        let device = Device::flex();
+        let device = Device::default();
         let embedding = TokenEmbedding::init(&spec, 3, &device);
         let decoder = Decoder::init(spec, 3, &device);
         test(name, &shaken(embedding), &shaken(decoder));
@@ -47,7 +47,7 @@ fn noise(name: &str, count: usize, deviation: f64) -> Tensor<1> {
     let values: Vec<f32> = (0..count)
         .map(|_| (deviation * stream.normal()) as f32)
         .collect();
-    Tensor::from_data(TensorData::new(values, [count]), &Device::flex())
+    Tensor::from_data(TensorData::new(values, [count]), &Device::default())
 }
 
 fn prompts() -> Vec<Vec<i64>> {
@@ -217,7 +217,7 @@ fn saved_and_loaded_is_the_same_model() {
             stored.extend(tensors_of(decoder, prefix));
             let file = folder.path().join("model.safetensors");
             save(&file, &stored, SaveType::F32).unwrap();
-            let again = load(folder.path(), decoder.spec(), &Device::flex());
+            let again = load(folder.path(), decoder.spec(), &Device::default());
             assert_eq!(
                 tensors_of(&again.0, ""),
                 tensors_of(embedding, ""),
@@ -282,7 +282,7 @@ fn crossed(x: Tensor<2>) -> Tensor<2> {
 /// The two halves, with blocks recomputed in backward, against the parts put together in one graph.
 #[test]
 fn monolith_equals_split() {
-    let device = Device::flex();
+    let device = Device::default();
     for (family, entry) in FAMILIES {
         let blueprint = blueprint(family, entry.example);
         let mut client = blueprint.client(&device).unwrap().partition;
@@ -348,7 +348,7 @@ fn monolith_equals_split() {
 
 #[test]
 fn what_is_trained_gets_a_gradient_and_nothing_else_does() {
-    let device = Device::flex();
+    let device = Device::default();
     for (family, entry) in FAMILIES {
         let blueprint = blueprint(family, entry.example);
         let mut client = blueprint.client(&device).unwrap().partition;

@@ -23,7 +23,7 @@ fn supported(case: &Case) -> Result<(), String> {
 
 #[test]
 fn golden_llm() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["llm_"], |case| {
         supported(case)?;
         let spec = spec(&case.dir);
@@ -78,7 +78,7 @@ fn golden_llm() {
 
 #[test]
 fn golden_sharded_checkpoint() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["ckpt_hf_sharded"], |case| {
         supported(case)?;
         let (embedding, decoder) = load(&case.dir, &spec(&case.dir), &device);
@@ -95,7 +95,7 @@ fn golden_sharded_checkpoint() {
 
 #[test]
 fn golden_merged_checkpoint_language_half() {
-    let device = Device::flex();
+    let device = Device::default();
     each(&["ckpt_tinyllava_merged"], |case| {
         let fields = Fields::read(&case.dir)
             .unwrap()
@@ -109,7 +109,7 @@ fn golden_merged_checkpoint_language_half() {
 
 #[test]
 fn golden_smollm2() {
-    let device = Device::flex();
+    let device = Device::default();
     let folder = crate::set::root().join("model/smollm2");
     let weights = std::env::var_os("QTL_SMOLLM2").map_or(folder, PathBuf::from);
     if !weights.join("model.safetensors").exists() {

@@ -53,12 +53,16 @@ pub struct Findings {
 
 /// Measures quantizers whose names contain `only`, and every gradient codec, on features of this shape and on so many
 /// batches of the demo.
-pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings>> {
-    let device = Device::default();
+pub fn findings(
+    shape: Shape,
+    batches: usize,
+    only: &str,
+    device: &Device,
+) -> Result<Vec<Findings>> {
     let recipe = demo::recipe(&[])?;
     let makers: [&dyn Fn() -> Result<Workload>; 2] =
-        [&|| demo_steps(&recipe, batches, &device), &|| {
-            Ok(Workload::synthetic(shape, &device))
+        [&|| demo_steps(&recipe, batches, device), &|| {
+            Ok(Workload::synthetic(shape, device))
         }];
     let (quantizers, codecs) = (named(only)?, GradientCodec::settings());
     let each = 1 + quantizers.len() + codecs.len() + 1;
@@ -66,20 +70,20 @@ pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings
     let mut all = Vec::with_capacity(makers.len());
     for make in makers {
         let work = make()?;
-        let rows = rows(&work, &quantizers, &recipe, &device, &mut bar)?;
+        let rows = rows(&work, &quantizers, &recipe, device, &mut bar)?;
         let gradients = codecs.iter().map(|codec| {
             row(
                 &work,
                 &recipe.quantizer.image,
                 codec,
                 TextRows::Distinct,
-                &device,
+                device,
                 &mut bar,
             )
         });
         let gradients = gradients.collect::<Result<_>>()?;
         bar.says(&format!("{}: ranks", work.name));
-        let ranks = rank::ranks(&work, &device)?;
+        let ranks = rank::ranks(&work, device)?;
         bar.done += 1;
         all.push(Findings::new(work, rows, gradients, ranks));
     }
@@ -88,12 +92,11 @@ pub fn findings(shape: Shape, batches: usize, only: &str) -> Result<Vec<Findings
 }
 
 /// Measures quantizers on a user's own data, and compares.
-pub fn of_own(own: &Own, only: &str) -> Result<(Findings, Compared)> {
-    let device = Device::default();
+pub fn of_own(own: &Own, only: &str, device: &Device) -> Result<(Findings, Compared)> {
     let quantizers = named(only)?;
-    let (work, known) = own.workload(&device)?;
+    let (work, known) = own.workload(device)?;
     let mut bar = Bar::new(1 + quantizers.len());
-    let rows = rows(&work, &quantizers, &own.recipe, &device, &mut bar)?;
+    let rows = rows(&work, &quantizers, &own.recipe, device, &mut bar)?;
     bar.says("");
     let found = Findings::new(work, rows, Vec::new(), Vec::new());
     let compared = own.compare(&known, &found);

@@ -16,6 +16,7 @@ use qtl_model::sampling::Sampling;
 
 use super::Under;
 use super::network::Split;
+use crate::device::DeviceArg;
 
 /// Talk to a model, about a picture or in text only
 #[derive(clap::Args)]
@@ -65,6 +66,8 @@ pub struct Args {
     seed: u64,
     #[command(flatten)]
     remote: Split,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 impl Args {

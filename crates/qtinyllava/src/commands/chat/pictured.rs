@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use qtl_data::{Turns, template};
 use qtl_eval::answer::Answerer;
-use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::generate::{InProcess, Remote};
 use qtl_train::answer::Linked;
@@ -34,7 +33,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
     let mut end = ends(&tokenizer, dir, fields)?;
     end.extend(template.end(&tokenizer)?.map(|id| id as u32));
     let end: Vec<u32> = end.into_iter().collect();
-    let device = Device::default();
+    let device = args.device.open()?;
     let client = start.client(&device)?.sending(recipe.quantizer.text_rows);
     let config = &blueprint.config;
     let answerer = Answerer {

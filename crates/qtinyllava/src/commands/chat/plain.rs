@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use qtl_data::chat::{ChatTemplate, Message, Role};
 use qtl_data::{Template, Tokenizer, Turn, Turns, example, template};
-use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::text::{Answering, Session};
 use qtl_train::start::{Base, text_model};
@@ -30,7 +29,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
         model: dir,
         adapter: args.from_adapter.as_deref(),
     };
-    let model = text_model(base, &Device::default())?;
+    let model = text_model(base, &args.device.open()?)?;
     super::super::tokenizer_fits(&tokenizer, dir, model.spec().vocab_size)?;
     let mut end = ends(&tokenizer, dir, fields)?;
     if let Layout::Own(template, _) = &layout {

@@ -6,7 +6,6 @@ use anyhow::Result;
 use qtl_data::{Template, Tokenizer, template};
 use qtl_eval::answer::{Answerer, Outcome};
 use qtl_eval::benchmark::{Question, Suite};
-use qtl_model::Device;
 use qtl_model::generate::{InProcess, Remote};
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::sampling::Sampling;
@@ -19,6 +18,7 @@ use qtl_wire::Exchange;
 use super::super::network::Split;
 use super::super::{aspect, tokenizer};
 use super::kept::{Keep, Kept, model_id};
+use crate::device::DeviceArg;
 use crate::progress::Progress;
 
 /// How a model is asked.
@@ -29,6 +29,8 @@ pub struct How<'a> {
     pub batch: usize,
     /// The longest answer in tokens, if not each benchmark's own.
     pub longest: Option<usize>,
+    /// What computes.
+    pub device: DeviceArg,
 }
 
 /// Asks the questions of a suite, about its pictures or (`true`) about blank ones.
@@ -41,7 +43,7 @@ pub fn asking<T>(
     run: impl FnOnce(&mut Ask<'_>) -> Result<T>,
 ) -> Result<T> {
     let tokenizer = tokenizer(&start.blueprint)?;
-    let device = Device::default();
+    let device = how.device.open()?;
     let client = start.client(&device)?.sending(recipe.quantizer.text_rows);
     // What a server takes at a time.
     let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);

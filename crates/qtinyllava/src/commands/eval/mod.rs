@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::network::Split;
 use super::{Under, answering};
+use crate::device::DeviceArg;
 use crate::numbers::whole;
 
 pub use ask::answers;
@@ -97,6 +98,8 @@ pub struct Args {
     judge: judge::Args,
     #[command(flatten)]
     remote: Split,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Questions decoded together
     #[arg(long, default_value_t = BATCH, value_parser = whole::<usize>(1..=1 << 16))]
     batch: usize,
@@ -198,6 +201,7 @@ impl Args {
             remote: &self.remote,
             batch: self.batch,
             longest: self.longest,
+            device: self.device,
         }
     }
 
@@ -348,12 +352,13 @@ pub struct Evaluation {
 }
 
 /// Answers every question in `data` with a model under its recipe.
-pub fn evaluate(model: (Recipe, Start), data: &Path) -> Result<Evaluation> {
+pub fn evaluate(model: (Recipe, Start), data: &Path, device: DeviceArg) -> Result<Evaluation> {
     let suite = Suite::load(data)?;
     let how = How {
         remote: &Split::default(),
         batch: BATCH,
         longest: None,
+        device,
     };
     let outcomes = asking(model, &how, |ask| ask(&suite, &Keep::default(), false))?;
     let scored = Scored::of(&suite, outcomes, None, data)?;

@@ -13,6 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use qtl_data::Position;
+use qtl_model::device::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Written;
@@ -66,6 +67,9 @@ pub struct State {
     /// The [`ARITHMETIC`] that computed it; nothing was said before there was a second one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<u32>,
+    /// The kind of device that computed it; nothing is said of the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The data that it was trained on (client only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Stamp>,
@@ -112,6 +116,7 @@ impl State {
             recipe,
             base: None,
             arithmetic: Some(ARITHMETIC),
+            device: None,
             data: None,
             metrics: None,
             sites: Vec::new(),
@@ -119,6 +124,21 @@ impl State {
             samples: 0,
             files: BTreeMap::new(),
         }
+    }
+
+    /// The same state, computed by a device of this kind.
+    #[must_use]
+    pub fn by(self, kind: Kind) -> Self {
+        let device = Some(kind).filter(|kind| *kind != Kind::Cpu);
+        Self {
+            device: device.map(|kind| kind.to_string()),
+            ..self
+        }
+    }
+
+    /// The kind of device that computed it.
+    pub fn device(&self) -> &str {
+        self.device.as_deref().unwrap_or(Kind::Cpu.name())
     }
 
     /// The same state, standing on the base with this fingerprint.

@@ -45,7 +45,7 @@ impl Joined {
         let state = ours.state.clone();
         let recipe = Recipe::parse(&state.recipe, &[], Path::new("state.json"))?;
         let start = Start::open(base, &recipe)?;
-        let device = Device::default();
+        let device = Device::flex();
         let stored = |name: &str| recipe.tune.stores(name);
 
         let half: ClientPartition = start.read(&recipe, &device)?.partition;

@@ -85,7 +85,7 @@ impl Plain {
         record: Value,
     ) -> Result<(), TrainError> {
         let base = &self.blueprint.dir;
-        let device = Device::default();
+        let device = Device::flex();
         let words = with_image(base)?;
         let rows = self.folded.client.bottom.embed_tokens.vocab_size();
         let grown = rows.max(words.id + 1);
@@ -172,7 +172,7 @@ fn grow(tensor: &NamedTensor, rows: usize) -> Option<NamedTensor> {
 ///
 /// [`TrainError`] naming the file.
 pub fn write_language_model(start: &Start, out: &Path, format: Format) -> Result<(), TrainError> {
-    let device = Device::default();
+    let device = Device::flex();
     let (client, server) = (start.client(&device)?, start.server(&device)?);
     let base = &start.blueprint.dir;
     let head = Head::of(start.blueprint.config.text.tied_head, &client, &server);

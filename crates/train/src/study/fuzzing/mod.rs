@@ -148,7 +148,7 @@ impl Desk {
     pub fn served(kind: usize, dir: &Path) -> Result<(ServerWork, Legal), String> {
         let (recipe, blueprint) = tiny::model(kind)?;
         let legal = tiny::legal(&recipe, &blueprint)?;
-        let work = ServerWork::open(recipe, &blueprint, Some(dir), Device::default());
+        let work = ServerWork::open(recipe, &blueprint, Some(dir), Device::flex());
         let work = work.map_err(|error| error.to_string())?;
         let terms = work.terms();
         Ok((work, Legal { terms, ..legal }))

@@ -101,7 +101,7 @@ pub(super) fn model(kind: usize) -> Result<(Recipe, Blueprint), String> {
 
 /// Messages of a client of the model that has not learned yet.
 pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, String> {
-    let device = Device::default();
+    let device = Device::flex();
     let client = blueprint
         .client(&device)
         .map_err(|error| error.to_string())?;
@@ -164,7 +164,7 @@ fn learned(recipe: &Recipe, step: u64, [rows, width]: [usize; 2]) -> Result<Vec<
         step,
         tensor: "hidden",
     };
-    let tensor = Tensor::<2>::from_data(data, &Device::default());
+    let tensor = Tensor::<2>::from_data(data, &Device::flex());
     encode_gradient(&recipe.gradient.hidden, tensor, draw).map_err(|error| error.to_string())
 }
 

@@ -106,7 +106,7 @@ pub fn inspect(
     recipe: Option<&Recipe>,
     text_tokens: usize,
 ) -> Result<Inspection, TrainError> {
-    let (fields, device) = (Fields::read(dir)?, Device::default());
+    let (fields, device) = (Fields::read(dir)?, Device::flex());
     let known = |families: Vec<&'static str>| {
         let name = fields.get("model_type").and_then(Value::as_str);
         families.into_iter().find(|family| Some(*family) == name)
@@ -214,7 +214,7 @@ fn whole(
         }
     };
     let blueprint = recipe.blueprint(dir)?;
-    let device = Device::default();
+    let device = Device::flex();
     let client = blueprint.client_without_values(&device)?;
     let server = blueprint.server_without_values(&device);
     let (contents, found) = Contents::of(dir, &qtl_model::parts::folders());
