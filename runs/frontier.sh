@@ -59,6 +59,8 @@ scenes auxiliary 302 "$auxiliary"
 attacks=(--attack mean-picture --attack own-background --attack nearest-by-pixels --attack nearest-by-code --attack collage
   --attack mixed --attack optimise --attack match --attack lengths-alone --attack dictionary --attack context --attack targets
   --attack gradient)
+# It needs some 700 steps to be better than the others, for which a quick run has no time.
+[ "$mode" = quick ] || attacks+=(--attack inverse)
 [ -z "${ATTACKS:-}" ] || { attacks=(); for name in $ATTACKS; do attacks+=(--attack "$name"); done; }
 
 seeds=${SEEDS:-1} runs=() missing=()

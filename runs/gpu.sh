@@ -18,7 +18,7 @@ pack() {
   build=(cargo build --release --locked -p qtinyllava -p qtl-model --bins --test it --features qtinyllava/cuda,qtinyllava/fusion,qtinyllava/autotune)
   "${build[@]}"
   tests=$("${build[@]}" --message-format=json 2> /dev/null | grep -o '"executable":"[^"]*/it-[^"]*"' | cut -d'"' -f4 | while read -r it; do
-    "$it" --list 2> /dev/null | grep -q '^device::' && echo "$it"
+    if "$it" --list 2> /dev/null | grep '^llm::golden' > /dev/null; then echo "$it"; fi
   done)
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT

@@ -3,7 +3,7 @@
 # features, 16, 8, 4 and 2 levels per channel, the paper's 4 levels, topk, splitfc and fedbat. A table of means and deviations over seeds.
 #
 #   runs/leakage.sh [OUT]            3 seeds, 10 minutes of attacks each; runs/leakage by default
-#   runs/leakage.sh --quick [OUT]    one seed, 300 steps of training, 200 victims, 3,000 auxiliary scenes; ends after LIMIT minutes
+#   runs/leakage.sh --quick [OUT]    one seed, 300 steps of training, 200 victims, 3,000 auxiliary scenes, an insider; ends after LIMIT minutes
 #                                    (40), whatever it has come to: the time that is left is shared by the settings that are left,
 #                                    and what had none is named. The same command again goes on
 #   runs/leakage.sh --check [OUT]    instead: the attacks where they must succeed, with thresholds; fails if one does not
@@ -72,9 +72,12 @@ for seed in $(seq 1 "$seeds"); do
       # Nine tenths of what training has left of the share: reading and judging take time beside.
       minutes=${MINUTES:-$(awk -v s=$((share - SECONDS + began)) 'BEGIN { print (s > 20 ? s : 20) * 0.9 / 60 }')}
     fi
+    # A quick run tries the insider alone: attackers then have four times the steps.
+    base=(--base "$run/demo/base")
+    [ "$mode" = full ] || base=()
     echo "== $run: attacks, $minutes minutes" >&2
     # shellcheck disable=SC2086
-    limited $qtl leakage --model "$run/demo/checkpoint" --base "$run/demo/base" --data "$victims" --auxiliary "$auxiliary" \
+    limited $qtl leakage --model "$run/demo/checkpoint" --no-exact "${base[@]}" --data "$victims" --auxiliary "$auxiliary" \
       --budget "$minutes" --victims 200 --seed "$seed" --out "$run/attacks" > "$run/attacks.txt" \
       || { [ "$mode" = quick ] && missing+=("$name-seed$seed") && continue; exit 1; }
   done

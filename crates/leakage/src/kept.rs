@@ -252,11 +252,11 @@ impl Kept {
         if let Some(pictures) = &outcome.pictures {
             return Ok(Some(pictures.clone()));
         }
-        if outcome.picture_bytes == 0 {
-            return Ok(None);
-        }
         let path = self.part(&outcome.view, outcome.setting, &outcome.attack);
         let path = path.with_extension("rgb");
+        if outcome.picture_bytes == 0 && !path.is_file() {
+            return Ok(None);
+        }
         let bytes = fs::read(&path).map_err(LeakageError::file(&path))?;
         Ok(Some(Pictures { side, bytes }))
     }

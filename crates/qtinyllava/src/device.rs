@@ -111,14 +111,14 @@ fn cure(name: Wanted) -> &'static str {
 pub fn try_here(name: Wanted) -> Result<()> {
     let (device, name) = name.find()?;
     let off = trial(&device).map_err(|error| anyhow!("{name}: {error}"))?;
-    if off > TOLERANCE {
+    if off.is_nan() || off > TOLERANCE {
         bail!("{name} computes something else than the CPU: off by {off:e} of the largest number");
     }
     Ok(())
 }
 
 /// Largest difference from the CPU's result, relative to its largest number.
-const TOLERANCE: f32 = 1e-3;
+const TOLERANCE: f32 = 1e-2;
 
 #[cfg(test)]
 mod tests {

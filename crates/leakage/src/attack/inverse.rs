@@ -150,12 +150,15 @@ fn learned(
         let made = model.forward(work.batch(victims, some));
         work.patches.show(made, &mut shown);
     }
-    let notes = vec![format!(
+    let mut notes = vec![format!(
         "{} steps of {BATCH}; mean squared error over {held} auxiliary pictures held out {:.2} dB, before them {:.2} dB",
         fit.steps(),
         decibels(error),
         decibels(linear)
     )];
+    if fit.steps() > 0 && error >= linear {
+        notes.push("no step made it better than its start, which is what is shown".to_owned());
+    }
     Ok(Found {
         notes,
         steps: Some(fit.steps()),

@@ -21,9 +21,9 @@ const BATCH: usize = 40;
 /// Auxiliary pictures that the prior is chosen on.
 const TRIED: usize = 16;
 /// Its weights.
-const PRIORS: [f32; 4] = [0.0, 0.01, 0.1, 1.0];
+const PRIORS: [f32; 5] = [0.0, 0.1, 1.0, 5.0, 20.0];
 /// Share of the time for choosing.
-const CHOOSING: f64 = 0.2;
+const CHOOSING: f64 = 0.25;
 /// A further beginning is tried only if all pictures have so many steps in it.
 const ENOUGH: f64 = 60.0;
 const RATE: f64 = 0.03;

