@@ -80,7 +80,9 @@ impl PlironCompiler {
         _: &PlironOptions,
     ) -> Result<PlironArtifact, CompilationError> {
         Err(CompilationError::Generic {
-            reason: "built without LLVM: kernels are compiled by NVRTC (cubecl-cuda's feature `cpp`)".into(),
+            reason:
+                "built without LLVM: kernels are compiled by NVRTC (cubecl-cuda's feature `cpp`)"
+                    .into(),
             backtrace: cubecl_environment::backtrace::BackTrace::capture(),
         })
     }
