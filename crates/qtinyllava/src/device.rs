@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// What computes.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct DeviceArg {
-    /// What computes: cpu, cuda[:N], vulkan[:N], wgpu[:N] or auto, the best that is built in and here; `qtinyllava devices` lists them
+    /// What computes: cpu, cuda, vulkan or wgpu (the number of one of several behind a colon: cuda:1), or auto, the best that is built in and here; `qtinyllava devices` lists them
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: Wanted,
 }

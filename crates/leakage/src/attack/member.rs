@@ -128,16 +128,18 @@ impl Attack for Member {
 /// Which of so many samples are in which run: each in half of the runs.
 fn halves(count: usize, seed: u64) -> Vec<Vec<bool>> {
     let mut numbers = Numbers::new(seed, "member");
-    let mut inside = vec![vec![false; count]; REFERENCES];
-    for sample in 0..count {
+    let half = |_| {
         let mut runs: Vec<usize> = (0..REFERENCES).collect();
         for chosen in 0..REFERENCES / 2 {
             let other = chosen + (numbers.bits() % (REFERENCES - chosen) as u64) as usize;
             runs.swap(chosen, other);
-            inside[runs[chosen]][sample] = true;
         }
-    }
-    inside
+        runs.truncate(REFERENCES / 2);
+        runs
+    };
+    let of_samples: Vec<Vec<usize>> = (0..count).map(half).collect();
+    let inside = |run| of_samples.iter().map(|runs| runs.contains(&run)).collect();
+    (0..REFERENCES).map(inside).collect()
 }
 
 /// The share of pairs that scores order rightly, and the share of `inside` above all but one in a hundred of `outside`.

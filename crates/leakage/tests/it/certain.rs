@@ -186,9 +186,9 @@ fn an_attacker_without_time_is_no_attacker_that_failed() {
     let scene = Scene::new(&FSQ_4, [8, 24]);
     let no_time = Clock::counted(0);
     for attack in [&Context as &dyn Attack, &Optimise] {
-        let ended = scene.with(|case| attack.run(case, &no_time));
+        let ended = scene.with(|case| attack.run(case, &no_time).map_err(Box::new));
         let error = ended.unwrap_err();
-        assert!(matches!(error, LeakageError::Untrained(_)), "{error}");
+        assert!(matches!(*error, LeakageError::Untrained(_)), "{error}");
     }
     // What it begins with is something; it says that it is no more.
     let begun = run(&Inverse, &scene, 0);

@@ -130,7 +130,7 @@ impl Distinct {
 }
 
 /// The code of the text rows `z` (bounded, plain) of the tokens `ids`: one row per different token if that is smaller, its
-/// row numbers counted, and the rows of the gradient that need not come back, at a bit per channel. see [`smaller`].
+/// row numbers counted, and the rows of the gradient that need not come back, at a bit per channel.
 pub fn encode(
     encoder: &Encoder,
     z: Tensor<2>,

@@ -38,7 +38,7 @@ process: at the paper's shape with synthetic numbers that hold nothing to be fou
 features and gradients of its base. Bytes are those of whole messages, counted there. Then the same messages go over gRPC and mutual
 TLS on this machine, and the bytes are counted that pass the socket. Coding times are processor time of one thread; use a release
 build. Step times are computed from the bytes at the socket, round trip and coding.")]
-    Communication(Communication),
+    Communication(Box<Communication>),
 }
 
 /// Flags of `bench codec`.
