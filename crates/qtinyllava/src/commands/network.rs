@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Result;
+use qtl_model::partition::ClientPartition;
 use qtl_train::Recipe;
 use qtl_train::start::Start;
 use qtl_train::terms::Facts;
@@ -53,7 +54,12 @@ pub struct Split {
 
 impl Split {
     /// A connection for asking questions to the server that holds the other half of the same model, if one is named.
-    pub fn link(&self, recipe: &Recipe, start: &Start) -> Result<Option<GrpcClient>> {
+    pub fn link(
+        &self,
+        recipe: &Recipe,
+        start: &Start,
+        client: &ClientPartition,
+    ) -> Result<Option<GrpcClient>> {
         let (Some(address), Some(tls)) = (&self.split, &self.tls) else {
             return Ok(None);
         };
@@ -63,7 +69,7 @@ impl Split {
             );
         }
         let mut link = connect(address, tls, self.waiting, &Stops::default())?;
-        let terms = Facts::of(start).with(recipe);
+        let terms = Facts::of(start, client, recipe).with(recipe);
         link.greet(&terms, &Standing::default(), Purpose::Generate)?;
         Ok(Some(link))
     }

@@ -330,6 +330,41 @@ fn a_client_that_has_the_labels_draws_tokens_about_a_picture() {
     assert_eq!(evaluated(&split), evaluated(&[]));
 }
 
+/// And where text crosses as token ids, what is typed does so too.
+#[test]
+fn questions_cross_as_token_ids_where_the_recipe_says_so() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let [local, merged] = ["local", "merged"].map(|name| dir.path().join(name));
+    let ids = [
+        "split.text=ids",
+        "quantizer.text={kind='none'}",
+        "tune.embed_tokens={kind='frozen', base='bf16'}",
+    ];
+    world
+        .local(&local, &[TINY, &ids].concat())
+        .finish()
+        .succeeds();
+    let mut args = vec!["merge".to_owned()];
+    args.extend(flags(&[
+        ("--client", &local),
+        ("--model", &base()),
+        ("--out", &merged),
+    ]));
+    run(args).succeeds();
+    let picture = pictures(&world)[0].display().to_string();
+    let asked = |more: &[&str]| {
+        let question = ["--image", &picture, "--prompt", "Is there a cat?"];
+        chat(&merged, &[&question[..], more].concat(), "")
+            .succeeds()
+            .stdout
+    };
+    let mut server = world.answering(&merged);
+    let address = server.address();
+    let kit = world.path("certs/client").display().to_string();
+    assert_eq!(asked(&["--split", &address, "--tls", &kit]), asked(&[]));
+}
+
 fn pictures(world: &World) -> Vec<PathBuf> {
     let entries = fs::read_dir(world.path("test").join("images")).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

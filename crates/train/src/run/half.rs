@@ -227,13 +227,9 @@ impl<S: Stages> Half<S> {
                 _lock: lock,
             });
         }
-        let mut facts = Facts::of(&start);
-        if let Some(table) = stages.shared_table() {
-            facts.share(table);
-        }
         Ok(Self {
             kind,
-            facts,
+            facts: Facts::of(&start, &stages, &recipe),
             optimizer: Optimizer::new(&recipe.train, &recipe.tune),
             start,
             stages: Held::new(stages),

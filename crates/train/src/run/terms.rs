@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::DType;
-use qtl_model::llm::TokenEmbedding;
-use qtl_model::parts::EMBED_TOKENS;
+use qtl_model::parts::{EMBED_TOKENS, Part};
+use qtl_model::tuning::Storage;
 use qtl_wire::Terms;
 
+use crate::half::Stages;
 use crate::recipe::Recipe;
 use crate::start::Start;
 
@@ -15,8 +16,9 @@ use crate::start::Start;
 pub struct Facts(BTreeMap<String, String>);
 
 impl Facts {
-    /// Those of a model and the adapter on it.
-    pub fn of(start: &Start) -> Self {
+    /// Those of a model and the adapter on it, and the checksum of the table of `half`, if both sides read rows in one: its values as
+    /// the recipe has the base kept.
+    pub fn of(start: &Start, half: &impl Stages, recipe: &Recipe) -> Self {
         let config = &start.blueprint.config;
         let (text, strategy) = (&config.text, config.select.strategy);
         let adapter = start.adapter.as_ref().map(|adapter| adapter.checksum());
@@ -27,19 +29,18 @@ impl Facts {
             ("vision_feature_select_strategy", strategy.to_string()),
             ("adapter", adapter.unwrap_or_else(|| "none".to_owned())),
         ];
-        Self(
-            facts
-                .map(|(key, value)| (format!("checkpoint.{key}"), value))
-                .into(),
-        )
-    }
-
-    /// Adds the checksum of a table that both sides read rows in.
-    pub fn share(&mut self, table: &TokenEmbedding) {
-        let values = table.table().cast(DType::F32).into_data();
-        let sum = crc32c::crc32c(values.as_bytes());
-        let field = format!("checkpoint.{}", EMBED_TOKENS.field);
-        self.0.insert(field, format!("{sum:08x}"));
+        let table = half.shared_table().map(|table| {
+            let kept = match recipe.tune.part(Part::EmbedTokens).base {
+                Storage::F32 => DType::F32,
+                Storage::Bf16 | Storage::Nf4 => DType::BF16,
+            };
+            let values = table.table().cast(kept).cast(DType::F32).into_data();
+            let sum = crc32c::crc32c(values.as_bytes());
+            (EMBED_TOKENS.field, format!("{sum:08x}"))
+        });
+        let facts = facts.into_iter().chain(table);
+        let facts = facts.map(|(key, value)| (format!("checkpoint.{key}"), value));
+        Self(facts.collect())
     }
 
     /// They and the recipe's fields, as the greeting compares them.

@@ -153,7 +153,9 @@ fn the_recipe_decides_whether_the_first_token_is_dropped() {
         .map(|sets| recipe(kind("frozen"), &[sets, &["train.steps=2"]].concat()));
     // Both sides compare what was decided, and where.
     let fact = |recipe: &Recipe| {
-        let facts = Facts::of(&Start::from(&recipe.blueprint(&base).unwrap()));
+        let start = Start::from(&recipe.blueprint(&base).unwrap());
+        let half = start.client(&qtl_model::Device::default()).unwrap();
+        let facts = Facts::of(&start, &half, recipe);
         facts.with(recipe).fields["checkpoint.vision_feature_select_strategy"].clone()
     };
     assert_eq!(

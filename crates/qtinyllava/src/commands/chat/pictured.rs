@@ -57,7 +57,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             "This model was trained on questions that stand alone: it does not see earlier ones."
         );
     }
-    match args.remote.link(&recipe, &start)? {
+    match args.remote.link(&recipe, &start, answerer.client)? {
         None => {
             let server = start.server(&device)?;
             converse(args, &answerer, &end, &mut InProcess::new(&server))

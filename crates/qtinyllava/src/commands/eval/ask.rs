@@ -47,7 +47,7 @@ pub fn asking<T>(
     let client = start.client(&device)?.sending(recipe.quantizer.text_rows);
     // What a server takes at a time.
     let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);
-    let mut link = how.remote.link(&recipe, &start)?;
+    let mut link = how.remote.link(&recipe, &start, &client)?;
     let (batch, scores) = match link {
         Some(_) => (how.batch.min(bounds.sequences), bounds.scores),
         None => (how.batch, u64::MAX),
