@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cables;
 mod certificates;
 mod document;
 mod generation;
 mod greeting;
+mod guests;
 mod link;
 mod messages;
 mod negotiation;
