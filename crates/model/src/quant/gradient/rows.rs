@@ -35,7 +35,7 @@ impl Rows {
             keep,
             tiled: tiled(bits),
         };
-        [(0.75, 6), (0.5, 6), (0.25, 6), (0.5, 5)].map(rows).into()
+        [(0.5, 6), (0.25, 6), (0.1, 6), (0.25, 5)].map(rows).into()
     }
 
     /// See [`super::GradientCodec::check`].
