@@ -143,7 +143,7 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         if let Some(top) = client.top.as_deref() {
             let wanted = top.wanted(&batch.spliced);
             let rows = top.rows(&batch.spliced);
-            let gradient = learned(recipe, step, [rows, top.stage.spec().hidden_size])?;
+            let gradient = learned(recipe, step, [rows, top.downlink.hidden.code_dim()])?;
             let wanted = wanted.as_ref().map(container).unwrap_or_default();
             legal.second.push([wanted, gradient]);
         }
