@@ -139,7 +139,10 @@ impl ClientPartition {
         if let Some(rows) = rows.image {
             image.add(used(self.uplink.image.seen(rows), &shown));
         }
-        text.add(self.uplink.text.seen(rows.text));
+        // There is nothing to start where token ids cross, and so nothing to tell.
+        if self.uplink.ids.is_none() {
+            text.add(self.uplink.text.seen(rows.text));
+        }
     }
 
     /// Forward of the micro-batch number `step`: parameters for which `trained` holds get a gradient in
