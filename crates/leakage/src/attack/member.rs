@@ -22,7 +22,7 @@ const REFERENCES: usize = 4;
 /// Steps from which the time of all is told.
 const TIMED: u64 = 5;
 /// False positives that are allowed, as a share.
-const FALSE: f64 = 0.01;
+const FALSE_POSITIVES: f64 = 0.01;
 
 /// See the module.
 pub struct Member;
@@ -146,7 +146,7 @@ fn halves(count: usize, seed: u64) -> Vec<Vec<bool>> {
 fn told_apart(inside: &[f64], outside: &[f64]) -> [f64; 2] {
     let mut falling = outside.to_vec();
     falling.sort_by(|a, b| b.total_cmp(a));
-    let least = falling.get((FALSE * outside.len() as f64) as usize);
+    let least = falling.get((FALSE_POSITIVES * outside.len() as f64) as usize);
     let found = inside
         .iter()
         .filter(|score| least.is_none_or(|least| *score > least));

@@ -10,6 +10,7 @@ use crate::llm::Cache;
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::Parts;
+use crate::prompts::Prompts;
 use crate::quant::{Accumulator, Encoder};
 use crate::stage::{Batch, Bottom, BottomTape, Pictures, Rows};
 
@@ -95,11 +96,11 @@ impl ClientPartition {
         self.uplink.encode(rows, &batch.spliced, &self.shown(batch))
     }
 
-    /// Codes of prompts, and what this side remembers of them if it has blocks.
-    pub fn prefill(&self, prompts: &Batch) -> (Cut, Option<Cache>) {
-        let (rows, cache) = self.bottom.prefill(prompts);
-        let shown = self.shown(prompts);
-        (self.uplink.encode(rows, &prompts.spliced, &shown), cache)
+    /// Codes of the prompts of a batch, and what this side remembers of them if it has blocks.
+    pub fn prefill(&self, batch: &Batch, prompts: &Prompts) -> (Cut, Option<Cache>) {
+        let (rows, cache) = self.bottom.prefill(batch, prompts);
+        let shown = self.shown(batch);
+        (self.uplink.encode(rows, &batch.spliced, &shown), cache)
     }
 
     /// Code of one more token for each of the sequences `keep`, numbered among those of the call before; see
@@ -125,6 +126,15 @@ impl ClientPartition {
         self.uplink.image.input(self.bottom.look(pixels))
     }
 
+    /// Whether what crosses for a row depends on that row alone, in prompts and behind them, so that an answer does not depend on what
+    /// is asked beside it.
+    pub fn codes_rows_alone(&self) -> bool {
+        let uplink = self.uplink.image.is_rowwise() && self.uplink.text.is_rowwise();
+        // The quantizer of what comes back for all rows is the server's.
+        let top = self.top.as_deref();
+        uplink && top.is_none_or(|top| top.stage.blocks.is_empty())
+    }
+
     /// Channels of rows as they are before they are coded.
     pub fn width(&self) -> usize {
         self.bottom.embed_tokens.hidden_size()
@@ -137,7 +147,10 @@ impl ClientPartition {
         if let Some(rows) = rows.image {
             image.add(used(self.uplink.image.seen(rows), &shown));
         }
-        text.add(self.uplink.text.seen(rows.text));
+        // There is nothing to start where token ids cross, and so nothing to tell.
+        if self.uplink.ids.is_none() {
+            text.add(self.uplink.text.seen(rows.text));
+        }
     }
 
     /// Forward of the micro-batch number `step`: parameters for which `trained` holds get a gradient in

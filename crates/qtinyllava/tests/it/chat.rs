@@ -229,15 +229,7 @@ fn what_cannot_be_is_said() {
 fn questions_about_a_picture_are_answered_whole_and_split() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
-    let [local, merged] = ["local", "merged"].map(|name| dir.path().join(name));
-    world.local(&local, TINY).finish().succeeds();
-    let mut args = vec!["merge".to_owned()];
-    args.extend(flags(&[
-        ("--client", &local),
-        ("--model", &base()),
-        ("--out", &merged),
-    ]));
-    run(args).succeeds();
+    let merged = world.merged(dir.path(), TINY);
     let pictures = pictures(&world);
     let picture = pictures[0].display().to_string();
     let input = "How many objects are there?\nIs there a cat?\nHow many objects are there?\n";
@@ -279,7 +271,6 @@ fn questions_about_a_picture_are_answered_whole_and_split() {
 fn a_client_that_has_the_labels_draws_tokens_about_a_picture() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
-    let [local, merged] = ["local", "merged"].map(|name| dir.path().join(name));
     let sets = [
         TINY,
         &[
@@ -289,14 +280,7 @@ fn a_client_that_has_the_labels_draws_tokens_about_a_picture() {
         ],
     ]
     .concat();
-    world.local(&local, &sets).finish().succeeds();
-    let mut args = vec!["merge".to_owned()];
-    args.extend(flags(&[
-        ("--client", &local),
-        ("--model", &base()),
-        ("--out", &merged),
-    ]));
-    run(args).succeeds();
+    let merged = world.merged(dir.path(), &sets);
     let picture = pictures(&world)[0].display().to_string();
     let asked = |more: &[&str]| {
         let question = ["--image", &picture, "--prompt", "Is there a cat?"];
@@ -335,23 +319,12 @@ fn a_client_that_has_the_labels_draws_tokens_about_a_picture() {
 fn questions_cross_as_token_ids_where_the_recipe_says_so() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
-    let [local, merged] = ["local", "merged"].map(|name| dir.path().join(name));
     let ids = [
         "split.text=ids",
         "quantizer.text={kind='none'}",
         "tune.embed_tokens={kind='frozen', base='bf16'}",
     ];
-    world
-        .local(&local, &[TINY, &ids].concat())
-        .finish()
-        .succeeds();
-    let mut args = vec!["merge".to_owned()];
-    args.extend(flags(&[
-        ("--client", &local),
-        ("--model", &base()),
-        ("--out", &merged),
-    ]));
-    run(args).succeeds();
+    let merged = world.merged(dir.path(), &[TINY, &ids].concat());
     let picture = pictures(&world)[0].display().to_string();
     let asked = |more: &[&str]| {
         let question = ["--image", &picture, "--prompt", "Is there a cat?"];

@@ -10,16 +10,8 @@ use crate::world::{TINY, World, base, flags};
 fn a_merged_model_scores_the_same_whole_and_split() {
     let world = World::shared();
     let dir = tempfile::tempdir().unwrap();
-    let [local, merged, whole, split] =
-        ["local", "merged", "whole.json", "split.json"].map(|name| dir.path().join(name));
-    world.local(&local, TINY).finish().succeeds();
-    let mut args = vec!["merge".to_owned()];
-    args.extend(flags(&[
-        ("--client", &local),
-        ("--model", &base()),
-        ("--out", &merged),
-    ]));
-    run(args).succeeds();
+    let merged = world.merged(dir.path(), TINY);
+    let [whole, split] = ["whole.json", "split.json"].map(|name| dir.path().join(name));
 
     let eval = |json| {
         let mut args = vec!["eval".to_owned()];

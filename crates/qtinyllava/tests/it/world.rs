@@ -106,6 +106,20 @@ impl World {
         local(run, &self.path("train/llava.json"), sets)
     }
 
+    /// A model of such a run on the shared scenes, whose halves are below `dir` too.
+    pub fn merged(&self, dir: &Path, sets: &[&str]) -> PathBuf {
+        let [local, merged] = ["local", "merged"].map(|name| dir.join(name));
+        self.local(&local, sets).finish().succeeds();
+        let mut args = vec!["merge".to_owned()];
+        args.extend(flags(&[
+            ("--client", &local),
+            ("--model", &base()),
+            ("--out", &merged),
+        ]));
+        run(args).succeeds();
+        merged
+    }
+
     /// The end of twenty steps that nothing disturbs, with a checkpoint every five.
     pub fn undisturbed(&self) -> &'static Outcome {
         static OUTCOME: OnceLock<Outcome> = OnceLock::new();

@@ -9,6 +9,9 @@ use qtl_model::weights::parameters;
 use crate::recipe::Recipe;
 use crate::tune::Method;
 
+/// Of the features of a quantizer whose parameters' names alone are asked for.
+const WIDTH: usize = 8;
+
 /// What `recipe` has come back. Both sides ask this, so neither waits for what the other leaves out; where a part that is to be
 /// trained has nothing to train, a gradient comes for nothing.
 pub(crate) fn returns(recipe: &Recipe, device: &Device) -> Returns {
@@ -38,5 +41,20 @@ pub(crate) fn returns(recipe: &Recipe, device: &Device) -> Returns {
     }
 }
 
-/// Of the features of a quantizer whose parameters' names alone are asked for.
-const WIDTH: usize = 8;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantizer_has_the_same_parameters_for_features_of_any_width() {
+        let device = Device::flex();
+        for spec in QuantizerSpec::settings() {
+            let names = [WIDTH, 72].map(|width| {
+                let half = Encoder::init(&spec, width, 0, &device);
+                let parameters = parameters(&half, "").into_iter();
+                parameters.map(|p| p.name).collect::<Vec<_>>()
+            });
+            assert_eq!(names[0], names[1], "{spec}");
+        }
+    }
+}
