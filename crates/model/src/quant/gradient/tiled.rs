@@ -62,7 +62,7 @@ struct Grain {
 }
 
 impl Tiled {
-    /// See [`super::GradientCodec::settings`]. The last one's error is the same everywhere.
+    /// See [`super::GradientCodec::settings`]. The last ones' errors are the same everywhere.
     pub(super) fn settings() -> Vec<Self> {
         let tiled = |bits, tile, even| Self {
             bits,
@@ -71,7 +71,8 @@ impl Tiled {
             even,
         };
         let mut all: Vec<Self> = [8, 6, 5, 4, 3, 2].map(|bits| tiled(bits, 32, 0.0)).into();
-        all.extend([tiled(4, 128, 0.0), tiled(3, 128, 0.0), tiled(6, 128, 1.0)]);
+        all.extend([tiled(4, 128, 0.0), tiled(3, 128, 0.0)]);
+        all.extend([6, 5, 4].map(|bits| tiled(bits, 128, 1.0)));
         all
     }
 
