@@ -135,11 +135,9 @@ impl ClientPartition {
         uplink && top.is_none_or(|top| top.stage.blocks.is_empty())
     }
 
-    /// Channels of the codes of image rows and of text rows.
-    pub fn code_dims(&self) -> [usize; 2] {
-        let row = Tensor::<2>::zeros([1, self.bottom.embed_tokens.hidden_size()], &self.device());
-        let image = self.uplink.image.input(row.clone());
-        [image.dims()[1], self.uplink.text.input(row).dims()[1]]
+    /// Channels of rows as they are before they are coded.
+    pub fn width(&self) -> usize {
+        self.bottom.embed_tokens.hidden_size()
     }
 
     /// Adds the features of a batch, as the quantizers are to see them, to what a calibration gathers (image, text).

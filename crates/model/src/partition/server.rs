@@ -280,7 +280,7 @@ impl ServerPartition {
         }
         let context = context(&self.trunk, &grid, device);
         let rows = self.sent(self.trunk.forward(input, &context), &cells, &grid)?;
-        Ok(Some(edge.hidden.input(rows)))
+        Ok(Some(edge.hidden.seen(rows)))
     }
 
     /// The cells whose hidden states the client asks for: those that predict the text rows it names, or all where blocks
