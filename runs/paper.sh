@@ -5,6 +5,8 @@
 #   runs/paper.sh --full            says what to download and which commands make the real run and its tables
 #   runs/paper.sh --dry [OUT]       the real run's every step at full size, 8 samples, random weights: pretrain, finetune, merge,
 #                                   all benchmarks on miniatures of their folders, tables. 12 GB of disk, some minutes
+#   runs/paper.sh --smoke [OUT]     does all of the above run? Both at the smallest scale: few steps, one seed, two methods, a tiny
+#                                   model of the same kinds. A minute; its numbers say nothing
 # QTL is the program; SEEDS and DEMO as in runs/bits.sh, METHODS the rows of the table. CONFIG names a directory with another
 # config.json for --dry, such as that of a smaller model.
 set -euo pipefail
@@ -104,9 +106,31 @@ demo() {
     --link 100mbit,20ms --batches 4 --only fsq
 }
 
+smoke() {
+  local out=$1
+  rm -rf "$out"
+  mkdir -p "$out/config"
+  # The kinds of the real run's models, a few thousand parameters of each, and the tokenizer's 2,000 words.
+  python3 - fixtures/golden/model/full_openelm_siglip/config.json "$out/config/config.json" <<'PYTHON'
+import json, sys
+config = json.load(open(sys.argv[1]))
+config["vocab_size"] = config["text_config"]["vocab_size"] = 2000
+config["tokenizer_model_max_length"] = config["text_config"]["max_context_length"] = 1024
+config["text_config"]["rope_max_length"] = 2048
+json.dump(config, open(sys.argv[2], "w"))
+PYTHON
+  full > "$out/full.txt"
+  CONFIG=$out/config dry "$out/dry"
+  SEEDS=1 METHODS="none fsq2" DEMO="--train-scenes 40 --test-scenes 4 --set train.steps=3" demo "$out/demo"
+  for made in dry/table.json dry/table.tex dry/table.html dry/upload demo/table.md demo/frontier.svg demo/look/seen.jsonl full.txt; do
+    [ -s "$out/$made" ] || { echo "$out/$made was not written" >&2; exit 1; }
+  done
+}
+
 case ${1:-} in
+  --smoke) smoke "${2:-runs/paper-smoke}" ;;
   --full) full ;;
   --dry) dry "${2:-runs/paper-dry}" ;;
-  -*) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 1 ;;
+  -*) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 1 ;;
   *) demo "${1:-runs/paper}" ;;
 esac

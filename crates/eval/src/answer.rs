@@ -7,8 +7,10 @@ use burn::tensor::{Tensor, TensorData};
 use qtl_data::example::{PLACEHOLDER, ask, rows};
 use qtl_data::image::{ImageFault, PictureRules};
 use qtl_data::{Aspect, DataError, Processor, Template, TokenSpan, Tokenizer, Turn, Turns};
+use qtl_model::edge::StepError;
 use qtl_model::generate::{Remote, answers};
 use qtl_model::partition::ClientPartition;
+use qtl_model::prompts::{Prompts, splice_prompts};
 use qtl_model::sampling::Sampling;
 use qtl_model::splice::{Sample, SpliceError, splice};
 use qtl_model::stage::{Batch, Pictures};
@@ -86,7 +88,34 @@ type Shown<'a> = (&'a [Picture], Result<Range<usize>, Miss>);
 pub type Outcome = Result<Answer, Miss>;
 
 /// Is told of questions and what became of them.
-pub type Told<'a> = dyn FnMut(&[Question], &[Outcome]) -> std::io::Result<()> + 'a;
+pub type Told<'a> = dyn FnMut(&[&Question], &[Outcome]) -> std::io::Result<()> + 'a;
+
+/// Questions that are asked together: of one length of answers, as many pictures as there is room for with all their questions.
+/// Questions stand picture by picture.
+fn chunks(questions: &[Question], most: usize) -> impl Iterator<Item = &[Question]> {
+    let runs = questions.chunk_by(|a, b| a.longest == b.longest);
+    runs.flat_map(move |mut rest| {
+        std::iter::from_fn(move || {
+            let mut end = 0;
+            for about_one in rest.chunk_by(|a, b| a.pictures == b.pictures) {
+                if end > 0 && end + about_one.len() > most {
+                    break;
+                }
+                end += about_one.len();
+            }
+            let (chunk, left) = rest.split_at(end.min(most));
+            rest = left;
+            (!chunk.is_empty()).then_some(chunk)
+        })
+    })
+}
+
+/// Those of them that are not known.
+fn unknown<'a, T>(all: &'a [T], known: &'a [Option<String>]) -> impl Iterator<Item = &'a T> {
+    let both = all.iter().zip(known);
+    both.filter(|(_, known)| known.is_none())
+        .map(|(one, _)| one)
+}
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,8 +142,9 @@ pub struct PictureError {
 }
 
 impl Answerer<'_> {
-    /// Asks every question, in their order. `done` is told of each chunk's questions and what became of them, as
-    /// it goes: a question whose picture cannot be read, or that cannot be tokenized, is a miss and does not end the rest.
+    /// Asks every question whose answer is not `known`, in their order. `done` is told of each chunk's questions and what became
+    /// of them, as it goes: a question whose picture cannot be read, or that cannot be tokenized, is a miss and does not end the
+    /// rest. Chunks are the same whatever is known.
     ///
     /// # Errors
     ///
@@ -122,16 +152,33 @@ impl Answerer<'_> {
     pub fn ask<R: Remote>(
         &self,
         questions: &[Question],
+        mut known: Vec<Option<String>>,
         remote: &mut R,
         done: &mut Told<'_>,
     ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
+        known.resize(questions.len(), None);
+        let mut known = known.into_iter();
         let mut answers = Vec::with_capacity(questions.len());
-        // Questions stand picture by picture, so a chunk repeats few pictures.
-        let runs = questions.chunk_by(|a, b| a.longest == b.longest);
-        for chunk in runs.flat_map(|run| run.chunks(self.batch.max(1))) {
-            let given = self.chunk(chunk, remote)?;
-            done(chunk, &given).map_err(AnswerError::Written)?;
-            answers.extend(given);
+        for chunk in chunks(questions, self.batch.max(1)) {
+            let known: Vec<Option<String>> = known.by_ref().take(chunk.len()).collect();
+            let left: Vec<&Question> = unknown(chunk, &known).collect();
+            let given = match (left.is_empty(), self.client.codes_rows_alone()) {
+                (true, _) => Vec::new(),
+                (false, true) => self.chunk(&left, remote)?,
+                // Where what is asked beside a question matters, the whole chunk is asked.
+                (false, false) => {
+                    let all = self.chunk(&chunk.iter().collect::<Vec<_>>(), remote)?;
+                    unknown(&all, &known).cloned().collect()
+                }
+            };
+            if !left.is_empty() {
+                done(&left, &given).map_err(AnswerError::Written)?;
+            }
+            let mut given = given.into_iter();
+            answers.extend(known.into_iter().filter_map(|known| match known {
+                Some(text) => Some(Ok(Answer { text, cut: false })),
+                None => given.next(),
+            }));
         }
         Ok(answers)
     }
@@ -243,7 +290,7 @@ impl Answerer<'_> {
 
     fn chunk<R: Remote>(
         &self,
-        questions: &[Question],
+        questions: &[&Question],
         remote: &mut R,
     ) -> Result<Vec<Outcome>, AnswerError<R::Error>> {
         let mut pixels = Vec::new();
@@ -253,7 +300,7 @@ impl Answerer<'_> {
         let mut outcomes = Vec::with_capacity(questions.len());
         for question in questions {
             let seen = match shown.take() {
-                Some((pictures, seen)) if pictures == question.pictures => seen,
+                Some((pictures, seen)) if *pictures == question.pictures => seen,
                 _ => {
                     let all = question.pictures.iter().map(|picture| self.seen(picture));
                     all.collect::<Result<Vec<_>, _>>().map(|all| {
@@ -283,16 +330,18 @@ impl Answerer<'_> {
                 pictures: pictures.clone(),
             })
             .collect();
-        let spliced = splice(&samples, self.client.tokens_per_picture(), self.max_length)?;
+        let spliced = splice_prompts(&samples, self.client.tokens_per_picture(), self.max_length)?;
+        let wrong = |error: StepError| AnswerError::Remote(R::wrong(error));
+        let laid = Prompts::of(&spliced.layout).map_err(|error| wrong(error.into()))?;
         let longest = self
             .longest
             .or(questions.first().map(|question| question.longest));
-        let asked = spliced.layout.lengths().into_iter().max().unwrap_or(0);
+        let asked = laid.lengths().into_iter().max().unwrap_or(0);
         let longest = longest
             .unwrap_or(1)
             .min(self.positions.saturating_sub(asked))
             .max(1);
-        let scores = ((asked + longest) as u64).pow(2) * questions.len() as u64;
+        let scores = ((laid.slots() + longest) as u64).pow(2) * questions.len() as u64;
         if scores > self.scores && questions.len() > 1 {
             let (first, second) = questions.split_at(questions.len() / 2);
             let mut answers = self.chunk(first, remote)?;
@@ -321,5 +370,36 @@ impl Answerer<'_> {
             Err(miss) => Ok(Err(miss)),
         };
         outcomes.into_iter().map(answered).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_questions_about_a_picture_are_asked_together() {
+        let question = |picture: usize, longest| Question {
+            id: String::new(),
+            pictures: vec![Picture {
+                path: picture.to_string().into(),
+                absent: None,
+            }],
+            text: String::new(),
+            form: "pope",
+            truth: String::new(),
+            longest,
+        };
+        let of = |pictures: &[usize], most| {
+            let all: Vec<_> = pictures.iter().map(|p| question(*p, 9)).collect();
+            chunks(&all, most).map(<[_]>::len).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[1, 1, 1, 2, 2, 2, 3], 4), [3, 4]);
+        assert_eq!(of(&[1, 1, 2, 3, 4, 4], 4), [4, 2]);
+        assert_eq!(of(&[1, 1, 1, 1, 1, 2, 2], 2), [2, 2, 1, 2]);
+        assert_eq!(of(&[1, 2, 3], 1), [1, 1, 1]);
+        assert_eq!(of(&[], 3), [0; 0]);
+        let two = [question(1, 9), question(1, 8)];
+        assert_eq!(chunks(&two, 4).count(), 2);
     }
 }

@@ -9,6 +9,7 @@ use crate::edge::{Cut, StepError};
 use crate::llm::Cache;
 use crate::partition::{ClientPartition, ServerPartition, Top};
 use crate::parts::Parts;
+use crate::prompts::Prompts;
 use crate::sampling::Sampling;
 use crate::stage::Batch;
 use crate::text::Answering;
@@ -19,7 +20,7 @@ pub trait Remote {
     /// Why a call failed.
     type Error;
 
-    /// Starts a batch of prompts: the next token of each.
+    /// Starts a batch of prompts (see [`Prompts`]): the next token of each.
     ///
     /// # Errors
     ///
@@ -118,8 +119,13 @@ impl<R: Remote> Course<'_, R> {
     }
 
     /// The first token of each of the prompts; `positions` are where they will stand.
-    fn open(&mut self, prompts: &Batch, positions: &[usize]) -> Result<Vec<u32>, R::Error> {
-        let (cut, cache) = self.client.prefill(prompts);
+    fn open(
+        &mut self,
+        batch: &Batch,
+        prompts: &Prompts,
+        positions: &[usize],
+    ) -> Result<Vec<u32>, R::Error> {
+        let (cut, cache) = self.client.prefill(batch, prompts);
         self.bottom = cache;
         let Some(top) = self.client.top.as_deref() else {
             if self.sampling.temperature > 0.0 {
@@ -130,7 +136,7 @@ impl<R: Remote> Course<'_, R> {
         let layout = cut.layout.clone();
         let hidden = self.remote.open_hidden(cut)?;
         let (logits, cache) = top
-            .prefill(&hidden, &layout, &self.device)
+            .prefill(&hidden, &layout, prompts, &self.device)
             .map_err(R::wrong)?;
         self.top = cache;
         Ok(self.choose(logits, positions))
@@ -166,20 +172,22 @@ impl<R: Remote> Course<'_, R> {
     }
 }
 
-/// The answers to a batch of prompts, up to and without a token that ends them. `seen` is told of every token as it comes,
-/// (sequence, token), and says whether that sequence is to go on.
+/// The answers to the prompts of a batch, up to and without a token that ends them: one for each sequence, or for each branch of
+/// one that has several. `seen` is told of every token as it comes, (prompt, token), and says whether that prompt is to go on.
 ///
 /// # Errors
 ///
 /// What the remote reports; tokens are drawn only by a client that has the labels.
 pub fn answers<R: Remote>(
     client: &ClientPartition,
-    prompts: &Batch,
+    batch: &Batch,
     remote: &mut R,
     how: &Answering,
     seen: &mut dyn FnMut(usize, u32) -> bool,
 ) -> Result<Vec<Vec<u32>>, R::Error> {
-    let lengths = prompts.spliced.layout.lengths();
+    let prompts = Prompts::of(&batch.spliced.layout);
+    let prompts = prompts.map_err(|error| R::wrong(error.into()))?;
+    let lengths = prompts.lengths();
     let mut answers = vec![Vec::new(); lengths.len()];
     let mut running: Vec<usize> = (0..lengths.len()).collect();
     let mut course = Course {
@@ -190,7 +198,7 @@ pub fn answers<R: Remote>(
         sampling: how.sampling,
         device: client.device(),
     };
-    let mut tokens = course.open(prompts, &lengths)?;
+    let mut tokens = course.open(batch, &prompts, &lengths)?;
     loop {
         let mut keep = Vec::with_capacity(running.len());
         for (slot, (sequence, token)) in running.iter().zip(&tokens).enumerate() {

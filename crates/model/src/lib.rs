@@ -13,7 +13,7 @@
 //! - [`stage`]: the chain that a step goes through; [`edge`]: what lies between two stages; [`partition`]: who holds which;
 //!   [`recompute`]: training attention without keeping its scores
 //! - [`tuning`]: low-rank branches, frozen weights in fewer bits
-//! - [`generate`]: answers across the cut
+//! - [`generate`]: answers across the cut; [`prompts`]: what several of them begin with, read once
 //! - [`parts`]: the table of the parts, and the verbs over their parameters; [`params`]: parameters by name
 //! - [`pretrained`]: a directory into halves; [`finite`]: numbers that are none
 //! - [`device`]: which device computes
@@ -33,6 +33,7 @@ pub mod params;
 pub mod partition;
 pub mod parts;
 pub mod pretrained;
+pub mod prompts;
 pub mod quant;
 pub mod recompute;
 pub mod sampling;

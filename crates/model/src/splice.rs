@@ -98,7 +98,7 @@ pub struct Sample<'a> {
 }
 
 /// A batch with its pictures spliced in, still as ids and row numbers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spliced {
     /// How the two streams interleave.
     pub layout: Layout,
@@ -166,6 +166,14 @@ pub fn splice(
 }
 
 impl Spliced {
+    /// Puts the sequences of another one, about pictures of the same batch, behind these.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.layout.sequences.extend(other.layout.sequences);
+        self.image_rows.extend(other.image_rows);
+        self.text_ids.extend(other.text_ids);
+        self.labels.extend(other.labels);
+    }
+
     /// Appends the padding rows that the reference quantizes and sends as text, as a branch nobody sees.
     /// Only for comparisons with the reference: the rows take part in its batch statistics.
     pub fn pad_like_the_reference(&mut self) {

@@ -15,6 +15,7 @@ pub struct Suite {
     questions: Vec<Question>,
     /// For each question its part and its number there.
     origin: Vec<(usize, usize)>,
+    limit: Option<usize>,
 }
 
 /// What of a directory is asked.
@@ -99,7 +100,10 @@ impl Suite {
                 elsewhere: elsewhere(dir, &wanted),
             });
         }
-        Ok(Self::ordered(parts))
+        Ok(Self {
+            limit: choice.limit,
+            ..Self::ordered(parts)
+        })
     }
 
     fn ordered(parts: Vec<Box<dyn Loaded>>) -> Self {
@@ -122,7 +126,13 @@ impl Suite {
             parts,
             questions,
             origin,
+            limit: None,
         }
+    }
+
+    /// So many questions of each benchmark were chosen, if not all.
+    pub fn limit(&self) -> Option<usize> {
+        self.limit
     }
 
     /// The questions; those about one picture stand together.

@@ -2,6 +2,7 @@
 
 use super::ids::IdsError;
 use super::repeats::IndexError;
+use crate::prompts::PromptError;
 use crate::quant::QuantError;
 use crate::targets::TargetError;
 
@@ -96,6 +97,9 @@ pub enum StepError {
     /// A token was asked for before any prompt.
     #[error("no generation is open; send a prompt first")]
     NoPrompt,
+    /// A batch that is no prompts.
+    #[error(transparent)]
+    Prompts(#[from] PromptError),
     /// Targets that do not fit.
     #[error(transparent)]
     Targets(#[from] TargetError),

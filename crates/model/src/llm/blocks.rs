@@ -8,7 +8,9 @@ use burn::tensor::{DType, Device, Tensor};
 use super::block::Block;
 use super::{Cache, DecoderSpec};
 use crate::nn::{Mask, Named, Numbered, RopeTables};
+use crate::prompts::Prompts;
 use crate::recompute::Graphs;
+use crate::stage::select;
 use crate::weights;
 
 /// A run of the decoder's blocks, under the numbers they have in the whole.
@@ -163,12 +165,54 @@ impl Blocks {
         (x, cache)
     }
 
+    /// All of them on prompts in their cells, `[sequences, width, hidden]` to the same shape, whose keys and values are kept, a
+    /// row for each prompt. What several begin with is read once.
+    pub fn read(&self, cells: Tensor<3>, prompts: &Prompts) -> (Tensor<3>, Cache) {
+        if !prompts.are_shared() {
+            return self.prefill(cells, prompts.shared());
+        }
+        let [height, width, hidden] = cells.dims();
+        let (common, own) = (prompts.longest_shared(), prompts.longest_own());
+        let begin = cells.clone().narrow(1, 0, common);
+        let (begin, mut cache) = self.prefill(begin, prompts.shared());
+        cache.retain(&prompts.sequences());
+        // Where the rows of each prompt stand in the cells, and in what is read of them.
+        let nothing = height * width;
+        let mut there = vec![nothing; prompts.len() * own];
+        let begun = height * common;
+        let mut back: Vec<usize> = (0..nothing)
+            .map(|cell| cell / width * common + (cell % width).min(common - 1))
+            .collect();
+        for (prompt, rows) in prompts.own_cells(width).enumerate() {
+            for (place, cell) in rows.enumerate() {
+                there[prompt * own + place] = cell;
+                back[cell] = begun + prompt * own + place;
+            }
+        }
+        let flat = |x: Tensor<3>| -> Tensor<2> {
+            let [rows, length, hidden] = x.dims();
+            x.reshape([rows * length, hidden])
+        };
+        let zero = Tensor::zeros([1, hidden], (&cells.device(), cells.dtype()));
+        let cells = Tensor::cat(vec![flat(cells), zero], 0);
+        let rest = select(cells, &there).reshape([prompts.len(), own, hidden]);
+        let rest = self.extend_each(rest, &prompts.own(), &mut cache);
+        let all = Tensor::cat(vec![flat(begin), flat(rest)], 0);
+        (select(all, &back).reshape([height, width, hidden]), cache)
+    }
+
     /// All of them on several more tokens for every row of the cache: `[B, S, hidden]` to the same shape.
     pub fn extend(&self, embedded: Tensor<3>, cache: &mut Cache) -> Tensor<3> {
+        let [rows, new, _] = embedded.dims();
+        self.extend_each(embedded, &vec![new; rows], cache)
+    }
+
+    /// The same where only the first `lengths[row]` of the new tokens are real, and padding follows.
+    fn extend_each(&self, embedded: Tensor<3>, lengths: &[usize], cache: &mut Cache) -> Tensor<3> {
         let ([_, new, _], device) = (embedded.dims(), embedded.device());
-        let mask = cache.advance(new, &device);
         let newest = cache.positions().iter();
-        let positions: Vec<Vec<usize>> = newest.map(|p| (p + 1 - new..=*p).collect()).collect();
+        let positions: Vec<Vec<usize>> = newest.map(|p| (p + 1..=p + new).collect()).collect();
+        let mask = cache.advance(new, lengths, &device);
         let context = self.context(&positions, mask, &device);
         self.cached(embedded.cast(self.activation), &context, cache)
     }

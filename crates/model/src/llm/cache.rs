@@ -38,12 +38,15 @@ impl Cache {
         self.layers.iter_mut()
     }
 
-    /// Makes room for `new` more tokens per row and tells what those tokens see: everything real up to themselves.
-    pub(super) fn advance(&mut self, new: usize, device: &Device) -> Mask {
+    /// Makes room for `new` more tokens per row, of which the first `lengths[row]` are real, and tells what those see:
+    /// everything real up to themselves.
+    pub(super) fn advance(&mut self, new: usize, lengths: &[usize], device: &Device) -> Mask {
         let before = self.slots();
-        for (row, newest) in self.real.iter_mut().zip(&mut self.newest) {
-            row.resize(before + new, true);
-            *newest += new;
+        let rows = self.real.iter_mut().zip(&mut self.newest);
+        for ((row, newest), length) in rows.zip(lengths) {
+            row.resize(before + length, true);
+            row.resize(before + new, false);
+            *newest += length;
         }
         let shape = [self.rows(), new, before + new];
         Mask::new(shape, device, |row, token, slot| {
@@ -64,7 +67,8 @@ impl Cache {
         }
     }
 
-    fn slots(&self) -> usize {
+    /// Slots of every row, those that held padding included.
+    pub fn slots(&self) -> usize {
         self.real.first().map_or(0, Vec::len)
     }
 
@@ -86,7 +90,7 @@ impl Cache {
         self.newest.len()
     }
 
-    /// Keeps only the rows `keep`, in that order: the sequences that are still running.
+    /// Keeps only the rows `keep`, in that order: the sequences that are still running. A row may stand there several times.
     ///
     /// # Panics
     ///

@@ -6,7 +6,17 @@ use qtl_codec::Code;
 use super::ServerPartition;
 use crate::edge::{Cut, StepError};
 use crate::llm::{Cache, gather};
-use crate::splice::{Grid, Layout};
+use crate::prompts::Prompts;
+use crate::splice::Grid;
+
+/// Prompts that have been read.
+struct Read {
+    /// What the trunk made of their cells.
+    hidden: Tensor<3>,
+    cache: Cache,
+    grid: Grid,
+    prompts: Prompts,
+}
 
 impl ServerPartition {
     /// Runs a batch of prompts: the greedy next token of each, and the cache to go on with.
@@ -16,9 +26,9 @@ impl ServerPartition {
     /// As for [`step`](Self::step).
     pub fn prefill(&self, cut: &Cut, device: &Device) -> Result<(Vec<u32>, Cache), StepError> {
         let head = self.head()?;
-        let (hidden, cache, grid) = self.read(cut, device)?;
-        let ends = gather(hidden, &ends(&cut.layout, &grid));
-        Ok((greedy(head.forward(ends)), cache))
+        let read = self.read(cut, device)?;
+        let ends = gather(read.hidden, &read.prompts.ends(read.grid.width));
+        Ok((greedy(head.forward(ends)), read.cache))
     }
 
     /// One more token for each of the sequences `keep` of the cache (the others are finished): their next tokens.
@@ -46,12 +56,14 @@ impl ServerPartition {
     /// As for [`step`](Self::step).
     pub fn prefill_hidden(&self, cut: &Cut, device: &Device) -> Result<(Code, Cache), StepError> {
         let edge = self.edge()?;
-        let (hidden, cache, grid) = self.read(cut, device)?;
+        let Read {
+            hidden,
+            cache,
+            grid,
+            prompts,
+        } = self.read(cut, device)?;
         let code = match self.trunk.ends() {
-            true => {
-                let rows = self.sent(hidden, &ends(&cut.layout, &grid), &grid)?;
-                edge.encode_tokens(rows)
-            }
+            true => edge.encode_tokens(self.sent(hidden, &prompts.ends(grid.width), &grid)?),
             false => edge.encode(self.sent(hidden, &grid.real(), &grid)?),
         };
         Ok((code, cache))
@@ -75,10 +87,18 @@ impl ServerPartition {
     }
 
     /// Prompts through the trunk.
-    fn read(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Cache, Grid), StepError> {
-        let (input, grid) = self.input(cut, device)?;
-        let (hidden, cache) = self.trunk.prefill(input, &cut.layout.lengths());
-        Ok((hidden, cache, grid))
+    fn read(&self, cut: &Cut, device: &Device) -> Result<Read, StepError> {
+        let prompts = Prompts::of(&cut.layout)?;
+        self.takes(prompts.lengths())?;
+        let grid = Grid::new(&cut.layout);
+        let input = self.assembled(cut, &grid, device)?;
+        let (hidden, cache) = self.trunk.read(input, &prompts);
+        Ok(Read {
+            hidden,
+            cache,
+            grid,
+            prompts,
+        })
     }
 
     /// One more token of each of the sequences `keep` through the trunk: [sequences, hidden].
@@ -120,12 +140,6 @@ impl ServerPartition {
         let hidden = self.trunk.extend(rows.unsqueeze_dim(1), cache);
         Ok(hidden.squeeze_dim(1))
     }
-}
-
-/// The last cell of each sequence.
-fn ends(layout: &Layout, grid: &Grid) -> Vec<usize> {
-    let ends = layout.lengths().into_iter().enumerate();
-    ends.map(|(row, n)| row * grid.width + n - 1).collect()
 }
 
 fn greedy(logits: Tensor<2>) -> Vec<u32> {

@@ -10,6 +10,7 @@ use crate::llm::Cache;
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::Parts;
+use crate::prompts::Prompts;
 use crate::quant::{Accumulator, Encoder};
 use crate::stage::{Batch, Bottom, BottomTape, Pictures, Rows};
 
@@ -95,11 +96,11 @@ impl ClientPartition {
         self.uplink.encode(rows, &batch.spliced, &self.shown(batch))
     }
 
-    /// Codes of prompts, and what this side remembers of them if it has blocks.
-    pub fn prefill(&self, prompts: &Batch) -> (Cut, Option<Cache>) {
-        let (rows, cache) = self.bottom.prefill(prompts);
-        let shown = self.shown(prompts);
-        (self.uplink.encode(rows, &prompts.spliced, &shown), cache)
+    /// Codes of the prompts of a batch, and what this side remembers of them if it has blocks.
+    pub fn prefill(&self, batch: &Batch, prompts: &Prompts) -> (Cut, Option<Cache>) {
+        let (rows, cache) = self.bottom.prefill(batch, prompts);
+        let shown = self.shown(batch);
+        (self.uplink.encode(rows, &batch.spliced, &shown), cache)
     }
 
     /// Code of one more token for each of the sequences `keep`, numbered among those of the call before; see
@@ -125,11 +126,18 @@ impl ClientPartition {
         self.uplink.image.input(self.bottom.look(pixels))
     }
 
-    /// Channels of the codes of image rows and of text rows.
-    pub fn code_dims(&self) -> [usize; 2] {
-        let row = Tensor::<2>::zeros([1, self.bottom.embed_tokens.hidden_size()], &self.device());
-        let image = self.uplink.image.input(row.clone());
-        [image.dims()[1], self.uplink.text.input(row).dims()[1]]
+    /// Whether what crosses for a row depends on that row alone, in prompts and behind them, so that an answer does not depend on what
+    /// is asked beside it.
+    pub fn codes_rows_alone(&self) -> bool {
+        let uplink = self.uplink.image.is_rowwise() && self.uplink.text.is_rowwise();
+        // The quantizer of what comes back for all rows is the server's.
+        let top = self.top.as_deref();
+        uplink && top.is_none_or(|top| top.stage.blocks.is_empty())
+    }
+
+    /// Channels of rows as they are before they are coded.
+    pub fn width(&self) -> usize {
+        self.bottom.embed_tokens.hidden_size()
     }
 
     /// Adds the features of a batch, as the quantizers are to see them, to what a calibration gathers (image, text).

@@ -280,7 +280,7 @@ impl ServerPartition {
         }
         let context = context(&self.trunk, &grid, device);
         let rows = self.sent(self.trunk.forward(input, &context), &cells, &grid)?;
-        Ok(Some(edge.hidden.input(rows)))
+        Ok(Some(edge.hidden.seen(rows)))
     }
 
     /// The cells whose hidden states the client asks for: those that predict the text rows it names, or all where blocks
@@ -371,17 +371,33 @@ impl ServerPartition {
     /// As for [`step`](Self::step).
     pub fn input(&self, cut: &Cut, device: &Device) -> Result<(Tensor<3>, Grid), StepError> {
         let grid = self.grid(&cut.layout)?;
+        Ok((self.assembled(cut, &grid, device)?, grid))
+    }
+
+    pub(super) fn assembled(
+        &self,
+        cut: &Cut,
+        grid: &Grid,
+        device: &Device,
+    ) -> Result<Tensor<3>, StepError> {
         let received = self.uplink.dequantize(cut, device)?;
-        let activation = self.trunk.activation();
-        Ok((self.uplink.assemble(&received, &grid, activation), grid))
+        Ok(self
+            .uplink
+            .assemble(&received, grid, self.trunk.activation()))
     }
 
     fn grid(&self, layout: &Layout) -> Result<Grid, StepError> {
-        if layout.sequences.is_empty() {
+        self.takes(layout.lengths())?;
+        Ok(Grid::new(layout))
+    }
+
+    /// Whether these are lengths of sequences that the language model takes.
+    pub(super) fn takes(&self, lengths: Vec<usize>) -> Result<(), StepError> {
+        if lengths.is_empty() {
             return Err(StepError::Empty { what: "sequence" });
         }
         let longest = self.spec().max_positions;
-        for (sequence, length) in layout.lengths().into_iter().enumerate() {
+        for (sequence, length) in lengths.into_iter().enumerate() {
             if length == 0 || length > longest {
                 return Err(StepError::Length {
                     sequence,
@@ -390,7 +406,7 @@ impl ServerPartition {
                 });
             }
         }
-        Ok(Grid::new(layout))
+        Ok(())
     }
 }
 

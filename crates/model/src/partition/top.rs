@@ -9,6 +9,7 @@ use crate::llm::{Cache, Context, Decoder as LanguageModel, Supervision, gather};
 use crate::nn::{Mask, Named as Renamed};
 use crate::params::Named;
 use crate::parts::{BLOCKS, Parts};
+use crate::prompts::Prompts;
 use crate::quant::Decoder;
 use crate::splice::{Grid, Layout, Spliced};
 use crate::stage::{context, put};
@@ -160,7 +161,7 @@ impl Top {
         self.stage.blocks.context(&[vec![0]], mask, device)
     }
 
-    /// The logits after each of a batch of prompts, `[sequences, vocab]`, and what its blocks remember, if there are any.
+    /// The logits after each of a batch's prompts, `[prompts, vocab]`, and what its blocks remember, if there are any.
     ///
     /// # Errors
     ///
@@ -169,18 +170,20 @@ impl Top {
         &self,
         hidden: &Code,
         layout: &Layout,
+        prompts: &Prompts,
         device: &Device,
     ) -> Result<(Tensor<2>, Option<Cache>), StepError> {
         if self.stage.blocks.is_empty() {
-            let rows = self.tokens(hidden, layout.sequences.len(), device)?;
+            let rows = self.tokens(hidden, prompts.len(), device)?;
             return Ok((self.stage.head.forward(rows), None));
         }
         let grid = Grid::new(layout);
         let cells = grid.real();
         let rows = self.downlink.decode(hidden, cells.len(), device)?;
         let x = put(rows.cast(self.stage.blocks.activation()), &cells, &grid);
-        let (logits, cache) = self.stage.prefill(x, &layout.lengths());
-        Ok((logits, Some(cache)))
+        let (x, cache) = self.stage.blocks.read(x, prompts);
+        let ends = gather(x, &prompts.ends(grid.width));
+        Ok((self.stage.head.forward(ends), Some(cache)))
     }
 
     /// The same after one more token of each of the sequences `keep` of the cache (the others are finished).

@@ -68,6 +68,20 @@ pub(super) fn outward(planes: &[Plane], old: &Linear) -> Option<Linear> {
     ))
 }
 
+/// The components that such planes tell, of so many channels.
+pub(super) fn heard(rows: &Plane, mean: &Plane, [code, dim]: [usize; 2]) -> Option<Components> {
+    let rows = read_f16_rows(rows, code, dim)?;
+    let mean = read_f32(mean, 1, dim)?.to_vec();
+    let axes = rows.chunks_exact(dim).flat_map(|row| {
+        let squares = row.iter().map(|x| x.to_f64() * x.to_f64());
+        // One that is left out has no length.
+        let length = squares.sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+        row.iter().map(move |x| (x.to_f64() / length) as f32)
+    });
+    let axes = axes.collect();
+    Some(Components { mean, axes })
+}
+
 /// Numbers that a calibration sets and nothing trains.
 pub(super) fn recorded(values: Vec<f32>, device: &Device) -> Param<Tensor<1>> {
     Param::from_tensor(Tensor::from_data(

@@ -219,6 +219,16 @@ fn unstarted(shape: &Shape, device: &Device) -> Param<Tensor<1>> {
     recorded(vec![0.0; shape.vectors() * shape.width()], device)
 }
 
+fn no_start(shape: &Shape, told: &Code) -> QuantError {
+    let want = format!(
+        "{} rows of 16-bit floats, their mean, {} vectors of {} symbols of 256, and scales",
+        shape.dims,
+        shape.vectors(),
+        shape.width()
+    );
+    unexpected(want, &told.planes)
+}
+
 impl ClientHalf for CodebookEncoder {
     fn accumulator(&self) -> Accumulator {
         Accumulator::keeping(ROWS_SEEN)
@@ -283,6 +293,25 @@ impl ClientHalf for CodebookEncoder {
         }
         self.running_codes = recorded(books, &device);
         Some(Code::new(told))
+    }
+
+    fn take(&mut self, told: &Code) -> Result<(), QuantError> {
+        let [dims, dim] = self.in_proj.weight.dims();
+        let read = || {
+            let [rows, mean, books @ ..] = told.planes.as_slice() else {
+                return None;
+            };
+            let found = bottleneck::heard(rows, mean, [dims, dim])?;
+            // What the server alone learns stands behind the books.
+            let own = books.get(..2)?;
+            let shape = [self.shape.vectors(), self.shape.width()];
+            Some((found, read_book(own, shape, self.shape.columns())?))
+        };
+        let (found, books) = read().ok_or_else(|| no_start(&self.shape, told))?;
+        let device = self.in_proj.weight.val().device();
+        self.in_proj = inward(&found, 1.0, &device);
+        self.running_codes = recorded(books, &device);
+        Ok(())
     }
 
     fn input(&self, x: Tensor<2>) -> Tensor<2> {
@@ -390,6 +419,14 @@ impl ServerHalf for CodebookDecoder {
         [self.shape.dims + 1 + books + beyond, dim]
     }
 
+    fn start_planes(&self) -> usize {
+        if self.out_codes.is_some() { 6 } else { 4 }
+    }
+
+    fn numbers(&self) -> usize {
+        self.shape.columns()
+    }
+
     fn start(&mut self, told: &Code) -> Result<(), QuantError> {
         let (all, width, books) = (
             self.shape.vectors(),
@@ -407,13 +444,7 @@ impl ServerHalf for CodebookDecoder {
             };
             Some((projection, values, beyond?))
         };
-        let Some((projection, values, beyond)) = read() else {
-            let want = format!(
-                "{} rows of 16-bit floats, their mean, {all} vectors of {width} symbols of 256, and scales",
-                self.shape.dims
-            );
-            return Err(unexpected(want, &told.planes));
-        };
+        let (projection, values, beyond) = read().ok_or_else(|| no_start(&self.shape, told))?;
         let device = self.running_table.val().device();
         self.out_proj = projection;
         self.running_table = recorded(values, &device);

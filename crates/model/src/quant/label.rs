@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The `kind` of a recipe's section and those of its fields that differ from their defaults: `fsq levels=4 width=1.5`.
 pub(super) fn label<T: Serialize + DeserializeOwned + PartialEq>(spec: &T) -> String {
@@ -12,14 +12,31 @@ pub(super) fn label<T: Serialize + DeserializeOwned + PartialEq>(spec: &T) -> St
         Ok(Value::String(kind)) => kind,
         Ok(Value::Object(fields)) => {
             let mut parts = Vec::new();
+            let tells = |others: Map<String, Value>| {
+                let same = serde_json::from_value::<T>(Value::Object(others));
+                !same.is_ok_and(|same| same == *spec)
+            };
             for (name, value) in &fields {
                 let mut others = fields.clone();
                 others.remove(name);
-                let same = serde_json::from_value::<T>(Value::Object(others));
-                if same.is_ok_and(|same| same == *spec) {
+                if !tells(others) {
                     continue;
                 }
-                let value = value.as_str().map_or(value.to_string(), str::to_owned);
+                let value = match value {
+                    Value::String(text) => text.clone(),
+                    Value::Object(inner) => {
+                        let own = inner.iter().filter(|(field, _)| {
+                            let mut others = fields.clone();
+                            if let Some(Value::Object(inner)) = others.get_mut(name) {
+                                inner.remove(*field);
+                            }
+                            tells(others)
+                        });
+                        let own = own.map(|(field, value)| format!("{field}={value}"));
+                        format!("({})", own.collect::<Vec<_>>().join(" "))
+                    }
+                    value => value.to_string(),
+                };
                 match name.as_str() {
                     "kind" => parts.insert(0, value),
                     _ => parts.push(format!("{name}={value}")),
@@ -61,6 +78,10 @@ mod tests {
         assert_eq!(
             codec(r#"{"kind":"tiled","bits":4,"tile":128}"#),
             "tiled bits=4 tile=128"
+        );
+        assert_eq!(
+            codec(r#"{"kind":"rows","keep":0.5,"tiled":{"bits":4,"tile":32,"even":1}}"#),
+            "rows keep=0.5 tiled=(bits=4 even=1.0)"
         );
     }
 }

@@ -36,6 +36,7 @@ mod normal_float;
 mod party;
 mod pca;
 pub(crate) mod planes;
+mod pooled;
 mod pq;
 mod projection;
 mod rand_topk;
@@ -64,6 +65,7 @@ pub use normal_float::{
 pub use party::{ClientHalf, Phase, ServerHalf, Spec, Unclipped};
 pub use pca::{PcaDecoder, PcaEncoder, PcaSpec};
 pub(crate) use planes::{floats, scalars, symbols, unexpected};
+pub use pooled::{Heard, Pool, sketch};
 pub use pq::PqSpec;
 pub use qtl_codec::levels::{level_indices, level_values};
 pub use rand_topk::RandTopkSpec;

@@ -26,7 +26,7 @@ pub trait Spec {
     where
         Self: Sized;
 
-    /// Whether both halves start from means and deviations alone, which several sites can pool and a server can measure.
+    /// Whether both halves start from means and deviations alone.
     fn starts_from_ranges(&self) -> bool {
         true
     }
@@ -115,6 +115,16 @@ pub trait ClientHalf: Debug {
         Some(moments.code())
     }
 
+    /// Starts from what another client's half [says](Self::start), so that both are the same; `told` is what a server's half
+    /// starts from, too.
+    ///
+    /// # Errors
+    /// [`QuantError`] saying what is wrong; this half stays as it is then.
+    fn take(&mut self, told: &Code) -> Result<(), QuantError> {
+        self.calibrate(&Moments::read(told).ok_or(QuantError::Ranges)?);
+        Ok(())
+    }
+
     /// Rounds bounded features (plain tensor). `z`: [rows, code_dim].
     fn quantize(&self, z: Tensor<2>, phase: Phase) -> Code;
 
@@ -181,6 +191,16 @@ pub trait ServerHalf: Debug {
     /// Rows and columns that hold all the numbers of what [`start`](Self::start) reads.
     fn start_shape(&self) -> [usize; 2] {
         [2, self.code_dim()]
+    }
+
+    /// Planes of what [`start`](Self::start) reads.
+    fn start_planes(&self) -> usize {
+        1
+    }
+
+    /// Numbers that a code has of each row, at most.
+    fn numbers(&self) -> usize {
+        self.code_dim()
     }
 
     /// Starts from what the [client's half](ClientHalf::start) says; stays as it is where that is no start of this quantizer.

@@ -13,12 +13,14 @@ use std::ops::Range;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use qtl_codec::{Code, ScalarData};
+use qtl_codec::{Code, Plane, ScalarData};
 use serde::{Deserialize, Serialize};
 
 use super::bottleneck::{self, ROWS_SEEN, check_dims, inward, outward, recorded};
 use super::gaussian::bisect;
-use super::planes::{floats, read_symbols, read_u8, scalars, symbols, tensor, unexpected};
+use super::planes::{
+    floats, read_f32, read_symbols, read_u8, scalars, symbols, tensor, unexpected,
+};
 use super::projection::projection;
 use super::{
     Accumulator, ClientHalf, Components, Design, Phase, QuantError, ServerHalf, Spec, range,
@@ -115,9 +117,29 @@ fn planes(sides: &[f32]) -> Vec<(u8, Vec<usize>)> {
     all.filter(|(_, columns)| !columns.is_empty()).collect()
 }
 
+/// Parts of what a half of so many components starts from: those of the projection, levels on either side, and the step.
+fn parts(told: &Code, code: usize) -> Option<(&[Plane], &[u8], f32)> {
+    let (projections, rest) = told.planes.split_at_checked(2)?;
+    let [sides, step] = rest else {
+        return None;
+    };
+    let sides = read_u8(sides, 1, code)?;
+    let known = sides.iter().all(|side| SIDES.contains(side)) && sides.iter().any(|s| *s > 0);
+    let step = *read_f32(step, 1, 1)?.first()?;
+    (known && step > 0.0).then_some((projections, sides, step))
+}
+
+fn no_start(code: usize, told: &Code) -> QuantError {
+    let want = format!(
+        "{code} rows of 16-bit floats, their mean, levels of each component, and a step above 0"
+    );
+    unexpected(want, &told.planes)
+}
+
 /// The step at which normal components of these deviations cost `bits` per row, and their levels on either side.
 fn water(deviations: &[f64], bits: f64) -> (f64, Vec<u8>) {
-    let most = deviations.iter().fold(f64::MIN_POSITIVE, |a, b| a.max(*b));
+    // Where nothing varies there is a step all the same, and one that a 32-bit float can be divided by.
+    let most = deviations.iter().fold(1e-20, |a: f64, b| a.max(*b));
     // Beyond these a component costs nothing, or as many levels as there are at most.
     let of = move |step: f64| {
         let cost = move |s: &f64| Design::of_step((step / s.max(1e-30)).clamp(0.02, 20.0)).entropy;
@@ -179,7 +201,24 @@ impl ClientHalf for PcaEncoder {
             .map(|(both, own)| if own > 0.0 { both / own } else { 0.0 });
         let [rows, mean] = bottleneck::told(&found, &gains.collect::<Vec<_>>());
         let sides = scalars(1, sides.len(), ScalarData::U8(sides));
-        Some(Code::new(vec![rows, mean, sides]))
+        let step = scalars(1, 1, ScalarData::F32(vec![step as f32]));
+        Some(Code::new(vec![rows, mean, sides, step]))
+    }
+
+    fn take(&mut self, told: &Code) -> Result<(), QuantError> {
+        let [code, dim] = self.in_proj.weight.dims();
+        let read = || {
+            let (projections, sides, step) = parts(told, code)?;
+            let [rows, mean] = projections else {
+                return None;
+            };
+            Some((bottleneck::heard(rows, mean, [code, dim])?, sides, step))
+        };
+        let (found, sides, step) = read().ok_or_else(|| no_start(code, told))?;
+        let device = self.in_proj.weight.val().device();
+        self.in_proj = inward(&found, 1.0 / step, &device);
+        self.running_sides = recorded(sides.iter().map(|s| f32::from(*s)).collect(), &device);
+        Ok(())
     }
 
     fn input(&self, x: Tensor<2>) -> Tensor<2> {
@@ -263,23 +302,20 @@ impl ServerHalf for PcaDecoder {
 
     fn start_shape(&self) -> [usize; 2] {
         let [dim, code] = self.out_proj.weight.dims();
-        [code + 2, dim]
+        [code + 3, dim]
+    }
+
+    fn start_planes(&self) -> usize {
+        4
     }
 
     fn start(&mut self, told: &Code) -> Result<(), QuantError> {
         let code = self.code_dim();
         let read = || {
-            let (sides, rest) = told.planes.split_last()?;
-            let sides = read_u8(sides, 1, code)?;
-            let known =
-                sides.iter().all(|side| SIDES.contains(side)) && sides.iter().any(|s| *s > 0);
-            Some((outward(rest, &self.out_proj).filter(|_| known)?, sides))
+            let (projections, sides, _) = parts(told, code)?;
+            Some((outward(projections, &self.out_proj)?, sides))
         };
-        let Some((projection, sides)) = read() else {
-            let want =
-                format!("{code} rows of 16-bit floats, their mean, and levels of each component");
-            return Err(unexpected(want, &told.planes));
-        };
+        let (projection, sides) = read().ok_or_else(|| no_start(code, told))?;
         let device = self.running_levels.val().device();
         self.out_proj = projection;
         self.running_levels = recorded(sides.iter().map(|s| f32::from(*s)).collect(), &device);
@@ -302,6 +338,9 @@ mod tests {
         assert!((bits - 8.0).abs() < 0.05, "{bits}");
         // One more bit for twice the deviation.
         assert!((cost(&8.0) - cost(&4.0) - 1.0).abs() < 0.1);
-        assert_eq!(water(&[0.0, 0.0], 4.0).1.len(), 2);
+        // Nothing varies: there is a step all the same.
+        let (step, sides) = water(&[0.0, 0.0], 4.0);
+        assert!(step as f32 > 0.0 && (1.0 / step as f32).is_finite());
+        assert_eq!(sides.len(), 2);
     }
 }

@@ -14,6 +14,7 @@ use crate::llm::{Blocks, Cache, TokenEmbedding};
 use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::{BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, VISION_TOWER};
+use crate::prompts::Prompts;
 use crate::recompute::{Graphs, take};
 use crate::splice::{Grid, Layout, Spliced};
 use crate::vision::VisionTower;
@@ -143,14 +144,14 @@ impl Bottom {
         pick(cells.cast(DType::F32), &grid, &batch.spliced.layout)
     }
 
-    /// The same of prompts, each of a single branch, and what the blocks remember of them.
-    pub fn prefill(&self, prompts: &Batch) -> (Rows, Option<Cache>) {
+    /// The same of the prompts of a batch, and what the blocks remember of them.
+    pub fn prefill(&self, batch: &Batch, prompts: &Prompts) -> (Rows, Option<Cache>) {
         if self.blocks.is_empty() {
-            return (self.forward(prompts), None);
+            return (self.forward(batch), None);
         }
-        let layout = &prompts.spliced.layout;
-        let (cells, grid) = self.cells(self.entering(prompts), layout);
-        let (cells, cache) = self.blocks.prefill(cells, &layout.lengths());
+        let layout = &batch.spliced.layout;
+        let (cells, grid) = self.cells(self.entering(batch), layout);
+        let (cells, cache) = self.blocks.read(cells, prompts);
         (pick(cells.cast(DType::F32), &grid, layout), Some(cache))
     }
 

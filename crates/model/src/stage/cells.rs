@@ -55,7 +55,8 @@ pub fn context(blocks: &Blocks, grid: &Grid, device: &Device) -> Context {
     blocks.context(&positions, mask, device)
 }
 
-fn select(x: Tensor<2>, rows: &[usize]) -> Tensor<2> {
+/// These rows of a matrix.
+pub(crate) fn select(x: Tensor<2>, rows: &[usize]) -> Tensor<2> {
     let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
     let rows = Tensor::<1, Int>::from_data(TensorData::from(rows.as_slice()), &x.device());
     x.select(0, rows)

@@ -22,6 +22,6 @@ mod trunk;
 
 pub use bottom::{Batch, Bottom, BottomTape, Pictures, Rows};
 pub use cells::context;
-pub(crate) use cells::put;
+pub(crate) use cells::{put, select};
 pub use top::{HeadTape, TopTape};
 pub use trunk::BlocksTape;

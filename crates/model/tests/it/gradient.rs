@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qtl_codec::{Code, Limits, Options, Plane, ScalarData, Symbols};
-use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError, Tiled};
+use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError, Rows, Tiled};
 
 use crate::golden::floats;
 
@@ -28,6 +28,16 @@ fn tiled(bits: u32, tile: usize, hadamard: bool, even: f64) -> GradientCodec {
         hadamard,
         even,
     })
+}
+
+fn drawn(keep: f64) -> GradientCodec {
+    let tiled = Tiled {
+        bits: 4,
+        tile: 32,
+        hadamard: true,
+        even: 1.0,
+    };
+    GradientCodec::Rows(Rows { keep, tiled })
 }
 
 /// There and back through the container.
@@ -127,6 +137,53 @@ fn tiled_rounding_has_no_bias() {
     }
 }
 
+/// Rows of which some are long and most are short come back right on average, each from the few times that it is sent; and
+/// what is wrong with a single message is what the chances say.
+#[test]
+fn rows_that_are_drawn_have_no_bias() {
+    const DRAWS: u32 = 4000;
+    let mut stream = qtl_model::weights::Stream::new(5, "gradient test");
+    let lengths = [8.0, 4.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.0, 0.25, 1.0];
+    let value = |i: usize| (lengths[i / COLS] * stream.normal()) as f32;
+    let values: Vec<f32> = (0..lengths.len() * COLS).map(value).collect();
+    let square = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+    for keep in [0.3, 0.6] {
+        let codec = drawn(keep);
+        let mut sum = vec![0.0f64; values.len()];
+        let mut squares = vec![0.0f64; values.len()];
+        let (mut sent, mut whole) = (0, 0.0);
+        for step in 0..DRAWS {
+            let got = carry(&codec, &values, COLS, draw(u64::from(step)));
+            let some = |row: &&[f32]| row.iter().any(|x| *x != 0.0);
+            sent += got.chunks_exact(COLS).filter(some).count();
+            let error: Vec<f32> = got.iter().zip(&values).map(|(g, w)| g - w).collect();
+            whole += square(&error);
+            for (i, error) in error.into_iter().enumerate() {
+                sum[i] += f64::from(error);
+                squares[i] += f64::from(error).powi(2);
+            }
+        }
+        let n = f64::from(DRAWS);
+        for (i, want) in values.iter().enumerate() {
+            let mean = sum[i] / n;
+            let standard_error = ((squares[i] / n - mean * mean).max(0.0) / n).sqrt();
+            assert!(
+                mean.abs() <= 5.0 * standard_error + 1e-6,
+                "keep {keep}: entry {i} = {want} is {mean:e} off on average, standard error {standard_error:e}"
+            );
+        }
+        let sent = sent as f64 / n;
+        assert!((sent - keep * 10.0).abs() < 0.05, "{sent} rows for {keep}");
+        // In proportion to the lengths: no more squared error than the same number of rows drawn alike.
+        let alike = square(&values) * (1.0 / keep - 1.0);
+        assert!(whole / n < 0.5 * alike, "{} for {alike}", whole / n);
+    }
+    // All rows are those of the codec alone.
+    let tiled = tiled(4, 32, true, 1.0);
+    let all = carry(&drawn(1.0), &values, COLS, draw(3));
+    assert_eq!(all, carry(&tiled, &values, COLS, draw(3)));
+}
+
 #[test]
 fn each_bit_quarters_the_squared_error() {
     // Normal entries: with one more bit the step halves (2^(b-1) - 1 levels on either side).
@@ -208,6 +265,7 @@ fn what_is_not_a_number_is_refused_by_place() {
             GradientCodec::F16,
             GradientCodec::Int8,
             tiled(4, 32, true, 0.0),
+            drawn(0.5),
         ] {
             let GradientError::NotFinite { row, channel, .. } =
                 codec.encode(tensor(&values, COLS), draw(0)).unwrap_err()
@@ -266,6 +324,7 @@ fn planes_of_another_shape_are_refused() {
         GradientCodec::F16,
         GradientCodec::Int8,
         tiled(4, 32, true, 0.5),
+        drawn(0.7),
     ] {
         let code = codec.encode(tensor(&values, COLS), draw(0)).unwrap();
         let decode = |code: &Code, shape| codec.decode(code, shape, draw(0), &device);
@@ -297,6 +356,7 @@ fn empty_gradients_pass() {
         GradientCodec::F16,
         GradientCodec::Int8,
         tiled(4, 32, true, 0.0),
+        drawn(0.5),
     ] {
         let code = codec.encode(tensor(&[], 8), draw(0)).unwrap();
         let back = codec.decode(&code, [0, 8], draw(0), &Device::default());

@@ -12,7 +12,7 @@ use qtl_train::start::Start;
 use qtl_train::terms::Facts;
 use qtl_wire::certs::{KitFacts, Role, check_kit};
 use qtl_wire::grpc::{ClientOptions, ClientTls, GrpcClient, KEEP_ALIVE, RetryPolicy};
-use qtl_wire::{Exchange, Purpose, Standing};
+use qtl_wire::{Exchange, Purpose, Resume, Standing};
 
 /// How long a client waits.
 #[derive(clap::Args, Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Split {
         recipe: &Recipe,
         start: &Start,
         client: &ClientPartition,
-    ) -> Result<Option<GrpcClient>> {
+    ) -> Result<Option<(GrpcClient, Resume)>> {
         let (Some(address), Some(tls)) = (&self.split, &self.tls) else {
             return Ok(None);
         };
@@ -70,8 +70,8 @@ impl Split {
         }
         let mut link = connect(address, tls, self.waiting, &Stops::default())?;
         let terms = Facts::of(start, client, recipe).with(recipe);
-        link.greet(&terms, &Standing::default(), Purpose::Generate)?;
-        Ok(Some(link))
+        let resume = link.greet(&terms, &Standing::default(), Purpose::Generate)?;
+        Ok(Some((link, resume)))
     }
 }
 

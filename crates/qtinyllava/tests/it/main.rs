@@ -8,6 +8,7 @@ mod choose;
 mod demo;
 mod device;
 mod eval;
+mod evaluations;
 mod help;
 mod hub;
 mod imports;

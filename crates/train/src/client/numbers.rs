@@ -1,18 +1,19 @@
 //! Numbers that are none, and whose they are: the server knows the sequence, this side the sample.
 
 use burn::tensor::Tensor;
-use qtl_codec::Plane;
+use qtl_codec::{Code, Plane};
 use qtl_data::Example;
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::finite;
 use qtl_model::partition::Pending;
-use qtl_model::quant::Moments;
 use qtl_model::quant::gradient::GradientError;
+use qtl_model::quant::{Decoder, Moments};
 use qtl_model::splice::{Kind, Layout};
 use qtl_wire::{Reason, WireError};
 
 use crate::error::{AnswerError, TrainError};
 use crate::optimizer::NotFinite;
+use crate::server::told;
 
 /// A step whose numbers are to be watched.
 pub(super) struct Watch<'a> {
@@ -135,4 +136,19 @@ pub(super) fn measured(stream: &'static str, moments: Option<&Moments>) -> Resul
     moments
         .check(moments.mean.len())
         .map_err(|source| TrainError::Calibration { stream, source })
+}
+
+/// Reads what a half of this quantizer is told to start from, and checks that it is one; `None` for an empty container.
+pub(super) fn started(
+    stream: &'static str,
+    bytes: &[u8],
+    quantizer: &Decoder,
+) -> Result<Option<Code>, TrainError> {
+    let told = told(bytes, quantizer.start_shape());
+    let told = told.map_err(|error| WireError::Protocol(error.to_string()))?;
+    let Some(told) = told else { return Ok(None) };
+    measured(stream, Moments::read(&told).as_ref())?;
+    let start = quantizer.clone().start(&told);
+    start.map_err(|error| WireError::Protocol(format!("the {stream} calibration: {error}")))?;
+    Ok(Some(told))
 }

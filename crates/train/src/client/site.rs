@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use qtl_model::quant::Moments;
+use qtl_codec::Code;
+use qtl_model::quant::Decoder;
 use qtl_wire::verb::Pool;
 use qtl_wire::work::call;
-use qtl_wire::{self as wire, Calibration, Exchange, Reply, WireError};
+use qtl_wire::{self as wire, Calibration, Exchange, Reply};
 
-use super::numbers::measured;
+use super::numbers::started;
 use super::{Client, Ended, Event, Stream};
 use crate::error::TrainError;
+use crate::half::Half;
 use crate::recipe::SitesSpec;
 use crate::record::Record;
-use crate::server::moments;
 use crate::tune::Part;
 
 /// Where this side stands as one of several sites.
@@ -151,7 +152,7 @@ impl Client {
         link: &mut dyn Exchange,
         own: Calibration,
         rows: [u64; 2],
-    ) -> Result<Reply<[Option<Moments>; 2]>, TrainError> {
+    ) -> Result<Reply<[Option<Code>; 2]>, TrainError> {
         let Calibration { image, text } = own;
         let [image_rows, text_rows] = rows;
         let pool = Pool {
@@ -164,16 +165,19 @@ impl Client {
             Ok(pooled) => pooled,
             Err(back) => return Ok(back),
         };
-        let [image, text] = self.half.stages.code_dims();
-        let read = |part, bytes: &[u8], channels| {
-            let moments = moments(part, bytes, channels);
-            let moments = moments.map_err(|error| WireError::Protocol(error.to_string()))?;
-            measured(part, moments.as_ref())?;
-            Ok::<_, TrainError>(moments)
+        let Half {
+            stages,
+            recipe,
+            device,
+            ..
+        } = &self.half;
+        let read = |part, bytes: &[u8], spec| {
+            let other = Decoder::init(spec, stages.width(), 0, device);
+            started(part, bytes, &other)
         };
         Ok(Reply::Done([
-            read("image", &pooled.image, image)?,
-            read("text", &pooled.text, text)?,
+            read("image", &pooled.image, &recipe.quantizer.image)?,
+            read("text", &pooled.text, &recipe.quantizer.text)?,
         ]))
     }
 

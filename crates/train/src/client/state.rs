@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use qtl_data::loader::{Loader, LoaderOptions};
 use qtl_data::{Order, Position};
-use qtl_model::quant::{Accumulator, Encoder};
+use qtl_model::quant::{self, Accumulator, Encoder};
 use qtl_wire::verb::MeasureHidden;
 use qtl_wire::work::call;
 use qtl_wire::{Calibration, Exchange, Reply, WireError};
 
-use super::numbers::measured;
+use super::numbers::{measured, started};
 use super::site::Site;
 use super::trips::{container, rows};
 use super::{Client, Event, Stream};
 use crate::error::TrainError;
 use crate::metrics::{self, Writer};
 use crate::recipe::{Recipe, seed_of};
-use crate::server::{calibration_code, moments};
 
 impl Client {
     /// Whether the quantizers want to see features before the first step.
@@ -67,25 +66,26 @@ impl Client {
         link: &mut dyn Exchange,
         seen: [Accumulator; 2],
     ) -> Result<Reply<()>, TrainError> {
-        let container = |seen: &Accumulator| {
-            let moments = seen.moments();
-            moments.as_ref().map(calibration_code).unwrap_or_default()
+        let (uplink, device) = (&self.half.stages.uplink, &self.half.device);
+        let say = |quantizer: &Encoder, seen: &Accumulator| {
+            let said = quant::sketch(quantizer, seen, device);
+            said.as_ref().map(container).unwrap_or_default()
         };
         let own = Calibration {
-            image: container(&seen[0]),
-            text: container(&seen[1]),
+            image: say(&uplink.image, &seen[0]),
+            text: say(&uplink.text, &seen[1]),
         };
         let rows = seen.each_ref().map(Accumulator::rows);
         let [image, text] = match self.pooled(link, own, rows)?.done() {
             Ok(pooled) => pooled,
             Err(back) => return Ok(back),
         };
-        let uplink = &mut self.half.stages.uplink;
-        if let Some(moments) = &image {
-            uplink.image.calibrate(moments);
-        }
-        if let Some(moments) = &text {
-            uplink.text.calibrate(moments);
+        let uplink = &mut *self.half.stages.uplink;
+        for (quantizer, told) in [(&mut uplink.image, image), (&mut uplink.text, text)] {
+            if let Some(told) = told {
+                let taken = quantizer.take(&told);
+                taken.map_err(|error| WireError::Protocol(error.to_string()))?;
+            }
         }
         Ok(Reply::Done(()))
     }
@@ -96,8 +96,8 @@ impl Client {
         self.half.stages.top.is_some() && !self.half.hidden_found && batches > 0
     }
 
-    /// Has the server measure the hidden states of the run's first batches, on which both halves of their quantizer start as
-    /// the others do on their features.
+    /// Has the server measure the hidden states of the run's first batches, from which both halves of their quantizer start as
+    /// the others do from their features.
     pub(super) fn measure_hidden(
         &mut self,
         link: &mut dyn Exchange,
@@ -125,12 +125,10 @@ impl Client {
             let Some(top) = self.half.stages.top.as_deref_mut() else {
                 break;
             };
-            let channels = top.downlink.hidden.code_dim();
-            let moments = moments("hidden", &ranges.hidden, channels);
-            let moments = moments.map_err(|error| WireError::Protocol(error.to_string()))?;
-            measured("hidden", moments.as_ref())?;
-            if let Some(moments) = &moments {
-                top.downlink.hidden.calibrate(moments);
+            let half = &mut top.downlink.hidden;
+            if let Some(told) = started("hidden", &ranges.hidden, half)? {
+                let taken = half.start(&told);
+                taken.map_err(|error| WireError::Protocol(error.to_string()))?;
             }
         }
         Ok(Reply::Done(()))

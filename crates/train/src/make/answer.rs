@@ -4,6 +4,7 @@ use qtl_codec::{Code, Options};
 use qtl_model::edge::{Cut, StepError};
 use qtl_model::generate::Remote;
 use qtl_model::partition::ClientPartition;
+use qtl_model::prompts::Prompts;
 use qtl_model::splice::Layout;
 use qtl_wire::verb::{HiddenStates, NextHidden, OpenHidden, Verb};
 use qtl_wire::work::call;
@@ -50,12 +51,10 @@ impl<'a> Linked<'a> {
     }
 }
 
-/// How many hidden states come for prompts: those of all rows, or the last of each sequence.
-fn coming(layout: &Layout, all: bool) -> usize {
-    match all {
-        true => layout.lengths().into_iter().sum(),
-        false => layout.sequences.len(),
-    }
+/// How many prompts there are.
+fn count(layout: &Layout) -> Result<usize, WireError> {
+    let prompts = Prompts::of(layout).map_err(|error| Linked::wrong(error.into()))?;
+    Ok(prompts.len())
 }
 
 /// A token for each of the sequences, all of them known here. With fewer, answers would end early and look whole.
@@ -88,7 +87,7 @@ impl Remote for Linked<'_> {
     fn open(&mut self, prompts: Cut) -> Result<Vec<u32>, WireError> {
         let (cut, _) = encode_cut(&prompts);
         let ids = self.link.open(cut)?;
-        chosen(ids.ids, prompts.layout.sequences.len(), self.vocab)
+        chosen(ids.ids, count(&prompts.layout)?, self.vocab)
     }
 
     fn next(&mut self, keep: &[usize], rows: Code) -> Result<Vec<u32>, WireError> {
@@ -97,7 +96,10 @@ impl Remote for Linked<'_> {
     }
 
     fn open_hidden(&mut self, prompts: Cut) -> Result<Code, WireError> {
-        let rows = coming(&prompts.layout, self.hidden.1);
+        let rows = match self.hidden.1 {
+            true => prompts.layout.lengths().into_iter().sum(),
+            false => count(&prompts.layout)?,
+        };
         self.states(OpenHidden(encode_cut(&prompts).0), rows)
     }
 

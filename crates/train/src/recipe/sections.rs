@@ -187,22 +187,12 @@ impl MetricsSpec {
     }
 }
 
-/// Checks that quantizers which start from more than ranges get to see features, and by a client of its own.
+/// Checks that quantizers which start from more than ranges get to see features, and tell nobody what noise is to hide.
 ///
 /// # Errors
 ///
 /// [`RecipeError`] naming the field.
 pub(super) fn started(recipe: &Recipe) -> Result<(), RecipeError> {
-    let wrong = |field, spec: &QuantizerSpec, what| {
-        let value = spec.to_string();
-        let only = "quantizers that start from means and deviations";
-        Err(RecipeError::Placement {
-            field,
-            value,
-            only,
-            what,
-        })
-    };
     let Quantizers {
         image,
         text,
@@ -210,22 +200,29 @@ pub(super) fn started(recipe: &Recipe) -> Result<(), RecipeError> {
         calibration_batches,
         ..
     } = &recipe.quantizer;
-    if !hidden.starts_from_ranges() {
-        let what = "go where the server measures; pca, vq, rvq and pq are for image and text";
-        return wrong("quantizer.hidden", hidden, what);
+    let cut = [("quantizer.image", image), ("quantizer.text", text)];
+    let all = [&cut[..], &[("quantizer.hidden", hidden)]].concat();
+    let rules = [
+        (
+            *calibration_batches > 0,
+            &all[..],
+            "go with quantizer.calibration_batches = 0; let some batches be seen",
+        ),
+        (
+            recipe.sites.is_none() || !recipe.privacy.adds(),
+            &cut[..],
+            "go with [sites] and [privacy]: the codes of rows that were seen are pooled, and they have no noise",
+        ),
+    ];
+    let wrong = rules.into_iter().filter(|(right, ..)| !right);
+    let mut wrong = wrong.flat_map(|(_, fields, what)| fields.iter().map(move |of| (of, what)));
+    match wrong.find(|((_, spec), _)| !spec.starts_from_ranges()) {
+        None => Ok(()),
+        Some(((field, spec), what)) => Err(RecipeError::Placement {
+            field,
+            value: spec.to_string(),
+            only: "quantizers that start from means and deviations",
+            what,
+        }),
     }
-    for (field, spec) in [("quantizer.image", image), ("quantizer.text", text)] {
-        if spec.starts_from_ranges() {
-            continue;
-        }
-        if recipe.sites.is_some() {
-            let what = "go with [sites], which pool these; pca, vq, rvq and pq are for one client";
-            return wrong(field, spec, what);
-        }
-        if *calibration_batches == 0 {
-            let what = "go with quantizer.calibration_batches = 0; let some batches be seen";
-            return wrong(field, spec, what);
-        }
-    }
-    Ok(())
 }

@@ -74,23 +74,25 @@ fn numbers_that_make_no_sense_are_refused_by_field() {
 #[test]
 fn quantizers_that_start_from_features_get_to_see_some() {
     let vq = "quantizer.image={kind='vq', dims=4, codes=8}";
-    assert!(parse(MINIMAL, &[vq]).is_ok());
+    let hidden = [
+        "split.labels='client'",
+        "quantizer.hidden={kind='pca', dims=4, bits=8.0}",
+    ];
+    let sites = "sites.count=2";
+    let noise = [
+        "privacy.clip=1",
+        "privacy.noise=1",
+        "quantizer.text_rows=all",
+    ];
+    let none = "quantizer.calibration_batches=0";
+    for sets in [&[vq, sites][..], &hidden, &[hidden[0], hidden[1], sites]] {
+        assert!(parse(MINIMAL, sets).is_ok(), "{sets:?}");
+    }
+    assert!(parse(MINIMAL, &[&[vq], &noise[..]].concat()).is_ok());
     for (sets, field) in [
-        (
-            vec![vq, "quantizer.calibration_batches=0"],
-            "quantizer.image",
-        ),
-        (
-            vec![vq, "sites.count=2", "sites.mode='rounds'"],
-            "quantizer.image",
-        ),
-        (
-            vec![
-                "split.labels='client'",
-                "quantizer.hidden={kind='pca', dims=4, bits=8.0}",
-            ],
-            "quantizer.hidden",
-        ),
+        (vec![vq, none], "quantizer.image"),
+        ([&hidden[..], &[none]].concat(), "quantizer.hidden"),
+        ([&[vq, sites], &noise[..]].concat(), "quantizer.image"),
     ] {
         let error = parse(MINIMAL, &sets).unwrap_err().to_string();
         let says = "only quantizers that start from means and deviations";

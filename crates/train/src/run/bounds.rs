@@ -2,8 +2,10 @@
 //! what a message will cost, and a few bytes can spell a large one.
 
 use qtl_codec::Limits;
+use qtl_model::prompts::{PromptError, Prompts};
 use qtl_wire::Layout;
 
+use crate::message::from_wire;
 use crate::recipe::Recipe;
 
 /// Most sequences of a generation; questions beyond it are asked in turns.
@@ -53,6 +55,9 @@ pub enum BoundError {
         /// What decides it.
         cure: &'static str,
     },
+    /// Branches that are no prompts.
+    #[error(transparent)]
+    Prompts(#[from] PromptError),
     /// A span without a row.
     #[error("sequence {sequence} has a span without rows")]
     Span {
@@ -125,6 +130,34 @@ impl Bounds {
             longest = longest.max(got);
         }
         self.fits(layout.sequences.len(), longest)
+    }
+
+    /// Checks the prompts of a layout, each on its own: a picture that several ask about counts for each of them, since the server
+    /// remembers it for each.
+    ///
+    /// # Errors
+    ///
+    /// [`BoundError`] naming the sequence, or the prompt by its number.
+    pub fn prompts(&self, layout: &Layout) -> Result<(), BoundError> {
+        for (sequence, spans) in layout.sequences.iter().enumerate() {
+            if spans.spans.iter().any(|span| span.len == 0) {
+                return Err(BoundError::Span { sequence });
+            }
+        }
+        let prompts = Prompts::of(&from_wire(layout))?;
+        self.sequences(prompts.len())?;
+        let (most, cure) = (self.rows, self.cure);
+        for (sequence, got) in prompts.lengths().into_iter().enumerate() {
+            if got == 0 || got > most {
+                return Err(BoundError::Rows {
+                    sequence,
+                    got: got as u64,
+                    most,
+                    cure,
+                });
+            }
+        }
+        self.fits(prompts.len(), prompts.slots() as u64)
     }
 
     /// Checks so many sequences of which the longest has so many rows.
@@ -265,6 +298,37 @@ mod tests {
             assert!(matches!(error, BoundError::Scores { .. }), "{error}");
         }
         assert!(bounds.check(&layout(&[&[1][..]; 129])).is_err());
+    }
+
+    #[test]
+    fn a_picture_that_several_ask_about_counts_for_each() {
+        let bounds = Bounds::generation(&recipe(), 5000);
+        let asked = |prefix: u32, branches: std::ops::RangeInclusive<u32>| {
+            let mut layout = layout(&[&[prefix]]);
+            let one = |branch| Span {
+                kind: SpanKind::Text,
+                len: 1,
+                branch,
+            };
+            layout.sequences[0].spans.extend(branches.map(one));
+            layout
+        };
+        assert_eq!(bounds.prompts(&layout(&[&[90][..]; 128])), Ok(()));
+        assert_eq!(bounds.prompts(&asked(89, 1..=128)), Ok(()));
+        // Few bytes, and the memory of many long prompts.
+        let many = bounds.prompts(&asked(90, 1..=128)).unwrap_err();
+        assert!(matches!(many, BoundError::Scores { .. }), "{many}");
+        let many = bounds.prompts(&asked(1, 1..=129)).unwrap_err();
+        assert!(
+            matches!(many, BoundError::Sequences { got: 129, .. }),
+            "{many}"
+        );
+        let mut back = asked(5, 1..=2);
+        back.sequences[0].spans.swap(1, 2);
+        let error = bounds.prompts(&back).unwrap_err();
+        assert!(matches!(error, BoundError::Prompts(_)), "{error}");
+        back.sequences[0].spans[1].len = 0;
+        assert_eq!(bounds.prompts(&back), Err(BoundError::Span { sequence: 0 }));
     }
 
     #[test]

@@ -62,10 +62,10 @@ impl Generations {
         self.running.insert(lane, generation);
     }
 
-    /// Position of the newest token of each running sequence of a generation, if there is one.
-    pub(crate) fn positions(&self, lane: Lane) -> Option<&[usize]> {
+    /// Slots that a generation has for each running sequence, if there is one.
+    pub(crate) fn slots(&self, lane: Lane) -> Option<usize> {
         let generation = self.running.get(&lane)?;
-        Some(generation.cache.positions())
+        Some(generation.cache.slots())
     }
 
     /// The weights and the cache of a generation, if there is one.

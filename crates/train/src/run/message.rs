@@ -146,7 +146,7 @@ pub fn to_wire(layout: &Layout) -> wire::Layout {
 }
 
 /// The wire's layout as the model spells it.
-fn from_wire(layout: &wire::Layout) -> Layout {
+pub(crate) fn from_wire(layout: &wire::Layout) -> Layout {
     let span = |span: &wire::Span| Span {
         kind: match span.kind {
             wire::SpanKind::Image => Kind::Image,

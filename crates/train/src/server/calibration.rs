@@ -1,28 +1,25 @@
-//! Ranges of quantizers: those that the client sends, and those of hidden states, which the server alone sees.
+//! What quantizers start from: what clients send, and what comes of hidden states, which the server alone sees.
 
-use qtl_codec::Options;
-use qtl_model::quant::{Decoder, Moments, QuantError};
+use qtl_codec::Code;
+use qtl_model::quant::{Decoder, Heard, Pool, QuantError};
 use qtl_wire::verb::{HiddenRanges, MeasureHidden};
 use qtl_wire::{Calibration, WorkError};
 
 use super::{ServerWork, invalid, no_step, trips};
+use crate::client::container;
 use crate::half::Half;
-use crate::message::{Channels, decode};
+use crate::message::{ContainerError, decode};
 
 impl ServerWork {
     /// Both quantizers' halves as a calibration starts them, checked, before either takes its own.
     pub(super) fn started(&self, c: &Calibration) -> Result<[Option<Decoder>; 2], WorkError> {
         let uplink = &self.half.stages.uplink;
         let start = |part, bytes: &[u8], quantizer: &Decoder| {
-            if bytes.is_empty() {
+            let Some(told) = told(bytes, quantizer.start_shape()).map_err(invalid)? else {
                 return Ok(None);
-            }
+            };
             let mut quantizer = quantizer.clone();
-            let [rows, cols] = quantizer.start_shape();
-            let told = decode("calibration", bytes, rows, cols).map_err(invalid)?;
-            let started = quantizer.start(&told);
-            started
-                .map_err(|error| WorkError::Invalid(format!("the {part} calibration: {error}")))?;
+            quantizer.start(&told).map_err(|e| unfit(part, &e))?;
             Ok(Some(quantizer))
         };
         Ok([
@@ -31,21 +28,16 @@ impl ServerWork {
         ])
     }
 
-    /// Both moments of a calibration, checked, before either quantizer takes its own.
-    pub(super) fn moments(&self, c: &Calibration) -> Result<[Option<Moments>; 2], WorkError> {
-        let Channels { image, text } = self.channels;
-        let read = |part, bytes: &[u8], channels| {
-            let moments = moments(part, bytes, channels)?;
-            let checked = moments.as_ref().map(|moments| moments.check(channels));
-            checked
-                .transpose()
-                .map_err(|error| WorkError::Invalid(format!("the {part} calibration: {error}")))?;
-            Ok(moments)
-        };
-        Ok([
-            read("image", &c.image, image)?,
-            read("text", &c.text, text)?,
-        ])
+    /// Reads what a site says of one quantizer's features; `None` where it has seen none.
+    pub(super) fn heard(
+        part: &str,
+        bytes: &[u8],
+        rows: u64,
+        pool: &Pool<'_>,
+    ) -> Result<Option<Heard>, WorkError> {
+        let said = told(bytes, pool.shape()).map_err(invalid)?;
+        let heard = said.map(|said| pool.hear(&said, rows)).transpose();
+        heard.map_err(|error| unfit(part, &error))
     }
 
     /// Adds the hidden states of a batch to what was measured.
@@ -58,15 +50,21 @@ impl ServerWork {
         let wanted = trips::wanted(&s.wanted, &cut)?;
         let Half { stages, device, .. } = &self.half;
         let rows = stages.measure_hidden(&cut, wanted.as_ref(), device);
-        if let Some(rows) = rows.map_err(no_step)? {
-            self.measured.add(rows);
+        let rows = rows.map_err(no_step)?;
+        if let (Some(rows), Some(edge)) = (rows, stages.downlink()) {
+            let fresh = || edge.hidden.accumulator();
+            self.measured.get_or_insert_with(fresh).add(rows);
         }
         Ok(())
     }
 
-    /// Calibrates the quantizer of hidden states on all that were measured, if there were any.
-    pub(super) fn surveyed(&mut self) -> Result<Option<Moments>, WorkError> {
-        let Some(moments) = self.measured.moments() else {
+    /// Starts the quantizer of hidden states from all that were measured, if there were any, and says what the client's half
+    /// starts from.
+    pub(super) fn surveyed(&mut self) -> Result<Option<Code>, WorkError> {
+        let Some(measured) = &self.measured else {
+            return Ok(None);
+        };
+        let Some(moments) = measured.moments() else {
             return Ok(None);
         };
         moments
@@ -76,45 +74,39 @@ impl ServerWork {
                 sequence: None,
             })?;
         self.half.moves();
-        if let Some(edge) = self.half.stages.downlink_mut() {
-            edge.hidden.calibrate(&moments);
+        let Some(edge) = self.half.stages.downlink_mut() else {
+            return Ok(None);
+        };
+        let told = edge.hidden.start(measured);
+        if let Some(told) = &told {
+            // As a server that was started anew starts from what was told before.
+            let taken = edge.hidden.take(told);
+            taken.map_err(|error| unfit("hidden", &error))?;
         }
-        Ok(Some(moments))
+        Ok(told)
     }
 
     /// Measures the hidden states of a batch; after the last the quantizer of hidden states is calibrated on all.
     pub(super) fn measure(&mut self, s: &MeasureHidden) -> Result<HiddenRanges, WorkError> {
         self.survey(s)?;
-        let moments = match s.last {
+        let told = match s.last {
             true => self.surveyed()?,
             false => None,
         };
         Ok(HiddenRanges {
-            hidden: moments.as_ref().map(calibration_code).unwrap_or_default(),
+            hidden: told.as_ref().map(container).unwrap_or_default(),
         })
     }
 }
 
-/// Means and deviations as one container: two rows.
-pub fn calibration_code(moments: &Moments) -> Vec<u8> {
-    qtl_codec::encode(&moments.code(), &Options::default())
+fn unfit(part: &str, error: &QuantError) -> WorkError {
+    WorkError::Invalid(format!("the {part} calibration: {error}"))
 }
 
-/// Reads what [`calibration_code`] wrote.
-pub(crate) fn moments(
-    part: &'static str,
-    bytes: &[u8],
-    channels: usize,
-) -> Result<Option<Moments>, WorkError> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let code = decode("calibration", bytes, 2, channels).map_err(invalid)?;
-    match Moments::read(&code) {
-        Some(moments) => Ok(Some(moments)),
-        None => Err(WorkError::Invalid(format!(
-            "the {part} calibration: {}",
-            QuantError::Ranges
-        ))),
+/// Reads what a quantizer starts from, of so many rows and columns at most; `None` for an empty container.
+pub(crate) fn told(bytes: &[u8], [rows, cols]: [usize; 2]) -> Result<Option<Code>, ContainerError> {
+    match bytes {
+        [] => Ok(None),
+        bytes => decode("calibration", bytes, rows, cols).map(Some),
     }
 }

@@ -1,59 +1,74 @@
-//! What the sites of a run have in common beside its steps: ranges, averages, checkpoints.
+//! What the sites of a run have in common beside its steps: starts of quantizers, averages, checkpoints.
 
 use std::path::Path;
 
-use qtl_model::quant::Moments;
+use qtl_codec::Code;
+use qtl_model::quant::{self, Decoder};
+use qtl_wire::WorkError;
 use qtl_wire::verb::{
     Answer, Average, Averaged, Done, HiddenRanges, MeasureHidden, Pool, Pooled, Request,
 };
-use qtl_wire::{Calibration, WorkError};
 
 use super::sites::{Answers, Asked};
-use super::{Event, ServerWork, calibration_code, failed};
+use super::{Event, ServerWork, failed};
 use crate::average;
+use crate::client::container;
 use crate::error::TrainError;
-use crate::message::Channels;
+use crate::half::Half;
 use crate::ranges::{self, Ranges};
 
 impl ServerWork {
     /// Pools what these sites have measured, if nothing was pooled before; all take the same.
     pub(super) fn pooling(&mut self, pools: Asked<Pool>) -> Answers {
         let known = self.sites.as_ref().is_some_and(|sites| sites.pooled);
+        let all = |error: WorkError| {
+            let places = pools.iter().map(|(place, _)| *place);
+            places.map(|place| (place, Err(error.clone()))).collect()
+        };
         let mut answers = Answers::new();
         if !known {
+            let Half {
+                stages,
+                recipe,
+                device,
+                ..
+            } = &self.half;
+            let width = stages.hidden_size();
+            let [of_image, of_text] = [&recipe.quantizer.image, &recipe.quantizer.text]
+                .map(|spec| quant::Pool::new(spec, width, device));
             let (mut image, mut text) = (Vec::new(), Vec::new());
             for (place, pool) in &pools {
-                let ranges = Calibration {
-                    image: pool.image.clone(),
-                    text: pool.text.clone(),
-                };
-                match self.moments(&ranges) {
-                    Ok([of_image, of_text]) => {
-                        image.extend(of_image.map(|moments| (moments, pool.image_rows)));
-                        text.extend(of_text.map(|moments| (moments, pool.text_rows)));
+                let read = Self::heard("image", &pool.image, pool.image_rows, &of_image);
+                let read = read.and_then(|heard| {
+                    let text = Self::heard("text", &pool.text, pool.text_rows, &of_text);
+                    Ok((heard, text?))
+                });
+                match read {
+                    Ok((of_image, of_text)) => {
+                        image.extend(of_image);
+                        text.extend(of_text);
                     }
                     Err(error) => answers.push((*place, Err(error))),
                 }
             }
-            let pooled = [ranges::pool(&image), ranges::pool(&text)];
+            let pooled = [of_image.start(&image), of_text.start(&text)];
             if let Err(error) = self.keep(|ranges| [ranges.image, ranges.text] = pooled) {
-                return pools
-                    .into_iter()
-                    .map(|(place, _)| (place, Err(error.clone())))
-                    .collect();
+                return all(error);
             }
         }
-        if self.applied == Some(0) {
-            self.take_ranges();
+        if self.applied == Some(0)
+            && let Err(error) = self.take_ranges()
+        {
+            return all(error);
         }
         let sites = self.sites.as_ref();
-        let container = |of: fn(&Ranges) -> &Option<Moments>| {
-            let moments = sites.and_then(|sites| of(&sites.ranges).as_ref());
-            moments.map(calibration_code).unwrap_or_default()
+        let told = |of: fn(&Ranges) -> &Option<Code>| {
+            let told = sites.and_then(|sites| of(&sites.ranges).as_ref());
+            told.map(container).unwrap_or_default()
         };
         let pooled = Pooled {
-            image: container(|ranges| &ranges.image),
-            text: container(|ranges| &ranges.text),
+            image: told(|ranges| &ranges.image),
+            text: told(|ranges| &ranges.text),
         };
         let wrong: Vec<usize> = answers.iter().map(|(place, _)| *place).collect();
         let right = pools.iter().filter(|(place, _)| !wrong.contains(place));
@@ -61,7 +76,7 @@ impl ServerWork {
         answers
     }
 
-    /// Has the sites' quantizers start from the ranges in a file like a run's own `calibration.json`, instead of those that the sites
+    /// Has the sites' quantizers start from what a file like a run's own `calibration.json` holds, instead of what the sites
     /// measure.
     ///
     /// # Errors
@@ -73,14 +88,16 @@ impl ServerWork {
             what,
         };
         let given = Ranges::read(path)?.ok_or_else(|| wrong("there is no such file".to_owned()))?;
-        let Channels { image, text } = self.channels;
-        for (part, moments, channels) in
-            [("image", &given.image, image), ("text", &given.text, text)]
-        {
-            let checked = moments.as_ref().map(|moments| moments.check(channels));
-            checked
-                .transpose()
-                .map_err(|e| wrong(format!("{part}: {e}")))?;
+        let Half { stages, recipe, .. } = &self.half;
+        let (quantizer, width) = (&recipe.quantizer, stages.hidden_size());
+        for (part, told, spec) in [
+            ("image", &given.image, &quantizer.image),
+            ("text", &given.text, &quantizer.text),
+            ("hidden", &given.hidden, &quantizer.hidden),
+        ] {
+            let Some(told) = told else { continue };
+            let started = Decoder::init(spec, width, 0, &self.half.device).start(told);
+            started.map_err(|e| wrong(format!("{part}: {e}")))?;
         }
         let sites = self.sites.as_ref();
         if sites.is_some_and(|sites| sites.pooled && sites.ranges != given) {
@@ -104,21 +121,22 @@ impl ServerWork {
         Ok(())
     }
 
-    /// This side's halves of the quantizers take the ranges that all have.
-    fn take_ranges(&mut self) {
+    /// This side's halves of the quantizers start from what all have.
+    fn take_ranges(&mut self) -> Result<(), WorkError> {
         let Some(Ranges { image, text, .. }) =
             self.sites.as_ref().map(|sites| sites.ranges.clone())
         else {
-            return;
+            return Ok(());
         };
         self.half.moves();
         let uplink = &mut self.half.stages.uplink;
         if let Some(image) = image {
-            uplink.image.calibrate(&image);
+            uplink.image.start(&image).map_err(failed)?;
         }
         if let Some(text) = text {
-            uplink.text.calibrate(&text);
+            uplink.text.start(&text).map_err(failed)?;
         }
+        Ok(())
     }
 
     /// Measures the hidden states of these sites' batches; those of all are one measurement. A late site is told what came of it.
@@ -127,16 +145,23 @@ impl ServerWork {
             .sites
             .as_ref()
             .and_then(|sites| sites.ranges.hidden.clone());
-        let answer = |last: bool, moments: Option<&Moments>| {
-            let hidden = moments.filter(|_| last).map(calibration_code);
+        let answer = |last: bool, told: Option<&Code>| {
+            let hidden = told.filter(|_| last).map(container);
             Ok(Answer::HiddenRanges(HiddenRanges {
                 hidden: hidden.unwrap_or_default(),
             }))
         };
+        let all = |error: WorkError| {
+            let places = asked.iter().map(|(place, _)| *place);
+            places.map(|place| (place, Err(error.clone()))).collect()
+        };
         let fresh = self.applied == Some(0);
-        if let Some(moments) = &ready {
-            if fresh && let Some(edge) = self.half.stages.downlink_mut() {
-                edge.hidden.calibrate(moments);
+        if let Some(told) = &ready {
+            if fresh
+                && let Some(edge) = self.half.stages.downlink_mut()
+                && let Err(error) = edge.hidden.take(told)
+            {
+                return all(failed(error));
             }
             return asked
                 .iter()
@@ -156,26 +181,20 @@ impl ServerWork {
             return answers;
         }
         let last = asked.iter().all(|(_, measure)| measure.last);
-        let moments = match last {
-            true => self.surveyed().and_then(|moments| {
-                self.keep(|ranges| ranges.hidden.clone_from(&moments))?;
-                Ok(moments)
+        let told = match last {
+            true => self.surveyed().and_then(|told| {
+                self.keep(|ranges| ranges.hidden.clone_from(&told))?;
+                Ok(told)
             }),
             false => Ok(None),
         };
-        let moments = match moments {
-            Ok(moments) => moments,
-            Err(error) => {
-                return asked
-                    .into_iter()
-                    .map(|(place, _)| (place, Err(error.clone())))
-                    .collect();
-            }
-        };
-        asked
-            .iter()
-            .map(|(place, m)| (*place, answer(m.last, moments.as_ref())))
-            .collect()
+        match told {
+            Ok(told) => asked
+                .iter()
+                .map(|(place, m)| (*place, answer(m.last, told.as_ref())))
+                .collect(),
+            Err(error) => all(error),
+        }
     }
 
     /// Averages what these sites have trained on their own side.

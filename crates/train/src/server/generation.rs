@@ -17,10 +17,9 @@ impl ServerWork {
         lane: Lane,
         rows: &Next,
     ) -> Result<(Vec<usize>, Code), WorkError> {
-        let positions = self.generations.positions(lane).ok_or_else(no_generation)?;
-        let longest = positions.iter().max().map_or(0, |p| *p as u64 + 2);
+        let slots = self.generations.slots(lane).ok_or_else(no_generation)?;
         self.generation
-            .fits(rows.keep.len(), longest)
+            .fits(rows.keep.len(), slots as u64 + 1)
             .map_err(invalid)?;
         // A quantizer of whole batches has a single token cross as it is.
         let channels = self.channels.text.max(self.half.stages.hidden_size());
@@ -34,7 +33,7 @@ impl ServerWork {
         prompts: &wire::Cut,
         read: impl Fn(&ServerPartition, &Cut, &Device) -> Result<(T, Cache), StepError>,
     ) -> Result<(T, Cache), WorkError> {
-        self.generation.check(&prompts.layout).map_err(invalid)?;
+        self.generation.prompts(&prompts.layout).map_err(invalid)?;
         if let Some(held) = self.generations.full(self.applied) {
             return Err(WorkError::Busy(format!(
                 "the answers that are being generated take {} MiB; try again when one has ended",

@@ -7,8 +7,7 @@ mod sites;
 mod step;
 mod trips;
 
-pub use calibration::calibration_code;
-pub(crate) use calibration::moments;
+pub(crate) use calibration::told;
 use generation::no_generation;
 use sites::Sites;
 
@@ -55,7 +54,7 @@ pub struct ServerWork {
     /// Where several sites train.
     sites: Option<Sites>,
     /// Hidden states that were measured before the first step.
-    measured: Accumulator,
+    measured: Option<Accumulator>,
     generations: Generations,
     observer: Box<dyn FnMut(&Event) + Send>,
 }
@@ -139,7 +138,7 @@ impl ServerWork {
             applied: None,
             waiting: None,
             sites: None,
-            measured: Accumulator::default(),
+            measured: None,
             generations,
             observer: Box::new(|_| {}),
         })
@@ -381,7 +380,7 @@ impl Work for ServerWork {
             )));
         }
         (self.applied, self.waiting) = (None, None);
-        self.measured = Accumulator::default();
+        self.measured = None;
         let restored = self.half.restore(micro_batches, None);
         restored.map_err(|error| match error {
             TrainError::Checkpoint(lost) if lost.is_lost() => WorkError::Damaged(lost.to_string()),

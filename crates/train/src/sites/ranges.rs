@@ -1,9 +1,10 @@
-//! `calibration.json`: ranges of quantizers that several sites share, pooled from what each has measured.
+//! `calibration.json`: what the quantizers of several sites start from, pooled from what each has measured: ranges, or more.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use qtl_codec::{Code, Limits, Options};
 use qtl_model::quant::Moments;
 use serde::{Deserialize, Serialize};
 
@@ -13,21 +14,50 @@ use crate::files;
 /// The file's name in a run's directory.
 pub const FILE: &str = "calibration.json";
 
-/// Ranges of the quantizers, as far as they have any.
+/// What both halves of the quantizers start from, as far as they start from anything.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ranges {
     /// Of image features.
-    pub image: Option<Moments>,
+    pub image: Option<Code>,
     /// Of text features.
-    pub text: Option<Moments>,
+    pub text: Option<Code>,
     /// Of hidden states, where the labels are the client's.
-    pub hidden: Option<Moments>,
+    pub hidden: Option<Code>,
 }
 
+/// Means and deviations, or what else a start is, as the container that crosses.
 #[derive(Serialize, Deserialize)]
-struct Part {
-    mean: Vec<f32>,
-    std: Vec<f32>,
+#[serde(untagged)]
+enum Part {
+    Ranges { mean: Vec<f32>, std: Vec<f32> },
+    Told { container: Vec<u8> },
+}
+
+impl Part {
+    fn of(told: &Code) -> Self {
+        match Moments::read(told) {
+            Some(Moments { mean, std }) => Self::Ranges { mean, std },
+            None => Self::Told {
+                container: qtl_codec::encode(told, &Options::default()),
+            },
+        }
+    }
+
+    fn told(self) -> Result<Code, String> {
+        match self {
+            Self::Ranges { mean, std } if mean.len() == std.len() => {
+                Ok(Moments { mean, std }.code())
+            }
+            Self::Ranges { mean, std } => Err(format!(
+                "means of {} and deviations of {} channels",
+                mean.len(),
+                std.len()
+            )),
+            Self::Told { container } => qtl_codec::decode(&container, &Limits::default())
+                .map(|(code, _)| code)
+                .map_err(|e| e.to_string()),
+        }
+    }
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -53,15 +83,19 @@ impl Ranges {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(TrainError::io(path, error)),
         };
-        let parts: Parts = serde_json::from_slice(&bytes).map_err(|e| TrainError::Sites {
+        let wrong = |what: String| TrainError::Sites {
             path: path.to_owned(),
-            what: e.to_string(),
-        })?;
-        let of = |part: Option<Part>| part.map(|Part { mean, std }| Moments { mean, std });
+            what,
+        };
+        let parts: Parts = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let of = |name, part: Option<Part>| {
+            let told = part.map(Part::told).transpose();
+            told.map_err(|what| wrong(format!("{name}: {what}")))
+        };
         Ok(Some(Self {
-            image: of(parts.image),
-            text: of(parts.text),
-            hidden: of(parts.hidden),
+            image: of("image", parts.image)?,
+            text: of("text", parts.text)?,
+            hidden: of("hidden", parts.hidden)?,
         }))
     }
 
@@ -71,86 +105,21 @@ impl Ranges {
     ///
     /// What the file system refuses.
     pub fn write(&self, path: &Path) -> Result<(), TrainError> {
-        let of = |moments: &Option<Moments>| {
-            let moments = moments.as_ref()?;
-            Some(Part {
-                mean: moments.mean.clone(),
-                std: moments.std.clone(),
-            })
-        };
         let parts = Parts {
-            image: of(&self.image),
-            text: of(&self.text),
-            hidden: of(&self.hidden),
+            image: self.image.as_ref().map(Part::of),
+            text: self.text.as_ref().map(Part::of),
+            hidden: self.hidden.as_ref().map(Part::of),
         };
         let write = || files::replace(path, &serde_json::to_vec(&parts)?);
         write().map_err(|e| TrainError::io(path, e))
     }
 }
 
-/// The moments of all rows together, from those of several sites and the number of rows behind each: the mean of the means
-/// and the deviation about it, as if one had measured all rows. Of a single site it is what that site has measured, to the bit.
-pub fn pool(of: &[(Moments, u64)]) -> Option<Moments> {
-    let of: Vec<_> = of.iter().filter(|(_, rows)| *rows > 0).collect();
-    let (first, rest) = of.split_first()?;
-    if rest.is_empty() {
-        return Some(first.0.clone());
-    }
-    let rows: f64 = of.iter().map(|(_, rows)| *rows as f64).sum();
-    let (mut mean, mut std) = (Vec::new(), Vec::new());
-    for channel in 0..first.0.mean.len() {
-        let at = |values: &[f32]| f64::from(values.get(channel).copied().unwrap_or_default());
-        let sum: f64 = of.iter().map(|(m, n)| at(&m.mean) * *n as f64).sum();
-        let center = sum / rows;
-        let squares: f64 = of
-            .iter()
-            .map(|(m, n)| {
-                let (n, off) = (*n as f64, at(&m.mean) - center);
-                at(&m.std).powi(2) * (n - 1.0) + off * off * n
-            })
-            .sum();
-        mean.push(center as f32);
-        std.push((squares / (rows - 1.0)).max(0.0).sqrt() as f32);
-    }
-    Some(Moments { mean, std })
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor, TensorData};
-    use qtl_model::quant::Accumulator;
+    use qtl_codec::{Plane, Symbols};
 
     use super::*;
-
-    #[test]
-    fn pooled_moments_are_those_of_all_rows() {
-        let device = Device::default();
-        let rows = |values: &[f32]| {
-            let data = TensorData::new(values.to_vec(), [values.len() / 2, 2]);
-            Tensor::<2>::from_data(data, &device)
-        };
-        let sites = [
-            rows(&[1.0, -3.0, 2.5, 4.0, 0.0, 1.0]),
-            rows(&[100.0, 2.0, 90.0, 2.0]),
-        ];
-        let mut all = Accumulator::default();
-        let mut parts = Vec::new();
-        for site in sites {
-            let mut one = Accumulator::default();
-            let count = site.dims()[0] as u64;
-            one.add(site.clone());
-            all.add(site);
-            parts.push((one.moments().unwrap(), count));
-        }
-        let (want, got) = (all.moments().unwrap(), pool(&parts).unwrap());
-        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
-        assert!(
-            near(&want.mean, &got.mean) && near(&want.std, &got.std),
-            "{want:?} {got:?}"
-        );
-        assert_eq!(pool(&parts[..1]).unwrap(), parts[0].0);
-        assert_eq!(pool(&[]), None);
-    }
 
     #[test]
     fn ranges_come_back_from_their_file_to_the_bit() {
@@ -158,16 +127,28 @@ mod tests {
         let path = dir.path().join(FILE);
         assert_eq!(Ranges::read(&path).unwrap(), None);
         let ranges = Ranges {
-            text: Some(Moments {
-                mean: vec![0.1, -1.0e-7, 3.402_823_5e3],
-                std: vec![1.0 / 3.0, f32::MIN_POSITIVE, 0.0],
-            }),
+            text: Some(
+                Moments {
+                    mean: vec![0.1, -1.0e-7, 3.402_823_5e3],
+                    std: vec![1.0 / 3.0, f32::MIN_POSITIVE, 0.0],
+                }
+                .code(),
+            ),
+            hidden: Some(Code::new(vec![Plane::from(
+                Symbols::from_u32(5, 2, 2, vec![4, 0, 1, 3]).unwrap(),
+            )])),
             ..Ranges::default()
         };
         ranges.write(&path).unwrap();
         assert_eq!(Ranges::read(&path).unwrap(), Some(ranges));
-        fs::write(&path, "{\"image\": 3}").unwrap();
-        let error = Ranges::read(&path).unwrap_err().to_string();
-        assert!(error.contains(FILE), "{error}");
+        for text in [
+            "{\"image\": 3}",
+            "{\"image\": {\"mean\": [1.0], \"std\": []}}",
+            "{\"image\": {\"container\": [81, 84]}}",
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = Ranges::read(&path).unwrap_err().to_string();
+            assert!(error.contains(FILE), "{error}");
+        }
     }
 }

@@ -21,6 +21,7 @@ mod peft;
 mod placement;
 mod plain;
 mod privacy;
+mod prompts;
 mod recompute;
 mod reference;
 mod resume;

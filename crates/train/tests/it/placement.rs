@@ -70,6 +70,14 @@ const EXACT_HIDDEN: &[&str] = &["quantizer.hidden.kind=exact", "gradient.hidden=
 const QUANTIZED_HIDDEN: &[&str] =
     &["quantizer.hidden={kind='fsq', levels=4, statistics='channel'}"];
 
+/// Quantizers of hidden states that start from more than ranges.
+const STARTED_HIDDEN: [&str; 4] = [
+    "quantizer.hidden={kind='pca', dims=8, bits=24}",
+    "quantizer.hidden={kind='vq', dims=8, codes=16, learned=true}",
+    "quantizer.hidden={kind='rvq', dims=8, stages=2, codes=8}",
+    "quantizer.hidden={kind='pq', dims=8, groups=2, codes=8}",
+];
+
 /// What both sides have saved of a step, by name.
 pub fn weights(dir: &Path, step: u64) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
@@ -235,6 +243,48 @@ fn an_interrupted_run_ends_in_the_same_bits_in_every_placement() {
                 }
             }
         }
+    }
+}
+
+/// The server has the encoder here, and the client is told what its half starts from: over a socket, cut off and gone on, it
+/// is one run.
+#[test]
+fn hidden_states_may_have_components_and_books() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, false);
+    for (number, hidden) in STARTED_HIDDEN.iter().enumerate() {
+        let placement = PLACEMENTS[4 + number % 3];
+        let sets = [QUANTIZED, placement, &[*hidden]].concat();
+        let recipe = recipe(kind("lora"), &sets);
+        let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let [whole, broken, apart] = dirs.each_ref().map(|dir| dir.path());
+        let losses = train_on(&base, &recipe, whole, None);
+        assert_eq!(train_on(&base, &recipe, broken, Some(1)), losses[..2]);
+        assert_eq!(train_on(&base, &recipe, broken, None), losses[2..]);
+        let start = Start::from(&blueprint_of(&base, &recipe));
+        let server = server_of(&start, &recipe, apart);
+        let records = over_loopback(server, |link| {
+            let source = Arc::new(Drawn);
+            Ok::<_, WireError>(records_over(link, source, &start, &recipe, apart, None))
+        });
+        let over: Vec<f64> = records.unwrap().iter().map(|r| r.loss.unwrap()).collect();
+        assert_eq!(over, losses, "{hidden}");
+        let want = weights(whole, 4);
+        assert!(
+            want == weights(broken, 4) && want == weights(apart, 4),
+            "{hidden}"
+        );
+        // Both halves have the components or books that the server measured, and learned projections around them.
+        let of = |name: &str| {
+            let name = want.keys().find(|known| known.ends_with(name)).unwrap();
+            &want[name]
+        };
+        let (own, other) = match number {
+            0 => (".running_sides", ".running_levels"),
+            _ => (".running_codes", ".running_table"),
+        };
+        assert_eq!(of(own), of(other), "{hidden}");
+        assert!(of(own).iter().any(|x| *x != 0.0), "{hidden}");
     }
 }
 

@@ -219,6 +219,44 @@ fn one_site_is_a_run_without_sites_to_the_bit() {
     }
 }
 
+/// Quantizers that start from more than ranges: sites whose features differ get the same components and books.
+const BOOKS: [&str; 2] = [
+    "quantizer.image={kind='rvq', dims=8, stages=2, codes=8}",
+    "quantizer.text={kind='pca', dims=8, bits=24}",
+];
+
+/// What a half has saved of its quantizers' starts, at the step: what is not trained.
+fn starts(dir: &Path, name: &str, step: u64) -> BTreeMap<String, Vec<f32>> {
+    let file = format!("{name}/checkpoints/step-{step:08}/model.safetensors");
+    let file = qtl_model::weights::Checkpoint::open(&dir.join(file)).unwrap();
+    let own = file.names().filter(|name| name.contains(".running_"));
+    own.map(|name| (name.to_owned(), file.read(name).unwrap()))
+        .collect()
+}
+
+#[test]
+fn sites_start_from_the_same_components_and_books() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = [&BOOKS[..], &["sites.average_every=2"]].concat();
+    run(&of_sites("", 3, &sets), dir.path());
+    let of = |name| starts(dir.path(), name, 6);
+    let [north, south, west] = NAMES.map(of);
+    assert!(north == south && north == west, "{:?}", north.keys());
+    // The server has the same numbers under names of its own.
+    let values = |of: BTreeMap<String, Vec<f32>>| {
+        let mut values: Vec<Vec<f32>> = of.into_values().collect();
+        values.sort_by_key(Vec::len);
+        values
+    };
+    let north = values(north);
+    assert!(
+        north
+            .iter()
+            .any(|books| books.len() > 8 && books.iter().any(|x| *x != 0.0))
+    );
+    assert_eq!(north, values(of("server")));
+}
+
 #[test]
 fn what_sites_average_is_the_same_for_all_afterwards_and_the_rest_is_their_own() {
     let dir = tempfile::tempdir().unwrap();
@@ -367,19 +405,20 @@ fn what_is_no_average_of_a_site_s_half_is_named() {
 /// Every process dies once, somewhere; all come back within the patience.
 #[test]
 fn killed_and_restarted_the_run_ends_in_the_same_bits() {
-    let sets = [
-        "quantizer.image.kind=fsq",
-        "quantizer.image.levels=4",
-        "sites.average_every=2",
-    ];
-    let hidden = "quantizer.hidden={kind='fsq',levels=4}";
-    let labels: [&[&str]; 2] = [&[], &["split.labels=client", hidden]];
-    for (mode, labels) in ["rounds", "turns"]
-        .into_iter()
-        .flat_map(|m| labels.map(|l| (m, l)))
-    {
+    let plain = "quantizer.image={kind='fsq', levels=4}";
+    let hidden = |spec| ["split.labels=client", spec];
+    let few = hidden("quantizer.hidden={kind='fsq',levels=4}");
+    let vq = hidden("quantizer.hidden={kind='vq', dims=8, codes=16, learned=true}");
+    for (mode, sets) in [
+        ("rounds", &[plain][..]),
+        ("rounds", &[&[plain], &few[..]].concat()),
+        ("turns", &[plain]),
+        ("turns", &[&[plain], &few[..]].concat()),
+        ("rounds", &[&BOOKS[..], &vq].concat()),
+        ("turns", &BOOKS),
+    ] {
         let mode = format!("sites.mode={mode}");
-        let recipe = of_sites("", 2, &[&sets[..], labels, &[&mode]].concat());
+        let recipe = of_sites("", 2, &[sets, &["sites.average_every=2", &mode]].concat());
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [whole, broken] = [dirs[0].path(), dirs[1].path()];
         let want = run(&recipe, whole);

@@ -6,8 +6,10 @@ mod float16;
 mod float32;
 mod int8;
 mod rotation;
+mod rows;
 mod tiled;
 
+pub use rows::Rows;
 pub use tiled::Tiled;
 
 use std::fmt;
@@ -39,6 +41,8 @@ pub enum GradientCodec {
     Int8,
     /// Few bits per entry, rotated, with a scale per tile, rounded without bias; see [`Tiled`].
     Tiled(Tiled),
+    /// The same of rows drawn by their lengths; see [`Rows`].
+    Rows(Rows),
 }
 
 /// Which random numbers a tensor's codec draws: both sides make the same ones from it, and a repeated step draws what it
@@ -110,6 +114,7 @@ impl GradientCodec {
     pub fn settings() -> Vec<Self> {
         let mut all = vec![Self::F32, Self::F16, Self::Int8];
         all.extend(Tiled::settings().into_iter().map(Self::Tiled));
+        all.extend(Rows::settings().into_iter().map(Self::Rows));
         all
     }
 
@@ -120,6 +125,7 @@ impl GradientCodec {
             Self::F32 => 0,
             Self::F16 => 1,
             Self::Int8 | Self::Tiled(_) => 2,
+            Self::Rows(_) => 3,
         }
     }
 
@@ -131,6 +137,7 @@ impl GradientCodec {
     pub fn check(&self) -> Result<(), GradientError> {
         match self {
             Self::Tiled(spec) => spec.check(),
+            Self::Rows(spec) => spec.check(),
             Self::F32 | Self::F16 | Self::Int8 => Ok(()),
         }
     }
@@ -149,6 +156,7 @@ impl GradientCodec {
             Self::F16 => float16::encode(&values, rows, cols),
             Self::Int8 => int8::encode(&values, rows, cols),
             Self::Tiled(spec) => spec.encode(values, rows, cols, draw),
+            Self::Rows(spec) => spec.encode(&values, rows, cols, draw),
         })
     }
 
@@ -170,6 +178,7 @@ impl GradientCodec {
             Self::F16 => float16::decode(&code.planes, shape),
             Self::Int8 => int8::decode(&code.planes, shape),
             Self::Tiled(spec) => spec.decode(&code.planes, shape, draw),
+            Self::Rows(spec) => spec.decode(&code.planes, shape, draw),
         };
         match decoded {
             Some(values) => {
@@ -193,7 +202,7 @@ impl GradientCodec {
             Self::F32 => Some("f32"),
             Self::F16 => Some("f16"),
             Self::Int8 => Some("int8"),
-            Self::Tiled(_) => None,
+            Self::Tiled(_) | Self::Rows(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 mod baselines;
 mod conformance;
 mod fsq;
+mod pooled;
 mod rate;
 
 use std::collections::BTreeMap;

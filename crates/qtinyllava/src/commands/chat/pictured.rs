@@ -62,7 +62,7 @@ pub fn run(args: &Args, dir: &Path, fields: &Fields) -> Result<()> {
             let server = start.server(&device)?;
             converse(args, &answerer, &end, &mut InProcess::new(&server))
         }
-        Some(mut link) => {
+        Some((mut link, _)) => {
             let mut remote = Linked::new(&mut link, &client);
             converse(args, &answerer, &end, &mut remote)?;
             Ok(link.end()?)

@@ -1,11 +1,13 @@
 //! Asking a model the questions of one suite after another.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use anyhow::Result;
 use qtl_data::{Template, Tokenizer, template};
 use qtl_eval::answer::{Answerer, Outcome};
 use qtl_eval::benchmark::{Question, Suite};
+use qtl_model::device::Kind;
 use qtl_model::generate::{InProcess, Remote};
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::sampling::Sampling;
@@ -17,7 +19,8 @@ use qtl_wire::Exchange;
 
 use super::super::network::Split;
 use super::super::{aspect, tokenizer};
-use super::kept::{Keep, Kept, model_id};
+use super::identity::Asked;
+use super::kept::{Keep, Kept};
 use crate::device::DeviceArg;
 use crate::progress::Progress;
 
@@ -59,7 +62,15 @@ pub fn asking<T>(
         scores,
         ..answerer(&recipe, &start, &client, &tokenizer, &*template)?
     };
-    let name = model_id(&recipe, &start.blueprint.dir, how.longest);
+    let asked = Asked {
+        recipe: &recipe,
+        start: &start,
+        longest: how.longest,
+        batch: (!client.codes_rows_alone()).then_some(batch),
+        server: link.as_ref().map(|(_, resume)| resume.at),
+        device: Kind::of(&device),
+        digest: OnceCell::new(),
+    };
     let blanked = |blank| Answerer {
         blank,
         ..answerer.clone()
@@ -68,12 +79,12 @@ pub fn asking<T>(
         None => {
             let server = start.server(&device)?;
             let mut remote = InProcess::new(&server);
-            run(&mut |suite, keep, blank| ask(&blanked(blank), suite, &mut remote, keep, &name))
+            run(&mut |suite, keep, blank| ask(&blanked(blank), suite, &mut remote, keep, &asked))
         }
-        Some(link) => {
+        Some((link, _)) => {
             let mut remote = Linked::new(link, &client);
             let done = run(&mut |suite, keep, blank| {
-                ask(&blanked(blank), suite, &mut remote, keep, &name)
+                ask(&blanked(blank), suite, &mut remote, keep, &asked)
             })?;
             link.end()?;
             Ok(done)
@@ -119,7 +130,16 @@ pub fn answers(
     let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let answerer = answerer(recipe, start, client, &tokenizer, &*template)?;
     let keep = Keep::default();
-    let outcomes = ask(&answerer, suite, &mut InProcess::new(server), &keep, "")?;
+    let asked = Asked {
+        recipe,
+        start,
+        longest: None,
+        batch: None,
+        server: None,
+        device: Kind::of(&client.device()),
+        digest: OnceCell::new(),
+    };
+    let outcomes = ask(&answerer, suite, &mut InProcess::new(server), &keep, &asked)?;
     Ok(super::texts(outcomes))
 }
 
@@ -128,35 +148,22 @@ fn ask<R: Remote>(
     suite: &Suite,
     remote: &mut R,
     keep: &Keep<'_>,
-    name: &str,
+    asked: &Asked<'_>,
 ) -> Result<Vec<Outcome>>
 where
     R::Error: std::error::Error + Send + Sync + 'static,
 {
-    let name = match answerer.blank {
-        true => format!("{name}-blank"),
-        false => name.to_owned(),
-    };
-    let mut kept = Kept::open(keep, suite, &name)?;
-    let all = suite.questions().iter().zip(&kept.known);
-    let left: Vec<Question> = all
-        .filter(|(_, known)| known.is_none())
-        .map(|(question, _)| question.clone())
-        .collect();
+    let identity = || asked.identity(suite, answerer.blank);
+    let mut kept = Kept::open(keep, suite, &identity)?;
     let mut bar = Progress::new("eval", suite.questions().len() as u64);
-    let mut done = (suite.questions().len() - left.len()) as u64;
     let known = std::mem::take(&mut kept.known);
-    let asked = answerer.ask(&left, remote, &mut |questions, outcomes| {
+    let mut done = known.iter().flatten().count() as u64;
+    let told = &mut |questions: &[&Question], outcomes: &[Outcome]| {
         done += questions.len() as u64;
         bar.at(done, "questions");
         kept.put(questions, outcomes)
-    })?;
-    let mut asked = asked.into_iter();
-    let outcomes = known.into_iter().map(|known| match known {
-        Some(text) => Some(Ok(qtl_eval::answer::Answer { text, cut: false })),
-        None => asked.next(),
-    });
-    Ok(outcomes.flatten().collect())
+    };
+    Ok(answerer.ask(suite.questions(), known, remote, told)?)
 }
 
 /// The name of a directory, for people.

@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 use qtl_eval::answer::Outcome;
 use qtl_eval::benchmark::{Question, Suite};
 use qtl_eval::recorded::{self, Places};
-use qtl_train::Recipe;
 use serde_json::{Value, json};
+
+use super::identity::{FRESH, Identity};
 
 /// Where answers are kept, and what becomes of those that are there.
 #[derive(Default)]
@@ -28,47 +29,26 @@ pub struct Kept {
     name: String,
 }
 
-/// Who answers: the model's directory by name, and a checksum of what answers depend on, as far as names, sizes and times
-/// of its files tell.
-pub fn model_id(recipe: &Recipe, dir: &Path, longest: Option<usize>) -> String {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(serde_json::to_string(recipe).unwrap_or_default().as_bytes());
-    sum.update(format!("{longest:?}").as_bytes());
-    let files = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut facts: Vec<String> = files
-        .filter_map(|file| {
-            let about = file.metadata().ok()?;
-            let written = about
-                .modified()
-                .ok()?
-                .duration_since(std::time::UNIX_EPOCH)
-                .ok()?;
-            Some(format!(
-                "{:?} {} {}",
-                file.file_name(),
-                about.len(),
-                written.as_nanos()
-            ))
-        })
-        .collect();
-    facts.sort();
-    facts.iter().for_each(|fact| sum.update(fact.as_bytes()));
-    format!("{}-{:08x}", super::ask::name_of(dir), sum.finalize())
-}
-
 impl Kept {
-    /// Makes the file ready for the answers of the model `name`.
-    pub fn open(keep: &Keep<'_>, suite: &Suite, name: &str) -> Result<Self> {
+    /// Makes the file ready for the answers that `identity` says. Without a file nothing is asked of it.
+    pub fn open(
+        keep: &Keep<'_>,
+        suite: &Suite,
+        identity: &dyn Fn() -> Result<Identity>,
+    ) -> Result<Self> {
         let mut kept = Self {
             known: vec![None; suite.questions().len()],
             out: None,
-            name: name.to_owned(),
+            name: String::new(),
         };
         let Some(path) = keep.file else {
             return Ok(kept);
         };
+        let identity = identity()?;
+        kept.name.clone_from(&identity.name);
         let failed = || format!("cannot write {}", path.display());
         if keep.resume && path.exists() {
+            identity.is_of(path)?;
             kept.read(path, suite)?;
             qtl_train::files::replace(path, kept.lines(suite).as_bytes()).with_context(failed)?;
             let file = OpenOptions::new()
@@ -78,11 +58,15 @@ impl Kept {
             kept.out = Some(BufWriter::new(file));
             return Ok(kept);
         }
-        if path.exists() {
-            let mut old = path.as_os_str().to_owned();
-            old.push(".old");
-            fs::rename(path, old).with_context(failed)?;
+        // A file of answers never stands beside what others were made from.
+        for file in [path, &Identity::beside(path)] {
+            if file.exists() {
+                let mut old = file.as_os_str().to_owned();
+                old.push(".old");
+                fs::rename(file, old).with_context(failed)?;
+            }
         }
+        identity.write(path)?;
         let file = File::create_new(path).with_context(failed)?;
         kept.out = Some(BufWriter::new(file));
         Ok(kept)
@@ -92,12 +76,7 @@ impl Kept {
     fn read(&mut self, path: &Path, suite: &Suite) -> Result<()> {
         let places = Places::of(suite);
         for (number, line) in recorded::read(path, true)? {
-            let wrong = |what: &str| {
-                format!(
-                    "{}:{number}: {what}; without --resume the file is put aside and every question asked again",
-                    path.display()
-                )
-            };
+            let wrong = |what: &str| format!("{}:{number}: {what}; {FRESH}", path.display());
             let at = match places.find(suite, &line) {
                 Ok(at) => at,
                 Err(why) => bail!(
@@ -138,7 +117,7 @@ impl Kept {
     }
 
     /// Writes what became of some questions; it is there when a long evaluation breaks off.
-    pub fn put(&mut self, questions: &[Question], outcomes: &[Outcome]) -> io::Result<()> {
+    pub fn put(&mut self, questions: &[&Question], outcomes: &[Outcome]) -> io::Result<()> {
         for (question, outcome) in questions.iter().zip(outcomes) {
             let mut line = self.line(question);
             match outcome {

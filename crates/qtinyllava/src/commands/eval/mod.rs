@@ -2,6 +2,7 @@
 
 mod ask;
 mod compare;
+mod identity;
 mod judge;
 mod kept;
 mod suite;
@@ -42,7 +43,7 @@ vizwiz), `dir`, perhaps `limit` and for MM-Vet `grades`; `blank = false` leaves 
 own, as it is downloaded; `qtinyllava data benchmark` makes miniatures.
 A question whose picture cannot be read has no answer: it is listed, POPE leaves it out, the other forms count it as wrong.
 Started again it asks every question again, and an answers file that is there is kept under the ending .old; with --resume it
-goes on with that file.")]
+goes on with that file, if model, questions, pictures, recipe and limit are as FILE.identity.json beside it says.")]
 pub struct Args {
     /// Model directory, or a hub id like owner/name or owner/name@revision: merged, or before any tuning
     #[arg(long, visible_alias = "model", value_name = "DIR|ID", required_unless_present_any = ["score", "compare"])]

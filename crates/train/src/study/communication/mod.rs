@@ -60,6 +60,8 @@ pub struct Sent {
     pub socket_bits_per_element: f64,
     /// Bits of the image container per element of the image rows.
     pub image_bits: f64,
+    /// Bits of the containers of rows or their gradients per element that these stand for: rows that cross once count once.
+    pub crossing_bits: f64,
     /// Per cent of the message without the targets that is not the elements' own numbers: scales, masks, tables, headers,
     /// row numbers, layout.
     pub side_percent: f64,

@@ -19,6 +19,8 @@ pub(super) struct Sums {
     steps: f64,
     elements: f64,
     image_elements: f64,
+    /// Of what is in the containers.
+    crossing: [f64; 2],
     image: Distortion,
     text: Distortion,
     gradients: Distortion,
@@ -42,6 +44,7 @@ impl Sums {
         let [rows, cols] = tensors.image.dims();
         self.image_elements += (rows * cols) as f64;
         self.elements += ((rows + texts) * cols) as f64;
+        self.crossing[0] += ((rows + seen.text.dims()[0]) * cols) as f64;
         self.steps += 1.0;
         Ok(())
     }
@@ -50,6 +53,8 @@ impl Sums {
     pub(super) fn add_gradients(&mut self, seen: &Seen, [image, text]: &[Tensor<2>; 2]) {
         self.gradients.add_gradient(&seen.image_gradient, image);
         self.gradients.add_gradient(&seen.text_gradient, text);
+        let elements = |g: &Tensor<2>| g.dims().iter().product::<usize>() as f64;
+        self.crossing[1] += elements(&seen.image_gradient) + elements(&seen.text_gradient);
     }
 
     /// Seconds of a step. Whatever else the machine does can only make it slower, so the fastest counts.
@@ -87,6 +92,10 @@ impl Sums {
             bits_per_element: bits(bytes, self.elements),
             socket_bits_per_element: bits(socket, self.elements),
             image_bits: bits(mean(tally.image), self.image_elements),
+            crossing_bits: bits(
+                mean(tally.image) + mean(tally.text),
+                self.crossing[direction],
+            ),
             side_percent: 100.0 * (1.0 - self.payload[direction] / steps / (bytes - targets)),
             error,
             cosine,

@@ -20,7 +20,7 @@ use crate::message::{encode_cut, encode_gradient, forward};
 use crate::recipe::Recipe;
 
 /// Quantizers of image and text rows, the gradient's codec, and what the recipe has besides.
-const CODES: [[&str; 4]; 7] = [
+const CODES: [[&str; 4]; 8] = [
     [
         "kind='fsq', levels=4",
         "kind='ecsq', bits=2, statistics='calibrated'",
@@ -51,8 +51,15 @@ const CODES: [[&str; 4]; 7] = [
     [
         "kind='pca', dims=4, bits=8",
         "kind='vq', dims=4, codes=8, learned=true",
-        "{ kind='tiled', bits=4 }",
+        "{ kind='rows', keep=0.5, tiled={ bits=4 } }",
         "quantizer.calibration_batches=2",
+    ],
+    [
+        "kind='rvq', dims=4, stages=2, codes=4",
+        "kind='pq', dims=4, groups=2, codes=4",
+        "'int8'",
+        "split.labels='client'\nquantizer.hidden={ kind='pca', dims=4, bits=8 }\n\
+         gradient.hidden={ kind='rows', keep=0.7, tiled={ bits=4 } }",
     ],
 ];
 
@@ -136,7 +143,7 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         if let Some(top) = client.top.as_deref() {
             let wanted = top.wanted(&batch.spliced);
             let rows = top.rows(&batch.spliced);
-            let gradient = learned(recipe, step, [rows, top.stage.spec().hidden_size])?;
+            let gradient = learned(recipe, step, [rows, top.downlink.hidden.code_dim()])?;
             let wanted = wanted.as_ref().map(container).unwrap_or_default();
             legal.second.push([wanted, gradient]);
         }
