@@ -101,7 +101,7 @@ pub struct Args {
     remote: Split,
     #[command(flatten)]
     device: DeviceArg,
-    /// Questions decoded together
+    /// Questions decoded together; one at a time where a quantizer looks at a whole message (statistics = "batch", splitfc)
     #[arg(long, default_value_t = BATCH, value_parser = whole::<usize>(1..=1 << 16))]
     batch: usize,
     /// Longest answer in tokens [default: each benchmark's own, 32 for generated scenes]
