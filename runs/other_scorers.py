@@ -5,7 +5,7 @@
 DIR gets folders in the official layouts and files of answers. lmms-eval is imported without its heavy dependencies, of which
 its scoring functions use none.
 """
-import ast, importlib, json, os, random, string, subprocess, sys, types
+import ast, base64, importlib, json, os, random, string, subprocess, sys, types
 from pathlib import Path
 
 COUNT = 500
@@ -38,7 +38,7 @@ def tasks():
     # The package's own __init__ loads everything; only paths are needed.
     import importlib.util
     root = Path(importlib.util.find_spec("lmms_eval").submodule_search_locations[0])
-    for name in ["lmms_eval", "lmms_eval.tasks", "lmms_eval.tasks._task_utils", "lmms_eval.tasks.mmmu"]:
+    for name in ["lmms_eval", "lmms_eval.tasks", "lmms_eval.tasks._task_utils", "lmms_eval.tasks.mmmu", "lmms_eval.tasks.mmbench"]:
         stub(name).__path__ = [str(root.joinpath(*name.split(".")[1:]))]
     heavy()
     def load(name):
@@ -51,7 +51,9 @@ def tasks():
         return module
     load("lmms_eval.tasks._task_utils.vqa_eval_metric")
     load("lmms_eval.tasks._task_utils.mmmu_mcq_utils")
-    return {name: load(f"lmms_eval.tasks.{name}.utils") for name in ["pope", "mme", "vqav2", "textvqa", "scienceqa", "vizwiz_vqa", "seedbench", "mmmu"]}
+    stub("requests")
+    rings = load("lmms_eval.tasks.mmbench.mmbench_evals")
+    return {"mmbench": rings} | {name: load(f"lmms_eval.tasks.{name}.utils") for name in ["pope", "mme", "vqav2", "textvqa", "scienceqa", "vizwiz_vqa", "seedbench", "mmmu"]}
 
 
 def quirky(rng, base):
@@ -225,6 +227,40 @@ class Trial:
         scores, _, _ = self.score("seedbench", answers)
         same("SEED-Bench", scores["seedbench"], 100 * self.tasks["seedbench"].seed_aggregation_result(results))
 
+    def mmbench(self):
+        """In circles; where lmms-eval would ask a judge, an answer is wrong."""
+        folder = self.folder("mmbench")
+        picture = base64.b64encode(bytes(60)).decode()
+        names = ["a cat", "dog", "red", "hotdog stand", "Two", "left", "1,000", "b", "not a fox", "the sky"]
+        columns = ["index", "question", "hint", *"ABCD", "answer", "category", "image", "l2-category"]
+        rows, answers = [], []
+        for i in range(COUNT // 4):
+            choices = self.rng.sample(names, self.rng.randint(2, 4))
+            right = self.rng.randrange(len(choices))
+            # Mostly right in all rotations, so that circles close.
+            sure = self.rng.random() < 0.5
+            for step in range(len(choices)):
+                turned = choices[step:] + choices[:step]
+                letter = "ABCD"[turned.index(choices[right])]
+                meant = letter if self.rng.random() < 0.6 else choices[right]
+                if not sure:
+                    meant = self.rng.choice([meant, self.rng.choice("ABCDE"), self.rng.choice(names)])
+                said = meant if sure and self.rng.random() < 0.8 else quirky(self.rng, meant)
+                row = {"index": i + step * 10**6, "question": "What?", "hint": None, "answer": letter, "category": f"c{i % 3}",
+                       "image": picture, "l2-category": f"l{i % 2}"}
+                row |= {c: turned[j] if j < len(turned) else None for j, c in enumerate("ABCD")}
+                rows.append(row | {"prediction": said})
+                answers.append((f"mmbench/{row['index']}", said))
+        lines = ["\t".join(columns)] + ["\t".join("" if row[c] is None else str(row[c]) for c in columns) for row in rows]
+        (folder / "mmbench_dev.tsv").write_text("\n".join(lines) + "\n")
+        scores, _, _ = self.score("mmbench", answers)
+        judge = self.tasks["mmbench"].MMBench_Evaluator()
+        judge.extract_answer_from_item = lambda item: ("?", "")
+        overall, _, abilities = judge.eval_result(rows, "openai")
+        same("MMBench", scores["mmbench"], 100 * overall)
+        for name, value in abilities.items():
+            same(f"MMBench {name}", scores["details"]["mmbench"]["abilities"][name]["circular"], 100 * value)
+
     def mmmu(self):
         folder = self.folder("mmmu")
         module = self.tasks["mmmu"]
@@ -262,7 +298,7 @@ def main():
     program, dir = sys.argv[1:3]
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     trial = Trial(program, dir, seed)
-    for name in ["pope", "mme", "vqav2", "textvqa", "gqa", "scienceqa", "vizwiz", "seedbench", "mmmu"]:
+    for name in ["pope", "mme", "vqav2", "textvqa", "gqa", "scienceqa", "vizwiz", "seedbench", "mmmu", "mmbench"]:
         getattr(trial, name)()
 
 

@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" -q install --no-deps lmms-eval==0.7.3
-"$work/venv/bin/pip" -q install numpy pyyaml
+"$work/venv/bin/pip" -q install numpy pandas pyyaml
 qtl=${QTL:-target/release/qtinyllava}
 for seed in $(seq "$seeds"); do
   echo "seed $seed: ours, lmms-eval"

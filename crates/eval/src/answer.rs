@@ -45,7 +45,7 @@ pub struct Answerer<'a> {
     pub blank: bool,
     /// How tokens are chosen. Only a client that has the labels can draw them.
     pub sampling: Sampling,
-    /// Questions decoded together at most.
+    /// Questions decoded together at most; one, where a quantizer looks at a whole message.
     pub batch: usize,
     /// Their number times the square of the longest of them, its answer included, at most: what attention takes memory for.
     pub scores: u64,
@@ -110,13 +110,6 @@ fn chunks(questions: &[Question], most: usize) -> impl Iterator<Item = &[Questio
     })
 }
 
-/// Those of them that are not known.
-fn unknown<'a, T>(all: &'a [T], known: &'a [Option<String>]) -> impl Iterator<Item = &'a T> {
-    let both = all.iter().zip(known);
-    both.filter(|(_, known)| known.is_none())
-        .map(|(one, _)| one)
-}
-
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -144,7 +137,7 @@ pub struct PictureError {
 impl Answerer<'_> {
     /// Asks every question whose answer is not `known`, in their order. `done` is told of each chunk's questions and what became
     /// of them, as it goes: a question whose picture cannot be read, or that cannot be tokenized, is a miss and does not end the
-    /// rest. Chunks are the same whatever is known.
+    /// rest.
     ///
     /// # Errors
     ///
@@ -161,17 +154,12 @@ impl Answerer<'_> {
         let mut answers = Vec::with_capacity(questions.len());
         for chunk in chunks(questions, self.batch.max(1)) {
             let known: Vec<Option<String>> = known.by_ref().take(chunk.len()).collect();
-            let left: Vec<&Question> = unknown(chunk, &known).collect();
-            let given = match (left.is_empty(), self.client.codes_rows_alone()) {
-                (true, _) => Vec::new(),
-                (false, true) => self.chunk(&left, remote)?,
-                // Where what is asked beside a question matters, the whole chunk is asked.
-                (false, false) => {
-                    let all = self.chunk(&chunk.iter().collect::<Vec<_>>(), remote)?;
-                    unknown(&all, &known).cloned().collect()
-                }
-            };
+            let both = chunk.iter().zip(&known);
+            let left = both.filter(|(_, known)| known.is_none());
+            let left: Vec<&Question> = left.map(|(question, _)| question).collect();
+            let mut given = Vec::new();
             if !left.is_empty() {
+                given = self.chunk(&left, remote)?;
                 done(&left, &given).map_err(AnswerError::Written)?;
             }
             let mut given = given.into_iter();

@@ -8,11 +8,11 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use qtl_fused::adamw::Rule;
 use qtl_fused::{
-    Angles, Bias, Curve, activation, adamw, attention, cross_entropy, gated, layer_norm, rms_norm,
-    rope, squares,
+    Angles, Bias, Curve, activation, adamw, attention, cross_entropy, gated, layer_norm, linear,
+    rms_norm, rope, squares,
 };
 
 /// One way to compute.
@@ -190,6 +190,17 @@ fn operations() -> Vec<Row> {
             [random([count as usize, vocab])],
             f,
         ));
+    }
+    for count in [1, 4, 8, 9, 64, 586] {
+        let weight = random([2048, 768]).cast(DType::BF16);
+        type Way = fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>) -> Tensor<2>;
+        let ways: [Way; 2] = [linear::composed, linear];
+        let f = ways.map(|f| {
+            let weight = weight.clone();
+            move |[x]: [Tensor<2>; 1]| f(x, weight.clone(), None)
+        });
+        let name = format!("linear bfloat16, {count} rows");
+        all.extend(rows(&name, [random([count, 768])], f));
     }
     for count in [128 * 344, 768 * 2048] {
         let x = || random([count]);

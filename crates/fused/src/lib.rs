@@ -23,10 +23,12 @@ pub mod rope;
 pub mod squares;
 
 mod curve;
+mod few;
 mod graph;
 mod lanes;
 mod math;
 mod matmul;
+mod narrow;
 mod product;
 mod rows;
 

@@ -1,16 +1,24 @@
 //! The affine map `x Wᵀ + b`, the matrix as PyTorch keeps it: its gradient comes out that way, without being turned.
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::Tensor;
 use burn::tensor::module::linear as plain;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::graph::{Operation, Value, apply, dense, numbers};
 use crate::lanes::vectorized;
 use crate::matmul::matmul;
-use crate::rows;
+use crate::{few, narrow, rows};
 
-/// `x weightᵀ + bias`: `x: [rows, in]`, `weight: [out, in]`, `bias: [out]`.
+pub use crate::narrow::WIDENED;
+
+/// `x weightᵀ + bias`: `x: [rows, in]`, `weight: [out, in]`, `bias: [out]`. The matrix may be kept in fewer bits than `x` has.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    if let Some(y) = narrow::linear(&x, &weight) {
+        return match bias {
+            Some(bias) => y + bias.unsqueeze(),
+            None => y,
+        };
+    }
     let values = (Value::of(&x), Value::of(&weight));
     let Some(bias) = bias else {
         return match values {
@@ -26,6 +34,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 
 /// [`linear()`] in plain operations.
 pub fn composed(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let weight = weight.cast(x.dtype());
     plain(x, weight.transpose(), bias)
 }
 
@@ -37,6 +46,21 @@ struct Affine;
 
 fn turned(x: &FlexTensor) -> FlexTensor {
     x.transpose(0, 1)
+}
+
+/// `x weightᵀ`.
+fn product(x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+    let shape = x.layout().shape();
+    let (rows, width) = (shape[0], shape[1]);
+    match (x.as_slice(), weight.as_slice::<f32>()) {
+        // One row is what most answers are made of.
+        (Some(x), Some(weight)) if rows == 1 && width > 0 => {
+            let y = few::product(x, weight, width);
+            let shape = [1, y.len()];
+            FlexTensor::from_data(TensorData::new(y, shape))
+        }
+        _ => matmul(x, &turned(weight)),
+    }
 }
 
 /// The gradients of `x` and of the matrix.
@@ -55,7 +79,7 @@ impl Operation<2> for Linear {
     type Kept = [FlexTensor; 2];
 
     fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Kept) {
-        let out = matmul(&x, &turned(&weight));
+        let out = product(&x, &weight);
         (out, [x, weight])
     }
 
@@ -73,7 +97,7 @@ impl Operation<3> for Affine {
     type Kept = [FlexTensor; 2];
 
     fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Kept) {
-        let mut out = matmul(&x, &turned(&weight));
+        let mut out = product(&x, &weight);
         let bias = dense(bias);
         let bias = numbers(&bias);
         rows::each(out.storage_mut(), bias.len(), |_, out| {
@@ -109,7 +133,7 @@ impl Operation<3> for Affine {
                     },
                 );
             });
-            FlexTensor::from_data(burn::tensor::TensorData::new(sums, [width]))
+            FlexTensor::from_data(TensorData::new(sums, [width]))
         };
         [dx, dw, bias.then(sums)]
     }

@@ -9,7 +9,7 @@ use gemm::Parallelism;
 const PARALLEL: usize = 192 * 192 * 192;
 
 /// A matrix as it lies in memory.
-struct Lying<'a> {
+pub(crate) struct Lying<'a> {
     numbers: &'a [f32],
     dims: [usize; 2],
     steps: [isize; 2],
@@ -22,10 +22,22 @@ impl<'a> Lying<'a> {
     fn of(x: &'a FlexTensor) -> Self {
         let (layout, stored) = (x.layout(), x.storage::<f32>());
         let (shape, steps) = (layout.shape(), layout.strides());
-        let dims = [shape[0], shape[1]];
-        let steps = [steps[0], steps[1]];
         // Where there is no number, there may be less than comes before the first.
         let numbers = stored.get(layout.start_offset()..).unwrap_or_default();
+        Self::new(numbers, [shape[0], shape[1]], [steps[0], steps[1]])
+    }
+
+    /// Rows of numbers, the first of them `stride` apart.
+    ///
+    /// # Panics
+    ///
+    /// If it reaches beyond the numbers.
+    pub(crate) fn rows(numbers: &'a [f32], dims: [usize; 2], stride: usize) -> Self {
+        let stride = isize::try_from(stride).expect("within memory");
+        Self::new(numbers, dims, [stride, 1])
+    }
+
+    fn new(numbers: &'a [f32], dims: [usize; 2], steps: [isize; 2]) -> Self {
         let last = dims
             .iter()
             .zip(steps)
@@ -44,6 +56,16 @@ impl<'a> Lying<'a> {
             steps,
         }
     }
+
+    /// The transposed one.
+    pub(crate) fn turned(self) -> Self {
+        let ([rows, columns], [down, right]) = (self.dims, self.steps);
+        Self {
+            dims: [columns, rows],
+            steps: [right, down],
+            ..self
+        }
+    }
 }
 
 /// `left right`, of `[rows, inner]` and `[inner, columns]`, in any strides. The bits are those of any number of threads.
@@ -53,49 +75,117 @@ impl<'a> Lying<'a> {
 /// If the tensors are no matrices of 32-bit floats that fit.
 pub(crate) fn matmul(left: &FlexTensor, right: &FlexTensor) -> FlexTensor {
     let (left, right) = (Lying::of(left), Lying::of(right));
+    let columns = right.dims[1];
+    let out = beside(&left, columns, |put| put(&right));
+    FlexTensor::from_data(TensorData::new(out, [left.dims[0], columns]))
+}
+
+/// `left [right, right, ..]`: the products with matrices of altogether so many columns, which `each` puts one after the other.
+///
+/// # Panics
+///
+/// If the matrices do not fit, or have not so many columns.
+pub(crate) fn beside(
+    left: &Lying,
+    columns: usize,
+    each: impl FnOnce(&mut dyn FnMut(&Lying)),
+) -> Vec<f32> {
+    let [rows, inner] = left.dims;
+    let count = rows * columns;
+    if inner == 0 {
+        return vec![0.0; count];
+    }
+    let mut out: Vec<f32> = Vec::with_capacity(count);
+    let mut done = 0;
+    each(&mut |right| {
+        let more = right.dims[1];
+        assert!(more <= columns - done, "a result that fits");
+        if rows * more > 0 {
+            // SAFETY: `out` has room for rows x columns numbers, row by row, which nothing else holds; of each row those from
+            // `done` on are written, of which there are as many as `right` has columns. None is read.
+            unsafe { product(out.as_mut_ptr().add(done), columns, false, left, right) }
+        }
+        done += more;
+    });
+    assert_eq!(done, columns, "a whole result");
+    // SAFETY: all columns of all rows have been written.
+    unsafe { out.set_len(count) }
+    out
+}
+
+/// `left right + left right + ..`, all of so many rows and columns, of the pairs that `each` puts one after the other.
+///
+/// # Panics
+///
+/// If the matrices do not fit.
+pub(crate) fn total(
+    [rows, columns]: [usize; 2],
+    each: impl FnOnce(&mut dyn FnMut(&Lying, &Lying)),
+) -> Vec<f32> {
+    let count = rows * columns;
+    let mut out: Vec<f32> = Vec::with_capacity(count);
+    let mut add = false;
+    each(&mut |left, right| {
+        assert_eq!(
+            [left.dims[0], right.dims[1]],
+            [rows, columns],
+            "a result that fits"
+        );
+        if count * left.dims[1] > 0 {
+            // SAFETY: `out` has room for rows x columns numbers, row by row, which nothing else holds. All are written by the
+            // first product, and read by those after it only.
+            unsafe { product(out.as_mut_ptr(), columns, add, left, right) }
+            add = true;
+        }
+    });
+    if add {
+        // SAFETY: the first product has written all of them.
+        unsafe { out.set_len(count) }
+    } else {
+        out.resize(count, 0.0);
+    }
+    out
+}
+
+/// Writes `left right` to `out`, or adds it.
+///
+/// # Safety
+///
+/// `out` must be valid for writes of as many rows as `left` has, `stride` apart, of as many numbers as `right` has columns, which
+/// nothing else reads or writes meanwhile; if `add`, they must have been written before. No dimension may be 0.
+unsafe fn product(out: *mut f32, stride: usize, add: bool, left: &Lying, right: &Lying) {
     let ([rows, inner], [also_inner, columns]) = (left.dims, right.dims);
     assert_eq!(inner, also_inner, "matrices that fit");
-    let count = rows * columns;
-    let out = match count.min(inner) {
-        0 => vec![0.0; count],
-        _ => {
-            let mut out = Vec::with_capacity(count);
-            let work = count.saturating_mul(inner);
-            let threads = match work >= PARALLEL {
-                true => Parallelism::Rayon(0),
-                false => Parallelism::None,
-            };
-            // SAFETY: `out` has room for rows x columns numbers, row by row, and the product is written to all of them without
-            // one being read (`read_dst` is false, and no dimension is 0). Every element (i, k) of `left` and (k, j) of `right` lies
-            // within its slice: `Lying::of` has checked the last one, and steps are not negative. Nothing else holds `out`.
-            unsafe {
-                gemm::gemm(
-                    rows,
-                    columns,
-                    inner,
-                    out.as_mut_ptr(),
-                    1,
-                    columns as isize,
-                    false,
-                    left.numbers.as_ptr(),
-                    left.steps[1],
-                    left.steps[0],
-                    right.numbers.as_ptr(),
-                    right.steps[1],
-                    right.steps[0],
-                    0.0f32,
-                    1.0f32,
-                    false,
-                    false,
-                    false,
-                    threads,
-                );
-                out.set_len(count);
-            }
-            out
-        }
+    let work = rows.saturating_mul(columns).saturating_mul(inner);
+    let threads = match work >= PARALLEL {
+        true => Parallelism::Rayon(0),
+        false => Parallelism::None,
     };
-    FlexTensor::from_data(TensorData::new(out, [rows, columns]))
+    // SAFETY: `out` is as the caller vouches for; it is read only if `add`. Every element (i, k) of `left` and (k, j) of `right`
+    // lies within its slice: `Lying::new` has checked the last one, and steps are not negative.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            inner,
+            out,
+            1,
+            stride as isize,
+            add,
+            left.numbers.as_ptr(),
+            left.steps[1],
+            left.steps[0],
+            right.numbers.as_ptr(),
+            right.steps[1],
+            right.steps[0],
+            1.0f32,
+            1.0f32,
+            false,
+            false,
+            false,
+            threads,
+        );
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .vision_tower
         .forward(Tensor::from_data(pixels, &device));
     let ids: Vec<i64> = (0..TOKENS).collect();
-    let rows = client.bottom.embed_tokens.lookup(&ids);
+    let rows = client.bottom.embed_tokens.embed(&ids);
     drop(client);
 
     let server = blueprint.server(&device)?.partition;

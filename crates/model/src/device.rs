@@ -12,6 +12,8 @@ use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
+use crate::tuning::Storage;
+
 /// A kind of device: what the arithmetic of a run depends on, apart from its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -185,6 +187,15 @@ fn best() -> (Device, Wanted) {
 /// Whether a device computes in a type. burn does not know it of all: its CPU backend does.
 pub fn computes(device: &Device, dtype: DType) -> bool {
     *device == Device::flex() || device.supports_dtype(dtype)
+}
+
+/// How matrices that only answers are made with are kept: as the file has them, of which bfloat16 takes half the memory and half
+/// the time to read. Products on the CPU read them so; another device would widen them each time, or lacks the type.
+pub fn as_stored(device: &Device) -> Storage {
+    match *device == Device::flex() {
+        true => Storage::Bf16,
+        false => Storage::F32,
+    }
 }
 
 /// Whether kernels are fused and tuned, without which a card is slower than it need be.

@@ -8,12 +8,13 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::config::Fields;
+use crate::device::as_stored;
 use crate::llm::{Cache, Decoder, DecoderSpec, TokenEmbedding};
 use crate::nn::Named;
 use crate::parts::{BLOCKS, Parts};
 use crate::pretrained::{PretrainedError, part_of, types};
 use crate::sampling::Sampling;
-use crate::weights::{Dtype, Tensors, load_into, parameters, visit_tensors};
+use crate::weights::{Dtype, Tensors, load_keeping, parameters, visit_tensors};
 
 /// Tokens read at once: it bounds the memory that the attention scores of a long text take.
 const CHUNK: usize = 512;
@@ -83,8 +84,9 @@ impl TextModel {
         let spec = decoder.spec();
         let (embedding_keys, keys) = (spec.embedding_keys(), spec.decoder_keys());
         let file = part_of(dir, BLOCKS.folder)?;
-        let embedding = load_into(embedding, &file, &embedding_keys)?;
-        let decoder = load_into(decoder, &file, &keys)?;
+        let keep = |_: &str, _| as_stored(device);
+        let embedding = load_keeping(embedding, &file, &embedding_keys, &keep)?;
+        let decoder = load_keeping(decoder, &file, &keys, &keep)?;
         Ok(Self { embedding, decoder })
     }
 
@@ -211,7 +213,7 @@ impl<'a> Session<'a> {
 
     fn feed(&mut self, ids: &[i64]) -> Tensor<2> {
         self.read.extend(ids);
-        let rows = self.model.embedding.lookup(ids).unsqueeze_dim(0);
+        let rows = self.model.embedding.embed(ids).unsqueeze_dim(0);
         match &mut self.cache {
             Some(cache) => self.model.decoder.extend(rows, cache),
             None => {

@@ -311,8 +311,11 @@ impl Loaded for Questions {
                 question.truth
             );
             match files.iter_mut().find(|file| file.name == name) {
-                Some(file) => file.text += &line,
-                None => files.push(Submission { name, text: line }),
+                Some(file) => file.bytes.extend(line.into_bytes()),
+                None => files.push(Submission {
+                    name,
+                    bytes: line.into_bytes(),
+                }),
             }
         }
         files

@@ -17,12 +17,14 @@
 //! | `anns_for_eval.json` with `answer_dict_val.json`, or `<subject>/validation-<part>.parquet` | [`mmmu`] |
 //! | `SEED-Bench.json` | [`seedbench`] |
 //! | VizWiz's `val.json` or `test.json` | [`vizwiz`] |
+//! | `mmbench*.tsv` | [`mmbench`] |
 //! | `captions.json` | [`caption`] |
 
 pub mod caption;
 pub mod combined;
 pub(crate) mod files;
 pub mod gqa;
+pub mod mmbench;
 pub mod mme;
 pub mod mmmu;
 pub mod mmvet;
@@ -36,6 +38,7 @@ mod suite;
 pub mod textvqa;
 pub mod vizwiz;
 pub mod vqav2;
+mod workbook;
 
 use std::path::{Path, PathBuf};
 
@@ -58,6 +61,7 @@ pub const BENCHMARKS: &[&dyn Benchmark] = &[
     &mmmu::Mmmu,
     &seedbench::SeedBench,
     &vizwiz::VizWiz,
+    &mmbench::MmBench,
     &caption::Caption,
 ];
 

@@ -87,7 +87,7 @@ pub struct Submission {
     /// The file's usual name, perhaps within a folder.
     pub name: String,
     /// What stands in it.
-    pub text: String,
+    pub bytes: Vec<u8>,
 }
 
 /// A number as programs compute it that read answers differently.
@@ -102,9 +102,15 @@ pub struct Conventions {
 impl Submission {
     /// A file of JSON.
     pub(super) fn json(name: &str, rows: &impl Serialize) -> Vec<Self> {
-        let text = serde_json::to_string(rows).ok();
+        let bytes = serde_json::to_vec(rows).ok();
         let name = name.to_owned();
-        text.map(|text| Self { name, text }).into_iter().collect()
+        let file = bytes.map(|bytes| Self { name, bytes });
+        file.into_iter().collect()
+    }
+
+    /// What stands in it, where that is text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes).unwrap_or_default()
     }
 }
 

@@ -22,6 +22,7 @@ pub mod answers;
 pub mod caption;
 pub mod confusion;
 pub mod gqa;
+pub mod mmbench;
 pub mod mme;
 pub mod mmmu;
 pub mod mmmu_parse;

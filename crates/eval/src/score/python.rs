@@ -10,6 +10,11 @@ pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
+/// `str.split`.
+pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_space).filter(|word| !word.is_empty())
+}
+
 /// `float(text)`: blanks around it, digits of any script, single underscores between digits, infinities and nan.
 pub(super) fn float(text: &str) -> Option<f64> {
     let text = strip(text);

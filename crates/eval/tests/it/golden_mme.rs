@@ -223,7 +223,7 @@ fn golden_mme_release() {
                 lines
             };
             let theirs = golden::text(case.join("expected/converted").join(name));
-            assert_eq!(sorted(&file.text), sorted(&theirs), "{name}");
+            assert_eq!(sorted(file.text()), sorted(&theirs), "{name}");
         }
     }
 }

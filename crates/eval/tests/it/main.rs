@@ -15,6 +15,7 @@ mod golden_scienceqa;
 mod golden_textvqa;
 mod golden_vqav2;
 mod layout;
+mod mmbench;
 mod official;
 mod page;
 mod released;

@@ -63,9 +63,9 @@ fn the_test_split_has_no_score() {
     assert_eq!(suite.score(&answers).unwrap().forms[0].percent, None);
     let file = suite.submissions(&answers).unwrap().remove(0);
     assert!(
-        file.text.contains("\"validation_Math_1\":\"C\""),
+        file.text().contains("\"validation_Math_1\":\"C\""),
         "{}",
-        file.text
+        file.text()
     );
 }
 

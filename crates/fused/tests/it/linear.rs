@@ -1,6 +1,6 @@
 //! The affine map.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use qtl_fused::linear;
 
 use crate::support::{
@@ -61,4 +61,62 @@ fn linear_is_the_composed_one() {
 #[test]
 fn linear_gives_the_same_bits_on_any_threads() {
     same_on_any_threads(|| run(linear, Kind::Usual, [586, 768, 300], true, false));
+}
+
+/// Value and gradient of the input, the matrix being kept in bfloat16.
+fn narrow(way: Way, kind: Kind, [rows, input, out]: [usize; 3], bias: bool) -> Vec<Vec<f32>> {
+    let x = leaf(&tensor(
+        numbers(kind, rows * input, input, 1),
+        [rows, input],
+    ));
+    let weight = tensor(numbers(Kind::Usual, out * input, input, 2), [out, input]);
+    let weight: Tensor<2> = weight.cast(DType::BF16);
+    let bias = bias.then(|| tensor(numbers(Kind::Usual, out, out, 3), [out]));
+    let y = way(x.clone(), weight.clone(), bias.clone());
+    let grads = gradients(&y, 4);
+    let plain = way(x.clone().inner(), weight, bias);
+    assert_eq!(values(plain), values(y.clone().inner()));
+    vec![values(y.inner()), values(x.grad(&grads).unwrap())]
+}
+
+#[test]
+fn a_matrix_in_bfloat16_gives_what_the_widened_one_gives() {
+    for kind in KINDS {
+        // Few rows and many, one part of the matrix and several, none of them a multiple of anything.
+        for shape in [
+            [1, 1, 1],
+            [1, 33, 7],
+            [16, 40, 19],
+            [17, 40, 19],
+            [70, 600, 991],
+        ] {
+            for bias in [false, true] {
+                let ours = narrow(linear, kind, shape, bias);
+                let theirs = narrow(linear::composed, kind, shape, bias);
+                for (ours, theirs) in ours.iter().zip(&theirs) {
+                    let what = format!("{kind:?}, {shape:?}, bias {bias}");
+                    close(&what, ours, theirs, ours.len(), 2e-6);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_matrix_in_bfloat16_gives_the_same_bits_on_any_threads() {
+    for rows in [1, 7, 300] {
+        same_on_any_threads(|| narrow(linear, Kind::Usual, [rows, 768, 900], true));
+    }
+}
+
+#[test]
+fn a_row_among_few_gives_the_bits_that_it_gives_alone() {
+    let x: Tensor<2> = tensor(numbers(Kind::Usual, 8 * 70, 70, 1), [8, 70]);
+    let weight: Tensor<2> = tensor(numbers(Kind::Usual, 50 * 70, 70, 2), [50, 70]);
+    let weight = weight.cast(DType::BF16);
+    let all = values(linear(x.clone(), weight.clone(), None));
+    for (row, all) in all.chunks_exact(50).enumerate() {
+        let alone = linear(x.clone().narrow(0, row, 1), weight.clone(), None);
+        assert_eq!(values(alone), all);
+    }
 }

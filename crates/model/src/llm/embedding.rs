@@ -37,11 +37,7 @@ impl TokenEmbedding {
     }
 
     /// Rows of tokens as the table has them: `[ids.len(), hidden]`.
-    ///
-    /// # Panics
-    ///
-    /// If an id is negative or not below [`Self::vocab_size`].
-    pub fn lookup(&self, ids: &[i64]) -> Tensor<2> {
+    fn lookup(&self, ids: &[i64]) -> Tensor<2> {
         self.model.embed_tokens.lookup(ids)
     }
 

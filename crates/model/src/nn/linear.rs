@@ -38,7 +38,7 @@ impl Linear {
             let mut dims = dims;
             dims[D - 1] = weight.dims()[0];
             let x = x.reshape([rows, width]);
-            linear(x, weight.cast(dtype), bias).reshape(dims)
+            linear(x, weight, bias).reshape(dims)
         };
         let Some(adapted) = self.weight.reparameterization::<Adapted>() else {
             return product(stored, x);

@@ -11,7 +11,7 @@ use crate::nn::Named as Renamed;
 use crate::params::Named;
 use crate::parts::Parts;
 use crate::prompts::Prompts;
-use crate::quant::{Accumulator, Encoder};
+use crate::quant::{Accumulator, Encoder, QuantizerSpec};
 use crate::stage::{Batch, Bottom, BottomTape, Pictures, Rows};
 
 /// Everything of the model that stays with the data.
@@ -126,13 +126,20 @@ impl ClientPartition {
         self.uplink.image.input(self.bottom.look(pixels))
     }
 
-    /// Whether what crosses for a row depends on that row alone, in prompts and behind them, so that an answer does not depend on what
-    /// is asked beside it.
-    pub fn codes_rows_alone(&self) -> bool {
+    /// Whether what crosses for a row depends on that row alone, both ways, so that an answer does not depend on what is asked beside
+    /// it. `hidden` is the quantizer of what comes back, where anything does.
+    pub fn codes_rows_alone(&self, hidden: &QuantizerSpec) -> bool {
         let uplink = self.uplink.image.is_rowwise() && self.uplink.text.is_rowwise();
-        // The quantizer of what comes back for all rows is the server's.
-        let top = self.top.as_deref();
-        uplink && top.is_none_or(|top| top.stage.blocks.is_empty())
+        // Without blocks behind them the hidden states of prompts cross as those of single tokens do.
+        let top = self
+            .top
+            .as_deref()
+            .filter(|top| !top.stage.blocks.is_empty());
+        let alone = |top: &Top| {
+            let width = top.stage.spec().hidden_size;
+            Encoder::init(hidden, width, 0, &self.device()).is_rowwise()
+        };
+        uplink && top.is_none_or(alone)
     }
 
     /// Channels of rows as they are before they are coded.

@@ -18,7 +18,7 @@ pub(crate) use adapted::Adapted;
 pub use lora::LoraSpec;
 pub use nf4::{LEVELS as NF4_LEVELS, Nf4};
 
-/// How a frozen matrix is kept in memory. It is widened whenever it is used.
+/// How a frozen matrix is kept in memory. Products on the CPU read bfloat16 as it is; else it is widened whenever it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Storage {

@@ -36,7 +36,7 @@ fn inputs(
     let shown: Vec<i64> = spliced.text_ids.iter().map(|id| (*id).max(0)).collect();
     let real = |id: &i64| if *id == PADDING { 0.0 } else { 1.0 };
     let real: Vec<f32> = spliced.text_ids.iter().map(real).collect();
-    let text = client.bottom.embed_tokens.lookup(&shown)
+    let text = client.bottom.embed_tokens.embed(&shown)
         * Tensor::<2>::from_data(TensorData::new(real, [shown.len(), 1]), &device);
     // All rows of all pictures count in the quantizer's statistics, also those that nobody sees.
     let through = |x: Tensor<2>, image: bool| {

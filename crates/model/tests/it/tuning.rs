@@ -342,7 +342,13 @@ fn frozen_weights_in_bfloat16_compute_with_their_rounded_values_in_32_bits() {
         lora: None,
     };
     let stored = adapt(decoder(), "", 7, &halves);
-    assert_eq!(logits(&stored, input()), logits(&rounded, input()));
+    // The order of the sums is another.
+    for (stored, rounded) in logits(&stored, input())
+        .iter()
+        .zip(logits(&rounded, input()))
+    {
+        assert!((stored - rounded).abs() < 1e-6, "{stored} {rounded}");
+    }
 }
 
 #[test]

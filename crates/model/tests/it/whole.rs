@@ -127,7 +127,7 @@ fn golden_full_model_in_one_graph() {
         );
         let images = spliced.image_rows.len();
         let zero = Tensor::zeros([1, hidden], &device);
-        let rows = Tensor::cat(vec![shown, table.lookup(&spliced.text_ids), zero], 0);
+        let rows = Tensor::cat(vec![shown, table.embed(&spliced.text_ids), zero], 0);
         let grid = Grid::new(&spliced.layout);
         let last = images + spliced.text_ids.len();
         let source: Vec<Option<usize>> = grid
@@ -280,7 +280,7 @@ fn golden_split_batch_before_the_quantizers() {
 fn embedded(client: &ClientPartition, features: Tensor<2>, spliced: &Spliced) -> Tensor<3> {
     let hidden = features.dims()[1];
     let shown = pick(features, &spliced.image_rows);
-    let text = client.bottom.embed_tokens.lookup(&spliced.text_ids);
+    let text = client.bottom.embed_tokens.embed(&spliced.text_ids);
     let zero = Tensor::zeros([1, hidden], &shown.device());
     // Where the grid shows no row it names the one after the last.
     let grid = Grid::new(&spliced.layout);

@@ -31,14 +31,14 @@ fn eval(model: &Path, data: &Path, answers: &Path, more: &str) -> Vec<String> {
     [words("eval"), args, words(more)].concat()
 }
 
-/// With quantizers that look at a whole batch, too: what is asked beside a question is the same as if nothing had happened.
+/// With quantizers that look at a whole message, too: each question is asked alone then, whatever is said.
 #[test]
 fn an_evaluation_that_is_killed_ends_as_if_it_had_not_been() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     scenes(&at("data"), 60);
-    let batch = "--batch 3 --set quantizer.image={kind='fsq',levels=3,statistics='batch'} \
-                 --set quantizer.text={kind='fsq',levels=3,statistics='batch'}";
+    let batch = "--batch 3 --set quantizer.image={kind='splitfc',bits=1.0} \
+                 --set quantizer.text={kind='splitfc',bits=1.0}";
     for (name, more) in [("alone", "--batch 2"), ("beside", batch)] {
         let file = at(&format!("{name}.jsonl"));
         let args = eval(&base(), &at("data"), &file, more);
@@ -67,6 +67,17 @@ fn an_evaluation_that_is_killed_ends_as_if_it_had_not_been() {
         assert_eq!(again, whole, "{name}");
         assert!(fs::read(&file).unwrap() == lines, "{name}");
     }
+    let made = fs::read_to_string(at("beside.jsonl.identity.json")).unwrap();
+    assert_eq!(made.matches("splitfc").count(), 2, "{made}");
+    let one = at("one.jsonl");
+    run(eval(
+        &base(),
+        &at("data"),
+        &one,
+        &batch.replace("--batch 3", "--batch 1"),
+    ))
+    .succeeds();
+    assert!(fs::read(&one).unwrap() == fs::read(at("beside.jsonl")).unwrap());
 }
 
 #[test]

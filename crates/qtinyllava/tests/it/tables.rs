@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::program::run;
 use crate::world::flags;
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 11] = [
     "pope",
     "vqav2",
     "mme",
@@ -22,6 +22,9 @@ const NAMES: [&str; 8] = [
     "textvqa",
     "mmvet",
     "mmmu",
+    "seedbench",
+    "vizwiz",
+    "mmbench",
 ];
 
 /// A miniature of every folder, two scenes each.
@@ -126,7 +129,7 @@ fn every_benchmark_stands_in_one_table() {
             (&json!(7), &json!(["MM-Vet"]))
         );
         assert!(row["combined"].is_number(), "{row}");
-        assert_eq!(row["benchmarks"].as_array().unwrap().len(), 8);
+        assert_eq!(row["benchmarks"].as_array().unwrap().len(), NAMES.len());
     }
     assert!(
         fs::read_to_string(at("table.tex"))
@@ -144,6 +147,7 @@ fn every_benchmark_stands_in_one_table() {
         "testdev_balanced_predictions.json",
         "textvqa_submission.json",
         "mmmu_output.json",
+        "mmbench_submission.xlsx",
         "scienceqa_results.json",
         "mme_results/color.txt",
     ] {

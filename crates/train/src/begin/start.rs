@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use qtl_model::Device;
+use qtl_model::device::as_stored;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::pretrained::{Blueprint, Loaded};
 use qtl_model::text::TextModel;
-use qtl_model::tuning::Storage;
 use qtl_model::weights::Checkpoint;
 
 use crate::adapt::{self, Fingerprint};
@@ -198,7 +198,7 @@ impl Start {
     }
 
     fn answering<S: Stages>(&self, device: &Device) -> Result<S, TrainError> {
-        let half = S::read(&self.blueprint, device, &|_, _| Storage::F32)?.partition;
+        let half = S::read(&self.blueprint, device, &|_, _| as_stored(device))?.partition;
         match &self.adapter {
             Some(adapter) => {
                 self.in_one_piece()?;

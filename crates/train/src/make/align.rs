@@ -215,7 +215,7 @@ impl Words {
                 let word_ids = tokenizer.encode_bare(word)?;
                 ids.extend(word_ids.last());
             }
-            let rows = client.bottom.embed_tokens.lookup(&ids);
+            let rows = client.bottom.embed_tokens.embed(&ids);
             let norm = rows.clone().square().sum_dim(1).sqrt();
             Ok((rows / norm).transpose())
         };

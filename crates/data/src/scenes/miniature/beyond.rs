@@ -1,5 +1,7 @@
-//! SEED-Bench and VizWiz.
+//! SEED-Bench, VizWiz and MMBench.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::super::SceneError;
@@ -50,4 +52,71 @@ pub(super) fn vizwiz(folder: &Folder, scenes: &[Shown]) -> Result<(), SceneError
         }));
     }
     folder.json("val.json", &entries)
+}
+
+/// `mmbench_dev_20230712.tsv`, with the rotations in it and pictures in base64.
+pub(super) fn mmbench(folder: &Folder, scenes: &[Shown]) -> Result<(), SceneError> {
+    const NAME: &str = "mmbench_dev_20230712.tsv";
+    const ABILITIES: [(&str, &str); 2] = [
+        ("image_scene", "coarse_perception"),
+        (
+            "object_localization",
+            "finegrained_perception (instance-level)",
+        ),
+    ];
+    let head = [
+        "index",
+        "question",
+        "hint",
+        "A",
+        "B",
+        "C",
+        "D",
+        "answer",
+        "category",
+        "image",
+        "source",
+        "l2-category",
+        "comment",
+        "split",
+    ];
+    let mut text = head.join("\t") + "\n";
+    for round in 0..4 {
+        for (place, shown) in scenes.iter().enumerate() {
+            let others = shown.absent(place, 3);
+            let mut choices: Vec<&str> = others.iter().map(|concept| concept.name).collect();
+            let right = place % 4;
+            choices.insert(right.min(choices.len()), shown.first());
+            choices.rotate_left(round);
+            let letter = ["A", "B", "C", "D"][(right + 4 - round) % 4];
+            let picture = STANDARD.encode(folder.encoded("picture.jpg", shown)?);
+            let (category, ability) = ABILITIES[place % 2];
+            let index = (place + 1_000_000 * round).to_string();
+            let [a, b, c, d] = [0, 1, 2, 3].map(|number| choices[number]);
+            // A cell with a line break stands in quotes.
+            let hint = if place % 2 == 0 {
+                ""
+            } else {
+                "\"Look closely.\nThere is one answer.\""
+            };
+            let row = [
+                &index,
+                "What is in the picture?",
+                hint,
+                a,
+                b,
+                c,
+                d,
+                letter,
+                category,
+                &picture,
+                "scenes",
+                ability,
+                "",
+                "dev",
+            ];
+            text += &(row.join("\t") + "\n");
+        }
+    }
+    folder.text(NAME, &text)
 }

@@ -26,7 +26,7 @@ use super::{Concept, Draw, NOTICE, Plan, Scene, SceneError, Turn, concepts, rend
 type Write = fn(&Folder, &[Shown]) -> Result<(), SceneError>;
 
 /// Every miniature, by its benchmark's name.
-const MINIATURES: [(&str, Write); 10] = [
+const MINIATURES: [(&str, Write); 11] = [
     ("pope", yes_no::pope),
     ("vqav2", vqa::write),
     ("mme", yes_no::mme),
@@ -37,6 +37,7 @@ const MINIATURES: [(&str, Write); 10] = [
     ("mmmu", mmmu::write),
     ("seedbench", beyond::seedbench),
     ("vizwiz", beyond::vizwiz),
+    ("mmbench", beyond::mmbench),
 ];
 
 /// The names of the benchmarks that have a miniature.
@@ -116,6 +117,11 @@ impl Folder {
 
     /// A scene's picture, in the form that its name says.
     fn picture(&self, name: &str, shown: &Shown) -> Result<(), SceneError> {
+        self.0.write(name, &self.encoded(name, shown)?)
+    }
+
+    /// The bytes of a scene's picture in a file of this name.
+    fn encoded(&self, name: &str, shown: &Shown) -> Result<Vec<u8>, SceneError> {
         let mut bytes = Cursor::new(Vec::new());
         let form = match name.ends_with(".png") {
             true => ImageFormat::Png,
@@ -126,7 +132,7 @@ impl Folder {
             path: self.0.path(name),
             source,
         })?;
-        self.0.write(name, bytes.get_ref())
+        Ok(bytes.into_inner())
     }
 
     fn text(&self, name: &str, text: &str) -> Result<(), SceneError> {

@@ -72,7 +72,7 @@ fn whole(client: &ClientPartition, server: &ServerPartition, pixels: Tensor<4>) 
             .iter()
             .flat_map(|row| row[range.clone()].to_vec())
             .collect();
-        let rows = table.lookup(&ids);
+        let rows = table.embed(&ids);
         let width = rows.dims()[1];
         sent(rows.reshape([2, range.len(), width]))
     };

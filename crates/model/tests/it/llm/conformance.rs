@@ -116,7 +116,7 @@ fn sequences_that_end_early_leave_the_others_alone() {
             cache.retain(&keep);
             running = keep.iter().map(|i| running[*i]).collect();
             let ids: Vec<i64> = keep.iter().map(|i| next[*i]).collect();
-            next = argmax(decoder.step(embedding.lookup(&ids), &mut cache));
+            next = argmax(decoder.step(embedding.embed(&ids), &mut cache));
         }
         assert_eq!(next, [whole[2][3]], "{name}");
     });
@@ -307,7 +307,7 @@ fn monolith_equals_split() {
         let features = connector.forward(tower.forward(pixels));
         let [pictures, tokens, width] = features.dims();
         let image = crossed(features.reshape([pictures * tokens, width]));
-        let text = crossed(table.lookup(&batch.spliced.text_ids));
+        let text = crossed(table.embed(&batch.spliced.text_ids));
         // 1 <image> 4 9 3 2 and, padded, 1 12 13 <image> 8.
         let rows = |from, count| text.clone().narrow(0, from, count);
         let shown = |picture| image.clone().narrow(0, picture * tokens, tokens);

@@ -27,7 +27,7 @@ fn load(dir: &Path, spec: &DecoderSpec, device: &Device) -> (TokenEmbedding, Dec
 
 /// Embeds rows of equal length.
 fn embed(embedding: &TokenEmbedding, rows: &[Vec<i64>]) -> Tensor<3> {
-    let flat = embedding.lookup(&rows.concat());
+    let flat = embedding.embed(&rows.concat());
     flat.reshape([rows.len(), rows[0].len(), embedding.hidden_size()])
 }
 
@@ -62,7 +62,7 @@ fn generate(
             row.push(*token);
         }
         if round + 1 < new {
-            next = argmax(decoder.step(embedding.lookup(&next), &mut cache));
+            next = argmax(decoder.step(embedding.embed(&next), &mut cache));
         }
     }
     out

@@ -51,14 +51,14 @@ pub fn asking<T>(
     // What a server takes at a time.
     let bounds = Bounds::generation(&recipe, start.blueprint.config.text.max_positions);
     let mut link = how.remote.link(&recipe, &start, &client)?;
-    let (batch, scores) = match link {
-        Some(_) => (how.batch.min(bounds.sequences), bounds.scores),
-        None => (how.batch, u64::MAX),
+    let (most, scores) = match link {
+        Some(_) => (bounds.sequences, bounds.scores),
+        None => (usize::MAX, u64::MAX),
     };
     let template = template::open(&recipe.data.template, &start.blueprint.dir)?;
     let answerer = Answerer {
         longest: how.longest,
-        batch,
+        batch: together(&recipe, &client, how.batch).min(most),
         scores,
         ..answerer(&recipe, &start, &client, &tokenizer, &*template)?
     };
@@ -66,7 +66,6 @@ pub fn asking<T>(
         recipe: &recipe,
         start: &start,
         longest: how.longest,
-        batch: (!client.codes_rows_alone()).then_some(batch),
         server: link.as_ref().map(|(_, resume)| resume.at),
         device: Kind::of(&device),
         digest: OnceCell::new(),
@@ -92,6 +91,15 @@ pub fn asking<T>(
     }
 }
 
+/// How many questions are asked together. Where a quantizer looks at a whole message an answer would depend on what is asked beside
+/// it, so each is asked alone, as the reference does.
+fn together(recipe: &Recipe, client: &ClientPartition, wanted: usize) -> usize {
+    match client.codes_rows_alone(&recipe.quantizer.hidden) {
+        true => wanted,
+        false => 1,
+    }
+}
+
 /// What asks `client`, as long and as many at a time as by default.
 fn answerer<'a>(
     recipe: &'a Recipe,
@@ -113,7 +121,7 @@ fn answerer<'a>(
         positions: start.blueprint.config.text.max_positions,
         blank: false,
         sampling: Sampling::GREEDY,
-        batch: super::BATCH,
+        batch: together(recipe, client, super::BATCH),
         scores: u64::MAX,
     })
 }
@@ -134,7 +142,6 @@ pub fn answers(
         recipe,
         start,
         longest: None,
-        batch: None,
         server: None,
         device: Kind::of(&client.device()),
         digest: OnceCell::new(),

@@ -24,8 +24,6 @@ pub struct Asked<'a> {
     pub start: &'a Start,
     /// The longest answer, if not each benchmark's own.
     pub longest: Option<usize>,
-    /// Questions decoded together, where answers depend on it.
-    pub batch: Option<usize>,
     /// Micro-batches that the weights of a server elsewhere have seen.
     pub server: Option<u64>,
     /// What computes.
@@ -57,7 +55,6 @@ impl Asked<'_> {
             "recipe": self.recipe,
             "sampling": "the most likely token",
             "longest": self.longest,
-            "batch": self.batch,
             "device": self.device.name(),
             "arithmetic": ARITHMETIC,
         });

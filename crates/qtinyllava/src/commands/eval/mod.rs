@@ -39,7 +39,7 @@ Examples:
   qtinyllava eval --data eval/gqa --score scores.answers.jsonl
   qtinyllava eval --data runs/demo/test --compare none.answers.jsonl fsq2.answers.jsonl
 A suite is a TOML file of [[benchmark]] tables with `name` (pope, vqav2, mme, gqa, scienceqa, textvqa, mmvet, mmmu, seedbench,
-vizwiz), `dir`, perhaps `limit` and for MM-Vet `grades`; `blank = false` leaves out the row for blank pictures. A directory is a benchmark's
+vizwiz, mmbench), `dir`, perhaps `limit` and for MM-Vet `grades`; `blank = false` leaves out the row for blank pictures. A directory is a benchmark's
 own, as it is downloaded; `qtinyllava data benchmark` makes miniatures.
 A question whose picture cannot be read has no answer: it is listed, POPE leaves it out, the other forms count it as wrong.
 Started again it asks every question again, and an answers file that is there is kept under the ending .old; with --resume it
@@ -101,7 +101,7 @@ pub struct Args {
     remote: Split,
     #[command(flatten)]
     device: DeviceArg,
-    /// Questions decoded together
+    /// Questions decoded together; one at a time where a quantizer looks at a whole message (statistics = "batch", splitfc)
     #[arg(long, default_value_t = BATCH, value_parser = whole::<usize>(1..=1 << 16))]
     batch: usize,
     /// Longest answer in tokens [default: each benchmark's own, 32 for generated scenes]
@@ -313,7 +313,7 @@ impl Scored {
             let folder = path.parent().unwrap_or(dir);
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
-            qtl_train::files::replace(&path, file.text.as_bytes())
+            qtl_train::files::replace(&path, &file.bytes)
                 .with_context(|| format!("cannot write {}", path.display()))?;
             eprintln!("wrote {}", path.display());
         }

@@ -141,11 +141,11 @@ impl Chain {
             };
             let count = parameter.shape.iter().product::<usize>() as u64;
             let treatment = treatment(&recipe.tune, &parameter.name, kind);
-            // Products keep the matrix as they used it.
+            // Products keep the matrix as they used it: as it is, but for one that was unpacked or narrowed for them.
             *fixed += match (treatment.storage, activation) {
+                (Storage::Bf16, _) | (Storage::F32, Activation::F32) => 0,
                 (_, Activation::Bf16) => 2 * count,
-                (Storage::F32, _) => 0,
-                _ => F32 * count,
+                (Storage::Nf4, _) => F32 * count,
             };
             if let Some(lora) = treatment.lora {
                 let input = parameter.shape.last().copied().unwrap_or_default();

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use qtl_fused::linear::WIDENED;
 use qtl_model::llm::STREAMED_PART;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::parts::{EMBED_TOKENS, Parts};
@@ -56,8 +57,9 @@ struct Kept {
     trained: u64,
     /// The largest trained one.
     largest: u64,
-    /// What one block, or the head, takes when it is widened for use. Training widens a head that does not learn in parts; it
-    /// is counted whole, which makes up for what the system's allocator holds back of their short-lived tensors.
+    /// What one block of packed matrices, or the head, takes when it is widened for use; one of bfloat16 is widened in parts.
+    /// Training widens a head that does not learn in parts; it is counted whole, which makes up for what the system's
+    /// allocator holds back of their short-lived tensors.
     widened: u64,
 }
 
@@ -65,6 +67,7 @@ impl Kept {
     fn of(parameters: &[Parameter], recipe: &Recipe, halved: &dyn Fn(&str) -> bool) -> Self {
         let mut kept = Self::default();
         let mut widened: BTreeMap<Option<usize>, u64> = BTreeMap::new();
+        let mut part = 0;
         for parameter in parameters {
             let Parameter { name, shape, .. } = parameter;
             let count = shape.iter().product::<usize>() as u64;
@@ -79,8 +82,10 @@ impl Kept {
             };
             let narrow = storage != Storage::F32;
             kept.loading += if narrow && halved(name) { 2 } else { F32 } * count;
-            if narrow {
-                *widened.entry(block(name)).or_default() += F32 * count;
+            match (storage, block(name)) {
+                (Storage::F32, _) => {}
+                (Storage::Bf16, Some(_)) => part = part.max(F32 * count),
+                (_, block) => *widened.entry(block).or_default() += F32 * count,
             }
             let mut trained = |bytes: u64| {
                 kept.trained += bytes;
@@ -97,7 +102,8 @@ impl Kept {
         let counts = parameters.iter().filter(|p| !recipe.tune.stores(&p.name));
         let frozen = counts.map(|p| p.shape.iter().product::<usize>()).max();
         kept.loading += F32 * frozen.unwrap_or(0) as u64;
-        kept.widened = widened.into_values().max().unwrap_or(0);
+        let part = part.min(WIDENED as u64);
+        kept.widened = widened.into_values().fold(part, u64::max);
         kept
     }
 }
