@@ -1,19 +1,23 @@
 //! Questions about one picture that are read together: answered as each is alone, wherever the model is cut, over the wire.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use qtl_data::TokenSpan;
 use qtl_data::example::{IGNORED, PLACEHOLDER};
 use qtl_model::Device;
 use qtl_model::generate::answers;
 use qtl_model::prompts::splice_prompts;
+use qtl_model::quant::QuantizerSpec;
 use qtl_model::sampling::Sampling;
 use qtl_model::splice::{Sample, splice};
 use qtl_model::stage::{Batch, Pictures};
 use qtl_model::text::Answering;
-use qtl_train::ServerWork;
 use qtl_train::answer::Linked;
 use qtl_train::client::batch;
 use qtl_train::start::Start;
 use qtl_train::terms::Facts;
+use qtl_train::{Recipe, ServerWork};
 use qtl_wire::{Exchange, LocalLink, Purpose, Standing};
 
 use crate::placement::EXACT;
@@ -90,76 +94,104 @@ fn prompts() -> Vec<(Vec<TokenSpan>, std::ops::Range<usize>)> {
     ]
 }
 
+/// The answers to the prompts, each asked alone and all together, by a model under this recipe with its server at the other end of
+/// a link.
+fn alone_and_together(base: &Path, recipe: &Recipe) -> [Vec<Vec<u32>>; 2] {
+    let device = Device::default();
+    let start = Start::from(&blueprint_of(base, recipe));
+    let client = start
+        .client(&device)
+        .unwrap()
+        .sending(recipe.quantizer.text_rows);
+    assert!(client.codes_rows_alone(&recipe.quantizer.hidden));
+    let server = ServerWork::open(recipe.clone(), &start, None, device.clone()).unwrap();
+    let mut link = LocalLink::local(server);
+    let terms = Facts::of(&start, &client, recipe).with(recipe);
+    link.greet(&terms, &Standing::default(), Purpose::Generate)
+        .unwrap();
+    let mut remote = Linked::new(&mut link, &client);
+    let examples = [Drawn::example(1), Drawn::example(2)];
+    let pictures = batch(&client, &examples, 256, &device).unwrap().pictures;
+    let Some(Pictures::Pixels(pixels)) = pictures else {
+        panic!("examples have pictures");
+    };
+    let how = Answering {
+        end: vec![3],
+        longest: 6,
+        sampling: match client.top.is_some() {
+            true => Sampling {
+                temperature: 1.2,
+                top_p: 0.9,
+                seed: 4,
+            },
+            false => Sampling::GREEDY,
+        },
+    };
+    let tokens = client.tokens_per_picture();
+    let longest = tokens + 20;
+    let mut ask = |spliced| {
+        let pictures = Some(Pictures::Pixels(pixels.clone()));
+        let batch = Batch { pictures, spliced };
+        answers(&client, &batch, &mut remote, &how, &mut |_, _| true).unwrap()
+    };
+    let prompts = prompts();
+    let samples = prompts.iter().map(|(spans, pictures)| Sample {
+        spans,
+        pictures: pictures.clone(),
+    });
+    let samples: Vec<Sample<'_>> = samples.collect();
+    let alone = samples
+        .iter()
+        .flat_map(|sample| ask(splice(&[sample.clone()], tokens, longest).unwrap()))
+        .collect();
+    let together = splice_prompts(&samples, tokens, longest).unwrap();
+    // Three ask about one picture, two about another in other words, and two stand alone with it.
+    assert_eq!(together.image_rows.len(), 4 * tokens);
+    [alone, ask(together)]
+}
+
 #[test]
 fn questions_about_one_picture_are_answered_as_each_is_alone() {
     let bases = tempfile::tempdir().unwrap();
     let base = random_base(bases.path(), 3, false);
-    let device = Device::default();
-    let prompts = prompts();
-    let samples: Vec<Sample<'_>> = prompts
-        .iter()
-        .map(|(spans, pictures)| Sample {
-            spans,
-            pictures: pictures.clone(),
-        })
-        .collect();
-    for (placement, (quantizer, hidden)) in PLACEMENTS
-        .iter()
-        .flat_map(|placement| QUANTIZERS.iter().map(move |q| (placement, q)))
-    {
+    let both = |placement| QUANTIZERS.iter().map(move |q| (placement, q));
+    for (placement, (quantizer, hidden)) in PLACEMENTS.iter().flat_map(both) {
         let second = placement.contains(&"split.labels=client");
         let ids = placement.contains(&"split.text=ids");
-        let quantizer: Vec<&str> = quantizer
-            .iter()
-            .filter(|set| !ids || !set.starts_with("quantizer.text=") && !set.contains("text.kind"))
-            .copied()
-            .collect();
+        let text = |set: &&&str| set.starts_with("quantizer.text=") || set.contains("text.kind");
+        let quantizer = quantizer.iter().filter(|set| !(ids && text(set)));
+        let quantizer: Vec<&str> = quantizer.copied().collect();
         let hidden = if second { hidden } else { &[][..] };
         let sets = [&quantizer[..], hidden, placement].concat();
-        let recipe = recipe("", &sets);
-        let start = Start::from(&blueprint_of(&base, &recipe));
-        let client = start
-            .client(&device)
-            .unwrap()
-            .sending(recipe.quantizer.text_rows);
-        let server = ServerWork::open(recipe.clone(), &start, None, device.clone()).unwrap();
-        let mut link = LocalLink::local(server);
-        let terms = Facts::of(&start, &client, &recipe).with(&recipe);
-        link.greet(&terms, &Standing::default(), Purpose::Generate)
-            .unwrap();
-        let mut remote = Linked::new(&mut link, &client);
-        let examples = [Drawn::example(1), Drawn::example(2)];
-        let pictures = batch(&client, &examples, 256, &device).unwrap().pictures;
-        let Some(Pictures::Pixels(pixels)) = pictures else {
-            panic!("examples have pictures");
-        };
-        let how = Answering {
-            end: vec![3],
-            longest: 6,
-            sampling: match second {
-                true => Sampling {
-                    temperature: 1.2,
-                    top_p: 0.9,
-                    seed: 4,
-                },
-                false => Sampling::GREEDY,
-            },
-        };
-        let tokens = client.tokens_per_picture();
-        let longest = tokens + 20;
-        let mut ask = |spliced| {
-            let pictures = Some(Pictures::Pixels(pixels.clone()));
-            let batch = Batch { pictures, spliced };
-            answers(&client, &batch, &mut remote, &how, &mut |_, _| true).unwrap()
-        };
-        let alone: Vec<_> = samples
-            .iter()
-            .flat_map(|sample| ask(splice(&[sample.clone()], tokens, longest).unwrap()))
-            .collect();
-        let together = splice_prompts(&samples, tokens, longest).unwrap();
-        // Three ask about one picture, two about another in other words, and two stand alone with it.
-        assert_eq!(together.image_rows.len(), 4 * tokens);
-        assert_eq!(ask(together), alone, "{sets:?}");
+        let [alone, together] = alone_and_together(&base, &recipe("", &sets));
+        assert_eq!(alone, together, "{sets:?}");
         assert!(alone.iter().any(|answer| *answer != alone[0]), "{alone:?}");
     }
+}
+
+/// Whatever codes the rows, as long as it codes each alone. Components and codebooks come with a calibration, and are no other kind of code.
+#[test]
+fn so_they_are_with_every_quantizer() {
+    use QuantizerSpec::{Pca, Pq, Rvq, Vq};
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 2, true);
+    let (mut tried, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for spec in QuantizerSpec::settings() {
+        let mut recipe = recipe("", &[]);
+        (recipe.quantizer.image, recipe.quantizer.text) = (spec.clone(), spec.clone());
+        let kind = format!("{spec:?}").split('(').next().unwrap().to_owned();
+        let start = Start::from(&blueprint_of(&base, &recipe));
+        let client = start.client(&Device::default()).unwrap();
+        if matches!(spec, Pca(_) | Vq(_) | Rvq(_) | Pq(_))
+            || !client.codes_rows_alone(&recipe.quantizer.hidden)
+        {
+            others.insert(kind);
+            continue;
+        }
+        let [alone, together] = alone_and_together(&base, &recipe);
+        assert_eq!(alone, together, "{spec:?}");
+        tried.insert(kind);
+    }
+    let all = QuantizerSpec::ALL.len();
+    assert!(tried.len() + 5 >= all, "{tried:?}, and not {others:?}");
 }
