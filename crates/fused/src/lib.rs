@@ -43,4 +43,5 @@ pub use linear::linear;
 pub use pull::pull;
 pub use rms_norm::rms_norm;
 pub use rope::{Angles, rope};
+pub use rows::inside;
 pub use squares::squares;

@@ -2,6 +2,12 @@
 
 use rayon::prelude::*;
 
+/// Runs `f` on a thread of the pool that operations share their rows out to. Many small ones in a row are faster from there: from
+/// outside each of them wakes a thread first, and waits until it is woken itself.
+pub fn inside<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| f())
+}
+
 /// Numbers in a piece of rows: enough work to be worth handing to a thread.
 const PIECE: usize = 1 << 14;
 

@@ -103,7 +103,9 @@ impl Decoder {
     /// `[B, vocab]`.
     pub fn extend(&self, embedded: Tensor<3>, cache: &mut Cache) -> Tensor<2> {
         let [_, new, _] = embedded.dims();
-        let x = self.blocks.extend(embedded, cache);
-        self.head.forward(x.narrow(1, new - 1, 1).squeeze_dim(1))
+        qtl_fused::inside(|| {
+            let x = self.blocks.extend(embedded, cache);
+            self.head.forward(x.narrow(1, new - 1, 1).squeeze_dim(1))
+        })
     }
 }

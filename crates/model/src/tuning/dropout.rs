@@ -7,6 +7,7 @@
 use std::cell::Cell;
 
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::weights::Stream;
 
@@ -46,19 +47,28 @@ pub(super) fn apply<const D: usize>(x: Tensor<D>, rate: f64, name: &str) -> Tens
     x * mask
 }
 
+/// Values that one thread draws at a time; two of one draw.
+const PIECE: usize = 1 << 14;
+
 /// `1 / (1 - rate)` where a value stays, 0 where it is dropped.
 fn mask(draw: Draw, rate: f64, name: &str, count: usize) -> Vec<f32> {
-    let mut stream = Stream::new(draw.seed, &format!("dropout {} {name}", draw.step));
+    let stream = Stream::new(draw.seed, &format!("dropout {} {name}", draw.step));
     let dropped = (rate * 2f64.powi(32)) as u64;
     let kept = (1.0 / (1.0 - rate)) as f32;
-    let mut values = Vec::with_capacity(count + 1);
-    while values.len() < count {
-        let bits = stream.bits();
-        for half in [bits >> 32, bits & 0xffff_ffff] {
-            values.push(if half < dropped { 0.0 } else { kept });
+    let value = |half: u64| if half < dropped { 0.0 } else { kept };
+    let mut values = vec![0.0; count];
+    let pieces = values.par_chunks_mut(PIECE).enumerate();
+    pieces.for_each(|(i, piece)| {
+        let mut stream = stream.after((i * PIECE / 2) as u64);
+        let mut pairs = piece.chunks_exact_mut(2);
+        for pair in &mut pairs {
+            let bits = stream.bits();
+            pair.copy_from_slice(&[value(bits >> 32), value(bits & 0xffff_ffff)]);
         }
-    }
-    values.truncate(count);
+        for last in pairs.into_remainder() {
+            *last = value(stream.bits() >> 32);
+        }
+    });
     values
 }
 
@@ -74,6 +84,14 @@ mod tests {
         assert!((dropped / 1e5 - 0.25).abs() < 0.006, "{dropped}");
         assert!(values.iter().all(|v| *v == 0.0 || *v == 4.0 / 3.0));
         assert_eq!(values, mask(draw, 0.25, "a", 100_001));
+        // Piece by piece the numbers of one stream.
+        let mut stream = Stream::new(1, "dropout 2 a");
+        let halves = (0..50_001).flat_map(|_| {
+            let bits = stream.bits();
+            [bits >> 32, bits & 0xffff_ffff]
+        });
+        let stays = halves.map(|half| half >= 1 << 30);
+        assert!(stays.take(100_001).eq(values.iter().map(|v| *v > 0.0)));
         for (draw, name) in [
             (Draw { seed: 2, ..draw }, "a"),
             (Draw { step: 3, ..draw }, "a"),

@@ -23,6 +23,15 @@ impl Stream {
         }
     }
 
+    /// The same stream from where so many [`bits`](Self::bits) have been drawn of it.
+    pub fn after(&self, draws: u64) -> Self {
+        Self {
+            key: self.key,
+            counter: self.counter + draws,
+            spare: None,
+        }
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.counter += 1;
