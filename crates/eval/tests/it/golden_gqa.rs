@@ -46,7 +46,7 @@ fn golden_gqa() {
 
         let theirs: Vec<Value> = golden::json(golden::only(&case.join("expected")));
         let ours: Vec<Value> =
-            serde_json::from_str(&suite.submissions(&answers).unwrap()[0].text()).unwrap();
+            serde_json::from_str(suite.submissions(&answers).unwrap()[0].text()).unwrap();
         assert_eq!(ours.len(), theirs.len());
         for row in theirs {
             assert!(ours.contains(&row), "{row}");

@@ -126,7 +126,7 @@ fn golden_mmmu() {
         }
         let theirs: Value = golden::json(case.join("expected/model_output.json"));
         let ours: Value =
-            serde_json::from_str(&suite.submissions(&answers).unwrap()[0].text()).unwrap();
+            serde_json::from_str(suite.submissions(&answers).unwrap()[0].text()).unwrap();
         assert_eq!(ours, theirs);
 
         // Raw answers of the model through the same reading.
@@ -145,7 +145,7 @@ fn golden_mmmu() {
             .map(|question| raw.get(question.id.strip_prefix("mmmu/").unwrap()).cloned())
             .collect();
         let ours: Value =
-            serde_json::from_str(&suite.submissions(&answers).unwrap()[0].text()).unwrap();
+            serde_json::from_str(suite.submissions(&answers).unwrap()[0].text()).unwrap();
         for unit in golden::json::<Vec<Value>>(case.join("unit_choice_parse.json")) {
             let id = unit["id"].as_str().unwrap();
             if unit["drawn_at_random"] == false {

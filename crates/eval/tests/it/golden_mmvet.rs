@@ -81,7 +81,7 @@ fn golden_mmvet_answers() {
         let answers = golden::answers(&suite, "mmvet", &file);
         let theirs: Value = golden::json(case.join("expected/results.json"));
         let ours: Value =
-            serde_json::from_str(&suite.submissions(&answers).unwrap()[0].text()).unwrap();
+            serde_json::from_str(suite.submissions(&answers).unwrap()[0].text()).unwrap();
         assert_eq!(ours, theirs);
         let expected: Value = golden::json(case.join("expected.json"));
         let rows = expected["judge_row"].as_object().unwrap();

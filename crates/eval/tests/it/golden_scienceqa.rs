@@ -23,7 +23,7 @@ fn golden_scienceqa() {
 
         // The readings, as they are submitted.
         let ours: Value =
-            serde_json::from_str(&suite.submissions(&answers).unwrap()[0].text()).unwrap();
+            serde_json::from_str(suite.submissions(&answers).unwrap()[0].text()).unwrap();
         assert_eq!(ours["results"], expected["parsed_index"]);
 
         let score = suite.score(&answers).unwrap().forms.remove(0);

@@ -124,7 +124,8 @@ fn an_evaluation_goes_on_with_what_was_made_from_the_same_only() {
             *bytes = text.replacen(from, to, 1).into_bytes();
         }
     };
-    let cases: [(&Path, &dyn Fn(&mut Vec<u8>), &str); 3] = [
+    type Edit<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let cases: [(&Path, Edit<'_>, &str); 3] = [
         (&pope, &replaced("Is there", "Was there"), "`prompts`"),
         (&pope, &replaced("\"yes\"", "\"no\""), "`benchmark`"),
         (

@@ -142,7 +142,7 @@ fn alone_and_together(base: &Path, recipe: &Recipe) -> [Vec<Vec<u32>>; 2] {
     let samples: Vec<Sample<'_>> = samples.collect();
     let alone = samples
         .iter()
-        .flat_map(|sample| ask(splice(&[sample.clone()], tokens, longest).unwrap()))
+        .flat_map(|sample| ask(splice(std::slice::from_ref(sample), tokens, longest).unwrap()))
         .collect();
     let together = splice_prompts(&samples, tokens, longest).unwrap();
     // Three ask about one picture, two about another in other words, and two stand alone with it.

@@ -187,6 +187,7 @@ fn differs(field: &str, then: &Value, now: &Value) -> Option<(String, [String; 2
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
