@@ -69,7 +69,7 @@ impl Kept for bf16 {
 }
 
 /// `x wᵀ`, of rows of `width` numbers: `[rows, out]`. A number of the result is the same beside any other rows and columns, and
-/// on any processor.
+/// on any processor that multiplies and adds with one rounding (of x86 those with AVX2 or AVX-512).
 pub(crate) fn product<W: Kept>(x: &[f32], w: &[W], width: usize) -> Vec<f32> {
     let (rows, out) = match width {
         0 => (0, 0),
@@ -140,6 +140,7 @@ impl<W: Kept> WithSimd for Share<'_, W> {
             16 => self.rows::<S, 1, 4, 4, 8>(),
             8 => self.rows::<S, 2, 2, 2, 4>(),
             4 => self.rows::<S, 4, 1, 2, 2>(),
+            2 => self.rows::<S, 8, 1, 1, 1>(),
             _ => self.rows::<S, LANES, 1, 1, 1>(),
         }
     }
@@ -307,6 +308,58 @@ mod tests {
     fn products_are_sums_in_lanes() {
         compare(|x| x);
         compare(bf16::from_f32);
+    }
+
+    /// The columns as processors of one kind compute them.
+    #[cfg(target_arch = "x86_64")]
+    fn on<W: Kept>(arch: macerator::Arch, x: &[f32], w: &[W], width: usize) -> Vec<f32> {
+        let mut columns = vec![0.0; w.len() / width * (x.len() / width)];
+        let x = arranged::<W>(x, width);
+        let columns_of = Share {
+            columns: &mut columns,
+            x: &x,
+            w,
+            width,
+        };
+        // SAFETY: callers ask for what this processor has.
+        unsafe { arch.dispatch(columns_of) }
+        columns
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn same_on_all<W: Kept>(narrowed: impl Fn(f32) -> W) {
+        use macerator::Arch;
+        let width = 75;
+        let x: Vec<f32> = (0..7 * width).map(number).collect();
+        let w: Vec<W> = (7..7 + 11 * width).map(|i| narrowed(number(i))).collect();
+        let want = on(Arch::Scalar, &x, &w, width);
+        assert_eq!(on(Arch::detect(), &x, &w, width), want);
+        let two = is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("popcnt");
+        if two {
+            // Without an instruction for it a term is rounded twice.
+            for (got, want) in on(Arch::V2, &x, &w, width).iter().zip(&want) {
+                assert!((got - want).abs() < 1e-5, "{got} {want}");
+            }
+        }
+        let three = [
+            is_x86_feature_detected!("avx2"),
+            is_x86_feature_detected!("fma"),
+            is_x86_feature_detected!("bmi1"),
+            is_x86_feature_detected!("bmi2"),
+            is_x86_feature_detected!("f16c"),
+            is_x86_feature_detected!("lzcnt"),
+            is_x86_feature_detected!("movbe"),
+        ];
+        if two && three.iter().all(|has| *has) {
+            assert_eq!(on(Arch::V3, &x, &w, width), want);
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn products_are_the_same_on_all_processors() {
+        same_on_all(|x| x);
+        same_on_all(bf16::from_f32);
     }
 
     #[test]

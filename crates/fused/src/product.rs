@@ -39,8 +39,8 @@ impl Left for Columns<'_> {
 }
 
 /// `out (+)= left right`: `out: [rows, columns]`, `right: [depth, columns]`, rows of both `stride` apart, `columns` a multiple
-/// of [`LANES`](crate::lanes::LANES). Adds to what is there if `ADD`. Sums go along `depth` in order, with one rounding a term, so
-/// every processor gives the same bits.
+/// of [`LANES`](crate::lanes::LANES). Adds to what is there if `ADD`. Sums go along `depth` in order, with one rounding a term on
+/// processors that have an instruction for it (of x86 those with AVX2 or AVX-512), so that these give the same bits.
 #[inline(always)]
 pub(crate) fn product<S: Simd, const ADD: bool>(
     out: &mut [f32],
