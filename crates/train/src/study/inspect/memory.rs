@@ -57,9 +57,7 @@ struct Kept {
     trained: u64,
     /// The largest trained one.
     largest: u64,
-    /// What one block of packed matrices, or the head, takes when it is widened for use; one of bfloat16 is widened in parts.
-    /// Training widens a head that does not learn in parts; it is counted whole, which makes up for what the system's
-    /// allocator holds back of their short-lived tensors.
+    /// What one block of packed matrices takes when it is widened for use; a matrix of bfloat16, the head too, is widened in parts.
     widened: u64,
 }
 
@@ -84,8 +82,8 @@ impl Kept {
             kept.loading += if narrow && halved(name) { 2 } else { F32 } * count;
             match (storage, block(name)) {
                 (Storage::F32, _) => {}
-                (Storage::Bf16, Some(_)) => part = part.max(F32 * count),
-                (_, block) => *widened.entry(block).or_default() += F32 * count,
+                (Storage::Bf16, _) => part = part.max(F32 * count),
+                (Storage::Nf4, block) => *widened.entry(block).or_default() += F32 * count,
             }
             let mut trained = |bytes: u64| {
                 kept.trained += bytes;
