@@ -27,7 +27,7 @@ pack() {
   cp "$tests" "$work/gpu/bin/model-tests"
   strip "$work/gpu/bin/"*
   xz -T0 "$work/gpu/bin/"*
-  cp -r --parents runs/gpu.sh runs/wgpu.sh runs/speed.sh runs/speed.py runs/speed_twin.py runs/speed.config.json recipes fixtures/golden \
+  cp -r --parents runs/gpu.sh runs/wgpu.sh runs/speed.sh runs/speed.py runs/step_ends.py runs/speed_twin.py runs/speed.config.json recipes fixtures/golden \
     crates/qtinyllava/assets/demo-base "$work/gpu"
   tar -C "$work" -cf runs/gpu.tar gpu
   size=$(stat -c %s runs/gpu.tar)

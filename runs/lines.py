@@ -1,6 +1,8 @@
 """The measuring of runs/lines.sh: lines.py PROGRAM OUT. Standard library only."""
 
-import glob, json, os, queue, re, shutil, socket, statistics, struct, subprocess, sys, threading, time
+import json, os, queue, re, shutil, socket, statistics, subprocess, sys, threading, time
+
+from step_ends import ends
 
 PROGRAM, OUT = sys.argv[1], sys.argv[2]
 STEPS, WARM = int(os.environ.get("STEPS", 40)), 5
@@ -74,16 +76,6 @@ class Relay:
                 sink.sendall(data)
         except OSError:
             pass
-
-
-def ends(run):
-    """When each step ended: the events of TensorBoard's file, each a field 1 of 64 bits."""
-    data, at, times = open(glob.glob(f"{run}/tensorboard/**/events.*", recursive=True)[0], "rb").read(), 0, []
-    while at < len(data):
-        (length,) = struct.unpack_from("<Q", data, at)
-        times.append(struct.unpack_from("<d", data, at + 13)[0])
-        at += 16 + length
-    return times[1:]  # The first one opens the file.
 
 
 def measured(name, mbit):

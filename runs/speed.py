@@ -4,7 +4,9 @@ Seconds of a step go from the end of the step before to its own end, loading, co
 times of the scalars that it writes for TensorBoard, for PyTorch those of runs/speed_twin.py. The first steps do not count.
 """
 
-import glob, json, os, shutil, struct, subprocess, sys, time
+import json, os, shutil, subprocess, sys, time
+
+from step_ends import ends
 
 PROGRAM, PYTHON, OUT = sys.argv[1], sys.argv[2], sys.argv[3]
 THREADS = int(os.environ.get("THREADS", len(os.sched_getaffinity(0))))
@@ -17,16 +19,6 @@ WORKLOADS = {
     "demo": ("crates/qtinyllava/assets/demo-base", "recipes/demo.toml", 8, 150, 150, 30),
 }
 ONLY = os.environ.get("ONLY", " ".join(WORKLOADS)).split()
-
-
-def ends(run):
-    """When each step ended: the events of TensorBoard's file, each a field 1 of 64 bits."""
-    data, at, times = open(glob.glob(f"{run}/tensorboard/**/events.*", recursive=True)[0], "rb").read(), 0, []
-    while at < len(data):
-        (length,) = struct.unpack_from("<Q", data, at)
-        times.append(struct.unpack_from("<d", data, at + 13)[0])
-        at += 16 + length
-    return times[1:]  # The first one opens the file.
 
 
 def ours(name):

@@ -109,7 +109,8 @@ pub fn forward(step: u64) -> ClientMessage {
     on(0, step, ToyClient::default().forward(step))
 }
 
-fn welcome(at: u64, live: bool) -> Vec<ServerMessage> {
+/// What is said to a training client whose greeting is taken.
+pub fn welcome(at: u64, live: bool) -> Vec<ServerMessage> {
     vec![ServerMessage::Welcome {
         at,
         live,

@@ -6,7 +6,7 @@ use qtl_wire::message::{ClientMessage, ServerMessage};
 use qtl_wire::session::server::Peer;
 use qtl_wire::*;
 
-use crate::greeting::{Desk, hello, on, owner, stranger};
+use crate::greeting::{Desk, hello, on, owner, stranger, welcome};
 use crate::strangers::{asking, greets, open, owned};
 use crate::toy::ToyClient;
 
@@ -40,14 +40,7 @@ fn guests_ask_beside_each_other_and_beside_training() {
     for n in 0..8 {
         let peer = guest(n, 10 + u64::from(n));
         let (heard, hung_up) = desk.say_as(peer, greets(asking(1, 1)));
-        assert_eq!(
-            heard,
-            [ServerMessage::Welcome {
-                at: 1,
-                live: true,
-                site: None
-            }]
-        );
+        assert_eq!(heard, welcome(1, true));
         assert!(hung_up.is_empty());
         desk.say_as(peer, open());
     }
@@ -73,26 +66,12 @@ fn weights_that_were_read_for_a_guest_are_not_what_training_left_in_memory() {
     let failed = desk.refused(1, on(0, 3, ToyClient::default().forward(2)));
     assert_eq!(failed.reason, Reason::Failed);
     let (heard, _) = desk.say_as(guest(1, 2), greets(asking(1, 1)));
-    assert_eq!(
-        heard,
-        [ServerMessage::Welcome {
-            at: 1,
-            live: true,
-            site: None
-        }]
-    );
+    assert_eq!(heard, welcome(1, true));
     let mut again = hello(1, 2);
     again.saved = vec![1];
     again.answered = Some(3);
     let (heard, _) = desk.say(3, greets(again));
-    assert_eq!(
-        heard,
-        [ServerMessage::Welcome {
-            at: 1,
-            live: false,
-            site: None
-        }]
-    );
+    assert_eq!(heard, welcome(1, false));
 }
 
 #[test]
@@ -131,14 +110,7 @@ fn there_is_room_for_so_many_and_the_owner() {
     let mut again = hello(1, 2);
     again.answered = Some(2);
     let (heard, hung_up) = desk.say(6, greets(again));
-    assert_eq!(
-        heard,
-        [ServerMessage::Welcome {
-            at: 2,
-            live: true,
-            site: None
-        }]
-    );
+    assert_eq!(heard, welcome(2, true));
     assert!(hung_up.is_empty());
     desk.server.waited(Duration::from_secs(60));
     let (_, hung_up) = desk.say_as(guest(65, 102), greets(asking(1, 1)));
@@ -187,10 +159,5 @@ fn who_begins_a_run_does_not_wait_for_a_guest() {
     desk.say_as(stranger(1), greets(asking(1, 1)));
     assert!(desk.in_session(stranger(1)));
     let (heard, hung_up) = desk.say(2, greets(hello(1, 1)));
-    let welcome = ServerMessage::Welcome {
-        at: 0,
-        live: false,
-        site: None,
-    };
-    assert_eq!((heard, hung_up), (vec![welcome], vec![]));
+    assert_eq!((heard, hung_up), (welcome(0, false), vec![]));
 }

@@ -7,7 +7,7 @@ use qtl_wire::session::server::Peer;
 use qtl_wire::verb::{Finish, Open, Save};
 use qtl_wire::*;
 
-use crate::greeting::{Desk, forward, hello, on, owner, stranger};
+use crate::greeting::{Desk, forward, hello, on, owner, stranger, welcome};
 use crate::toy::{RUN, ToyClient, ToyServer, layout, terms};
 
 pub fn greets(greeting: Greeting) -> ClientMessage {
@@ -134,14 +134,7 @@ fn a_stranger_takes_replays_saves_deletes_and_ends_nothing() {
         again.saved = vec![1];
         again.answered = Some(2);
         let (heard, _) = desk.say(3, greets(again));
-        assert_eq!(
-            heard,
-            [ServerMessage::Welcome {
-                at: 2,
-                live: true,
-                site: None
-            }]
-        );
+        assert_eq!(heard, welcome(2, true));
     }
 }
 
@@ -160,14 +153,7 @@ fn a_stranger_that_may_ask_learns_no_field_and_ends_nothing() {
     );
     assert!(!refusal.sentence.contains("quantizer"), "{refusal}");
     let (heard, _) = desk.say_as(stranger(3), greets(asking(1, 1)));
-    assert_eq!(
-        heard,
-        [ServerMessage::Welcome {
-            at: 1,
-            live: true,
-            site: None
-        }]
-    );
+    assert_eq!(heard, welcome(1, true));
     desk.say_as(stranger(3), open());
     let refusal = desk.refused_as(stranger(3), on(0, 2, Finish { at: 1 }));
     assert_eq!(refusal.reason, Reason::Order);
@@ -184,14 +170,7 @@ fn a_run_that_is_nobodys_answers_nobody() {
     desk.say(2, greets(hello(1, 1)));
     desk.server.gone(owner(2));
     let (heard, _) = desk.say(3, greets(asking(2, 1)));
-    assert_eq!(
-        heard,
-        [ServerMessage::Welcome {
-            at: 0,
-            live: true,
-            site: None
-        }]
-    );
+    assert_eq!(heard, welcome(0, true));
 }
 
 #[test]
@@ -257,12 +236,7 @@ fn two_processes_of_the_owner_do_not_take_from_each_other() {
     assert_eq!(desk.refused(2, second()).reason, Reason::Busy);
     desk.server.waited(Duration::from_secs(1));
     let (heard, hung_up) = desk.say(3, second());
-    let welcome = ServerMessage::Welcome {
-        at: 0,
-        live: false,
-        site: None,
-    };
-    assert_eq!((heard, hung_up), (vec![welcome], vec![1]));
+    assert_eq!((heard, hung_up), (welcome(0, false), vec![1]));
     assert_eq!(desk.work.disk.lock().unwrap().aside.len(), 1);
 }
 
@@ -275,14 +249,7 @@ fn a_server_without_a_run_refuses_training_at_the_greeting() {
     assert!(refusal.sentence.contains("--run"), "{refusal}");
     assert!(desk.work.disk.lock().unwrap().owner.is_none());
     let (heard, _) = desk.say_as(stranger(2), greets(asking(1, 1)));
-    assert_eq!(
-        heard,
-        [ServerMessage::Welcome {
-            at: 0,
-            live: true,
-            site: None
-        }]
-    );
+    assert_eq!(heard, welcome(0, true));
 }
 
 #[test]
@@ -315,14 +282,7 @@ fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet(
         desk = Desk::new();
         desk.work = ToyServer::new(&disk, &log);
         let (heard, _) = desk.say(1, greets(began(saved, None)));
-        assert_eq!(
-            heard,
-            [ServerMessage::Welcome {
-                at: 0,
-                live: false,
-                site: None
-            }]
-        );
+        assert_eq!(heard, welcome(0, false));
     }
     // A client that has begun nothing begins here, even where another run has left a name and no checkpoint.
     let mut desk = Desk::new();
@@ -331,14 +291,7 @@ fn a_directory_that_never_saw_the_run_is_told_from_one_without_a_checkpoint_yet(
     let mut other = hello(2, 1);
     other.run = "run-2".into();
     let (heard, _) = desk.say(2, greets(other));
-    assert_eq!(
-        heard,
-        [ServerMessage::Welcome {
-            at: 0,
-            live: false,
-            site: None
-        }]
-    );
+    assert_eq!(heard, welcome(0, false));
     assert_eq!(desk.work.disk.lock().unwrap().run, "run-2");
 }
 
