@@ -79,6 +79,13 @@ pub fn fix_checksum(bytes: &mut [u8]) {
     }
 }
 
+/// The same of rows that go on from earlier ones, whose checksum is over their slots' numbers, too.
+pub fn fix_message(rows: &mut [u8], numbers: &[u8]) {
+    if let Some((others, last)) = rows.split_last_chunk_mut::<4>() {
+        *last = crate::past::checksum(numbers, others).to_le_bytes();
+    }
+}
+
 /// Equality that also holds for NaN, and tells 0 from -0.
 pub fn same_bits(a: &Code, b: &Code) -> bool {
     let same = |(a, b): (&Plane, &Plane)| match (a, b) {

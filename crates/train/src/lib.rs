@@ -8,7 +8,7 @@
 //! - `begin`: [`start`], the model directory and the [`adapter`] ([`peft`]) that a run begins with; [`assumed`], the recipe of a
 //!   model that carries none; [`tune`], which parameters are trained, [`adapt`] on this model
 //! - `run`: [`half`], what both sides of a run do alike, with [`schedule`] and [`optimizer`]; [`message`], the model's types as the
-//!   wire's, and [`bounds`], how much of them a server takes; [`terms`], what both must agree on; [`generations`], the answers
+//!   wire's, [`deltas`], text rows against those sent before, and [`bounds`], how much of them a server takes; [`terms`], what both must agree on; [`generations`], the answers
 //!   that a server is generating; [`measure`], what other codes would have cost
 //! - [`client`] and [`server`]: what each side does with it
 //! - `sites`: several that train one model: [`roster`], [`rounds`] (who took part in which step), [`ranges`] (what their quantizers
@@ -44,7 +44,7 @@ pub use folder::{
 pub use make::{align, answer, compose, export, merge, plain, random};
 pub use recipe::edit;
 pub(crate) use run::held;
-pub use run::{bounds, generations, half, measure, message, optimizer, schedule, terms};
+pub use run::{bounds, deltas, generations, half, measure, message, optimizer, schedule, terms};
 pub use sites::{average, ranges, roster, rounds};
 pub use study::{accountant, communication, dry, features, fuzzing, inspect, machine};
 

@@ -3,10 +3,10 @@
 /// A choice is coded once its interval is this narrow.
 const TOP: u32 = 1 << 24;
 /// Weights of a choice add up to this at most.
-pub(super) const MOST_WEIGHT: u32 = 1 << 16;
+pub(crate) const MOST_WEIGHT: u32 = 1 << 16;
 
 /// One of several things by weight.
-pub(super) trait Choose {
+pub(crate) trait Choose {
     /// Codes the choice `wanted`, or reads one.
     fn choose(&mut self, weights: &[u32], wanted: Option<usize>) -> usize;
 }
@@ -52,14 +52,14 @@ impl Interval {
 }
 
 #[derive(Default)]
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     interval: Interval,
     out: Vec<u8>,
 }
 
 impl Encoder {
     /// The shortest code within the last interval.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         let Interval { low, range } = self.interval;
         let last = u64::from(low) + u64::from(range) - 1;
         for bytes in 0..=4u32 {
@@ -91,7 +91,7 @@ impl Choose for Encoder {
     }
 }
 
-pub(super) struct Decoder<'a> {
+pub(crate) struct Decoder<'a> {
     interval: Interval,
     /// The next four bytes, of which the interval's low end is the least they can be.
     value: u32,
@@ -99,7 +99,7 @@ pub(super) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(code: &'a [u8]) -> Self {
+    pub(crate) fn new(code: &'a [u8]) -> Self {
         let mut decoder = Self {
             interval: Interval::default(),
             value: 0,
@@ -138,5 +138,34 @@ impl Choose for Decoder<'_> {
             self.read();
         }
         chosen
+    }
+}
+
+/// A decoder that writes what it reads: one choice, one spelling.
+pub(crate) struct Checked<'a> {
+    decoder: Decoder<'a>,
+    again: Encoder,
+    code: &'a [u8],
+}
+
+impl<'a> Checked<'a> {
+    pub(crate) fn new(code: &'a [u8]) -> Self {
+        Self {
+            decoder: Decoder::new(code),
+            again: Encoder::default(),
+            code,
+        }
+    }
+
+    /// Whether the code was the one of what was read.
+    pub(crate) fn is_spelled(self) -> bool {
+        self.again.finish() == self.code
+    }
+}
+
+impl Choose for Checked<'_> {
+    fn choose(&mut self, weights: &[u32], _: Option<usize>) -> usize {
+        let chosen = self.decoder.choose(weights, None);
+        self.again.choose(weights, Some(chosen))
     }
 }

@@ -10,8 +10,8 @@
 //!
 //! Meant for some hundred to some thousand numbers: every number is looked for in lists.
 
-mod arithmetic;
-mod model;
+pub(crate) mod arithmetic;
+pub(crate) mod model;
 
 use arithmetic::{Decoder, Encoder};
 use model::Model;
@@ -25,6 +25,7 @@ use crate::symbol::Symbol;
 
 /// Largest alphabet and most numbers, which bound the time a hostile plane takes.
 const MOST_SYMBOLS: u32 = 1024;
+const _: () = assert!(MOST_SYMBOLS <= 1 << model::BITS);
 const MOST: usize = 1 << 15;
 /// Bytes of memory per number and length of its past: an entry of a list, and its list.
 const MEMORY: usize = 96;

@@ -164,9 +164,16 @@ fn memory(cost: &Cost) -> String {
             bytes(waiting as f64)
         ),
     };
+    let kept = match cost.traffic.kept {
+        0 => String::new(),
+        kept => format!(
+            "  of either side's training, up to {} per client are text rows that were sent before (quantizer.text_deltas)\n",
+            bytes(kept as f64)
+        ),
+    };
     format!(
         "\n{}  estimated peaks, with {} sample(s) of {} image and {} text rows at a time; training, as train.recompute = {} has it \
-         with {} of memory free, beside running every block again and keeping every block's graph\n{waits}",
+         with {} of memory free, beside running every block again and keeping every block's graph\n{waits}{kept}",
         table(&rows, &[1, 2, 3, 4, 5, 6, 7]),
         cost.batch,
         cost.picture_tokens,

@@ -22,6 +22,7 @@ use qtl_model::partition::ClientPartition;
 use qtl_wire::{Exchange, Key, Purpose, Reason, Reply, WireError};
 
 use crate::changes::Change;
+use crate::deltas::Sent;
 use crate::error::TrainError;
 use crate::half::Half;
 use crate::metrics::Writer;
@@ -48,6 +49,8 @@ pub struct Client {
     tally: Tally,
     /// What is added to what is sent.
     private: Option<Private>,
+    /// What was sent of text rows, where the recipe has them coded against it.
+    sent: Option<Sent>,
     data: Option<Stamp>,
     position: Position,
     /// Those applied; of several sites, the number of this one's next step.
@@ -87,6 +90,7 @@ impl Client {
         let begun = !half.standing(None).saved.is_empty();
         Ok(Self {
             private: secret::private(&half.recipe, run_dir, begun)?,
+            sent: half.recipe.quantizer.text_deltas.then(Sent::default),
             half,
             run_dir: run_dir.to_owned(),
             source,

@@ -199,6 +199,7 @@ impl Client {
             }
         }
         self.micro_batch = micro_batches;
+        self.forget_sent();
         self.half.stages.uplink.private.clone_from(&self.private);
         self.half.stages.uplink.nopeek = self.half.recipe.privacy.nopeek;
         if let Some(site) = &mut self.site {

@@ -53,7 +53,10 @@ impl Client {
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
-        let (message, [image_account, text_account, index_account]) = message::encode_cut(&cut);
+        let (message, [image_account, text_account, index_account]) = match &mut self.sent {
+            Some(sent) => sent.encode(&cut, &batch.spliced.text_ids),
+            None => message::encode_cut(&cut),
+        };
         let mut coded = coding.elapsed().as_secs_f64();
 
         let before = link.meter();
@@ -61,6 +64,7 @@ impl Client {
             Reply::Done(answer) => answer,
             Reply::Rewind { to } => return Ok(Reply::Rewind { to }),
             Reply::Moved { to } => {
+                self.forget_sent();
                 if let Some(unmoved) = unmoved {
                     self.half.stages = Held::new(unmoved);
                 }
@@ -128,6 +132,13 @@ impl Client {
         let sites = self.half.recipe.sites.as_ref();
         self.micro_batch += sites.map_or(1, SitesSpec::stride);
         Ok(Reply::Done(record))
+    }
+
+    /// What was sent of text rows came to nothing, or the server has lost it.
+    pub(super) fn forget_sent(&mut self) {
+        if let Some(sent) = &mut self.sent {
+            sent.forget();
+        }
     }
 
     pub(super) fn batch(&mut self, examples: &[Example]) -> Result<Batch, TrainError> {

@@ -18,6 +18,7 @@ const HARMLESS: &[&str] = &[
     "metrics.compare_every",
     "train.save_every",
     "train.keep",
+    "quantizer.text_deltas",
     "train.recompute",
     "data.cache_features",
     "data.cache_megabytes",

@@ -256,6 +256,7 @@ impl Recipe {
                 .map_err(|source| RecipeError::Quantizer { modality, source })?;
         }
         sections::started(self)?;
+        sections::deltas(self)?;
         self.tune.check()?;
         self.gradient.codec.check()?;
         self.gradient.hidden.check()?;

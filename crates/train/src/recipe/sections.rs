@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use qtl_data::{PictureRules, Strictness, Turns};
 use qtl_model::edge::TextRows;
+use qtl_model::partition::Text;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_model::vision::Strategy;
@@ -24,6 +25,10 @@ pub struct Quantizers {
     pub hidden: QuantizerSpec,
     /// `distinct`: text rows of one token cross once where that is smaller; `all`: every row crosses.
     pub text_rows: TextRows,
+    /// Whether a text row is coded against the last one that was sent for its token. The server sees then which tokens are the same
+    /// over the whole run, not in one message alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub text_deltas: bool,
     /// Batches of the calibration pass before the first step of a fresh run; 0 leaves the fresh projections
     /// as they are.
     pub calibration_batches: usize,
@@ -36,6 +41,7 @@ impl Default for Quantizers {
             text: QuantizerSpec::NONE,
             hidden: QuantizerSpec::NONE,
             text_rows: TextRows::Distinct,
+            text_deltas: false,
             calibration_batches: 16,
         }
     }
@@ -184,6 +190,62 @@ impl MetricsSpec {
 
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// Checks what `quantizer.text_deltas` needs: text rows that are functions of their tokens, and cross once.
+///
+/// # Errors
+///
+/// [`RecipeError`] naming the field.
+pub(super) fn deltas(recipe: &Recipe) -> Result<(), RecipeError> {
+    if !recipe.quantizer.text_deltas {
+        return Ok(());
+    }
+    const WHAT: &str =
+        "where quantizer.text_deltas = true: a row is coded against the last one of its token";
+    let (split, text) = (&recipe.split, &recipe.quantizer.text);
+    let alone = !matches!(
+        text,
+        QuantizerSpec::Topk(_)
+            | QuantizerSpec::RandTopk(_)
+            | QuantizerSpec::Splitfc(_)
+            | QuantizerSpec::Fedbat(_)
+    );
+    let rules = [
+        (
+            "split.bottom_blocks",
+            split.bottom_blocks.to_string(),
+            "0",
+            split.bottom_blocks == 0,
+        ),
+        (
+            "split.text",
+            "\"ids\"".to_owned(),
+            "\"rows\"",
+            split.text == Text::Rows,
+        ),
+        (
+            "quantizer.text_rows",
+            "\"all\"".to_owned(),
+            "\"distinct\"",
+            recipe.quantizer.text_rows == TextRows::Distinct,
+        ),
+        (
+            "quantizer.text",
+            text.to_string(),
+            "quantizers that code each row by itself",
+            alone,
+        ),
+    ];
+    match rules.into_iter().find(|rule| !rule.3) {
+        Some((field, value, only, _)) => Err(RecipeError::Placement {
+            field,
+            value,
+            only,
+            what: WHAT,
+        }),
+        None => Ok(()),
     }
 }
 

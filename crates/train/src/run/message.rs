@@ -1,7 +1,7 @@
 //! Between the model's types and the wire's: codes into containers and back, layouts into layouts.
 
 use burn::tensor::Tensor;
-use qtl_codec::{Account, Code, DecodeError, Options};
+use qtl_codec::{Account, Code, DecodeError, Options, Plane};
 use qtl_model::Device;
 use qtl_model::edge::Cut;
 use qtl_model::quant::gradient::{Draw, GradientCodec, GradientError};
@@ -34,7 +34,7 @@ pub struct Channels {
 /// row numbers.
 pub fn encode_cut(cut: &Cut) -> (wire::Cut, [Account; 3]) {
     let encode = |code: &Code| qtl_codec::encode_accounted(code, &Options::default());
-    let (image, image_account) = cut.image.as_ref().map(encode).unwrap_or_default();
+    let (image, image_account) = encode_image(cut);
     let (text, text_account) = encode(&cut.text);
     let (text_index, index_account) = cut.index.as_ref().map(encode).unwrap_or_default();
     let message = wire::Cut {
@@ -44,6 +44,22 @@ pub fn encode_cut(cut: &Cut) -> (wire::Cut, [Account; 3]) {
         layout: to_wire(&cut.layout),
     };
     (message, [image_account, text_account, index_account])
+}
+
+/// The container of image rows, empty if there are none, and its account.
+pub(super) fn encode_image(cut: &Cut) -> (Vec<u8>, Account) {
+    let encode = |code: &Code| qtl_codec::encode_accounted(code, &Options::default());
+    cut.image.as_ref().map(encode).unwrap_or_default()
+}
+
+/// How many different rows the text of a cut with row numbers has.
+pub(super) fn distinct_rows(cut: &Cut) -> usize {
+    let planes = cut.index.iter().flat_map(|index| &index.planes);
+    let largest = planes.filter_map(|plane| match plane {
+        Plane::Symbols(numbers) => numbers.data.iter().max(),
+        _ => None,
+    });
+    largest.max().map_or(0, |number| number as usize + 1)
 }
 
 /// The message of a training step, and the accounts of its containers of image rows, text rows and row numbers. `targets`
@@ -98,17 +114,39 @@ pub fn decode_gradient(
 /// [`ContainerError`] naming the part.
 pub fn decode_cut(cut: &wire::Cut, channels: Channels) -> Result<Cut, ContainerError> {
     let rows = |kind| cut.layout.rows(kind) as usize;
-    let (image_rows, text_rows) = (rows(wire::SpanKind::Image), rows(wire::SpanKind::Text));
-    let optional = |part, bytes: &[u8], rows, channels| match bytes {
-        [] => Ok(None),
-        bytes => decode(part, bytes, rows, channels).map(Some),
-    };
+    let text_rows = rows(wire::SpanKind::Text);
     Ok(Cut {
-        image: optional("image", &cut.image, image_rows, channels.image)?,
+        image: decode_image(cut, channels)?,
         text: decode("text", &cut.text, text_rows, channels.text)?,
         index: optional("text index", &cut.text_index, text_rows, 1)?,
         layout: from_wire(&cut.layout),
     })
+}
+
+/// The code of image rows, if there are any.
+///
+/// # Errors
+///
+/// [`ContainerError`]
+pub(super) fn decode_image(
+    cut: &wire::Cut,
+    channels: Channels,
+) -> Result<Option<Code>, ContainerError> {
+    let rows = cut.layout.rows(wire::SpanKind::Image) as usize;
+    optional("image", &cut.image, rows, channels.image)
+}
+
+/// As [`decode`] of a container that is empty where there is nothing.
+fn optional(
+    part: &'static str,
+    bytes: &[u8],
+    rows: usize,
+    channels: usize,
+) -> Result<Option<Code>, ContainerError> {
+    match bytes {
+        [] => Ok(None),
+        bytes => decode(part, bytes, rows, channels).map(Some),
+    }
 }
 
 /// Reads one container of a code that has no more than so many rows of so many channels.

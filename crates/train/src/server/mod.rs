@@ -28,6 +28,7 @@ use qtl_wire::{
 
 use crate::bounds::{self, BoundError, Bounds};
 use crate::changes::Change;
+use crate::deltas::{CutError, Received};
 use crate::error::{AnswerError, TrainError};
 use crate::generations::Generations;
 use crate::half::Half;
@@ -49,6 +50,8 @@ pub struct ServerWork {
     training: Bounds,
     generation: Bounds,
     channels: Channels,
+    /// Text rows that came before.
+    received: Received,
     /// A step whose hidden states are at the client.
     waiting: Option<Waiting>,
     /// Where several sites train.
@@ -115,6 +118,7 @@ impl ServerWork {
     ) -> Result<Self, TrainError> {
         let start = start.into();
         let positions = start.blueprint.config.text.max_positions;
+        let vocab = start.blueprint.config.text.vocab_size;
         let half = Half::<ServerPartition>::open(recipe, start, run_dir, "", device)?;
         let uplink = &half.stages.uplink;
         let tune = &half.recipe.tune;
@@ -133,6 +137,7 @@ impl ServerWork {
                 Some(_) => Askers::Owner,
                 None => Askers::Any,
             },
+            received: Received::of(&half.recipe, vocab),
             half,
             begun: false,
             applied: None,
@@ -380,6 +385,7 @@ impl Work for ServerWork {
             )));
         }
         (self.applied, self.waiting) = (None, None);
+        self.received.forget();
         self.measured = None;
         let restored = self.half.restore(micro_batches, None);
         restored.map_err(|error| match error {
@@ -458,6 +464,7 @@ fn failed(error: impl std::fmt::Display) -> WorkError {
 trait PeerFault: std::fmt::Display {}
 impl PeerFault for BoundError {}
 impl PeerFault for ContainerError {}
+impl PeerFault for CutError {}
 impl PeerFault for StepError {}
 impl PeerFault for AnswerError {}
 

@@ -176,21 +176,25 @@ impl ServerWork {
         }
         let weight = 1.0 / take.len() as f32;
         let (mut answers, mut losses) = (Answers::new(), Vec::new());
-        let mut places = Vec::new();
+        let (mut places, mut lessons) = (Vec::new(), Vec::new());
         let mut ends = false;
         for (place, request) in &take {
             let number = self.half.recipe.number(step, *place);
             let answer = match request {
                 Request::Forward(forward) => {
-                    self.learned(forward, number).and_then(|(answer, loss, g)| {
-                        losses.extend(loss);
+                    self.learned(forward, number, *place).and_then(|found| {
+                        losses.extend(found.loss);
+                        lessons.push((*place, found.lesson));
                         ends = true;
-                        self.half.add_weighted(g, weight).map_err(super::diverged)?;
-                        Ok(Answer::Backward(answer))
+                        let added = self.half.add_weighted(found.gradients, weight);
+                        added.map_err(super::diverged)?;
+                        Ok(Answer::Backward(found.answer))
                     })
                 }
                 Request::ForwardHidden(forward) => {
-                    self.went_forward(forward, number).map(|(states, tape)| {
+                    let went = self.went_forward(forward, number, *place);
+                    went.map(|(states, tape, lesson)| {
+                        lessons.push((*place, lesson));
                         if let Some(sites) = &mut self.sites {
                             sites.tapes.insert(*place, tape);
                         }
@@ -220,6 +224,9 @@ impl ServerWork {
                 Err(error) => return self.fell_through(*place, error, take, kept),
             }
             places.push(*place);
+        }
+        for (place, lesson) in lessons {
+            self.received.learn(place, lesson);
         }
         if !ends {
             if let Some(sites) = &mut self.sites {
@@ -268,8 +275,8 @@ impl ServerWork {
     /// Whether a step's containers can be read, before anything is computed for others.
     fn readable(&self, place: usize, request: &Request) -> Result<(), WorkError> {
         match request {
-            Request::Forward(forward) => self.read_forward(forward).map(|_| ()),
-            Request::ForwardHidden(forward) => self.read_forward_hidden(forward).map(|_| ()),
+            Request::Forward(forward) => self.read_forward(forward, place).map(|_| ()),
+            Request::ForwardHidden(forward) => self.read_forward_hidden(forward, place).map(|_| ()),
             Request::BackwardHidden(back) => {
                 let tape = self
                     .sites

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 use qtl_codec::Code;
+use qtl_codec::past::Lesson;
 use qtl_model::edge::{Cut, Gradients};
 use qtl_model::params::Named;
 use qtl_model::quant::gradient;
@@ -14,6 +15,16 @@ use qtl_wire::{self as wire, Backward, Forward, WorkError};
 use super::{Event, ServerWork, diverged, failed, invalid, no_step};
 use crate::half::Half;
 use crate::message::{decode, decode_cut, encode_gradient};
+
+/// What a micro-batch has given.
+pub(super) struct Found {
+    pub(super) answer: Backward,
+    /// If a token is supervised.
+    pub(super) loss: Option<f64>,
+    pub(super) gradients: Named,
+    /// Of its text rows.
+    pub(super) lesson: Option<Lesson>,
+}
 
 impl ServerWork {
     pub(super) fn cut(&self, cut: &wire::Cut) -> Result<Cut, WorkError> {
@@ -35,24 +46,39 @@ impl ServerWork {
         encode_gradient(&self.half.recipe.gradient.codec, g, draw).map_err(failed)
     }
 
-    /// Reads a step's containers.
-    pub(super) fn read_forward(&self, f: &Forward) -> Result<(Cut, Code), WorkError> {
-        self.training.check(&f.cut.layout).map_err(invalid)?;
-        let cut = self.cut(&f.cut)?;
+    /// Reads the containers of a step of the site at this place.
+    pub(super) fn read_forward(
+        &self,
+        f: &Forward,
+        place: usize,
+    ) -> Result<(Cut, Option<Lesson>, Code), WorkError> {
+        let (cut, lesson) = self.step_cut(&f.cut, place)?;
         let rows = cut.layout.rows(Kind::Text);
         let targets = decode("targets", &f.targets, rows, 1).map_err(invalid)?;
-        Ok((cut, targets))
+        Ok((cut, lesson, targets))
     }
 
-    /// Computes what is to be learned from a micro-batch with this number, and what goes back: nothing has moved yet. Also its
-    /// loss, if a token is supervised.
+    /// A step's cut of the site at this place, and what its text teaches for the next.
+    pub(super) fn step_cut(
+        &self,
+        cut: &wire::Cut,
+        place: usize,
+    ) -> Result<(Cut, Option<Lesson>), WorkError> {
+        self.training.check(&cut.layout).map_err(invalid)?;
+        let read = self.received.decode(place, cut, self.channels);
+        read.map_err(invalid)
+    }
+
+    /// Computes what is to be learned from a micro-batch with this number of the site at this place, and what goes back: nothing
+    /// has moved yet.
     pub(super) fn learned(
         &self,
         f: &Forward,
         number: u64,
-    ) -> Result<(Backward, Option<f64>, Named), WorkError> {
+        place: usize,
+    ) -> Result<Found, WorkError> {
         let start = Instant::now();
-        let (cut, targets) = self.read_forward(f)?;
+        let (cut, lesson, targets) = self.read_forward(f, place)?;
         let decoded = start.elapsed();
         let Half {
             recipe,
@@ -77,15 +103,26 @@ impl ServerWork {
             compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
             coding_seconds: coded.as_secs_f64(),
         };
-        Ok((answer, loss, step.returned.parameters))
+        Ok(Found {
+            answer,
+            loss,
+            gradients: step.returned.parameters,
+            lesson,
+        })
     }
 
     /// Computes and applies the next micro-batch.
     pub(super) fn micro_batch(&mut self, f: &Forward) -> Result<Backward, WorkError> {
         let micro_batch = self.due()?;
         let start = Instant::now();
-        let (mut answer, loss, gradients) = self.learned(f, micro_batch)?;
+        let Found {
+            mut answer,
+            loss,
+            gradients,
+            lesson,
+        } = self.learned(f, micro_batch, 0)?;
         self.apply(micro_batch, gradients, loss)?;
+        self.received.learn(0, lesson);
         answer.compute_seconds = start.elapsed().as_secs_f64() - answer.coding_seconds;
         Ok(answer)
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
+use qtl_codec::past::Lesson;
 use qtl_codec::{Code, Options};
 use qtl_model::edge::Cut;
 use qtl_model::params::Named;
@@ -22,21 +23,23 @@ impl ServerWork {
     pub(super) fn read_forward_hidden(
         &self,
         r: &ForwardHidden,
-    ) -> Result<(Cut, Option<Code>), WorkError> {
-        self.training.check(&r.cut.layout).map_err(invalid)?;
-        let cut = self.cut(&r.cut)?;
+        place: usize,
+    ) -> Result<(Cut, Option<Lesson>, Option<Code>), WorkError> {
+        let (cut, lesson) = self.step_cut(&r.cut, place)?;
         let wanted = wanted(&r.wanted, &cut)?;
-        Ok((cut, wanted))
+        Ok((cut, lesson, wanted))
     }
 
-    /// From the rows at the cut to hidden states, of a micro-batch with this number; and what the way back needs.
+    /// From the rows at the cut to hidden states, of a micro-batch with this number of the site at this place; and what the way
+    /// back needs, and the next message.
     pub(super) fn went_forward(
         &mut self,
         r: &ForwardHidden,
         number: u64,
-    ) -> Result<(HiddenStates, Waiting), WorkError> {
+        place: usize,
+    ) -> Result<(HiddenStates, Waiting, Option<Lesson>), WorkError> {
         let start = Instant::now();
-        let (cut, wanted) = self.read_forward_hidden(r)?;
+        let (cut, lesson, wanted) = self.read_forward_hidden(r, place)?;
         let decoded = start.elapsed();
         let Half {
             recipe,
@@ -63,7 +66,7 @@ impl ServerWork {
             compute_seconds: start.elapsed().saturating_sub(coded).as_secs_f64(),
             coding_seconds: coded.as_secs_f64(),
         };
-        Ok((states, waiting))
+        Ok((states, waiting, lesson))
     }
 
     /// Reads the container of the second trip.
@@ -117,7 +120,8 @@ impl ServerWork {
     /// The first trip of the next micro-batch.
     pub(super) fn first_trip(&mut self, r: &ForwardHidden) -> Result<HiddenStates, WorkError> {
         let micro_batch = self.due()?;
-        let (states, waiting) = self.went_forward(r, micro_batch)?;
+        let (states, waiting, lesson) = self.went_forward(r, micro_batch, 0)?;
+        self.received.learn(0, lesson);
         self.waiting = Some(waiting);
         Ok(states)
     }

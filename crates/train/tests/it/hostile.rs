@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // Each user takes a part of it.
 
-use qtl_codec::fuzzing::fix_checksum;
+use qtl_codec::fuzzing::{fix_checksum, fix_message};
 use qtl_codec::{Code, Options, Plane, ScalarData, Scalars, Symbols};
 use qtl_model::weights::Stream;
 use qtl_train::fuzzing::{KINDS, Legal, RUN, asked, greeting};
@@ -213,6 +213,14 @@ impl Hostile {
     }
 
     fn cut(&mut self, cut: &mut Cut, legal: &Legal) {
+        if qtl_codec::past::is_message(&cut.text) && self.one_in(2) {
+            match self.one_in(2) {
+                true => self.garble(&mut cut.text),
+                false => self.garble(&mut cut.text_index),
+            }
+            fix_message(&mut cut.text, &cut.text_index);
+            return;
+        }
         match self.roll(7) {
             0..2 => self.container(&mut cut.image, legal),
             2..4 => self.container(&mut cut.text, legal),

@@ -19,12 +19,15 @@ use qtl_train::tune::Part;
 use qtl_train::{Recipe, ServerWork};
 use qtl_wire::{Key, LocalLink, Shared};
 
+use crate::deltas::Words;
 use crate::world::{Drawn, base, blueprint, recipe, saved};
 
 /// Of every `count` examples one, from `first` on: a new one at each reading, so that the order of reading is all there is.
 struct Dealt {
     first: u64,
     count: u64,
+    /// Of few different tokens.
+    words: bool,
 }
 
 impl Source for Dealt {
@@ -33,7 +36,11 @@ impl Source for Dealt {
     }
 
     fn read(&self, _: usize, epoch: u64) -> Result<Example, DataError> {
-        Ok(Drawn::example((epoch * self.count + self.first) as usize))
+        let number = (epoch * self.count + self.first) as usize;
+        Ok(match self.words {
+            true => Words::example(number),
+            false => Drawn::example(number),
+        })
     }
 }
 
@@ -76,7 +83,11 @@ fn server(recipe: &Recipe, dir: &Path) -> ServerWork {
 fn client(recipe: &Recipe, dir: &Path, place: usize) -> Client {
     let count = recipe.sites.as_ref().map_or(1, |sites| sites.count) as u64;
     let first = place as u64;
-    let source = Arc::new(Dealt { first, count });
+    let source = Arc::new(Dealt {
+        first,
+        count,
+        words: recipe.quantizer.text_deltas,
+    });
     let start = Start::from(&blueprint(recipe));
     let run = dir.join(NAMES[place]);
     let device = Device::default();
@@ -129,7 +140,11 @@ fn one(
 fn alone(recipe: &Recipe, dir: &Path) -> Vec<f64> {
     let start = Start::from(&blueprint(recipe));
     let device = Device::default();
-    let source = Arc::new(Dealt { first: 0, count: 1 });
+    let source = Arc::new(Dealt {
+        first: 0,
+        count: 1,
+        words: false,
+    });
     let mut client =
         Client::open(recipe.clone(), &start, source, dir, "test", device.clone()).unwrap();
     let server =
@@ -413,6 +428,8 @@ fn killed_and_restarted_the_run_ends_in_the_same_bits() {
         ("rounds", &[plain][..]),
         ("rounds", &[&[plain], &few[..]].concat()),
         ("turns", &[plain]),
+        ("rounds", &[plain, "quantizer.text_deltas=true"]),
+        ("turns", &[plain, "quantizer.text_deltas=true"]),
         ("turns", &[&[plain], &few[..]].concat()),
         ("rounds", &[&BOOKS[..], &vq].concat()),
         ("turns", &BOOKS),

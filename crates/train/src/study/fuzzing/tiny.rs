@@ -16,11 +16,12 @@ use qtl_wire::{Calibration, Next};
 
 use super::Legal;
 use crate::client::{batch, container};
+use crate::deltas::Sent;
 use crate::message::{encode_cut, encode_gradient, forward};
 use crate::recipe::Recipe;
 
 /// Quantizers of image and text rows, the gradient's codec, and what the recipe has besides.
-const CODES: [[&str; 4]; 8] = [
+const CODES: [[&str; 4]; 9] = [
     [
         "kind='fsq', levels=4",
         "kind='ecsq', bits=2, statistics='calibrated'",
@@ -60,6 +61,12 @@ const CODES: [[&str; 4]; 8] = [
         "'int8'",
         "split.labels='client'\nquantizer.hidden={ kind='pca', dims=4, bits=8 }\n\
          gradient.hidden={ kind='rows', keep=0.7, tiled={ bits=4 } }",
+    ],
+    [
+        "kind='fsq', levels=4",
+        "kind='normal_float', bits=2",
+        "'int8'",
+        "quantizer.text_deltas=true",
     ],
 ];
 
@@ -118,7 +125,12 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         let examples: Vec<_> = lengths.iter().map(|length| example(*length)).collect();
         batch(&client, &examples, MAX_LENGTH, &device).map_err(|error| error.to_string())
     };
-    let batches = [made(&[MAX_LENGTH; BATCH])?, made(&[9, 6])?];
+    // Where rows go on from earlier ones, those of the second step do.
+    let second: &[usize] = match recipe.quantizer.text_deltas {
+        true => &[20, 20],
+        false => &[9, 6],
+    };
+    let batches = [made(&[MAX_LENGTH; BATCH])?, made(second)?];
     let uplink = &client.uplink;
     let (mut image, mut text) = (uplink.image.accumulator(), uplink.text.accumulator());
     for batch in &batches {
@@ -134,12 +146,17 @@ pub(super) fn legal(recipe: &Recipe, blueprint: &Blueprint) -> Result<Legal, Str
         image: start(&mut client.uplink.image, &image),
         text: start(&mut client.uplink.text, &text),
     };
+    let mut sent = recipe.quantizer.text_deltas.then(Sent::default);
     for (step, batch) in batches.iter().enumerate() {
         let step = step as u64;
         let (cut, _) = client.forward(batch, step, &|name| recipe.tune.trains(name));
         let vocab = client.bottom.embed_tokens.vocab_size();
         let targets = targets::encode(&batch.spliced.labels, vocab);
-        legal.steps.push(forward(&cut, &targets).0);
+        let mut message = forward(&cut, &targets).0;
+        if let Some(sent) = &mut sent {
+            message.cut = sent.encode(&cut, &batch.spliced.text_ids).0;
+        }
+        legal.steps.push(message);
         if let Some(top) = client.top.as_deref() {
             let wanted = top.wanted(&batch.spliced);
             let rows = top.rows(&batch.spliced);

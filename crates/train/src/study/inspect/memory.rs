@@ -194,6 +194,15 @@ impl Memory {
         }
     }
 
+    /// The same beside so many bytes that stay from step to step.
+    pub fn beside(self, kept: u64) -> Self {
+        Self {
+            one_step: self.one_step + kept,
+            training: self.training + kept,
+            ..self
+        }
+    }
+
     /// Of the client's half; `halved` says of which parameters the files hold bfloat16.
     pub fn of_client(
         half: &ClientPartition,

@@ -242,8 +242,14 @@ fn whole(
     let shapes = Shapes::new(config, &client, recipe.train.batch, text_tokens);
     let halved = &|name: &str| contents.is_halved(name);
     let free = free_memory();
-    let of_client = |keeping| Memory::of_client(&client, recipe, &shapes, halved, keeping);
-    let of_server = |keeping| Memory::of_server(&server, recipe, &shapes, halved, keeping);
+    let traffic = Traffic::of(recipe, &shapes, &device).map_err(RecipeError::from)?;
+    let of_client =
+        |keeping| Memory::of_client(&client, recipe, &shapes, halved, keeping).beside(traffic.kept);
+    let clients = recipe.sites.as_ref().map_or(1, |sites| sites.count as u64);
+    let of_server = |keeping| {
+        let memory = Memory::of_server(&server, recipe, &shapes, halved, keeping);
+        memory.beside(clients * traffic.kept)
+    };
     let both = |keeping| [of_client(keeping), of_server(keeping)];
     let cost = Cost {
         batch: shapes.batch,
@@ -255,7 +261,7 @@ fn whole(
         keeping: both(Keeping::ALL),
         recompute: recipe.train.recompute,
         free,
-        traffic: Traffic::of(recipe, &shapes, &device).map_err(RecipeError::from)?,
+        traffic,
     };
     Ok(Inspection {
         model_type: "tinyllava".to_owned(),

@@ -9,6 +9,7 @@ use qtl_model::weights::Stream;
 use serde::Serialize;
 
 use super::shapes::Shapes;
+use crate::deltas;
 use crate::recipe::Recipe;
 use crate::run::returns::returns;
 
@@ -25,6 +26,8 @@ pub struct Traffic {
     pub down: u64,
     /// Gradients of all rows as 32-bit floats.
     pub down_32bit: u64,
+    /// Bytes that either side keeps at most of one client's text rows, where these are coded against the last ones.
+    pub kept: u64,
     /// Of the second edge, where the labels are the client's.
     pub hidden: Option<Hidden>,
 }
@@ -66,6 +69,10 @@ impl Traffic {
             code(&recipe.quantizer.image, &image),
             code(&recipe.quantizer.text, &text),
         );
+        let kept = match recipe.quantizer.text_deltas {
+            true => deltas::most_bytes(&up_text, text_rows[0], shapes.vocabulary),
+            false => 0,
+        };
         if recipe.split.table_at_server() {
             up_text = drawn(text_rows[0], shapes.vocabulary);
         }
@@ -104,6 +111,7 @@ impl Traffic {
             })
         });
         Ok(Self {
+            kept,
             hidden: hidden.transpose()?,
             up_image: size(&up_image),
             up_text: size(&up_text),
