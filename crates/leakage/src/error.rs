@@ -11,6 +11,7 @@ use qtl_model::quant::QuantError;
 use qtl_model::splice::SpliceError;
 use qtl_model::targets::TargetError;
 use qtl_train::TrainError;
+use qtl_train::deltas::CutError;
 use qtl_train::lock::LockError;
 use qtl_train::message::ContainerError;
 use qtl_wire::message::MessageError;
@@ -43,6 +44,9 @@ pub enum LeakageError {
     /// A container that the server could not read.
     #[error(transparent)]
     Container(#[from] ContainerError),
+    /// Text rows that the server could not read.
+    #[error(transparent)]
+    Cut(#[from] CutError),
     /// Targets that the server could not read.
     #[error(transparent)]
     Targets(#[from] TargetError),

@@ -9,6 +9,7 @@ use qtl_data::loader::Source;
 use qtl_model::quant::Moments;
 use qtl_train::Recipe;
 use qtl_train::changes::matters;
+use qtl_train::deltas::Received;
 use qtl_train::dry::{self, Line, Origin};
 use qtl_train::message::decode;
 use qtl_train::stamp::Stamp;
@@ -148,12 +149,13 @@ impl<'a> Messages<'a> {
             .collect();
         let all: Arc<dyn Source> = Arc::<Reader>::clone(source);
         let mut batches = dry::batches(recipe, &all)?;
+        let mut received = Received::of(recipe, halves.server.vocab_size());
         for line in self.lines.iter().filter(|line| line.is_step()) {
             let examples = batches.next().transpose()?.unwrap_or_default();
             if seen.entries.len() + examples.len() > most {
                 break;
             }
-            let sent = receive(&self.bytes(line)?, &halves.server);
+            let sent = receive(&self.bytes(line)?, &halves.server, &mut received);
             let sent = sent.map_err(|error| self.wrong(line, error))?;
             if examples.iter().map(|example| &example.id).ne(&line.samples) {
                 return Err(self.wrong(line, "it is of other samples than the account says"));

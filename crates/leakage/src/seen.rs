@@ -16,7 +16,8 @@ use qtl_model::splice::Kind;
 use qtl_model::stage::Batch;
 use qtl_model::targets;
 use qtl_train::Recipe;
-use qtl_train::message::{Channels, decode, decode_cut, encode_cut};
+use qtl_train::deltas::Received;
+use qtl_train::message::{Channels, decode, encode_cut};
 use qtl_wire::message::{ClientMessage, On, decode_client, encode_client};
 use qtl_wire::verb::{ForwardHidden, Request};
 use qtl_wire::{Forward, Limits};
@@ -203,15 +204,19 @@ pub fn send(halves: &Halves, batch: &Batch, step: u64) -> Result<Crossed, Leakag
     };
     let limits = Limits::default();
     let frame = encode_client(ClientMessage::Request(On::default(), request), &limits)?;
-    receive(&frame.bytes, &halves.server)
+    receive(&frame.bytes, &halves.server, &mut Received::default())
 }
 
-/// What a server reads in the bytes of a message of training.
+/// What a server reads in the bytes of a message of training, and has `received` before.
 ///
 /// # Errors
 ///
 /// [`LeakageError`]
-pub fn receive(bytes: &[u8], server: &ServerPartition) -> Result<Crossed, LeakageError> {
+pub fn receive(
+    bytes: &[u8],
+    server: &ServerPartition,
+    received: &mut Received,
+) -> Result<Crossed, LeakageError> {
     let (cut, targets) = match decode_client(bytes, &Limits::default())? {
         ClientMessage::Request(_, Request::Forward(forward)) => {
             (forward.cut, Some(forward.targets))
@@ -227,7 +232,8 @@ pub fn receive(bytes: &[u8], server: &ServerPartition) -> Result<Crossed, Leakag
         image: server.uplink.image.code_dim(),
         text: server.uplink.text.code_dim(),
     };
-    let cut = decode_cut(&cut, channels)?;
+    let (cut, lesson) = received.decode(0, &cut, channels)?;
+    received.learn(0, lesson);
     let rows = cut.layout.rows(Kind::Text);
     let targets = targets.map(|bytes| -> Result<_, LeakageError> {
         let code = decode("targets", &bytes, rows, 2)?;

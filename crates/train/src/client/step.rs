@@ -53,10 +53,11 @@ impl Client {
         let computed = start.elapsed().as_secs_f64();
 
         let coding = Instant::now();
-        let (message, [image_account, text_account, index_account]) = match &mut self.sent {
+        let (mut message, [image_account, text_account, index_account]) = match &mut self.sent {
             Some(sent) => sent.encode(&cut, &batch.spliced.text_ids),
             None => message::encode_cut(&cut),
         };
+        message.packed = self.half.recipe.messages.packs_layouts();
         let mut coded = coding.elapsed().as_secs_f64();
 
         let before = link.meter();

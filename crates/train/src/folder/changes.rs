@@ -19,6 +19,7 @@ const HARMLESS: &[&str] = &[
     "train.save_every",
     "train.keep",
     "quantizer.text_deltas",
+    "messages.layout",
     "train.recompute",
     "data.cache_features",
     "data.cache_megabytes",

@@ -29,7 +29,10 @@ use placement::placed;
 pub use error::RecipeError;
 pub(crate) use placement::{cut_at_input, in_one_piece, labels_at_server, text_in_rows};
 pub use privacy::PrivacySpec;
-pub use sections::{DataSpec, GradientSpec, MetricsSpec, Quantizers, TurnsSpec, VisionSpec};
+pub use sections::{
+    DataSpec, GradientSpec, LayoutSpec, MessagesSpec, MetricsSpec, Quantizers, TurnsSpec,
+    VisionSpec,
+};
 pub use sites::{AverageSpec, ModeSpec, SitesSpec, seed_of};
 pub use train::{Activation, Recompute, TrainSpec};
 
@@ -59,6 +62,9 @@ pub struct Recipe {
     /// What the vision tower hands on.
     #[serde(default, skip_serializing_if = "VisionSpec::is_default")]
     pub vision: VisionSpec,
+    /// How a step's message is written.
+    #[serde(default, skip_serializing_if = "MessagesSpec::is_default")]
+    pub messages: MessagesSpec,
     /// Where the model is cut.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub split: Placement,

@@ -67,6 +67,36 @@ impl VisionSpec {
     }
 }
 
+/// The recipe's `[messages]` section: how what a step sends is written. Nothing of what is computed depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MessagesSpec {
+    /// How the layout of a step's rows crosses.
+    pub layout: LayoutSpec,
+}
+
+/// How a layout crosses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayoutSpec {
+    /// As a list of numbers, as all releases read it.
+    #[default]
+    List,
+    /// In fewer bytes.
+    Packed,
+}
+
+impl MessagesSpec {
+    /// Whether layouts cross in fewer bytes.
+    pub fn packs_layouts(&self) -> bool {
+        self.layout == LayoutSpec::Packed
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The gradients that travel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -52,6 +52,7 @@ impl Sent {
             text: text.rows,
             text_index: text.numbers,
             layout: message::to_wire(&cut.layout),
+            packed: false,
         };
         (sent, [image_account, of_rows, of_numbers])
     }
@@ -79,9 +80,16 @@ pub struct Received {
 impl Received {
     /// That of a recipe, and a vocabulary of so many tokens.
     pub fn of(recipe: &Recipe, vocab: usize) -> Self {
-        let most = u32::try_from(vocab + 1).unwrap_or(u32::MAX);
+        match recipe.quantizer.text_deltas {
+            true => Self::of_vocabulary(vocab),
+            false => Self::default(),
+        }
+    }
+
+    /// That of rows against earlier ones, and a vocabulary of so many tokens.
+    pub(crate) fn of_vocabulary(vocab: usize) -> Self {
         Self {
-            most: recipe.quantizer.text_deltas.then_some(most),
+            most: Some(u32::try_from(vocab + 1).unwrap_or(u32::MAX)),
             ..Self::default()
         }
     }

@@ -42,6 +42,7 @@ pub fn encode_cut(cut: &Cut) -> (wire::Cut, [Account; 3]) {
         text,
         text_index,
         layout: to_wire(&cut.layout),
+        packed: false,
     };
     (message, [image_account, text_account, index_account])
 }

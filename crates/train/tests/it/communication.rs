@@ -4,7 +4,7 @@ use qtl_model::Device;
 use qtl_model::edge::TextRows;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
-use qtl_train::communication::{Sent, Shape, Workload, measure};
+use qtl_train::communication::{Sent, Shape, TextSent, Workload, measure};
 
 /// A message has 5 bytes of gRPC before it, and every 16 KiB a head of HTTP/2 (9 bytes) in two TLS records (22 each), the last
 /// of them perhaps in one: 36 bytes at least, 0.33 per cent of a long message. Flow control comes on top. A handshake that is
@@ -35,11 +35,34 @@ fn a_socket_carries_the_messages_and_their_frames() {
             &work,
             &QuantizerSpec::NONE,
             &GradientCodec::F32,
-            TextRows::All,
+            TextSent::ALL,
             &device,
         )
         .unwrap();
         is_framed("up", measured.up);
         is_framed("down", measured.down);
     }
+}
+
+/// There is one step, whose rows are whole; they are read as they are.
+#[test]
+fn rows_against_earlier_ones_are_measured_as_they_cross() {
+    let device = Device::default();
+    let shape = Shape {
+        samples: 2,
+        image: 4,
+        text: 60,
+        channels: 16,
+    };
+    let work = Workload::synthetic(shape, &device);
+    let quantizer = serde_json::from_str::<QuantizerSpec>(r#"{"kind":"fsq","levels":4}"#).unwrap();
+    let [whole, told] = [false, true].map(|deltas| {
+        let rows = TextRows::Distinct;
+        let text = TextSent { rows, deltas };
+        measure(&work, &quantizer, &GradientCodec::F32, text, &device).unwrap()
+    });
+    let more = (told.up.text + told.up.index) - (whole.up.text + whole.up.index);
+    assert!(told.up.text != whole.up.text && more.abs() < 64.0, "{more}");
+    assert_eq!(told.up.error, whole.up.error);
+    assert_eq!(told.down.bytes, whole.down.bytes);
 }

@@ -82,10 +82,11 @@ fn rows_against_earlier_ones_teach_the_same_bits() {
             text("quantizer.text={kind='pq', dims=16, groups=4, codes=300}"),
         ),
         ("full", vec!["split.labels=client"]),
+        ("full", vec!["messages.layout=packed"]),
         ("lora", vec!["split.labels=client", "split.top_blocks=1"]),
     ];
     for (tune, sets) in cases {
-        let sets = [QUANTIZED, &sets].concat();
+        let sets = [QUANTIZED, &["train.batch=8"], &sets].concat();
         let ends = [&[][..], &[DELTAS]].map(|more| {
             let dir = tempfile::tempdir().unwrap();
             let recipe = recipe(kind(tune), &[&sets[..], more].concat());
@@ -232,24 +233,16 @@ fn no_more_slots_are_kept_than_there_are_tokens() {
             ..example.clone()
         }
     };
-    let refused = |tokens| server_says(&mut server_of(&start, &recipe, dir.path()), said(tokens));
-    let sentence = refused(vocab + 2);
-    assert!(
-        sentence.contains(&format!("there are {} at most", vocab + 1)),
-        "{sentence}"
-    );
-    // As many are read, and then the targets are those of another batch.
-    let sentence = refused(vocab + 1);
-    assert!(sentence.contains("target"), "{sentence}");
-    drop(server);
-}
-
-fn server_says(server: &mut qtl_train::ServerWork, forward: qtl_wire::Forward) -> String {
-    server.restore(0).unwrap();
-    match server.step(forward) {
+    let mut says = |tokens| match server.step(said(tokens)) {
         Err(WorkError::Invalid(sentence)) => sentence,
         other => panic!("{other:?}"),
-    }
+    };
+    let sentence = says(vocab + 2);
+    let most = format!("there are {} at most", vocab + 1);
+    assert!(sentence.contains(&most), "{sentence}");
+    // As many are read, and then the targets are those of another batch.
+    let sentence = says(vocab + 1);
+    assert!(sentence.contains("target"), "{sentence}");
 }
 
 #[test]

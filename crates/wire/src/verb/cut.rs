@@ -1,6 +1,6 @@
 //! What crosses the cut: quantized rows and how they form sequences. Training and generation send the same.
 
-use super::layout;
+use super::{layout, packed};
 use crate::Layout;
 use crate::limits::Limits;
 use crate::message::proto;
@@ -19,12 +19,14 @@ pub struct Cut {
     pub text_index: Vec<u8>,
     /// How the features form sequences.
     pub layout: Layout,
+    /// Whether the layout travels in fewer bytes, as the recipe's `messages.layout` has it.
+    pub packed: bool,
 }
 
 impl Cut {
     /// Where its message has parts that need a bound of their own.
     pub(super) const SHAPE: Shape = Shape {
-        containers: &[1, 2, 3],
+        containers: &[1, 2, 3, 5],
         lists: &[4],
         inside: &[],
     };
@@ -37,11 +39,16 @@ impl Cut {
     pub(super) fn into_proto(self, limits: &Limits) -> Result<proto::Cut, MessageError> {
         containers(&[&self.image, &self.text, &self.text_index], limits)?;
         layout::check(&self.layout, limits)?;
+        let (layout, packed) = match self.packed {
+            false => (layout::to_proto(&self.layout), Vec::new()),
+            true => (Vec::new(), packed::to_bytes(&self.layout)),
+        };
         Ok(proto::Cut {
             image: self.image,
             text: self.text,
             text_index: self.text_index,
-            layout: layout::to_proto(&self.layout),
+            layout,
+            packed,
         })
     }
 
@@ -50,7 +57,18 @@ impl Cut {
             image: cut.image,
             text: cut.text,
             text_index: cut.text_index,
-            layout: layout::from_proto(&cut.layout, limits)?,
+            packed: !cut.packed.is_empty(),
+            layout: match (cut.layout.as_slice(), cut.packed.as_slice()) {
+                (list, []) => layout::from_proto(list, limits)?,
+                ([], bytes) => layout::checked(packed::from_bytes(bytes, limits)?, limits)?,
+                (..) => {
+                    return Err(MessageError::Field {
+                        field: "Cut.packed",
+                        value: "a layout twice".to_owned(),
+                        expected: "one of layout and packed must be empty",
+                    });
+                }
+            },
         })
     }
 }

@@ -51,6 +51,11 @@ pub(super) fn from_proto(numbers: &[u32], limits: &Limits) -> Result<Layout, Mes
     let layout = Layout {
         sequences: sequences.into_iter().map(sequence).collect(),
     };
+    checked(layout, limits)
+}
+
+/// A layout that came, if it keeps to the limits.
+pub(super) fn checked(layout: Layout, limits: &Limits) -> Result<Layout, MessageError> {
     check(&layout, limits)?;
     Ok(layout)
 }

@@ -14,6 +14,7 @@ mod generate_hidden;
 mod layout;
 mod measure_hidden;
 mod moved;
+mod packed;
 mod pool;
 mod save;
 

@@ -12,6 +12,7 @@ fn prompt() -> Cut {
         text: vec![4],
         layout: layout(),
         text_index: vec![],
+        packed: false,
     }
 }
 

@@ -31,11 +31,13 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn cut() -> impl Strategy<Value = Cut> {
-    (bytes(), bytes(), bytes(), any_layout()).prop_map(|(image, text, text_index, layout)| Cut {
+    let parts = (bytes(), bytes(), bytes(), any_layout(), any::<bool>());
+    parts.prop_map(|(image, text, text_index, layout, packed)| Cut {
         image,
         text,
         text_index,
         layout,
+        packed,
     })
 }
 
@@ -218,6 +220,7 @@ fn a_step_is_no_longer_than_it_was_without_lanes() {
                 layout: Layout {
                     sequences: vec![sequence; batch],
                 },
+                packed: false,
             },
             targets: vec![1; bytes / 10],
             step: None,

@@ -176,6 +176,7 @@ fn generation_runs_over_the_network() {
         text: vec![2],
         layout: layout(),
         text_index: vec![],
+        packed: false,
     };
     assert_eq!(client.open(prompt).unwrap().ids, [1, 1]);
     for i in 0..5 {

@@ -275,6 +275,7 @@ impl ToyClient {
                 text: vec![1, 2],
                 text_index: vec![3; 3],
                 layout: layout(),
+                packed: false,
             },
             targets: step.to_le_bytes().to_vec(),
             step: None,

@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 use qtl_data::scenes::{Plan, TRAIN_SEED};
 use qtl_eval::Table;
 use qtl_model::Device;
-use qtl_model::edge::TextRows;
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_train::Recipe;
-use qtl_train::communication::{LINES, Measured, Reference, Shape, Workload, measure, reference};
+use qtl_train::communication::{
+    LINES, Measured, Reference, Shape, TextSent, Workload, measure, reference,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -76,7 +77,7 @@ pub fn findings(
                 &work,
                 &recipe.quantizer.image,
                 codec,
-                TextRows::Distinct,
+                TextSent::once(&recipe),
                 device,
                 &mut bar,
             )
@@ -148,7 +149,7 @@ fn rows(
     bar: &mut Bar,
 ) -> Result<Vec<Row>> {
     let (none, f32) = (QuantizerSpec::NONE, GradientCodec::F32);
-    let mut first = row(work, &none, &f32, TextRows::All, device, bar)?;
+    let mut first = row(work, &none, &f32, TextSent::ALL, device, bar)?;
     first.quantizer.push_str(", every row");
     let mut rows = vec![first];
     for quantizer in quantizers {
@@ -156,7 +157,7 @@ fn rows(
             work,
             quantizer,
             &recipe.gradient.codec,
-            TextRows::Distinct,
+            TextSent::once(recipe),
             device,
             bar,
         )?);
@@ -168,13 +169,13 @@ fn row(
     work: &Workload,
     up: &QuantizerSpec,
     down: &GradientCodec,
-    rows: TextRows,
+    text: TextSent,
     device: &Device,
     bar: &mut Bar,
 ) -> Result<Row> {
     let what = format!("{}: {up}, {down}", work.name);
     bar.says(&what);
-    let measured = measure(work, up, down, rows, device).with_context(|| what)?;
+    let measured = measure(work, up, down, text, device).with_context(|| what)?;
     bar.done += 1;
     let (bytes, seconds) = both(&measured);
     Ok(Row {

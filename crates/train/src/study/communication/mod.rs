@@ -25,15 +25,18 @@ use qtl_model::edge::{StepError, TextRows};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
 use qtl_model::{Device, targets};
-use qtl_wire::{Exchange, LocalLink, Reply, WireError};
+use qtl_wire::{Exchange, Forward, LocalLink, Reply, WireError};
 use serde::Serialize;
 
 use self::client::Client;
 use self::peer::Peer;
 use self::steps::OnlySteps;
 use self::sums::Sums;
+use crate::client::container;
+use crate::deltas::{self, Received};
 use crate::error::AnswerError;
 use crate::message::{self, ContainerError};
+use crate::recipe::Recipe;
 
 /// Seeds whatever is drawn.
 const SEED: u64 = 1;
@@ -103,6 +106,31 @@ pub enum MeasureError {
     Interrupted,
 }
 
+/// Which text rows cross, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextSent {
+    /// Whether rows of one token cross once in a message.
+    pub rows: TextRows,
+    /// Whether they are told by the last ones of their tokens. Nothing is trained here, so that no row ever changes.
+    pub deltas: bool,
+}
+
+impl TextSent {
+    /// Every row, whole.
+    pub const ALL: Self = Self {
+        rows: TextRows::All,
+        deltas: false,
+    };
+
+    /// As a recipe has rows sent that may cross once.
+    pub fn once(recipe: &Recipe) -> Self {
+        Self {
+            rows: TextRows::Distinct,
+            deltas: recipe.quantizer.text_deltas,
+        }
+    }
+}
+
 /// Sends the steps of `work` up with one quantizer for both streams, and their gradients back. Blocks; not to be called from
 /// within an async runtime.
 ///
@@ -113,18 +141,28 @@ pub fn measure(
     work: &Workload,
     quantizer: &QuantizerSpec,
     codec: &GradientCodec,
-    rows: TextRows,
+    text: TextSent,
     device: &Device,
 ) -> Result<Measured, MeasureError> {
-    let client = Client::new(work, quantizer, *codec, rows, device);
-    let mut link = linked(work, &client, *codec, device)?;
+    let client = Client::new(work, quantizer, *codec, text.rows, device);
+    let mut link = linked(work, &client, *codec, device, text)?;
+    let mut told = text.deltas.then(deltas::Sent::default);
     let mut sums = Sums::default();
     let mut sent = Vec::with_capacity(work.steps.len());
     for (step, tensors) in (0..).zip(&work.steps) {
         let bounded = client.bounded(tensors);
         let targets = targets::encode(&tensors.spliced.labels, work.vocab);
         let (cut, coding) = timed(|| client.code(step, bounded, tensors));
-        let ((message, _), packing) = timed(|| message::forward(&cut, &targets));
+        let (message, packing) = timed(|| {
+            let Some(told) = &mut told else {
+                return message::forward(&cut, &targets).0;
+            };
+            Forward {
+                cut: told.encode(&cut, &tensors.spliced.text_ids).0,
+                targets: container(&targets),
+                step: None,
+            }
+        });
         let answer = match link.step(message.clone())? {
             Reply::Done(answer) => answer,
             Reply::Rewind { .. } | Reply::Moved { .. } => {
@@ -156,7 +194,7 @@ pub fn measure(
 pub fn gradients(work: &Workload, device: &Device) -> Result<Vec<[Tensor<2>; 2]>, MeasureError> {
     let (none, codec) = (QuantizerSpec::NONE, GradientCodec::F32);
     let client = Client::new(work, &none, codec, TextRows::All, device);
-    let mut link = linked(work, &client, codec, device)?;
+    let mut link = linked(work, &client, codec, device, TextSent::ALL)?;
     let mut gradients = Vec::with_capacity(work.steps.len());
     for (step, tensors) in (0..).zip(&work.steps) {
         let cut = client.code(step, client.bounded(tensors), tensors);
@@ -174,9 +212,14 @@ fn linked(
     client: &Client,
     codec: GradientCodec,
     device: &Device,
+    text: TextSent,
 ) -> Result<LocalLink<OnlySteps<Peer>>, WireError> {
     let network = work.network.clone();
-    let peer = Peer::new(client.decoders(), codec, network, device.clone());
+    let received = match text.deltas {
+        true => Received::of_vocabulary(work.vocab),
+        false => Received::default(),
+    };
+    let peer = Peer::new(client.decoders(), codec, network, device.clone(), received);
     let mut link = LocalLink::local(OnlySteps::new(peer));
     steps::greet(&mut link)?;
     Ok(link)

@@ -15,7 +15,8 @@ use qtl_wire::{Backward, Forward, WorkError};
 
 use super::steps::Steps;
 use super::{SEED, timed};
-use crate::message::{Channels, decode, decode_cut, encode_gradient};
+use crate::deltas::Received;
+use crate::message::{Channels, decode, encode_gradient};
 
 /// Where the gradients come from.
 #[derive(Clone)]
@@ -56,6 +57,7 @@ pub(super) struct Peer {
     codec: GradientCodec,
     network: Network,
     device: Device,
+    received: Received,
     seen: Option<Seen>,
 }
 
@@ -65,6 +67,7 @@ impl Peer {
         codec: GradientCodec,
         mut network: Network,
         device: Device,
+        received: Received,
     ) -> Self {
         if let Network::Model(server) = &mut network {
             *server.uplink.image = image.clone();
@@ -76,6 +79,7 @@ impl Peer {
             codec,
             network,
             device,
+            received,
             seen: None,
         }
     }
@@ -87,13 +91,14 @@ impl Peer {
     }
 
     /// From containers to features.
-    fn decode(&self, f: &Forward) -> Result<Decoded, WorkError> {
+    fn decode(&mut self, f: &Forward) -> Result<Decoded, WorkError> {
         let channels = Channels {
             image: self.image.code_dim(),
             text: self.text.code_dim(),
         };
-        let cut = decode_cut(&f.cut, channels);
-        let cut = cut.map_err(invalid)?;
+        let cut = self.received.decode(0, &f.cut, channels);
+        let (cut, lesson) = cut.map_err(invalid)?;
+        self.received.learn(0, lesson);
         let Some(code) = &cut.image else {
             return Err(invalid("a measurement sends pictures in every step"));
         };
