@@ -126,7 +126,7 @@ pub(super) fn decode(
     let mut coder = Checked::new(code);
     let mut rows = vec![0; slots.len() * table.shape().width()];
     odds.rows(&mut coder, table, slots, &mut rows, false);
-    match coder.is_spelled() && !odds.misspelled {
+    match coder.spells() && !odds.misspelled {
         true => Ok(rows),
         false => Err(PastError::Spelling { what: "changes" }),
     }

@@ -61,7 +61,7 @@ impl Places {
             }
             slots.push(slot);
         }
-        match coder.is_spelled() && !model.is_misspelled() {
+        match coder.spells() && !model.is_misspelled() {
             true => Ok(slots),
             false => Err(PastError::Spelling { what: "slots" }),
         }

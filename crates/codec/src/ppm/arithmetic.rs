@@ -158,7 +158,7 @@ impl<'a> Checked<'a> {
     }
 
     /// Whether the code was the one of what was read.
-    pub(crate) fn is_spelled(self) -> bool {
+    pub(crate) fn spells(self) -> bool {
         self.again.finish() == self.code
     }
 }

@@ -208,7 +208,11 @@ fn a_few_bytes_that_stand_for_a_gigabyte() {
         ];
         for message in messages {
             let sentence = world.refused(vec![message]);
-            assert!(sentence.contains("134217728 rows"), "{sentence}");
+            // Slots of rows that go on from earlier ones are no container, and under the rows' checksum.
+            let refused = ["134217728 rows", "they were changed"];
+            let refused = &refused[..if kind == KINDS - 1 { 2 } else { 1 }];
+            let named = refused.iter().any(|what| sentence.contains(what));
+            assert!(named, "{sentence}");
         }
     }
 }
