@@ -38,18 +38,27 @@ declare -A sets=(
   # A penalty on what rows tell of pixels.
   [nopeek-1]="$(fsq 16 3.0) privacy.nopeek=1" [nopeek-10]="$(fsq 16 3.0) privacy.nopeek=10"
   [nopeek-100]="$(fsq 16 3.0) privacy.nopeek=100"
-  # A block at the client; labels there, bare and with noise on what goes back for them.
+  # Against an inverse network that is trained along.
+  [adversary-1]="$(fsq 16 3.0) privacy.adversary=1" [adversary-10]="$(fsq 16 3.0) privacy.adversary=10"
+  [adversary-100]="$(fsq 16 3.0) privacy.adversary=100"
+  # Lengths: whoever sees these alone. Accuracy and pictures are those of fsq16.
+  [padding-8]="$(fsq 16 3.0) privacy.padding=8" [padding-16]="$(fsq 16 3.0) privacy.padding=16"
+  [padding-32]="$(fsq 16 3.0) privacy.padding=32"
+  # A block at the client: the demo's model has two, of which the server keeps one. Labels there, bare and with noise on what goes
+  # back for them.
   [block]="$(fsq 16 3.0) split.bottom_blocks=1" [labels]="$(fsq 16 3.0) $labels"
   [labels-noise-0.3]="$(fsq 16 3.0) $labels privacy.gradient_noise=0.3" [labels-noise-1]="$(fsq 16 3.0) $labels privacy.gradient_noise=1"
   [labels-noise-3]="$(fsq 16 3.0) $labels privacy.gradient_noise=3"
   # Together.
   [fsq2-nopeek-10]="$(fsq 2 0.8) privacy.nopeek=10" [fsq2-dither-nopeek-10]="$(fsq 2 0.8) privacy.dither=true privacy.nopeek=10 $all"
   [fsq2-noise-0.03]="$(fsq 2 0.8) privacy.clip=6 privacy.noise=0.03 $all"
-  [fsq2-dither-block-labels]="$(fsq 2 0.8) privacy.dither=true split.bottom_blocks=1 $labels privacy.gradient_noise=1 $all"
+  [fsq2-dither-adversary-10]="$(fsq 2 0.8) privacy.dither=true privacy.adversary=10 $all"
+  [fsq2-dither-block-labels]="$(fsq 2 0.8) privacy.dither=true split.bottom_blocks=1 $labels privacy.gradient_noise=1 privacy.padding=32 $all"
 )
-order=(none fsq16 fsq2 fsq2-dither noise-0.1 nopeek-10 labels-noise-1 block fsq2-dither-nopeek-10)
-[ "$mode" = quick ] || order+=(fsq4 fsq16-dither fsq4-dither noise-0.01 noise-0.03 nopeek-1 nopeek-100 labels labels-noise-0.3
-  labels-noise-3 fsq2-nopeek-10 fsq2-noise-0.03 fsq2-dither-block-labels)
+order=(none fsq16 fsq2 fsq2-dither noise-0.1 nopeek-10 adversary-10 padding-32 labels-noise-1 block fsq2-dither-nopeek-10)
+[ "$mode" = quick ] || order+=(fsq4 fsq16-dither fsq4-dither noise-0.01 noise-0.03 nopeek-1 nopeek-100 adversary-1 adversary-100
+  padding-8 padding-16 labels labels-noise-0.3 labels-noise-3 fsq2-nopeek-10 fsq2-noise-0.03 fsq2-dither-adversary-10
+  fsq2-dither-block-labels)
 read -ra names <<< "${SETTINGS:-${order[*]}}"
 demo=() victims=200 auxiliary=8000
 [ "$mode" = full ] || { demo=(--set train.steps=150 --test-scenes 100 --train-scenes 1500); victims=100; auxiliary=2000; }

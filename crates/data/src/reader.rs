@@ -135,6 +135,12 @@ impl Reader {
         &self.notes
     }
 
+    /// The file that the entries are of.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        self.dataset.file()
+    }
+
     /// The tokenizer.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {

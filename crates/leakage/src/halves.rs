@@ -13,7 +13,7 @@ use qtl_model::quant::{Accumulator, Decoder, Encoder, QuantizerSpec};
 use qtl_model::stage::Batch;
 use qtl_model::weights::Stream;
 use qtl_train::Recipe;
-use qtl_train::client::batch;
+use qtl_train::client::{batch, pad};
 use qtl_train::start::{Base, Start};
 
 use crate::error::LeakageError;
@@ -154,11 +154,8 @@ impl Halves {
         recipe: &Recipe,
     ) -> Result<Batch, LeakageError> {
         let device = self.client.device();
-        Ok(batch(
-            &self.client,
-            examples,
-            recipe.data.max_length,
-            &device,
-        )?)
+        let mut batch = batch(&self.client, examples, recipe.data.max_length, &device)?;
+        pad(&mut batch.spliced, &self.client, recipe);
+        Ok(batch)
     }
 }

@@ -1,22 +1,26 @@
 //! How good reconstructions of pictures are.
 
 use crate::attack::World;
+use crate::drawn::Drawn;
 use crate::error::LeakageError;
 use crate::finding::Finding;
 use crate::interview::Interview;
 use crate::pictures::{Pictures, objects, psnr, ssim};
+use crate::seen::Seen;
 
 /// Compares reconstructions with the pictures themselves: in decibels over all pixels and over those of objects, in structure,
-/// and by what the victim's own model says when it is asked about them.
+/// by what the victim's own model says when it is asked about
+/// them, and, of generated scenes, by the drawings that they are like.
 ///
 /// # Errors
 ///
 /// [`LeakageError`]
 pub fn judge(
     world: &World<'_>,
-    truth: &Pictures,
+    seen: &Seen,
     made: &Pictures,
 ) -> Result<Vec<Finding>, LeakageError> {
+    let truth = &seen.pictures;
     let count = truth.len();
     let pairs: Vec<(&[u8], &[u8])> = truth.each().zip(made.each()).collect();
     let mean = |values: Vec<f64>| {
@@ -35,6 +39,9 @@ pub fn judge(
         Finding::new("PSNR of objects dB", own.0, own.1),
         Finding::new("SSIM", mean(alike.collect()).0, count),
     ];
+    if let Some(drawn) = Drawn::of(seen, world.victims) {
+        findings.extend(drawn.judge(truth, made));
+    }
     if !world.asked.is_empty() {
         let interview = Interview {
             halves: world.victim,

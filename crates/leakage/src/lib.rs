@@ -5,13 +5,15 @@
 //! lets attackers loose on what comes. What they find stands beside what can be said without looking.
 //!
 //! Modules in reading order: [`halves`] of a model; [`seen`]: what a server has of a set of samples; [`overheard`]: the same of messages of a trial run; [`attack`]: the list of
-//! attacks; [`questions`] that the data asks, an [`interview`] about pictures or rows; [`judge`]: how good a reconstruction is;
+//! attacks; [`questions`] that the data asks, an [`interview`] about pictures or rows; [`judge`]: how good a reconstruction is, [`drawn`]: the same by a judge that is no
+//! tower;
 //! [`finding`]: numbers; [`suite`]: all attacks in turn, [`kept`]: their results on disk; [`page`]: a report for people.
 //! [`matrix`], [`pictures`], [`ridge`], [`network`], [`fit`], [`reference`](mod@reference) runs and [`clock`] are tools.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod attack;
 pub mod clock;
+pub mod drawn;
 pub mod error;
 pub mod finding;
 pub mod fit;

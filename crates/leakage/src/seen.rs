@@ -75,6 +75,8 @@ pub struct Seen {
     pub shown_by: Vec<usize>,
     /// Truth: the token of each text row.
     pub ids: Vec<i64>,
+    /// Truth: which text rows are padding.
+    pub padding: Vec<bool>,
     /// Truth: its label, [`IGNORED`] where nothing is learned from it.
     pub labels: Vec<i64>,
     /// Truth: the entry of the data set that each sample is.
@@ -308,6 +310,11 @@ impl Seen {
         self.told
             .extend(told.map(|target| target.map(|id| id as i64)));
         self.ids.extend(&batch.spliced.text_ids);
+        let before = self.padding.len();
+        self.padding.resize(before + text_rows, false);
+        for row in &batch.spliced.pads {
+            self.padding[before + row] = true;
+        }
         self.labels.extend(&batch.spliced.labels);
         self.entries.extend(entries);
         self.cuts.push(cut);

@@ -442,7 +442,7 @@ fn attacked(job: &Job, case: &Case<'_>, clock: &Clock<'_>) -> Result<Outcome, Le
             if let Some(made) = found.pictures {
                 outcome
                     .findings
-                    .extend(judge(case.world, &case.seen.pictures, &made)?);
+                    .extend(judge(case.world, case.seen, &made)?);
                 let shown = made.first(crate::kept::SHOWN);
                 outcome.picture_bytes = shown.bytes.len() as u64;
                 outcome.pictures = Some(shown);

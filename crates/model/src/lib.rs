@@ -9,7 +9,7 @@
 //! - [`config`]: `config.json` into specs; [`weights`]: safetensors into parameters and back
 //! - [`nn`], [`vision`], [`connector`], [`llm`]: the parts
 //! - [`quant`]: the quantizers of the cut layer and the codec of the returned gradient
-//! - [`splice`]: pictures into text, and who sees whom; [`targets`]: what is trained on
+//! - [`splice`]: pictures into text, and who sees whom; [`padding`]: rows that hide lengths; [`targets`]: what is trained on
 //! - [`stage`]: the chain that a step goes through; [`edge`]: what lies between two stages; [`partition`]: who holds which;
 //!   [`recompute`]: training attention without keeping its scores
 //! - [`tuning`]: low-rank branches, frozen weights in fewer bits
@@ -29,6 +29,7 @@ pub mod finite;
 pub mod generate;
 pub mod llm;
 pub mod nn;
+pub mod padding;
 pub mod params;
 pub mod partition;
 pub mod parts;

@@ -108,6 +108,8 @@ pub struct Spliced {
     pub text_ids: Vec<i64>,
     /// Label per text row, [`IGNORE`] where not trained on. The label of a row is the token *at* that row.
     pub labels: Vec<i64>,
+    /// Which text rows are [padding](crate::padding), ascending.
+    pub pads: Vec<usize>,
 }
 
 /// A sample whose image tokens and pictures do not agree.
@@ -168,6 +170,8 @@ pub fn splice(
 impl Spliced {
     /// Puts the sequences of another one, about pictures of the same batch, behind these.
     pub(crate) fn append(&mut self, other: Self) {
+        let rows = self.text_ids.len();
+        self.pads.extend(other.pads.iter().map(|row| rows + row));
         self.layout.sequences.extend(other.layout.sequences);
         self.image_rows.extend(other.image_rows);
         self.text_ids.extend(other.text_ids);

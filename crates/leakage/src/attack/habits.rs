@@ -37,17 +37,21 @@ impl Attack for Lengths {
     }
 }
 
-/// How many tokens are said rightly: of questions, of answers, and of how many stretches all.
+/// How many tokens are said rightly: of questions, of answers, and of how many stretches all. Nothing is to be said of padding.
 pub fn score(seen: &Seen, said: &[i64]) -> Vec<Finding> {
     let mut counts = [[0usize; 2]; 2];
-    for (row, said) in said.iter().enumerate() {
+    let texts = said
+        .iter()
+        .enumerate()
+        .filter(|(row, _)| !seen.padding[*row]);
+    for (row, said) in texts {
         let [right, count] = &mut counts[usize::from(seen.answers(row))];
         *right += usize::from(*said == seen.ids[row]);
         *count += 1;
     }
     let whole = seen.spans.iter().filter(|span| {
-        let rows = span.start..span.start + span.len;
-        seen.ids[rows.clone()] == said[rows]
+        let mut rows = (span.start..span.start + span.len).filter(|row| !seen.padding[*row]);
+        rows.all(|row| seen.ids[row] == said[row])
     });
     let [questions, answers] = counts;
     vec![
@@ -74,7 +78,8 @@ impl Habits {
     pub fn of(own: &Seen) -> Self {
         let mut habits = Self::default();
         for span in &own.spans {
-            for at in 0..span.len {
+            let texts = (0..span.len).filter(|at| !own.padding[span.start + at]);
+            for at in texts {
                 let id = own.ids[span.start + at];
                 let exact = habits.exact.entry(key(span, at)).or_default();
                 *exact.entry(id).or_default() += 1;

@@ -99,6 +99,43 @@ fn text_is_looked_up_at_four_levels() {
     );
 }
 
+/// Whoever sees lengths alone knows the templates, and that texts are padded, and has texts of its own that are padded too.
+#[test]
+fn padding_leaves_less_to_lengths_alone() {
+    let of = |sets: &[&str]| {
+        let scene = Scene::new(&[&FSQ_4[..], sets].concat(), [60, 200]);
+        let found = run(&Lengths, &scene, 1);
+        let tokens = [
+            "tokens of questions %",
+            "tokens of answers %",
+            "whole stretches %",
+        ];
+        let spans = scene.seen.spans.iter().map(|span| span.len);
+        let lengths = spans.collect::<std::collections::BTreeSet<_>>().len();
+        (tokens.map(|measure| value(&found, measure)), lengths)
+    };
+    let (bare, all) = of(&[]);
+    let (eights, fewer) = of(&["privacy.padding=8"]);
+    let (most, one) = of(&["privacy.padding=32", "data.max_length=512"]);
+    assert!(
+        all > fewer && fewer > one && one == 1,
+        "{all} {fewer} {one}"
+    );
+    assert!(eights[0] < bare[0], "{bare:?} {eights:?}");
+    for (measure, bare) in bare.into_iter().take(2).enumerate() {
+        assert!(
+            most[measure] < bare - 5.0,
+            "{measure}: {bare} {}",
+            most[measure]
+        );
+    }
+    // What is in the rows is read as before.
+    let mut scene = Scene::new(&[&FSQ_4[..], &["privacy.padding=8"]].concat(), [40, 40]);
+    scene.seen.told.fill(None);
+    let found = run(&Dictionary, &scene, 1);
+    assert!(value(&found, "tokens of questions %") > 99.0, "{found:?}");
+}
+
 #[test]
 fn text_is_looked_up_under_noise() {
     let mut scene = Scene::new(&FSQ_4, [60, 60]);

@@ -4,6 +4,7 @@
 //! The uplink's edge lies between bottom and trunk, and what crosses it is a [`Cut`]. Where the labels are the client's there is
 //! a second one, between trunk and top, whose sender is the server: see [`HiddenSender`].
 
+pub mod adversary;
 mod error;
 mod hidden;
 pub mod ids;
@@ -17,6 +18,7 @@ mod sender;
 use qtl_codec::Code;
 
 use crate::splice::Layout;
+pub use adversary::Adversary;
 pub use error::StepError;
 pub use hidden::{HiddenReceiver, HiddenReceiverTape, HiddenSender, HiddenSenderTape};
 pub use private::{Added, Private, Stream as PrivateStream};

@@ -37,6 +37,8 @@ pub enum Stream {
     Text,
     /// Of the gradient of hidden states.
     Gradient,
+    /// Of what pads text.
+    Padding,
 }
 
 /// What is added, and the secret that it is drawn from.
@@ -111,8 +113,12 @@ impl Private {
 
     /// Bounded rows with dither.
     pub(crate) fn dithered(&self, z: Tensor<2>, stream: Stream, number: u64) -> Tensor<2> {
-        let width = self.added.dither.get(stream as usize).copied();
-        let width = width.unwrap_or(0.0);
+        let [image, text] = self.added.dither;
+        let width = match stream {
+            Stream::Image => image,
+            Stream::Text | Stream::Padding => text,
+            Stream::Gradient => 0.0,
+        };
         if width <= 0.0 {
             return z;
         }
@@ -122,18 +128,16 @@ impl Private {
         z.clone() + like(draws.collect(), &z) * width
     }
 
-    /// Standard normal draws (Box and Muller 1958).
+    /// Standard normal draws for what is no row and does not cross, by its name.
+    pub(super) fn beginning(&self, what: &str, count: usize) -> Vec<f32> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        hasher.update(what.as_bytes());
+        Numbers(hasher.finalize_xof()).normal(count)
+    }
+
     fn normal(&self, rows: &Tensor<2>, stream: Stream, number: u64) -> Vec<f32> {
         let mut numbers = self.numbers("noise", rows, stream, number);
-        let [rows, cols] = rows.dims();
-        let mut draws = Vec::with_capacity(rows * cols + 1);
-        while draws.len() < rows * cols {
-            let radius = (-2.0 * (1.0 - numbers.uniform()).ln()).sqrt();
-            let (sin, cos) = (std::f64::consts::TAU * numbers.uniform()).sin_cos();
-            draws.extend([(radius * cos) as f32, (radius * sin) as f32]);
-        }
-        draws.truncate(rows * cols);
-        draws
+        numbers.normal(rows.dims().iter().product())
     }
 
     /// Draws for these rows and no others: were they those of the message's number alone, a run that goes back and takes another
@@ -166,6 +170,18 @@ impl Numbers {
         let mut bytes = [0; 8];
         self.0.fill(&mut bytes);
         (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Standard normal draws (Box and Muller 1958).
+    fn normal(&mut self, count: usize) -> Vec<f32> {
+        let mut draws = Vec::with_capacity(count + 1);
+        while draws.len() < count {
+            let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+            let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
+            draws.extend([(radius * cos) as f32, (radius * sin) as f32]);
+        }
+        draws.truncate(count);
+        draws
     }
 }
 

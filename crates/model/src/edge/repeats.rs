@@ -113,6 +113,15 @@ impl Distinct {
         sums
     }
 
+    /// The same of more tokens, `all`, none of which is another than one of `ids`, of which it was made.
+    pub(super) fn over(self, ids: &[i64], all: &[i64]) -> Self {
+        let numbers: HashMap<i64, u32> = ids.iter().copied().zip(self.index).collect();
+        Self {
+            index: all.iter().map(|id| numbers[id]).collect(),
+            ..self
+        }
+    }
+
     /// The different ones among `ids`, of which it was made.
     pub(super) fn ids(&self, ids: &[i64]) -> Vec<i64> {
         self.first.iter().map(|row| ids[*row]).collect()

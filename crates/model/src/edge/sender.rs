@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use qtl_codec::{Code, Grid};
 
+use super::adversary::Adversary;
 use super::nopeek;
 use super::private::{self, Private};
 use super::repeats::{self, Distinct, TextRows};
@@ -38,6 +39,9 @@ pub struct Sender {
     /// Weight in the loss of what image rows tell of pictures (see [`nopeek`]); 0 for none.
     #[module(skip)]
     pub nopeek: f32,
+    /// What learns to read image rows, so that they learn not to be read.
+    #[module(skip)]
+    pub adversary: Option<Adversary>,
 }
 
 /// Rows that were sent, and wait for their gradient.
@@ -67,9 +71,9 @@ pub struct Shown {
     pub rows: Vec<usize>,
     /// How they lie in their pictures, if these are whole and every token is in its place.
     pub grid: Option<Grid>,
-    /// The pictures themselves, a row of numbers each, where the rows that the sender is given are all of theirs: for
-    /// [`Sender::nopeek`].
-    pub pictures: Option<Tensor<2>>,
+    /// The pictures themselves, [pictures, 3, side, side], where the rows that the sender is given are all of theirs: for
+    /// [`Sender::nopeek`] and [`Sender::adversary`].
+    pub pictures: Option<Tensor<4>>,
 }
 
 impl Shown {
@@ -95,15 +99,30 @@ impl Sender {
             ids: None,
             private: None,
             nopeek: 0.0,
+            adversary: None,
         }
     }
 
-    /// What bounded image rows tell of the pictures that they are of, weight included.
-    fn told(&self, z: &Tensor<2>, shown: &Shown) -> Option<Tensor<1>> {
-        let pictures = shown.pictures.clone().filter(|_| self.nopeek > 0.0)?;
-        let ([count, _], [rows, cols]) = (pictures.dims(), z.dims());
-        let z = z.clone().reshape([count, rows / count.max(1) * cols]);
-        Some(nopeek::told(pictures, z)?.mul_scalar(self.nopeek))
+    /// Whether there is something that needs the pictures themselves.
+    pub fn looks_at_pictures(&self) -> bool {
+        self.nopeek > 0.0 || self.adversary.is_some()
+    }
+
+    /// What bounded image rows tell of the pictures that they are of, weights included.
+    fn told(&mut self, z: &Tensor<2>, shown: &Shown) -> Option<Tensor<1>> {
+        let pictures = shown.pictures.as_ref()?;
+        let read = match (&mut self.adversary, &self.private) {
+            (Some(adversary), Some(secret)) => Some(adversary.learn(z, pictures, secret)),
+            _ => None,
+        };
+        let correlated = (self.nopeek > 0.0).then(|| {
+            let ([count, ..], [rows, cols]) = (pictures.dims(), z.dims());
+            let z = z.clone().reshape([count, rows / count.max(1) * cols]);
+            let pictures = pictures.clone().flatten::<2>(1, 3);
+            Some(nopeek::told(pictures, z)?.mul_scalar(self.nopeek))
+        });
+        let both = [correlated.flatten(), read].into_iter().flatten();
+        both.reduce(|a, b| a + b)
     }
 
     /// Rows with what is added to them, and the number of the message.
@@ -127,6 +146,8 @@ impl Sender {
 
     /// Codes of the rows of a batch for inference: recorded statistics, no graph.
     pub fn encode(&self, rows: Rows, spliced: &Spliced, shown: &Shown) -> Cut {
+        let (text, pads) = spliced.parted(rows.text);
+        let rows = Rows { text, ..rows };
         let (rows, number) = self.protected(rows, Phase::Evaluate);
         let image = rows.image.map(|rows| {
             let z = used(self.image.bound(self.image.input(rows)), &shown.rows);
@@ -135,7 +156,9 @@ impl Sender {
         });
         let z = self.text.bound(self.text.input(rows.text));
         let z = self.dithered(z, private::Stream::Text, number);
-        let (text, distinct) = self.text_code(z, &spliced.text_ids, Phase::Evaluate);
+        let pads = pads.map(|pads| self.padding(pads, number));
+        let pads = pads.map(|z| self.dithered(z, private::Stream::Padding, number));
+        let (text, distinct) = self.text_code(z, pads, spliced, Phase::Evaluate);
         Cut {
             image,
             text,
@@ -144,13 +167,38 @@ impl Sender {
         }
     }
 
-    /// Code of the text rows `z` (bounded, plain) of the tokens `ids`.
-    fn text_code(&self, z: Tensor<2>, ids: &[i64], phase: Phase) -> (Code, Option<Distinct>) {
-        let Some(vocab) = self.ids else {
-            return repeats::encode(&self.text, z, ids, self.text_rows, phase);
+    /// Padding rows as they are bounded, with what is added to them. No statistic has them in it.
+    fn padding(&self, pads: Tensor<2>, number: u64) -> Tensor<2> {
+        let pads = match &self.private {
+            None => pads,
+            Some(private) => private.noise(pads, private::Stream::Padding, number),
         };
-        let few = |distinct: &Distinct| ids::code(&distinct.ids(ids), vocab);
-        repeats::smaller(ids, ids::code(ids, vocab), few, 0)
+        self.text.bound(self.text.input(pads))
+    }
+
+    /// Code of the text rows `z` and of what pads them (both bounded, plain). Which rows cross is decided by the text's own
+    /// alone, so that where one row crosses per token the code is what it is without padding.
+    fn text_code(
+        &self,
+        z: Tensor<2>,
+        pads: Option<Tensor<2>>,
+        spliced: &Spliced,
+        phase: Phase,
+    ) -> (Code, Option<Distinct>) {
+        let all = &spliced.text_ids;
+        if let Some(vocab) = self.ids {
+            let few = |distinct: &Distinct| ids::code(&distinct.ids(all), vocab);
+            return repeats::smaller(all, ids::code(all, vocab), few, 0);
+        }
+        if pads.is_none() {
+            return repeats::encode(&self.text, z, all, self.text_rows, phase);
+        }
+        let own = spliced.own_ids();
+        let (code, distinct) = repeats::encode(&self.text, z.clone(), &own, self.text_rows, phase);
+        match distinct {
+            Some(distinct) => (code, Some(distinct.over(&own, all))),
+            None => (self.text.quantize(spliced.joined(z, pads), phase), None),
+        }
     }
 
     /// Code of rows of single tokens, for generation. Where the statistics are those of the batch, a single token has
@@ -184,12 +232,15 @@ impl Sender {
         wanted: [bool; 2],
     ) -> (Cut, SenderTape) {
         let mut tracked = self.track(trained);
+        let (_, pads) = spliced.parted(rows.text.clone());
         let begin = |rows: Tensor<2>, wanted| if wanted { leaf(rows) } else { rows };
         let rows = Rows {
             image: rows.image.map(|rows| begin(rows, wanted[0])),
             text: begin(rows.text, wanted[1]),
         };
-        let (sent, number) = self.protected(rows.clone(), Phase::Train(step));
+        let (text, _) = spliced.parted(rows.text.clone());
+        let image = rows.image.clone();
+        let (sent, number) = self.protected(Rows { image, text }, Phase::Train(step));
         let mut penalty = None;
         let image = sent.image.map(|rows| {
             let u = tracked.image.input(rows);
@@ -206,16 +257,19 @@ impl Sender {
         let u = tracked.text.input(sent.text);
         let both = (&mut *self.text, &mut *tracked.text);
         let text = bound(both, u, &mut penalty);
+        let pads = pads.map(|pads| self.padding(pads, number));
         let bounded = Rows {
             image: image.clone().map(Tensor::inner),
-            text: text.clone().inner(),
+            text: spliced.joined(text.clone().inner(), pads.clone()),
         };
         let phase = Phase::Train(step);
-        let z = self.dithered(bounded.text.clone(), private::Stream::Text, number);
-        let (text_code, distinct) = self.text_code(z, &spliced.text_ids, phase);
+        let z = self.dithered(text.clone().inner(), private::Stream::Text, number);
+        let noisy = pads.clone();
+        let noisy = noisy.map(|z| self.dithered(z, private::Stream::Padding, number));
+        let (text_code, distinct) = self.text_code(z, noisy, spliced, phase);
         let text = match &distinct {
             Some(distinct) => distinct.select(text),
-            None => text,
+            None => spliced.joined(text, pads),
         };
         let cut = Cut {
             image: bounded.image.as_ref().map(|z| {

@@ -115,9 +115,10 @@ impl ClientPartition {
         let rows = self.bottom.forward(batch);
         let shown = self.bottom.shown(&batch.spliced);
         let image = rows.image.map(|rows| self.uplink.image.input(rows));
+        let (text, _) = batch.spliced.parted(rows.text);
         Rows {
             image: image.map(|u| used(u, &shown)),
-            text: self.uplink.text.input(rows.text),
+            text: self.uplink.text.input(text),
         }
     }
 
@@ -156,7 +157,8 @@ impl ClientPartition {
         }
         // There is nothing to start where token ids cross, and so nothing to tell.
         if self.uplink.ids.is_none() {
-            text.add(self.uplink.text.seen(rows.text));
+            let (own, _) = batch.spliced.parted(rows.text);
+            text.add(self.uplink.text.seen(own));
         }
     }
 
@@ -172,11 +174,9 @@ impl ClientPartition {
         let (mut shown, wanted) = (self.shown(batch), bottom.wants());
         if let (Some(Pictures::Pixels(pixels)), true) = (
             &batch.pictures,
-            self.bottom.blocks.is_empty() && self.uplink.nopeek > 0.0,
+            self.bottom.blocks.is_empty() && self.uplink.looks_at_pictures(),
         ) {
-            let [count, channels, height, width] = pixels.dims();
-            let pixels = pixels.clone().reshape([count, channels * height * width]);
-            shown.pictures = Some(pixels.cast(DType::F32));
+            shown.pictures = Some(pixels.clone().cast(DType::F32));
         }
         let (cut, uplink) =
             self.uplink

@@ -20,7 +20,7 @@ struct Column {
     beside: Option<&'static str>,
 }
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column {
         title: "picture dB",
         stream: "picture",
@@ -37,6 +37,12 @@ const COLUMNS: [Column; 7] = [
         title: "named %",
         stream: "picture",
         measure: "still named %",
+        beside: None,
+    },
+    Column {
+        title: "named by drawings %",
+        stream: "picture",
+        measure: "named by drawings %",
         beside: None,
     },
     Column {

@@ -35,7 +35,7 @@ use cache::FeatureCache;
 pub use event::{Ended, Event};
 use site::Site;
 pub use state::loader_options;
-pub use step::batch;
+pub use step::{batch, pad};
 use tally::Tally;
 pub(crate) use trips::container;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use qtl_data::loader::{Loader, LoaderOptions};
 use qtl_data::{Order, Position};
+use qtl_model::edge::Adversary;
 use qtl_model::quant::{self, Accumulator, Encoder};
 use qtl_wire::verb::MeasureHidden;
 use qtl_wire::work::call;
@@ -186,11 +187,14 @@ impl Client {
     /// Goes to the checkpoint after so many micro-batches, or to the beginning.
     pub(super) fn restore(&mut self, micro_batches: u64) -> Result<Stream, TrainError> {
         self.position = Position::default();
-        let (mut written, mut samples) = (None, 0);
+        let (mut written, mut samples, mut beside) = (None, 0, Vec::new());
         if let Some(saved) = self.half.restore(micro_batches, self.data.as_ref())? {
             self.position = saved.state.position.unwrap_or_default();
             written.clone_from(&saved.state.metrics);
             samples = saved.state.samples;
+            if self.half.recipe.privacy.adversary > 0.0 {
+                beside = saved.optimizer()?;
+            }
             if let (Some(then), Some(now)) = (&saved.state.data, &self.data)
                 && !then.agrees(now)
             {
@@ -202,6 +206,7 @@ impl Client {
         self.forget_sent();
         self.half.stages.uplink.private.clone_from(&self.private);
         self.half.stages.uplink.nopeek = self.half.recipe.privacy.nopeek;
+        self.half.stages.uplink.adversary = self.against(&beside)?;
         if let Some(site) = &mut self.site {
             site.restored(micro_batches, samples);
         }
@@ -220,6 +225,23 @@ impl Client {
             loader: self.loader(self.position)?,
             writer,
         })
+    }
+
+    /// The inverse network that is trained along, as a checkpoint had it.
+    fn against(&self, saved: &[(String, Vec<f32>)]) -> Result<Option<Adversary>, TrainError> {
+        let (strength, device) = (self.half.recipe.privacy.adversary, &self.half.device);
+        if strength == 0.0 {
+            return Ok(None);
+        }
+        let Some(grid) = self.half.stages.bottom.picture_grid() else {
+            return Err(TrainError::Halves(
+                "privacy.adversary is only for connectors whose rows are places of the picture, and this one's are none; use \
+                 privacy.nopeek, or another connector"
+                    .to_owned(),
+            ));
+        };
+        let network = Adversary::new(strength, grid);
+        Ok(Some(network.restored(saved, device)))
     }
 
     /// Removes what was set aside, now that both sides hold a checkpoint of this step.

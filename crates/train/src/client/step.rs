@@ -23,7 +23,7 @@ use crate::held::Held;
 use crate::measure;
 use crate::message;
 use crate::metrics::StepRecord;
-use crate::recipe::SitesSpec;
+use crate::recipe::{Recipe, SitesSpec};
 use crate::schedule;
 
 impl Client {
@@ -142,7 +142,15 @@ impl Client {
         }
     }
 
+    /// What is computed on of examples, with the padding that the recipe asks for.
     pub(super) fn batch(&mut self, examples: &[Example]) -> Result<Batch, TrainError> {
+        let mut batch = self.unpadded(examples)?;
+        let Half { recipe, stages, .. } = &self.half;
+        pad(&mut batch.spliced, stages, recipe);
+        Ok(batch)
+    }
+
+    fn unpadded(&mut self, examples: &[Example]) -> Result<Batch, TrainError> {
         let max_length = self.half.recipe.data.max_length;
         let (stages, device) = (&self.half.stages, &self.half.device);
         let activation = self.half.recipe.train.activation.dtype();
@@ -195,6 +203,14 @@ impl Client {
             read("image", &answer.image, image)?,
             read("text", &answer.text, text)?,
         ])
+    }
+}
+
+/// Pads the texts of a batch as far as the recipe has it, and as the language model has positions.
+pub fn pad(spliced: &mut Spliced, partition: &ClientPartition, recipe: &Recipe) {
+    if let Some(padding) = recipe.privacy.padding {
+        let positions = partition.bottom.blocks.spec().max_positions;
+        spliced.pad(padding, recipe.data.max_length.min(positions));
     }
 }
 

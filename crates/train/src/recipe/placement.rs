@@ -121,7 +121,7 @@ fn told(recipe: &Recipe) -> Result<(), RecipeError> {
             "given".to_owned(),
             "left out",
             CLEAR,
-            !recipe.privacy.adds(),
+            !recipe.privacy.adds() && recipe.privacy.padding.is_none(),
         ),
     ];
     match rules.into_iter().find(|rule| !rule.4) {

@@ -2,7 +2,8 @@
 
 use qtl_model::edge::nopeek::FEWEST;
 use qtl_model::edge::{Added, TextRows};
-use qtl_model::quant::QuantizerSpec;
+use qtl_model::padding::Padding;
+use qtl_model::quant::{QuantizerSpec, Statistics};
 use serde::{Deserialize, Serialize};
 
 use super::{Quantizers, Recipe, RecipeError};
@@ -22,6 +23,12 @@ pub struct PrivacySpec {
     pub gradient_noise: f32,
     /// Weight in the client's loss of the distance correlation of image rows with their pictures; 0 for none.
     pub nopeek: f32,
+    /// Weight in the client's loss of the share of the pictures that an inverse network reads off image rows, which is trained
+    /// along; 0 for none.
+    pub adversary: f32,
+    /// How far texts are padded, so that the layout does not tell their lengths; left out for not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padding: Option<Padding>,
 }
 
 impl PrivacySpec {
@@ -36,7 +43,7 @@ impl PrivacySpec {
 
     /// Whether anything is drawn, for which there is a secret.
     pub fn draws(&self) -> bool {
-        self.adds() || self.gradient_noise > 0.0
+        self.adds() || self.gradient_noise > 0.0 || self.adversary > 0.0
     }
 
     /// The same as a sender takes it.
@@ -75,6 +82,7 @@ impl PrivacySpec {
             ("privacy.noise", self.noise),
             ("privacy.gradient_noise", self.gradient_noise),
             ("privacy.nopeek", self.nopeek),
+            ("privacy.adversary", self.adversary),
         ] {
             if !(0.0..=1e6).contains(&value) {
                 return range(field, value.to_string(), "0 to 1e6");
@@ -92,8 +100,13 @@ impl PrivacySpec {
                 cure,
             );
         }
-        if self.nopeek > 0.0 {
-            let cure = if recipe.train.batch < FEWEST {
+        for (field, weight, fewest) in [
+            ("privacy.nopeek", self.nopeek, FEWEST),
+            ("privacy.adversary", self.adversary, 1),
+        ] {
+            let cure = if weight == 0.0 {
+                None
+            } else if recipe.train.batch < fewest {
                 Some("0 for a train.batch of fewer than 4 pictures, whose correlation says nothing")
             } else if recipe.split.bottom_blocks > 0 {
                 Some("0 with split.bottom_blocks: the penalty is on rows in front of blocks")
@@ -105,8 +118,11 @@ impl PrivacySpec {
                 None
             };
             if let Some(cure) = cure {
-                return range("privacy.nopeek", self.nopeek.to_string(), cure);
+                return range(field, weight.to_string(), cure);
             }
+        }
+        if let Some(padding) = self.padding {
+            padded(padding, recipe)?;
         }
         if self.adds() && quantizers.text_rows != TextRows::All {
             let cure = "\"all\" with [privacy]: text rows of one token are not equal any more";
@@ -119,6 +135,53 @@ impl PrivacySpec {
         }
         Ok(())
     }
+}
+
+/// Checks that padding changes nothing but lengths.
+fn padded(padding: Padding, recipe: &Recipe) -> Result<(), RecipeError> {
+    let quantizers = &recipe.quantizer;
+    if let Padding::Multiple(rows) = padding
+        && !(2..=recipe.data.max_length).contains(&rows)
+    {
+        return Err(RecipeError::Range {
+            field: "privacy.padding",
+            value: rows.to_string(),
+            range: "2 to data.max_length, or \"longest\"",
+        });
+    }
+    let text = &quantizers.text;
+    let looks_around = match text {
+        QuantizerSpec::Splitfc(_) | QuantizerSpec::Fedbat(_) | QuantizerSpec::RandTopk(_) => true,
+        QuantizerSpec::Fsq(fsq) => fsq.statistics == Statistics::Batch,
+        QuantizerSpec::Ecsq(ecsq) => ecsq.statistics == Statistics::Batch,
+        QuantizerSpec::Adsq(adsq) => adsq.0.statistics == Statistics::Batch,
+        _ => false,
+    };
+    let hidden = &quantizers.hidden;
+    let plain = matches!(hidden, QuantizerSpec::None(_) | QuantizerSpec::Exact(_));
+    let (field, value, only, what) = if looks_around {
+        (
+            "quantizer.text",
+            text.to_string(),
+            "one that codes each row alone",
+            "with privacy.padding: the code of a text must not depend on what pads it",
+        )
+    } else if recipe.split.top_blocks > 0 && !plain {
+        (
+            "quantizer.hidden",
+            hidden.to_string(),
+            "none or exact",
+            "with privacy.padding and split.top_blocks: hidden states of padding come back too, and must change no range",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(RecipeError::Placement {
+        field,
+        value,
+        only,
+        what,
+    })
 }
 
 /// How many equally spaced levels a quantizer has.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use burn::tensor::DType;
 use qtl_model::Device;
 use qtl_model::device::{self, Kind};
+use qtl_model::edge::{Adversary, adversary};
 use qtl_model::llm::{Decoder as LanguageModel, TokenEmbedding};
 use qtl_model::params::Named;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::parts::Parts;
 use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError, restore};
-use qtl_model::weights::{Keep, Parameter};
+use qtl_model::weights::{Keep, NamedTensor, Parameter, Tensors};
 use qtl_wire::{Standing, Terms};
 
 use super::returns::returns;
@@ -62,6 +63,11 @@ pub trait Stages: Parts {
 
     /// The token embedding, where both sides read rows in it.
     fn shared_table(&self) -> Option<&TokenEmbedding>;
+
+    /// What a checkpoint keeps of what is trained along and is no part of the half.
+    fn beside(&self) -> Vec<NamedTensor> {
+        Vec::new()
+    }
 }
 
 impl Stages for ClientPartition {
@@ -101,6 +107,11 @@ impl Stages for ClientPartition {
     fn shared_table(&self) -> Option<&TokenEmbedding> {
         let table: &TokenEmbedding = &self.bottom.embed_tokens;
         self.uplink.ids.map(|_| table)
+    }
+
+    fn beside(&self) -> Vec<NamedTensor> {
+        let network = self.uplink.adversary.as_ref();
+        network.map(Adversary::entries).unwrap_or_default()
     }
 }
 
@@ -365,7 +376,8 @@ impl<S: Stages> Half<S> {
         let mut state = state.on(&self.base).by(self.kind);
         complete(&mut state);
         let stored = |name: &str| self.recipe.tune.stores(name);
-        let (weights, optimizer) = (self.stages.chosen(&stored), self.optimizer.entries());
+        let (weights, beside) = (self.stages.chosen(&stored), self.stages.beside());
+        let optimizer = self.optimizer.entries().chain(Tensors::from(&beside[..]));
         Ok(self.run()?.store.save(&state, &weights, &optimizer)?)
     }
 
@@ -409,7 +421,8 @@ impl<S: Stages> Half<S> {
                     self.kind
                 );
             }
-            let entries = saved.optimizer()?;
+            let mut entries = saved.optimizer()?;
+            entries.retain(|(name, _)| !name.starts_with(adversary::PREFIX));
             let tune = &self.recipe.tune;
             // What no checkpoint holds has not moved since the base was read.
             let stored = |name: &str| tune.stores(name);

@@ -17,6 +17,7 @@ mod ids;
 mod labels;
 mod merging;
 mod numbers;
+mod padding;
 mod peers;
 mod peft;
 mod placement;

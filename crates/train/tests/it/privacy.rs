@@ -180,6 +180,11 @@ fn what_cannot_be_is_named() {
         ),
         (vec!["privacy.gradient_noise=1.0"], "privacy.gradient_noise"),
         (vec!["privacy.nopeek=1.0"], "privacy.nopeek"),
+        (
+            vec!["privacy.adversary=1.0", "split.bottom_blocks=1"],
+            "privacy.adversary",
+        ),
+        (vec!["privacy.adversary=-1.0"], "privacy.adversary"),
     ] {
         let sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();
         let plain = recipe("", &[]).to_toml();
@@ -279,6 +284,60 @@ fn nopeek_is_part_of_what_the_client_learns() {
     assert!(weighed[0].penalty > plain[0].penalty, "{weighed:?}");
     assert_eq!(weighed[0].loss, plain[0].loss);
     assert_ne!(weighed[2].loss, plain[2].loss);
+}
+
+/// What is trained along changes what the client learns, and nothing of it crosses.
+#[test]
+fn an_inverse_network_is_trained_along() {
+    let run = |sets: &[&str], dir: &Path| {
+        let recipe = recipe("", &[&["train.steps=3"], sets].concat());
+        let start = qtl_train::start::Start::from(&blueprint(&recipe));
+        let records = crate::world::records_of(Arc::new(Drawn), &start, &recipe, dir, None);
+        (recipe, records)
+    };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (bare, plain) = run(&[], dirs[0].path());
+    let (against, learned) = run(&["privacy.adversary=3.0"], dirs[1].path());
+    // What it has read so far is in the loss of the client's half alone.
+    assert_eq!(learned[0].loss, plain[0].loss);
+    assert!(learned.iter().any(|record| record.penalty > 0.0));
+    assert_ne!(learned[2].loss, plain[2].loss);
+    assert_eq!(learned[0].bytes_up, plain[0].bytes_up);
+    assert_eq!(bare.terms(), against.terms());
+    let optimizer = |dir: &Path, side| saved(dir, side, 3, "optimizer.safetensors");
+    let names = |bytes: Vec<u8>| {
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let names = file.names().into_iter();
+        names.filter(|name| name.starts_with("adversary.")).count()
+    };
+    assert_eq!(names(optimizer(dirs[1].path(), "")), 16);
+    assert_eq!(names(optimizer(dirs[1].path(), "server")), 0);
+    assert_eq!(names(optimizer(dirs[0].path(), "")), 0);
+    assert!(dirs[1].path().join("privacy.key").exists());
+}
+
+#[test]
+fn a_run_against_an_inverse_network_that_is_interrupted_ends_in_the_same_bits() {
+    let recipe = recipe("", &["privacy.adversary=3.0"]);
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [whole, broken] = [dirs[0].path(), dirs[1].path()];
+    let losses = train(&recipe, whole, None);
+    std::fs::copy(whole.join("privacy.key"), broken.join("privacy.key")).unwrap();
+    train(&recipe, broken, Some(2));
+    // As if it had been killed behind the checkpoint of step 2.
+    for side in ["", "server"] {
+        let checkpoints = broken.join(side).join("checkpoints");
+        std::fs::remove_dir_all(checkpoints.join("step-00000003")).unwrap();
+    }
+    assert_eq!(train(&recipe, broken, None), losses[2..]);
+    for (side, file) in [
+        ("", "model.safetensors"),
+        ("", "optimizer.safetensors"),
+        ("server", "model.safetensors"),
+    ] {
+        let [whole, broken] = [whole, broken].map(|dir| saved(dir, side, 6, file));
+        assert!(whole == broken, "{side} {file}");
+    }
 }
 
 /// A batch for whose step the others did not wait crosses once more, with other draws: its samples have been sent once more.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use qtl_fused::linear::WIDENED;
+use qtl_model::edge::adversary;
 use qtl_model::llm::STREAMED_PART;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::parts::{EMBED_TOKENS, Parts};
@@ -233,7 +234,8 @@ impl Memory {
         }
         // Between the two trips all that the bottom's backward needs stays, while the top is at work.
         let one = vision.max(blocks.training).max(top);
-        let all = one + blocks.mask + 4 * pixels + cut + downlink;
+        let along = against(half, recipe, shapes);
+        let all = one + blocks.mask + 4 * pixels + cut + downlink + along;
         let kept = Kept::of(&parameters, recipe, halved);
         let one = looking.max(blocks.answering);
         let answering = one + blocks.cache + 2 * pixels + cut / 2 + downlink / 2;
@@ -293,6 +295,18 @@ impl Memory {
             )
         }
     }
+}
+
+/// What an inverse network takes that is trained along: its numbers, their moments and gradients, and what it computes.
+fn against(half: &ClientPartition, recipe: &Recipe, shapes: &Shapes) -> u64 {
+    let grid = half.bottom.picture_grid();
+    let Some(grid) = grid.filter(|_| recipe.privacy.adversary > 0.0) else {
+        return 0;
+    };
+    // No code is wider than its rows.
+    let side = (shapes.pixels / 3).isqrt();
+    let [learned, picture] = adversary::size(shapes.hidden as usize, side as usize, grid);
+    F32 * (5 * learned as u64 + shapes.batch * picture as u64)
 }
 
 /// What the loss takes behind the head among these parameters.

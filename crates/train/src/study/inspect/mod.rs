@@ -11,6 +11,7 @@ use std::path::Path;
 use qtl_model::Device;
 use qtl_model::config::Fields;
 use qtl_model::llm::{self, DecoderSpec, LayerSpec};
+use qtl_model::padding::Padding;
 use qtl_model::partition::{ClientPartition, ServerPartition};
 use qtl_model::parts::{BLOCKS, CONNECTOR, Parts, VISION_TOWER};
 use qtl_model::pretrained::{PretrainedError, compare_tower};
@@ -239,6 +240,13 @@ fn whole(
     sizes.extend(family(fields, "text_config", "language model"));
     sizes.extend(of_text(&config.text));
     sizes.push(("longest sequence".into(), config.max_length.to_string()));
+    let text_tokens = match recipe.privacy.padding {
+        None => text_tokens,
+        Some(padding) => {
+            notes.push(padded(padding));
+            padding.of_one(text_tokens)
+        }
+    };
     let shapes = Shapes::new(config, &client, recipe.train.batch, text_tokens);
     let halved = &|name: &str| contents.is_halved(name);
     let free = free_memory();
@@ -273,6 +281,19 @@ fn whole(
         problems,
         notes,
     })
+}
+
+/// What padding costs.
+fn padded(padding: Padding) -> String {
+    match padding {
+        Padding::Multiple(rows) => format!(
+            "privacy.padding: the text of every turn takes a multiple of {rows} rows, as far as data.max_length has room, on both \
+             sides and on the line; so it is counted"
+        ),
+        Padding::To(_) => "privacy.padding: every sequence takes as many rows as the longest of its batch, on both sides and on the \
+                           line; counted is one of the length that is assumed"
+            .to_owned(),
+    }
 }
 
 fn family(fields: &Fields, key: &str, what: &str) -> Vec<(String, String)> {
