@@ -67,12 +67,13 @@ impl Halves {
         recipe: &Recipe,
         source: &Arc<Reader>,
     ) -> Result<Self, LeakageError> {
-        let (width, device) = (self.server.hidden_size(), self.client.device());
+        let (widths, device) = (self.server.widths(), self.client.device());
         let (sender, receiver) = (&mut *self.client.uplink, &mut *self.server.uplink);
-        let encoder = |spec| Encoder::init(spec, width, recipe.seed, &device);
-        let decoder = |spec| Decoder::init(spec, width, recipe.seed, &device);
-        (*sender.image, *sender.text) = (encoder(image), encoder(text));
-        (*receiver.image, *receiver.text) = (decoder(image), decoder(text));
+        let encoder = |spec, width| Encoder::init(spec, width, recipe.seed, &device);
+        let decoder = |spec, width| Decoder::init(spec, width, recipe.seed, &device);
+        let [of_image, of_text] = widths;
+        (*sender.image, *sender.text) = (encoder(image, of_image), encoder(text, of_text));
+        (*receiver.image, *receiver.text) = (decoder(image, of_image), decoder(text, of_text));
         self.calibrated(recipe, source)
     }
 

@@ -62,6 +62,11 @@ impl Receiver {
         }
     }
 
+    /// Channels of image rows and of text rows as the sender has them, in front of a language model of this width.
+    pub fn widths(&self, hidden: usize) -> [usize; 2] {
+        [hidden, hidden]
+    }
+
     /// Reads the codes of a cut.
     ///
     /// # Errors

@@ -143,9 +143,10 @@ impl ClientPartition {
         uplink && top.is_none_or(alone)
     }
 
-    /// Channels of rows as they are before they are coded.
-    pub fn width(&self) -> usize {
-        self.bottom.embed_tokens.hidden_size()
+    /// Channels of rows as they are before they are coded: of image rows, and of text rows.
+    pub fn widths(&self) -> [usize; 2] {
+        let image = self.bottom.connector.spec().output;
+        [image, self.bottom.embed_tokens.hidden_size()]
     }
 
     /// Adds the features of a batch, as the quantizers are to see them, to what a calibration gathers (image, text).

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::parts::Part;
+
 /// Where the model is cut. The client has the bottom, the server the trunk; whose the top is follows from whose the labels
 /// are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +74,17 @@ impl Placement {
     /// Whether the server reads text rows in a token embedding of its own.
     pub fn table_at_server(&self) -> bool {
         self.text == Text::Ids
+    }
+
+    /// The parts that are tuned at the client, but for the quantizers. Blocks and head of the language model are the server's to
+    /// answer for, wherever they are.
+    pub fn client_parts(&self) -> Vec<Part> {
+        vec![Part::VisionTower, Part::Connector, Part::EmbedTokens]
+    }
+
+    /// The same of the server.
+    pub fn server_parts(&self) -> Vec<Part> {
+        vec![Part::Llm]
     }
 
     /// Of a language model of so many blocks, the client's first ones.

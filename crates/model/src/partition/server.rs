@@ -142,6 +142,11 @@ impl ServerPartition {
         self.spec().hidden_size
     }
 
+    /// Channels of rows as they are before they are coded: of image rows, and of text rows.
+    pub fn widths(&self) -> [usize; 2] {
+        self.uplink.widths(self.hidden_size())
+    }
+
     /// Size of the vocabulary.
     pub fn vocab_size(&self) -> usize {
         self.spec().vocab_size

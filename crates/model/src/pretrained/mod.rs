@@ -241,9 +241,9 @@ impl Blueprint {
 
     /// The client's half with these parts and fresh quantizers.
     fn client_of(&self, bottom: Bottom, top: Option<LanguageModel>) -> ClientPartition {
-        let (width, seed) = (self.config.text.hidden_size, self.seed);
+        let ([of_image, width], seed) = (self.widths(), self.seed);
         let device = bottom.device();
-        let image = Encoder::init(&self.image, width, seed, &device);
+        let image = Encoder::init(&self.image, of_image, seed, &device);
         let text = Encoder::init(&self.text, width, seed ^ 1, &device);
         let mut client = ClientPartition::new(bottom, image, text);
         if self.placement.table_at_server() {
@@ -363,9 +363,16 @@ impl Blueprint {
     }
 
     fn receiving(&self, device: &Device) -> [Decoder; 2] {
-        let (width, seed) = (self.config.text.hidden_size, self.seed);
-        let both = [(&self.image, seed ^ 2), (&self.text, seed ^ 3)];
-        both.map(|(spec, seed)| Decoder::init(spec, width, seed, device))
+        let ([of_image, of_text], seed) = (self.widths(), self.seed);
+        [
+            Decoder::init(&self.image, of_image, seed ^ 2, device),
+            Decoder::init(&self.text, of_text, seed ^ 3, device),
+        ]
+    }
+
+    /// Channels of rows as they are before they are coded: of image rows, and of text rows.
+    pub fn widths(&self) -> [usize; 2] {
+        [self.config.text.hidden_size; 2]
     }
 
     /// Whether no quantizer of the uplink has anything to learn, and that of the downlink, if there is one.

@@ -18,7 +18,7 @@ use crate::tune::{Method, Part, TuneError, TuneSpec, block};
 ///
 /// [`TuneError`] if a part has nothing that the recipe wants to train.
 pub fn tuned<S: Stages>(half: S, recipe: &Recipe) -> Result<S, TuneError> {
-    fits(&half, &recipe.tune)?;
+    fits(&half, recipe)?;
     Ok(half.computing(recipe).adapt(recipe.seed, &|name, kind| {
         treatment(&recipe.tune, name, kind)
     }))
@@ -30,13 +30,12 @@ pub fn tuned<S: Stages>(half: S, recipe: &Recipe) -> Result<S, TuneError> {
 /// # Errors
 ///
 /// [`TuneError`] naming the part.
-pub fn fits<S: Stages>(half: &S, tune: &TuneSpec) -> Result<(), TuneError> {
+pub fn fits<S: Stages>(half: &S, recipe: &Recipe) -> Result<(), TuneError> {
     let linear = half.whole_parts().into_iter();
     let linear = linear.filter(|parameter| parameter.matrix == Some(Matrix::Linear));
     let names: Vec<String> = linear.map(|parameter| parameter.name).collect();
-    S::PARTS
-        .iter()
-        .try_for_each(|part| has(&names, *part, tune))
+    let mut parts = S::parts(&recipe.split).into_iter();
+    parts.try_for_each(|part| has(&names, part, &recipe.tune))
 }
 
 /// A half as the model directory has it, in as few bits as the recipe lets its matrices have.

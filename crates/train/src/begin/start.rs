@@ -13,6 +13,7 @@ use qtl_model::weights::Checkpoint;
 use crate::adapt::{self, Fingerprint};
 use crate::adapter::Adapter;
 use crate::assumed;
+use crate::checkpoint::Side;
 use crate::error::TrainError;
 use crate::half::Stages;
 use crate::peft;
@@ -158,7 +159,8 @@ impl Start {
         if let Some(adapter) = &self.adapter {
             self.in_one_piece()?;
             stands_on(&loaded.partition, adapter)?;
-            loaded.partition = adapter.put_whole(loaded.partition, S::PARTS, self.tied())?;
+            loaded.partition =
+                adapter.put_whole(loaded.partition, &self.parts::<S>(), self.tied())?;
             loaded.quantizers_found |= adapter.has_part(Part::Quantizer);
             loaded.hidden_found |= adapter.has_part(Part::Quantizer);
         }
@@ -175,8 +177,9 @@ impl Start {
         let Some(adapter) = &self.adapter else {
             return Ok(half);
         };
-        adapter.agrees(&recipe.tune, S::PARTS, &half.parameters())?;
-        Ok(adapter.put_branches(half, S::PARTS)?)
+        let parts = self.parts::<S>();
+        adapter.agrees(&recipe.tune, &parts, &half.parameters())?;
+        Ok(adapter.put_branches(half, &parts)?)
     }
 
     /// The client's half for answering: the adapter is part of the weights.
@@ -203,10 +206,14 @@ impl Start {
             Some(adapter) => {
                 self.in_one_piece()?;
                 stands_on(&half, adapter)?;
-                Ok(adapter.fold(half, S::PARTS, self.tied())?)
+                Ok(adapter.fold(half, &self.parts::<S>(), self.tied())?)
             }
             None => Ok(half),
         }
+    }
+
+    fn parts<S: Stages>(&self) -> Vec<Part> {
+        S::parts(&self.blueprint.placement)
     }
 
     /// An adapter of the language model is put on by its one half.
@@ -218,7 +225,7 @@ impl Start {
 
 /// Whether a half with a language model is the one that the adapter was trained on.
 fn stands_on<S: Stages>(half: &S, adapter: &Adapter) -> Result<(), TrainError> {
-    if !S::PARTS.contains(&Part::Llm) {
+    if S::SIDE == Side::Client {
         return Ok(());
     }
     Ok(adapter.stands_on(&|| Fingerprint::of_language_model(half))?)

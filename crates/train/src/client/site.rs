@@ -171,13 +171,14 @@ impl Client {
             device,
             ..
         } = &self.half;
-        let read = |part, bytes: &[u8], spec| {
-            let other = Decoder::init(spec, stages.width(), 0, device);
+        let [image, text] = stages.widths();
+        let read = |part, bytes: &[u8], spec, width| {
+            let other = Decoder::init(spec, width, 0, device);
             started(part, bytes, &other)
         };
         Ok(Reply::Done([
-            read("image", &pooled.image, &recipe.quantizer.image)?,
-            read("text", &pooled.text, &recipe.quantizer.text)?,
+            read("image", &pooled.image, &recipe.quantizer.image, image)?,
+            read("text", &pooled.text, &recipe.quantizer.text, text)?,
         ]))
     }
 

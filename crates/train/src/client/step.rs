@@ -111,9 +111,9 @@ impl Client {
         }
         // Not part of the step's own time.
         if self.half.recipe.metrics.compares(self.micro_batch) {
-            let width = self.half.stages.bottom.embed_tokens.hidden_size();
+            let widths = self.half.stages.widths();
             let features = pending.features();
-            let other = measure::alternatives(&record, &cut, features, answer.states, width);
+            let other = measure::alternatives(&record, &cut, features, answer.states, widths);
             record.alternatives = Some(other);
         }
 

@@ -189,31 +189,7 @@ impl Recipe {
         let mut blueprint = Blueprint::read(dir, image.clone(), text.clone(), self.seed)?;
         blueprint.hidden.clone_from(&self.quantizer.hidden);
         blueprint.placement = self.split;
-        let blocks = blueprint.config.text.layers.len();
-        let Placement {
-            bottom_blocks,
-            top_blocks,
-            ..
-        } = self.split;
-        let range =
-            "fewer than the language model's blocks, of which the server keeps one at least";
-        for (field, count, rest) in [
-            ("split.bottom_blocks", bottom_blocks, blocks),
-            (
-                "split.top_blocks",
-                top_blocks,
-                blocks.saturating_sub(bottom_blocks),
-            ),
-        ] {
-            if count >= rest {
-                return Err(RecipeError::Range {
-                    field,
-                    value: count.to_string(),
-                    range,
-                }
-                .into());
-            }
-        }
+        placement::stands(self.split, &blueprint.config)?;
         if let Some(strategy) = self.vision.feature_select_strategy {
             let config = &mut blueprint.config;
             config.select.strategy = strategy;
@@ -231,16 +207,7 @@ impl Recipe {
 
     /// What the server is told, or can tell all the same, where a recipe moves that: to be said wherever a run is described.
     pub fn still_told(&self) -> Option<&'static str> {
-        const ROWS: &str = "split.labels = \"client\" keeps targets, loss and chosen tokens at the client, but is no protection of \
-             the labels by itself: with split.bottom_blocks = 0 the text rows of the answers are looked up in the public \
-             base's embedding, which tells them, and with a public head the gradient of the hidden states tells the targets \
-             at any depth";
-        const IDS: &str = "split.text = \"ids\" tells the server every token of questions and answers as it is: the text does not stay at \
-             the client, and only pictures are coded";
-        match self.split.table_at_server() {
-            true => Some(IDS),
-            false => self.split.top_at_client().then_some(ROWS),
-        }
+        placement::still_told(&self.split)
     }
 
     /// Checks the values that a file may get wrong.

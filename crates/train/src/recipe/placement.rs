@@ -1,5 +1,6 @@
 //! Which recipes fit a placement, and which commands.
 
+use qtl_model::config::TinyLlavaConfig;
 use qtl_model::partition::{Labels, Placement, Text};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
@@ -132,6 +133,52 @@ fn told(recipe: &Recipe) -> Result<(), RecipeError> {
             what,
         }),
         None => Ok(()),
+    }
+}
+
+/// Checks that a model can be cut so.
+///
+/// # Errors
+///
+/// [`RecipeError`] naming the field.
+pub(super) fn stands(split: Placement, config: &TinyLlavaConfig) -> Result<(), RecipeError> {
+    let Placement {
+        bottom_blocks,
+        top_blocks,
+        ..
+    } = split;
+    let blocks = config.text.layers.len();
+    let range = "fewer than the language model's blocks, of which the server keeps one at least";
+    for (field, count, rest) in [
+        ("split.bottom_blocks", bottom_blocks, blocks),
+        (
+            "split.top_blocks",
+            top_blocks,
+            blocks.saturating_sub(bottom_blocks),
+        ),
+    ] {
+        if count >= rest {
+            return Err(RecipeError::Range {
+                field,
+                value: count.to_string(),
+                range,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What the server is told, or can tell all the same; see [`Recipe::still_told`].
+pub(super) fn still_told(split: &Placement) -> Option<&'static str> {
+    const ROWS: &str = "split.labels = \"client\" keeps targets, loss and chosen tokens at the client, but is no protection of \
+         the labels by itself: with split.bottom_blocks = 0 the text rows of the answers are looked up in the public \
+         base's embedding, which tells them, and with a public head the gradient of the hidden states tells the targets \
+         at any depth";
+    const IDS: &str = "split.text = \"ids\" tells the server every token of questions and answers as it is: the text does not stay at \
+         the client, and only pictures are coded";
+    match split.table_at_server() {
+        true => Some(IDS),
+        false => split.top_at_client().then_some(ROWS),
     }
 }
 

@@ -9,7 +9,7 @@ use qtl_model::device::{self, Kind};
 use qtl_model::edge::{Adversary, adversary};
 use qtl_model::llm::{Decoder as LanguageModel, TokenEmbedding};
 use qtl_model::params::Named;
-use qtl_model::partition::{ClientPartition, ServerPartition};
+use qtl_model::partition::{ClientPartition, Placement, ServerPartition};
 use qtl_model::parts::Parts;
 use qtl_model::pretrained::{Blueprint, Loaded, PretrainedError, restore};
 use qtl_model::weights::{Keep, NamedTensor, Parameter, Tensors};
@@ -39,7 +39,7 @@ pub trait Stages: Parts {
     const SIDE: Side;
     /// The parts that this side answers for. Of the quantizers either side has something, and of the language model too, if
     /// blocks or the head of it are the client's.
-    const PARTS: &'static [Part];
+    fn parts(split: &Placement) -> Vec<Part>;
 
     /// All parameters of these parts, wherever they are, without their values.
     fn whole_parts(&self) -> Vec<Parameter> {
@@ -72,7 +72,10 @@ pub trait Stages: Parts {
 
 impl Stages for ClientPartition {
     const SIDE: Side = Side::Client;
-    const PARTS: &'static [Part] = &[Part::VisionTower, Part::Connector, Part::EmbedTokens];
+
+    fn parts(split: &Placement) -> Vec<Part> {
+        split.client_parts()
+    }
 
     fn read(
         blueprint: &Blueprint,
@@ -117,10 +120,14 @@ impl Stages for ClientPartition {
 
 impl Stages for ServerPartition {
     const SIDE: Side = Side::Server;
-    const PARTS: &'static [Part] = &[Part::Llm];
+
+    fn parts(split: &Placement) -> Vec<Part> {
+        split.server_parts()
+    }
 
     fn whole_parts(&self) -> Vec<Parameter> {
-        LanguageModel::new(self.trunk.spec().clone(), &self.device()).parameters()
+        let model = LanguageModel::new(self.trunk.spec().clone(), &self.device());
+        [model.parameters(), self.uplink.parameters()].concat()
     }
 
     fn read(

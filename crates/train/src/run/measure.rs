@@ -18,12 +18,14 @@ pub fn alternatives(
     cut: &Cut,
     features: &Rows,
     hidden: [usize; 2],
-    width: usize,
+    [of_image, of_text]: [usize; 2],
 ) -> Alternatives {
     let size = |code: &Code, entropy| qtl_codec::encode(code, &Options { entropy }).len() as u64;
     let half = |x: &Tensor<2>| size(&to_f16(x.clone()), false);
     // Floats take the same bytes whatever they are.
-    let whole = |x: &Tensor<2>| Tensor::<2>::zeros([x.dims()[0], width], &x.device());
+    let whole = |x: &Tensor<2>, width| Tensor::<2>::zeros([x.dims()[0], width], &x.device());
+    let image = features.image.as_ref().map(|x| whole(x, of_image));
+    let text = whole(&features.text, of_text);
     // Everything else in the message, targets and layout, would be the same.
     let others = record.bytes_up - record.bytes_image - record.bytes_text - record.bytes_index;
     let edge = record.hidden.unwrap_or_default();
@@ -33,17 +35,15 @@ pub fn alternatives(
     Alternatives {
         packed_image: cut.image.as_ref().map_or(0, |code| size(code, false)),
         packed_text: size(&cut.text, false),
-        up_16bit: others
-            + features.image.as_ref().map(whole).as_ref().map_or(0, half)
-            + half(&whole(&features.text))
+        up_16bit: others + image.as_ref().map_or(0, half) + half(&text)
             - edge.bytes_hidden_gradient
             + match edge.bytes_hidden_gradient {
                 0 => 0,
                 _ => full(&hidden),
             },
         down_32bit: record.bytes_down - record.bytes_gradient
-            + features.image.as_ref().map(whole).as_ref().map_or(0, full)
-            + full(&whole(&features.text))
+            + image.as_ref().map_or(0, full)
+            + full(&text)
             - edge.bytes_hidden
             + match edge.bytes_hidden {
                 0 => 0,

@@ -33,9 +33,9 @@ impl ServerWork {
                 device,
                 ..
             } = &self.half;
-            let width = stages.hidden_size();
-            let [of_image, of_text] = [&recipe.quantizer.image, &recipe.quantizer.text]
-                .map(|spec| quant::Pool::new(spec, width, device));
+            let [image, text] = stages.widths();
+            let of_image = quant::Pool::new(&recipe.quantizer.image, image, device);
+            let of_text = quant::Pool::new(&recipe.quantizer.text, text, device);
             let (mut image, mut text) = (Vec::new(), Vec::new());
             for (place, pool) in &pools {
                 let read = Self::heard("image", &pool.image, pool.image_rows, &of_image);
@@ -89,11 +89,16 @@ impl ServerWork {
         };
         let given = Ranges::read(path)?.ok_or_else(|| wrong("there is no such file".to_owned()))?;
         let Half { stages, recipe, .. } = &self.half;
-        let (quantizer, width) = (&recipe.quantizer, stages.hidden_size());
-        for (part, told, spec) in [
-            ("image", &given.image, &quantizer.image),
-            ("text", &given.text, &quantizer.text),
-            ("hidden", &given.hidden, &quantizer.hidden),
+        let (quantizer, [image, text]) = (&recipe.quantizer, stages.widths());
+        for (part, told, spec, width) in [
+            ("image", &given.image, &quantizer.image, image),
+            ("text", &given.text, &quantizer.text, text),
+            (
+                "hidden",
+                &given.hidden,
+                &quantizer.hidden,
+                stages.hidden_size(),
+            ),
         ] {
             let Some(told) = told else { continue };
             let started = Decoder::init(spec, width, 0, &self.half.device).start(told);

@@ -170,10 +170,7 @@ fn in_python(config: &mut Value) -> Result<bool, TrainError> {
     }
     config[OWN]["quantizers"] = quantizers;
     if recipe.split != Placement::default() {
-        config[OWN]["split"] = json!({
-            "bottom_blocks": recipe.split.bottom_blocks,
-            "top_blocks": recipe.split.top_blocks,
-        });
+        config[OWN]["split"] = json!(recipe.split);
     }
     let class = |name: &str| format!("{MODELING_NAME}.{name}");
     let model = class("QTinyLlavaForConditionalGeneration");

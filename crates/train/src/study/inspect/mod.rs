@@ -221,8 +221,7 @@ fn whole(
     let (contents, found) = Contents::of(dir, &qtl_model::parts::folders());
     let (mut problems, mut notes) = judged(dir, found, blueprint.compare(&device));
     notes.extend(recipe.still_told().map(str::to_owned));
-    let tune = &recipe.tune;
-    let unfit = [adapt::fits(&client, tune), adapt::fits(&server, tune)].into_iter();
+    let unfit = [adapt::fits(&client, recipe), adapt::fits(&server, recipe)].into_iter();
     problems.extend(unfit.filter_map(|fits| Some(fits.err()?.to_string())));
     let config = &blueprint.config;
     let mut sizes = family(fields, "vision_config", "vision tower");

@@ -20,6 +20,8 @@ pub struct Shapes {
     pub picture_rows: u64,
     /// Numbers in a picture as the tower takes it.
     pub pixels: u64,
+    /// Channels of a picture's rows as they cross.
+    pub picture_width: u64,
     /// Width of the language model.
     pub hidden: u64,
     /// Its tokens.
@@ -56,6 +58,7 @@ impl Shapes {
         let own = Self::of(&config.text, Some(&config.vision), batch, text_tokens);
         Self {
             picture_tokens: client.tokens_per_picture() as u64,
+            picture_width: client.widths()[0] as u64,
             ..own
         }
     }
@@ -87,6 +90,7 @@ impl Shapes {
             pixels: vision.map_or(0, |vision| {
                 (vision.channels * vision.image_size * vision.image_size) as u64
             }),
+            picture_width: text.hidden_size as u64,
             hidden: text.hidden_size as u64,
             vocabulary: text.vocab_size as u64,
             vision: vision.map_or_else(Block::default, |vision| Block {

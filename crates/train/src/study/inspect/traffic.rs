@@ -53,11 +53,13 @@ impl Traffic {
     ///
     /// [`GradientError`] for a gradient codec that cannot be.
     pub fn of(recipe: &Recipe, shapes: &Shapes, device: &Device) -> Result<Self, GradientError> {
-        let [image, text] = [shapes.picture_tokens, shapes.text_tokens]
-            .map(|rows| rows.max(1) as usize)
-            .map(|rows| normal(rows, shapes.hidden as usize, device));
+        let [image, text] = [
+            (shapes.picture_tokens, shapes.picture_width),
+            (shapes.text_tokens, shapes.hidden),
+        ]
+        .map(|(rows, width)| normal(rows.max(1) as usize, width as usize, device));
         let code = |spec: &QuantizerSpec, x: &Tensor<2>| {
-            let mut encoder = Encoder::init(spec, shapes.hidden as usize, 0, device);
+            let mut encoder = Encoder::init(spec, x.dims()[1], 0, device);
             let mut seen = encoder.accumulator();
             seen.add(encoder.seen(x.clone()));
             encoder.start(&seen);
