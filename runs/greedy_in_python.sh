@@ -2,7 +2,8 @@
 # `chat` and transformers on the same models, 60 greedy answers each:
 #   quantized   the demo's base after a few steps with the demo's quantizers, with the modeling_qtinyllava.py beside it
 #   components  the same with quantizers of few components: pca and vq, rvq and pq
-#   inside, end the same with the cut behind the first block, and with the labels and the last block at the client
+#   inside, end, before  the same with the cut behind the first block, with the labels and the last block at the client, and in front of
+#               the connector
 #   plain       a model without quantizers, as a plain LLaVA
 #   folded      one with quantizers, as a plain LLaVA: rounding is left out there, so that answers may differ; how many is printed
 # and the adapter of a run in peft, on the base that it names.
@@ -42,6 +43,8 @@ components() { # name, image quantizer, text quantizer
 }
 components pca-vq "{kind='pca', dims=32, bits=48.0}" "{kind='vq', dims=64, codes=128}"
 components rvq-pq "{kind='rvq', dims=32, stages=3, codes=64}" "{kind='pq', dims=64, groups=8, codes=100}"
+tuned before "$base" 20 --set split.connector=server
+same "$out/before-merged" "$out/before-merged" || failed=1
 tuned inside "$base" 20 --set split.bottom_blocks=1
 same "$out/inside-merged" "$out/inside-merged" || failed=1
 tuned end "$base" 20 --set 'split.labels="client"' --set split.top_blocks=1 --set 'quantizer.hidden={kind="fsq", levels=8, width=2.5}'

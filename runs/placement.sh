@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What it costs to cut the demo's model elsewhere than at the language model's input: behind its first block, or with the labels at
+# What it costs to cut the demo's model elsewhere than at the language model's input: in front of the connector, behind the first block, or with the labels at
 # the client and hidden states of 2, 4 and 16 levels (at the widths of least error for normal features), or its last block too.
 # Accuracy, bytes of both directions, seconds. Same base, same data, same steps, 3 seeds; about 2 minutes per run on 2 cores.
 # A first and a last block at the client need a model of three blocks, and the demo's has two.
@@ -17,6 +17,7 @@ fsq() { echo "quantizer.hidden={kind='fsq',levels=$1,width=$2,statistics='channe
 declare -A sets=(
   [input]="split.bottom_blocks=0"
   [input-all-rows]="quantizer.text_rows='all'"
+  [connector]="split.connector='server'"
   [block1]="split.bottom_blocks=1"
   [labels]="split.labels='client'"
   [hidden2]="split.labels='client' $(fsq 2 0.8)"
@@ -26,7 +27,7 @@ declare -A sets=(
 )
 runs=()
 for seed in $(seq 1 "${SEEDS:-3}"); do
-  for name in input input-all-rows block1 labels hidden2 hidden4 hidden16 top1-hidden4; do
+  for name in input input-all-rows connector block1 labels hidden2 hidden4 hidden16 top1-hidden4; do
     run="$out/$name-seed$seed"
     runs+=("$run")
     [ -f "$run/summary.json" ] && continue

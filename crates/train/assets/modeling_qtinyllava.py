@@ -377,11 +377,13 @@ class QTinyLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.connector = Connector(config, width, hidden)
         own = getattr(config, "qtinyllava", None) or {}
         specs = {"image": {"kind": "none"}, "text": {"kind": "none"}, **own.get("quantizers", {})}
-        made = {name: Quantizer(spec, hidden) for name, spec in specs.items()}
+        cut = own.get("split", {})
+        self.before_connector = cut.get("connector") == "server"
+        widths = {"image": width if self.before_connector else hidden}
+        made = {name: Quantizer(spec, widths.get(name, hidden)) for name, spec in specs.items()}
         self.VQ = Holder(**{f"quantizer_{name}": Holder(quantizer=made[name]) for name in made})
         table = self.language_model.get_input_embeddings()
         words = Words(table.num_embeddings, table.embedding_dim, table.padding_idx)
-        cut = own.get("split", {})
         blocks = self.language_model.model.layers
         self.at_input = not cut.get("bottom_blocks")
         self.pictured = None
@@ -437,9 +439,13 @@ class QTinyLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if pixel_values is None:
             return table(input_ids)
         pixel_values = pixel_values.to(table.weight.dtype)
-        pictures = self.connector(self.vision_tower(pixel_values))
-        if self.at_input:
-            pictures = self.VQ.quantizer_image.quantizer(pictures)
+        pictures = self.vision_tower(pixel_values)
+        quantizer = self.VQ.quantizer_image.quantizer
+        if self.before_connector:
+            pictures = self.connector(quantizer(pictures))
+        else:
+            pictures = self.connector(pictures)
+            pictures = quantizer(pictures) if self.at_input else pictures
         pictures, rows, pictured = iter(pictures), [], []
         for ids in input_ids:
             pieces, first = [], 0

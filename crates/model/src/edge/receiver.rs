@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qtl_codec::{Code, Plane};
 
 use super::{Cut, Returns, StepError, ids, repeats};
+use crate::connector::Connector;
 use crate::finite;
 use crate::llm::TokenEmbedding;
 use crate::nn::Named as Renamed;
@@ -21,6 +22,8 @@ pub struct Receiver {
     pub image: Renamed<Decoder>,
     /// Of text rows.
     pub text: Renamed<Decoder>,
+    /// Where it is the receiver's: from image rows as they cross, the tower's features, to the language model's width.
+    pub connector: Option<Renamed<Connector>>,
     /// Which gradients go back.
     #[module(skip)]
     pub returns: Returns,
@@ -57,6 +60,7 @@ impl Receiver {
         Self {
             image: QUANTIZER_IMAGE.holds(image),
             text: QUANTIZER_TEXT.holds(text),
+            connector: None,
             returns: Returns::default(),
             table: None,
         }
@@ -64,7 +68,8 @@ impl Receiver {
 
     /// Channels of image rows and of text rows as the sender has them, in front of a language model of this width.
     pub fn widths(&self, hidden: usize) -> [usize; 2] {
-        [hidden, hidden]
+        let connector = self.connector.as_ref();
+        [connector.map_or(hidden, |c| c.spec().input), hidden]
     }
 
     /// Reads the codes of a cut.
@@ -170,7 +175,7 @@ impl Receiver {
         let device = text.device();
         let mut parts = Vec::with_capacity(3);
         let image = received.image.clone();
-        parts.extend(image.map(|leaf| self.image.expand(leaf)));
+        parts.extend(image.map(|leaf| self.pictured(leaf, activation)));
         parts.push(text);
         parts.push(Tensor::zeros([1, width], &device));
         // The grid counts all text rows; where fewer have crossed, its numbers are looked up.
@@ -185,6 +190,22 @@ impl Receiver {
             .select(0, source)
             .reshape([grid.height, grid.width, width])
             .cast(activation)
+    }
+
+    /// Image rows of the language model's width. A connector that is here computes as the tower does, and maps each row for itself.
+    fn pictured(&self, leaf: Tensor<2>, activation: DType) -> Tensor<2> {
+        let rows = self.image.expand(leaf);
+        match &self.connector {
+            None => rows,
+            // burn cannot reshape what has no rows.
+            Some(connector) if rows.dims()[0] == 0 => {
+                Tensor::zeros([0, connector.spec().output], &rows.device())
+            }
+            Some(connector) => {
+                let rows = connector.forward(rows.cast(activation).unsqueeze_dim(0));
+                rows.squeeze_dim::<2>(0).cast(DType::F32)
+            }
+        }
     }
 
     /// The same, plain. Parameters for which `trained` holds get a gradient in [`ReceiverTape::backward`].
@@ -225,7 +246,7 @@ impl ReceiverTape {
         into: &mut Named,
     ) -> Result<Gradients, StepError> {
         if !self.cells.is_tracked() {
-            return Ok([None, None]);
+            return Ok(self.nothing());
         }
         let mut grads = pull(self.cells, gradient);
         self.tracked.collect(&mut grads, into);

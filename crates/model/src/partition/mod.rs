@@ -9,6 +9,6 @@ mod server;
 mod top;
 
 pub use client::{ClientPartition, Pending};
-pub use placement::{Labels, Placement, Text};
+pub use placement::{Holder, Labels, Placement, Text};
 pub use server::{Above, Returned, ServerPartition, Step, Waiting};
 pub use top::{Learned, Top};

@@ -21,9 +21,29 @@ pub struct Placement {
     /// Who has the targets, and with them final norm, head and loss.
     #[serde(skip_serializing_if = "Labels::is_default")]
     pub labels: Labels,
+    /// Who has the connector; at the server, image rows cross as the tower's features.
+    #[serde(skip_serializing_if = "Holder::is_default")]
+    pub connector: Holder,
     /// What crosses of the text.
     #[serde(skip_serializing_if = "Text::is_default")]
     pub text: Text,
+}
+
+/// Who has a part that either side can have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holder {
+    /// The side of the data.
+    #[default]
+    Client,
+    /// The side of the language model.
+    Server,
+}
+
+impl Holder {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What the server gets of the text.
@@ -76,15 +96,26 @@ impl Placement {
         self.text == Text::Ids
     }
 
+    /// Whether image rows cross in front of the connector.
+    pub fn connector_at_server(&self) -> bool {
+        self.connector == Holder::Server
+    }
+
     /// The parts that are tuned at the client, but for the quantizers. Blocks and head of the language model are the server's to
     /// answer for, wherever they are.
     pub fn client_parts(&self) -> Vec<Part> {
-        vec![Part::VisionTower, Part::Connector, Part::EmbedTokens]
+        match self.connector {
+            Holder::Client => vec![Part::VisionTower, Part::Connector, Part::EmbedTokens],
+            Holder::Server => vec![Part::VisionTower, Part::EmbedTokens],
+        }
     }
 
     /// The same of the server.
     pub fn server_parts(&self) -> Vec<Part> {
-        vec![Part::Llm]
+        match self.connector {
+            Holder::Client => vec![Part::Llm],
+            Holder::Server => vec![Part::Connector, Part::Llm],
+        }
     }
 
     /// Of a language model of so many blocks, the client's first ones.

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use qtl_data::Processor;
 
 use crate::config::{ConfigError, TinyLlavaConfig};
-use crate::connector::{Connector, ConnectorError};
+use crate::connector::{Connector, ConnectorError, ConnectorSpec};
 use crate::llm::{Blocks, Decoder as LanguageModel, TokenEmbedding};
 use crate::params;
 use crate::partition::{ClientPartition, Placement, ServerPartition, Top};
@@ -148,7 +148,7 @@ impl Blueprint {
         if self.fresh {
             let bottom = Bottom::new(
                 self.fresh_tower(tower),
-                self.fresh_connector(device)?,
+                self.of_client(|| self.fresh_connector(device), device)?,
                 self.fresh_table(device),
                 Blocks::init(
                     config.text.clone(),
@@ -165,11 +165,7 @@ impl Blueprint {
         let keys = tower.keys();
         let file = self.open(VISION_TOWER.folder)?;
         let tower = load_keeping(tower, &file, &keys, &below(&VISION_TOWER, keep))?;
-        let mut connector = Connector::new(&config.connector, device)?;
-        if !parameters(&connector, "").is_empty() {
-            let (file, keys) = (self.open(CONNECTOR.folder)?, KeyMap::connector());
-            connector = load_keeping(connector, &file, &keys, &below(&CONNECTOR, keep))?;
-        }
+        let connector = self.of_client(|| self.loaded_connector(device, keep), device)?;
         let file = self.open(EMBED_TOKENS.folder)?;
         let table = self.table(&file, device, keep)?;
         let bottom = self.placement.bottom();
@@ -186,6 +182,52 @@ impl Blueprint {
         }
         let bottom = Bottom::new(tower, connector, table, blocks);
         self.with_quantizers(self.client_of(bottom, top))
+    }
+
+    /// What stands at the client for the connector: this one, or where that is the server's, one that passes features on.
+    fn of_client(
+        &self,
+        connector: impl FnOnce() -> Result<Connector, PretrainedError>,
+        device: &Device,
+    ) -> Result<Connector, PretrainedError> {
+        if !self.placement.connector_at_server() {
+            return connector();
+        }
+        let width = self.config.connector.input;
+        let passes = ConnectorSpec {
+            kind: "identity".to_owned(),
+            output: width,
+            norm: false,
+            ..self.config.connector.clone()
+        };
+        Ok(Connector::new(&passes, device)?)
+    }
+
+    /// The server's half, with this connector where that is the server's.
+    fn in_front(
+        &self,
+        mut half: ServerPartition,
+        connector: impl FnOnce() -> Result<Connector, PretrainedError>,
+    ) -> Result<ServerPartition, PretrainedError> {
+        if self.placement.connector_at_server() {
+            half.uplink.connector = Some(CONNECTOR.holds(connector()?));
+        }
+        Ok(half)
+    }
+
+    /// The connector of the directory.
+    fn loaded_connector(
+        &self,
+        device: &Device,
+        keep: Keep<'_>,
+    ) -> Result<Connector, PretrainedError> {
+        let connector = Connector::new(&self.config.connector, device)?;
+        if parameters(&connector, "").is_empty() {
+            return Ok(connector);
+        }
+        let (file, keys) = (self.open(CONNECTOR.folder)?, KeyMap::connector());
+        let keep = below(&CONNECTOR, keep);
+        Ok(load_keeping(connector, &file, &keys, &keep)?)
     }
 
     /// The token embedding with the values that training starts with.
@@ -222,9 +264,10 @@ impl Blueprint {
         device: &Device,
     ) -> Result<ClientPartition, PretrainedError> {
         let config = &self.config;
+        let connector = Connector::new(&config.connector, device)?;
         let bottom = Bottom::new(
             VisionTower::new(config.vision.clone(), config.select, device),
-            Connector::new(&config.connector, device)?,
+            self.of_client(|| Ok(connector), device)?,
             TokenEmbedding::new(&config.text, device),
             Blocks::new(config.text.clone(), self.placement.bottom(), device),
         );
@@ -288,6 +331,7 @@ impl Blueprint {
                     self.server_of(LanguageModel::init_behind(from, spec, self.seed, device))
                 }
             };
+            let half = self.in_front(half, || self.fresh_connector(device))?;
             return Ok(
                 self.without_quantizers(match self.placement.table_at_server() {
                     true => half.told_ids(self.fresh_table(device)),
@@ -312,6 +356,7 @@ impl Blueprint {
         if self.placement.table_at_server() {
             half = half.told_ids(self.table(&file, device, keep)?);
         }
+        half = self.in_front(half, || self.loaded_connector(device, keep))?;
         self.with_quantizers(half)
     }
 
@@ -342,6 +387,9 @@ impl Blueprint {
             true => self.server_of_trunk(Blocks::new(spec, trunk, device)),
             false => self.server_of(LanguageModel::behind(trunk.start, spec, device)),
         };
+        // A kind of connector that is not known is told with the client's half.
+        let connector = || Ok(Connector::new(&self.config.connector, device)?);
+        let half = self.in_front(half.clone(), connector).unwrap_or(half);
         match table {
             Some(table) => half.told_ids(table),
             None => half,
@@ -372,7 +420,11 @@ impl Blueprint {
 
     /// Channels of rows as they are before they are coded: of image rows, and of text rows.
     pub fn widths(&self) -> [usize; 2] {
-        [self.config.text.hidden_size; 2]
+        let (connector, hidden) = (&self.config.connector, self.config.text.hidden_size);
+        match self.placement.connector_at_server() {
+            true => [connector.input, hidden],
+            false => [hidden, hidden],
+        }
     }
 
     /// Whether no quantizer of the uplink has anything to learn, and that of the downlink, if there is one.

@@ -100,10 +100,12 @@ impl Blueprint {
             self.types_of(&VISION_TOWER, tower, &tower.keys())
         };
         let connector = || {
-            if parameters(&*client.connector, "").is_empty() {
+            let connector = server.uplink.connector.as_ref();
+            let connector = connector.unwrap_or(&client.connector);
+            if parameters(&**connector, "").is_empty() {
                 return Ok(Vec::new());
             }
-            self.types_of(&CONNECTOR, &*client.connector, &KeyMap::connector())
+            self.types_of(&CONNECTOR, &**connector, &KeyMap::connector())
         };
         let embedding = || {
             let (module, keys) = (&*client.embed_tokens, text.embedding_keys());

@@ -9,7 +9,7 @@ use qtl_model::config::{Fields, TinyLlavaConfig};
 use qtl_model::edge::{StepError, TextRows};
 use qtl_model::generate::{InProcess, answers};
 use qtl_model::params::Named;
-use qtl_model::partition::{ClientPartition, Labels, Placement, ServerPartition, Text};
+use qtl_model::partition::{ClientPartition, Holder, Labels, Placement, ServerPartition, Text};
 use qtl_model::parts::{Part, Parts};
 use qtl_model::pretrained::Blueprint;
 use qtl_model::quant::gradient::{Draw as Numbers, GradientCodec};
@@ -28,8 +28,10 @@ use crate::golden::floats;
 const EXACT: QuantizerSpec = QuantizerSpec::Exact(ExactSpec {});
 
 /// Blocks at the bottom, blocks at the top, whose the labels are; of three.
-const PLACEMENTS: [Placement; 6] = [
+const PLACEMENTS: [Placement; 8] = [
     place(0, 0, Labels::Server),
+    connected(place(0, 0, Labels::Server)),
+    connected(place(0, 1, Labels::Client)),
     place(1, 0, Labels::Server),
     place(0, 0, Labels::Client),
     place(0, 1, Labels::Client),
@@ -42,7 +44,16 @@ const fn place(bottom_blocks: usize, top_blocks: usize, labels: Labels) -> Place
         bottom_blocks,
         top_blocks,
         labels,
+        connector: Holder::Client,
         text: Text::Rows,
+    }
+}
+
+/// The same with the connector at the server.
+const fn connected(placement: Placement) -> Placement {
+    Placement {
+        connector: Holder::Server,
+        ..placement
     }
 }
 
@@ -227,7 +238,11 @@ fn with_exact_edges_a_step_is_the_same_wherever_the_model_is_cut() {
             let mut first = None;
             for placement in PLACEMENTS {
                 let mut halves = Halves::open(&blueprint(family, placement, &EXACT), way);
-                let batch = batch(&halves.client);
+                let mut batch = batch(&halves.client);
+                // A training step hands the pictures over in the type that all compute in.
+                if let Some(Pictures::Pixels(pixels)) = &mut batch.pictures {
+                    *pixels = pixels.clone().cast(activation);
+                }
                 let (loss, named) = halves.step(&batch, GradientCodec::F32, way);
                 let step = (loss, values(named));
                 let head = step.1.keys().any(|name| name.contains("lm_head"));

@@ -1,6 +1,8 @@
 //! Which recipes fit a placement, and which commands.
 
+use qtl_model::Device;
 use qtl_model::config::TinyLlavaConfig;
+use qtl_model::connector::Connector;
 use qtl_model::partition::{Labels, Placement, Text};
 use qtl_model::quant::QuantizerSpec;
 use qtl_model::quant::gradient::GradientCodec;
@@ -147,6 +149,17 @@ pub(super) fn stands(split: Placement, config: &TinyLlavaConfig) -> Result<(), R
         top_blocks,
         ..
     } = split;
+    if split.connector_at_server() {
+        let connector = Connector::new(&config.connector, &Device::flex());
+        if connector.is_ok_and(|connector| !connector.on_grid()) {
+            return Err(RecipeError::Placement {
+                field: "split.connector",
+                value: "\"server\"".to_owned(),
+                only: "\"client\"",
+                what: "for a connector that mixes or adds rows: at the server it would not know which rows are one picture's",
+            });
+        }
+    }
     let blocks = config.text.layers.len();
     let range = "fewer than the language model's blocks, of which the server keeps one at least";
     for (field, count, rest) in [
@@ -189,6 +202,12 @@ pub(super) fn still_told(split: &Placement) -> Option<&'static str> {
 /// [`RecipeError::Range`] naming the field.
 pub(super) fn placed(recipe: &Recipe) -> Result<(), RecipeError> {
     told(recipe)?;
+    if recipe.split.connector_at_server() {
+        cut_at_input(
+            &recipe.split,
+            "0 where split.connector = \"server\": blocks read what the connector makes",
+        )?;
+    }
     if recipe.split.top_at_client() {
         return Ok(());
     }

@@ -16,7 +16,9 @@ const WIDTH: usize = 8;
 /// trained has nothing to train, a gradient comes for nothing.
 pub(crate) fn returns(recipe: &Recipe, device: &Device) -> Returns {
     let tune = &recipe.tune;
-    let trained = |part| tune.part(part).method != Method::Frozen;
+    let trained = |part| {
+        recipe.split.client_parts().contains(&part) && tune.part(part).method != Method::Frozen
+    };
     let quantizer = |row: &Row, spec: &QuantizerSpec| {
         let half = Encoder::init(spec, WIDTH, 0, device);
         let parameters = parameters(&half, row.prefix);
@@ -28,7 +30,7 @@ pub(crate) fn returns(recipe: &Recipe, device: &Device) -> Returns {
     };
     if recipe.split.bottom_blocks > 0 {
         // Behind a block every row depends on rows of both kinds.
-        let any = rows.image || rows.text || trained(Part::Llm);
+        let any = rows.image || rows.text || tune.part(Part::Llm).method != Method::Frozen;
         rows = Returns {
             image: any,
             text: any,

@@ -17,8 +17,8 @@ use qtl_train::start::Start;
 use qtl_wire::{Exchange, LocalLink, Simulation, WireError, over_loopback};
 
 use crate::world::{
-    Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, records_over,
-    saved, server_of, train_on,
+    Drawn, KINDS, base, blueprint, blueprint_of, kind, random_base, recipe, records_of,
+    records_over, saved, server_of, train_on,
 };
 
 /// Where the tests cut a model of three blocks, and whether blocks are run again.
@@ -28,6 +28,12 @@ const PLACEMENTS: &[&[&str]] = &[
     &["split.bottom_blocks=1", "train.recompute=always"],
     &["split.bottom_blocks=1", "train.recompute=never"],
     &["split.labels=client", "train.recompute=always"],
+    &["split.connector=server"],
+    &[
+        "split.connector=server",
+        "split.labels=client",
+        "split.top_blocks=1",
+    ],
     &[
         "split.labels=client",
         "split.top_blocks=1",
@@ -252,8 +258,10 @@ fn an_interrupted_run_ends_in_the_same_bits_in_every_placement() {
 fn hidden_states_may_have_components_and_books() {
     let bases = tempfile::tempdir().unwrap();
     let base = random_base(bases.path(), 3, false);
-    for (number, hidden) in STARTED_HIDDEN.iter().enumerate() {
-        let placement = PLACEMENTS[4 + number % 3];
+    let second = PLACEMENTS
+        .iter()
+        .filter(|p| p.contains(&"split.labels=client"));
+    for (number, (hidden, placement)) in STARTED_HIDDEN.iter().zip(second.cycle()).enumerate() {
         let sets = [QUANTIZED, placement, &[*hidden]].concat();
         let recipe = recipe(kind("lora"), &sets);
         let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
@@ -415,6 +423,12 @@ fn what_no_placement_is_is_refused_by_name() {
     ];
     let error = recipe("", &sets).blueprint(&base).unwrap_err().to_string();
     assert!(error.contains("split.top_blocks = 1"), "{error}");
+    let sets = ["split.connector='server'", "split.bottom_blocks=1"].map(str::to_owned);
+    let error = recipe("", &[]).with(&sets).unwrap_err().to_string();
+    assert!(
+        error.contains("split.bottom_blocks") && error.contains("split.connector"),
+        "{error}"
+    );
     for (set, field) in [
         ("split.top_blocks=1", "split.top_blocks"),
         (
@@ -430,6 +444,51 @@ fn what_no_placement_is_is_refused_by_name() {
             error.contains(field) && error.contains("split.labels"),
             "{error}"
         );
+    }
+}
+
+/// A connector at the server maps each row for itself; with a frozen tower and a quantizer that learns nothing, no gradient of
+/// image rows comes back, and what crosses has the tower's width.
+#[test]
+fn a_connector_at_the_server_has_rows_of_the_tower() {
+    let recipe = recipe(
+        "vision_tower = 'frozen'",
+        &["split.connector=server", "train.steps=2"],
+    );
+    let mut here = blueprint(&recipe);
+    let dir = tempfile::tempdir().unwrap();
+    let start = Start::from(&here);
+    for record in records_of(Arc::new(Drawn), &start, &recipe, dir.path(), None) {
+        assert_eq!(record.bytes_gradient, record.bytes_gradient_text);
+        assert!(record.bytes_gradient > 0);
+    }
+    let saved = |side: &str| {
+        let name = "checkpoints/step-00000002/model.safetensors";
+        let file = Checkpoint::open(&dir.path().join(side).join(name)).unwrap();
+        file.names().any(|name| name.starts_with("connector."))
+    };
+    assert!(saved("server") && !saved(""));
+    let device = Device::default();
+    here.config.connector.output = 2 * here.config.connector.input;
+    here.config.text.hidden_size = here.config.connector.output;
+    let width = here.config.connector.input;
+    assert_eq!(here.widths(), [width, 2 * width]);
+    let client = here.client_without_values(&device).unwrap();
+    let server = here.server_without_values(&device);
+    assert_eq!([client.widths(), server.widths()], [here.widths(); 2]);
+    // Queries look at a whole picture.
+    for kind in ["resampler", "qformer"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(base().join("config.json")).unwrap()).unwrap();
+        config["connector_type"] = kind.into();
+        for file in std::fs::read_dir(base()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let error = recipe.blueprint(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("split.connector"), "{kind}: {error}");
     }
 }
 

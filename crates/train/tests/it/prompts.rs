@@ -28,6 +28,7 @@ const PLACEMENTS: &[&[&str]] = &[
     &[],
     &["split.bottom_blocks=1"],
     &["split.labels=client"],
+    &["split.connector=server"],
     &["split.labels=client", "split.top_blocks=1"],
     &[
         "split.labels=client",

@@ -53,6 +53,13 @@ impl Plain {
                 blueprint.placement.bottom_blocks
             )));
         }
+        if blueprint.placement.connector_at_server() {
+            return Err(TrainError::Halves(
+                "split.connector = \"server\": a quantizer in front of the connector is in no plain LLaVA, and cannot be folded \
+                 into its parts; `qtinyllava merge` writes a class for transformers beside the weights"
+                    .to_owned(),
+            ));
+        }
         if blueprint.placement.top_at_client() && blueprint.hidden != QuantizerSpec::NONE {
             return Err(TrainError::Halves(format!(
                 "quantizer.hidden = {}: a quantizer behind the blocks is in no plain LLaVA, and cannot be folded into its parts",

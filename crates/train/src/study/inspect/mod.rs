@@ -382,6 +382,7 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
             &below(VISION_TOWER.prefix),
         ),
         part("client", "connector", &client, &below(CONNECTOR.prefix)),
+        part("server", "connector", &server, &below(CONNECTOR.prefix)),
         part("client", "token embedding", &client, &table),
         part("client", "first blocks", &client, &|p| {
             llm(p) && !table(p) && first(p)
@@ -395,8 +396,15 @@ fn parts(client: &ClientPartition, server: &ServerPartition, recipe: &Recipe) ->
         part("server", "language model", &server, &|p| llm(p) && !head(p)),
         part("server", "head", &server, &head),
     ];
-    let always = ["connector", "quantizers"];
-    parts.retain(|part| always.contains(&part.name) || part.parameters > 0);
+    let connector = match recipe.split.connector_at_server() {
+        true => "server",
+        false => "client",
+    };
+    parts.retain(|part| match part.name {
+        "connector" => part.side == connector,
+        "quantizers" => true,
+        _ => part.parameters > 0,
+    });
     parts
 }
 
