@@ -2,15 +2,14 @@
 //! choices in every rotation. Some releases hold the rotations, as rows of their own whose index is that of the question and a
 //! million more each time; where a file holds none, they are made here as LLaVA's script makes them.
 
-use std::collections::HashMap;
+mod table;
+
 use std::ops::Range;
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use csv::{ReaderBuilder, StringRecord};
 use tempfile::TempDir;
 
+use self::table::{ROUND, Row, Rows, wrong};
 use super::prompts::{LETTER, SENTENCES, with};
 use super::{
     Benchmark, Conventions, FormScore, Loaded, Picture, Question, Submission, files, shown,
@@ -23,24 +22,8 @@ use crate::{EvalError, Table};
 /// The form `mmbench`.
 pub struct MmBench;
 
-/// Between the indices of a question's rotations.
-const ROUND: u64 = 1_000_000;
-
-/// A picture's cell that is shorter is the index of the row that has it.
-const REFERENCE: usize = 64;
-
 /// LLaVA's sentence for the Chinese files.
 const LETTER_CN: &str = "请直接回答选项字母。";
-
-/// Columns that a submission does not have.
-const LEFT_OUT: [&str; 6] = [
-    "hint",
-    "category",
-    "source",
-    "image",
-    "comment",
-    "l2-category",
-];
 
 /// The column of a submission that holds the answers.
 const PREDICTION: usize = 6;
@@ -83,32 +66,6 @@ struct Group {
     ability: String,
 }
 
-/// A row, read.
-struct Row {
-    line: u64,
-    index: u64,
-    question: String,
-    choices: Vec<String>,
-    answer: String,
-    category: String,
-    ability: String,
-    cells: Vec<String>,
-}
-
-/// The rows of a question, and what is known of its picture.
-#[derive(Default)]
-struct Rows {
-    base: u64,
-    rows: Vec<Row>,
-    picture: Option<Shown>,
-}
-
-enum Shown {
-    Here(Picture),
-    /// In the row of this index.
-    There(u64),
-}
-
 impl Benchmark for MmBench {
     fn form(&self) -> &'static str {
         "mmbench"
@@ -133,190 +90,34 @@ impl Benchmark for MmBench {
 }
 
 fn read(path: &Path) -> Result<Questions, EvalError> {
-    let unpacked = TempDir::with_prefix("mmbench-")
-        .map_err(|source| EvalError::write(&std::env::temp_dir(), source))?;
-    let mut table = ReaderBuilder::new()
-        .delimiter(b'\t')
-        .from_path(path)
-        .map_err(|problem| broken(path, &problem))?;
-    let header = table.headers().map_err(|problem| broken(path, &problem))?;
-    let columns = Columns::of(header, path)?;
-    let mut all: Vec<Rows> = Vec::new();
-    let mut places: HashMap<u64, usize> = HashMap::new();
-    for record in table.records() {
-        let record = record.map_err(|problem| broken(path, &problem))?;
-        let row = columns.row(&record, path)?;
-        let base = row.index % ROUND;
-        let place = *places.entry(base).or_insert_with(|| {
-            all.push(Rows {
-                base,
-                ..Rows::default()
-            });
-            all.len() - 1
-        });
-        let group = &mut all[place];
-        if group.picture.is_none() {
-            let shown = unpack(columns.cell(&record, "image"), base, unpacked.path());
-            group.picture = Some(shown.map_err(|problem| wrong(path, &row, &problem))?);
-        }
-        if group.rows.iter().any(|other| other.index == row.index) {
-            return Err(wrong(path, &row, "stands twice; indices must differ"));
-        }
-        group.rows.push(row);
-    }
-    if all.is_empty() {
-        return Err(EvalError::file(path, "holds no question"));
-    }
+    let table = table::read(path)?;
     let mut made = Questions {
         questions: Vec::new(),
         asked: Vec::new(),
         groups: Vec::new(),
-        columns: columns.submitted().map(str::to_owned).collect(),
+        columns: table.columns,
         rows: Vec::new(),
-        answered: all
-            .iter()
-            .flat_map(|group| &group.rows)
+        answered: (table.groups.iter())
+            .flat_map(|(group, _)| &group.rows)
             .any(|row| !row.answer.is_empty()),
-        _unpacked: unpacked,
+        _unpacked: table.unpacked,
     };
     let name = path
         .file_name()
         .map(|name| name.to_string_lossy().to_lowercase());
     let asking = Asking {
         path,
-        rotated: all.iter().any(|group| group.rows.len() > 1),
+        rotated: table.groups.iter().any(|(group, _)| group.rows.len() > 1),
         sentence: match name.is_some_and(|name| name.contains("cn")) {
             true => LETTER_CN,
             false => LETTER,
         },
     };
-    let pictures = pictures(&all, &places, path)?;
-    for (group, picture) in all.into_iter().zip(pictures) {
+    for (group, picture) in table.groups {
         made.add(group, &picture, &asking)?;
     }
     made.rows.sort_by_key(|row| row.line);
     Ok(made)
-}
-
-/// The picture of each question.
-fn pictures(
-    all: &[Rows],
-    places: &HashMap<u64, usize>,
-    path: &Path,
-) -> Result<Vec<Picture>, EvalError> {
-    let of = |group: &Rows| {
-        let shown = match &group.picture {
-            Some(Shown::There(index)) => {
-                let place = places.get(&(index % ROUND));
-                place.and_then(|place| all[*place].picture.as_ref())
-            }
-            here => here.as_ref(),
-        };
-        match (shown, &group.rows[..]) {
-            (Some(Shown::Here(picture)), _) => Ok(picture.clone()),
-            (_, [row, ..]) => Err(wrong(path, row, "`image` names a row that has no picture")),
-            (_, []) => Err(EvalError::file(path, "holds no question")),
-        }
-    };
-    all.iter().map(of).collect()
-}
-
-/// Writes the picture in a cell to a file, unless it is another row's.
-fn unpack(cell: &str, base: u64, dir: &Path) -> Result<Shown, String> {
-    let cell = cell.trim();
-    if cell.len() <= REFERENCE {
-        let index = cell.parse().map_err(|_| {
-            format!("`image` is `{cell}`: expected a picture in base64, or the index of the row that has it")
-        })?;
-        return Ok(Shown::There(index));
-    }
-    let bytes = STANDARD
-        .decode(cell)
-        .map_err(|problem| format!("`image` is no base64: {problem}; download the file again"))?;
-    let path = dir.join(base.to_string());
-    std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(Shown::Here(Picture { path, absent: None }))
-}
-
-fn broken(path: &Path, problem: &csv::Error) -> EvalError {
-    let line = problem.position().map_or(1, csv::Position::line);
-    let what = format!("no table of tab-separated columns: {problem}; download it again");
-    EvalError::line(path, line as usize, what)
-}
-
-fn wrong(path: &Path, row: &Row, problem: &str) -> EvalError {
-    let problem = format!("question {}: {problem}", row.index);
-    EvalError::line(path, row.line as usize, problem)
-}
-
-/// Where columns stand.
-struct Columns {
-    names: Vec<String>,
-}
-
-impl Columns {
-    fn of(header: &StringRecord, path: &Path) -> Result<Self, EvalError> {
-        let names = header
-            .iter()
-            .map(|name| name.trim_start_matches('\u{feff}'));
-        let columns = Self {
-            names: names.map(str::to_owned).collect(),
-        };
-        for needed in ["index", "question", "A", "B", "image"] {
-            if !columns.names.iter().any(|name| name == needed) {
-                let problem = format!("has no column `{needed}` in its first line");
-                return Err(EvalError::file(path, problem));
-            }
-        }
-        Ok(columns)
-    }
-
-    /// A cell; empty where there is no such column, or where pandas, which the published programs read with, reads nothing.
-    fn cell<'a>(&self, record: &'a StringRecord, name: &str) -> &'a str {
-        let place = self.names.iter().position(|own| own == name);
-        let cell = place.and_then(|place| record.get(place)).unwrap_or("");
-        match cell {
-            "nan" | "NaN" | "-nan" | "-NaN" | "none" | "None" | "NONE" | "NAN" | "Nan" | "null"
-            | "NULL" | "NA" | "N/A" | "n/a" | "<NA>" | "#N/A" | "#NA" | "#N/A N/A" | "1.#IND"
-            | "-1.#IND" | "1.#QNAN" | "-1.#QNAN" => "",
-            cell => cell,
-        }
-    }
-
-    fn row(&self, record: &StringRecord, path: &Path) -> Result<Row, EvalError> {
-        let line = record.position().map_or(0, csv::Position::line);
-        let of = |name: &str| self.cell(record, name).to_owned();
-        let index = of("index");
-        let Ok(index) = index.parse() else {
-            let problem = format!("`index` is `{index}`, not a whole number");
-            return Err(EvalError::line(path, line as usize, problem));
-        };
-        let (question, hint) = (of("question"), of("hint"));
-        let choices = LETTERS.map(|letter| of(&letter.to_string()));
-        let choices = choices.into_iter().take_while(|choice| !choice.is_empty());
-        let named = |name: &str| match of(name) {
-            empty if empty.is_empty() => "none".to_owned(),
-            value => value,
-        };
-        Ok(Row {
-            line,
-            index,
-            question: match hint.is_empty() {
-                true => question,
-                false => format!("{hint}\n{question}"),
-            },
-            choices: choices.collect(),
-            answer: of("answer").trim().to_owned(),
-            category: named("category"),
-            ability: named("l2-category"),
-            cells: self.submitted().map(of).collect(),
-        })
-    }
-
-    fn submitted(&self) -> impl Iterator<Item = &str> {
-        let names = self.names.iter().map(String::as_str);
-        names.filter(|name| !LEFT_OUT.contains(name))
-    }
 }
 
 impl Questions {
