@@ -11,7 +11,7 @@ use std::thread;
 use qtl_data::loader::Source;
 use qtl_data::{DataError, Example};
 use qtl_model::Device;
-use qtl_train::client::{Client, Event};
+use qtl_train::client::{Client, Ended, Event};
 use qtl_train::roster::RosterFile;
 use qtl_train::start::Start;
 use qtl_train::tune::Part;
