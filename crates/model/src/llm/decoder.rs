@@ -7,6 +7,7 @@ use super::head::gather;
 use super::{Blocks, Cache, DecoderSpec, Head, TokenEmbedding};
 use crate::nn::Named;
 use crate::recompute::Graphs;
+use crate::tuning::dropout::answering;
 use crate::weights;
 
 /// The language model but for the token embedding. Parameter names are those of the family's files, for Llama
@@ -103,7 +104,7 @@ impl Decoder {
     /// `[B, vocab]`.
     pub fn extend(&self, embedded: Tensor<3>, cache: &mut Cache) -> Tensor<2> {
         let [_, new, _] = embedded.dims();
-        qtl_fused::inside(|| {
+        answering(|| {
             let x = self.blocks.extend(embedded, cache);
             self.head.forward(x.narrow(1, new - 1, 1).squeeze_dim(1))
         })

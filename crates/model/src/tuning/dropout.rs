@@ -24,16 +24,30 @@ thread_local! {
     static CURRENT: Cell<Option<Draw>> = const { Cell::new(None) };
 }
 
-/// Runs `f` with dropout on. Forward, recomputed forward and backward of one step belong under the same draw.
-pub fn drawing<R>(draw: Draw, f: impl FnOnce() -> R) -> R {
+/// Runs `f`, a part of a training step, with dropout on. Forward, recomputed forward and backward of one step belong under the
+/// same draw.
+pub fn drawing<R: Send>(draw: Draw, f: impl FnOnce() -> R + Send) -> R {
+    computing(Some(draw), f)
+}
+
+/// Runs `f`, a part of an answer, with dropout off.
+pub(crate) fn answering<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    computing(None, f)
+}
+
+/// On a thread of the pool, where the many small operations of a step need not wake another first. Such a thread may take up
+/// another's `f` while it waits for pieces of its own, so each says what holds for it.
+fn computing<R: Send>(draw: Option<Draw>, f: impl FnOnce() -> R + Send) -> R {
     struct Restore(Option<Draw>);
     impl Drop for Restore {
         fn drop(&mut self) {
             CURRENT.set(self.0);
         }
     }
-    let _restore = Restore(CURRENT.replace(Some(draw)));
-    f()
+    qtl_fused::inside(|| {
+        let _restore = Restore(CURRENT.replace(draw));
+        f()
+    })
 }
 
 /// Drops a share `rate` of the values and scales up the others, inside [`drawing`]; elsewhere `x` as it is.

@@ -352,10 +352,13 @@ impl<S: Stages> Half<S> {
             return Ok(None);
         }
         let factor = schedule::at(train, train.step_of(micro_batch));
-        let norm = self.optimizer.clip()?;
+        let (stages, optimizer) = (&mut self.stages, &mut self.optimizer);
+        let norm = qtl_fused::inside(|| {
+            let norm = optimizer.clip()?;
+            stages.change(|half| optimizer.update(half, factor));
+            Ok(norm)
+        })?;
         self.moved = true;
-        let optimizer = &mut self.optimizer;
-        self.stages.change(|half| optimizer.update(half, factor));
         Ok(Some(norm))
     }
 
