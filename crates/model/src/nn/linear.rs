@@ -33,21 +33,20 @@ impl Linear {
         // As one matrix of rows: handed over in more dimensions, few rows make burn copy the transposed weight out first,
         // which takes longer than the product.
         let dims = x.dims();
-        let [rows, width] = [dims[..D - 1].iter().product(), dims[D - 1]];
-        let product = |weight: Tensor<2>, x: Tensor<D>| {
-            let mut dims = dims;
-            dims[D - 1] = weight.dims()[0];
-            let x = x.reshape([rows, width]);
-            linear(x, weight, bias).reshape(dims)
+        let x = x.reshape([dims[..D - 1].iter().product(), dims[D - 1]]);
+        let y = match self.weight.reparameterization::<Adapted>() {
+            None => linear(x, stored, bias),
+            Some(adapted) => {
+                let y = linear(x.clone(), adapted.weight(stored), bias);
+                match adapted.branch(x) {
+                    Some(branch) => y + branch,
+                    None => y,
+                }
+            }
         };
-        let Some(adapted) = self.weight.reparameterization::<Adapted>() else {
-            return product(stored, x);
-        };
-        let y = product(adapted.weight(stored), x.clone());
-        match adapted.branch(x) {
-            Some(branch) => y + branch,
-            None => y,
-        }
+        let mut out = dims;
+        out[D - 1] = y.dims()[1];
+        y.reshape(out)
     }
 
     /// Weight and bias as they are stored, if neither learns and nothing stands beside them.

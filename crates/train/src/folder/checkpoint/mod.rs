@@ -30,7 +30,7 @@ const IN_MICRO_BATCHES: u32 = 3;
 /// The version before, which has no digests either.
 const WITHOUT_DIGESTS: u32 = 2;
 /// Version of the arithmetic: raised when sums are taken in another order than before, so that a run ends in other bits.
-pub const ARITHMETIC: u32 = 3;
+pub const ARITHMETIC: u32 = 4;
 const WEIGHTS: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
