@@ -7,7 +7,7 @@
 //! message bears the checksum of the one before it, which covers that of the one before that: a side that holds anything else than
 //! the sender refuses it, and never reads a row against another.
 //!
-//! A message is two pieces of bytes, the rows and the slots' numbers (see [`numbers`]). The rows:
+//! A message is two pieces of bytes, the rows and the slots' numbers (see `numbers`). The rows:
 //!
 //! ```text
 //! 0 | container of all rows | CRC-32: this side has forgotten what was before
