@@ -35,7 +35,12 @@ const CODES: [[&str; 4]; 9] = [
         "'int8'",
         "",
     ],
-    ["kind='splitfc', bits=4", "kind='fedbat'", "'f16'", ""],
+    [
+        "kind='splitfc', bits=4",
+        "kind='fedbat'",
+        "'f16'",
+        "split.connector='server'",
+    ],
     [
         "kind='fsq_tanh', levels=3, code_dim=5",
         "kind='fsq', levels=200, statistics='batch'",
