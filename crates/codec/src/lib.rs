@@ -27,6 +27,7 @@
 //! - `rans`: interleaved rANS with a static table per plane
 //! - `context`: rANS with probabilities that are learned while coding, from neighbouring symbols and the channel
 //! - `ppm`: columns of numbers that repeat what was there
+//! - [`arithmetic`]: single choices by weights
 //! - [`past`]: rows against the last ones that both sides have seen of the same things
 //! - [`plan`]: which levels and width to choose, from a sample of features
 //! - [`entropy`]: the floor under all of them
@@ -80,6 +81,8 @@ mod constant;
 mod context;
 mod ppm;
 mod rans;
+
+pub mod arithmetic;
 
 pub mod past;
 

@@ -4,7 +4,7 @@
 
 use super::PastError;
 use super::table::Table;
-use crate::ppm::arithmetic::{Checked, Choose, Encoder, MOST_WEIGHT};
+use crate::arithmetic::{Checked, Choose, Encoder, MOST_WEIGHT};
 
 /// What a case adds to its weight.
 const STEP: u32 = 32;

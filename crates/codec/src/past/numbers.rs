@@ -3,7 +3,7 @@
 //! it now, nor lately, is told by its digits.
 
 use super::PastError;
-use crate::ppm::arithmetic::{Checked, Encoder};
+use crate::arithmetic::{Checked, Encoder};
 use crate::ppm::model::Model;
 
 /// Pasts that are kept: with more, all are forgotten and learned anew, but for how many slots there are.

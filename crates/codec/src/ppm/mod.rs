@@ -10,11 +10,11 @@
 //!
 //! Meant for some hundred to some thousand numbers: every number is looked for in lists.
 
-pub(crate) mod arithmetic;
 pub(crate) mod model;
 
-use arithmetic::{Decoder, Encoder};
 use model::Model;
+
+use crate::arithmetic::{Decoder, Encoder};
 
 use crate::bytes::{Reader, put_varint};
 use crate::code::{SymbolData, Symbols};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::arithmetic::{Choose, MOST_WEIGHT};
+use crate::arithmetic::{Choose, MOST_WEIGHT};
 
 /// Longest past that is looked at.
 pub(crate) const LONGEST: usize = 3;

@@ -4,19 +4,23 @@
 //! text) and its rows. A number is the one that stands at the same place of the sequence before or not (one bit), and if not, as many
 //! zeros as it has binary digits behind the first, a one, and those digits, of one more than it is (Elias gamma code).
 
+use qtl_codec::arithmetic::{Choose, Decoder, Encoder};
+
 use crate::limits::Limits;
 use crate::message::{MessageError, bound};
 use crate::{Layout, Sequence, Span, SpanKind};
 
 /// Digits that have odds of their own, by those before them; further ones are as likely as not.
 const LEARNED: u32 = 4;
+/// What the odds of a bit add up to.
+const EVER: u32 = 1 << 16;
 /// Most digits of a number, and one.
 const MOST: usize = 33;
 
 /// Odds of a bit, and how much is known of them.
 #[derive(Clone, Copy)]
 struct Odds {
-    /// That it is one, of 2^16.
+    /// That it is one, of [`EVER`].
     one: u32,
     seen: u32,
 }
@@ -24,7 +28,7 @@ struct Odds {
 impl Default for Odds {
     fn default() -> Self {
         Self {
-            one: 1 << 15,
+            one: EVER / 2,
             seen: 0,
         }
     }
@@ -35,127 +39,11 @@ impl Odds {
     const MOST_SEEN: u32 = 30;
 
     fn learn(&mut self, bit: bool) {
-        let target = i64::from(u32::from(bit) << 16);
+        let target = i64::from(u32::from(bit) * EVER);
         let step = (target - i64::from(self.one)) * 2 / i64::from(2 * self.seen + 3);
         // Neither is ever certain.
-        self.one = (i64::from(self.one) + step).clamp(256, (1 << 16) - 256) as u32;
+        self.one = (i64::from(self.one) + step).clamp(256, i64::from(EVER) - 256) as u32;
         self.seen = (self.seen + 1).min(Self::MOST_SEEN);
-    }
-}
-
-/// A bit with its odds: written, or read.
-trait Bits {
-    fn bit(&mut self, odds: u32, wanted: bool) -> bool;
-}
-
-/// What is left of the interval: all numbers from `low` to `high`.
-struct Interval {
-    low: u32,
-    high: u32,
-}
-
-impl Interval {
-    const ALL: Self = Self {
-        low: 0,
-        high: u32::MAX,
-    };
-
-    /// The last number that stands for a one.
-    fn middle(&self, odds: u32) -> u32 {
-        self.low + ((u64::from(self.high - self.low) * u64::from(odds)) >> 16) as u32
-    }
-
-    fn narrow(&mut self, middle: u32, bit: bool) {
-        match bit {
-            true => self.high = middle,
-            false => self.low = middle + 1,
-        }
-    }
-
-    /// The first byte, if it is settled.
-    fn settled(&mut self) -> Option<u8> {
-        if (self.low ^ self.high) >> 24 != 0 {
-            return None;
-        }
-        let byte = (self.high >> 24) as u8;
-        self.low <<= 8;
-        self.high = self.high << 8 | 0xff;
-        Some(byte)
-    }
-}
-
-struct Writer {
-    interval: Interval,
-    out: Vec<u8>,
-}
-
-impl Writer {
-    /// As few bytes as tell a number of the last interval, zeros behind them.
-    fn finish(mut self) -> Vec<u8> {
-        let Interval { low, high } = self.interval;
-        for bytes in 0..=4u32 {
-            let unit = 1u64 << (32 - 8 * bytes);
-            let value = u64::from(low).div_ceil(unit) * unit;
-            if value <= u64::from(high) {
-                let value = (value as u32).to_be_bytes();
-                self.out.extend_from_slice(&value[..bytes as usize]);
-                break;
-            }
-        }
-        // A layout is never nothing.
-        while self.out.len() > 1 && self.out.last() == Some(&0) {
-            self.out.pop();
-        }
-        if self.out.is_empty() {
-            self.out.push(0);
-        }
-        self.out
-    }
-}
-
-impl Bits for Writer {
-    fn bit(&mut self, odds: u32, wanted: bool) -> bool {
-        let middle = self.interval.middle(odds);
-        self.interval.narrow(middle, wanted);
-        while let Some(byte) = self.interval.settled() {
-            self.out.push(byte);
-        }
-        wanted
-    }
-}
-
-struct Reader<'a> {
-    interval: Interval,
-    value: u32,
-    rest: std::slice::Iter<'a, u8>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        let mut reader = Self {
-            interval: Interval::ALL,
-            value: 0,
-            rest: bytes.iter(),
-        };
-        (0..4).for_each(|_| reader.read());
-        reader
-    }
-
-    fn read(&mut self) {
-        let byte = self.rest.next().copied().unwrap_or(0);
-        self.value = self.value << 8 | u32::from(byte);
-    }
-}
-
-impl Bits for Reader<'_> {
-    fn bit(&mut self, odds: u32, _: bool) -> bool {
-        let middle = self.interval.middle(odds);
-        let bit = self.value <= middle;
-        self.interval.narrow(middle, bit);
-        while self.interval.settled().is_some() {
-            self.read();
-        }
-        bit
     }
 }
 
@@ -177,15 +65,15 @@ impl Default for Numbers {
     }
 }
 
-fn learned(bits: &mut impl Bits, odds: &mut Odds, wanted: bool) -> bool {
-    let bit = bits.bit(odds.one, wanted);
+fn learned(bits: &mut impl Choose, odds: &mut Odds, wanted: bool) -> bool {
+    let bit = bits.choose(&[EVER - odds.one, odds.one], Some(usize::from(wanted))) == 1;
     odds.learn(bit);
     bit
 }
 
 impl Numbers {
     /// A number; `before`: the one at the same place.
-    fn next(&mut self, bits: &mut impl Bits, before: Option<u32>, wanted: Option<u32>) -> u32 {
+    fn next(&mut self, bits: &mut impl Choose, before: Option<u32>, wanted: Option<u32>) -> u32 {
         if let Some(before) = before
             && learned(bits, &mut self.same, wanted == Some(before))
         {
@@ -203,7 +91,7 @@ impl Numbers {
             let place = count as u32 - 1 - digit;
             let bit = match place < LEARNED {
                 true => learned(bits, &mut self.digits[count][value as usize], one),
-                false => bits.bit(1 << 15, one),
+                false => bits.choose(&[1, 1], Some(usize::from(one))) == 1,
             };
             value = value << 1 | u64::from(bit);
         }
@@ -226,10 +114,7 @@ fn tag(span: &Span) -> u32 {
 }
 
 pub(super) fn to_bytes(layout: &Layout) -> Vec<u8> {
-    let mut writer = Writer {
-        interval: Interval::ALL,
-        out: Vec::new(),
-    };
+    let mut writer = Encoder::default();
     let mut model = Box::<Model>::default();
     let count = layout.sequences.len() as u32;
     model.sequences.next(&mut writer, None, Some(count));
@@ -249,12 +134,16 @@ pub(super) fn to_bytes(layout: &Layout) -> Vec<u8> {
         }
         before = Some(sequence);
     }
-    writer.finish()
+    match writer.finish() {
+        // A layout is never nothing: zeros follow a code's end in any case.
+        bytes if bytes.is_empty() => vec![0],
+        bytes => bytes,
+    }
 }
 
 /// The layout that [`to_bytes`] wrote, of no more sequences and spans than `limits` say.
 pub(super) fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Layout, MessageError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = Decoder::new(bytes);
     let mut model = Box::<Model>::default();
     let count = model.sequences.next(&mut reader, None, None) as usize;
     bound("sequences of the layout", count, limits.sequences)?;

@@ -3,11 +3,11 @@
 /// A choice is coded once its interval is this narrow.
 const TOP: u32 = 1 << 24;
 /// Weights of a choice add up to this at most.
-pub(crate) const MOST_WEIGHT: u32 = 1 << 16;
+pub const MOST_WEIGHT: u32 = 1 << 16;
 
 /// One of several things by weight.
-pub(crate) trait Choose {
-    /// Codes the choice `wanted`, or reads one.
+pub trait Choose {
+    /// Codes the choice `wanted`, or reads one. `weights` are at least one, and add up to 1 to [`MOST_WEIGHT`]; what is coded has one.
     fn choose(&mut self, weights: &[u32], wanted: Option<usize>) -> usize;
 }
 
@@ -51,15 +51,16 @@ impl Interval {
     }
 }
 
+/// Writes choices.
 #[derive(Default)]
-pub(crate) struct Encoder {
+pub struct Encoder {
     interval: Interval,
     out: Vec<u8>,
 }
 
 impl Encoder {
     /// The shortest code within the last interval.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
         let Interval { low, range } = self.interval;
         let last = u64::from(low) + u64::from(range) - 1;
         for bytes in 0..=4u32 {
@@ -91,7 +92,9 @@ impl Choose for Encoder {
     }
 }
 
-pub(crate) struct Decoder<'a> {
+/// Reads choices. Bytes from an untrusted peer are safe to pass: whatever they are, choices come of them, perhaps others than anyone
+/// wrote.
+pub struct Decoder<'a> {
     interval: Interval,
     /// The next four bytes, of which the interval's low end is the least they can be.
     value: u32,
@@ -99,7 +102,8 @@ pub(crate) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub(crate) fn new(code: &'a [u8]) -> Self {
+    /// From the first byte on.
+    pub fn new(code: &'a [u8]) -> Self {
         let mut decoder = Self {
             interval: Interval::default(),
             value: 0,
@@ -142,14 +146,15 @@ impl Choose for Decoder<'_> {
 }
 
 /// A decoder that writes what it reads: one choice, one spelling.
-pub(crate) struct Checked<'a> {
+pub struct Checked<'a> {
     decoder: Decoder<'a>,
     again: Encoder,
     code: &'a [u8],
 }
 
 impl<'a> Checked<'a> {
-    pub(crate) fn new(code: &'a [u8]) -> Self {
+    /// From the first byte on.
+    pub fn new(code: &'a [u8]) -> Self {
         Self {
             decoder: Decoder::new(code),
             again: Encoder::default(),
@@ -158,7 +163,7 @@ impl<'a> Checked<'a> {
     }
 
     /// Whether the code was the one of what was read.
-    pub(crate) fn spells(self) -> bool {
+    pub fn spells(self) -> bool {
         self.again.finish() == self.code
     }
 }
