@@ -89,6 +89,17 @@ pub struct Lesson {
     odds: Odds,
 }
 
+/// A message whose checksum is right, without it and without its kind.
+struct Bytes<'a> {
+    checksum: u32,
+    body: &'a [u8],
+    numbers: &'a [u8],
+    /// Places, and slots, that there may be.
+    places: usize,
+    most: u32,
+    limits: &'a Limits,
+}
+
 /// The different ones of these slots in the order in which they come first, and per place which of them.
 fn named(places: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let mut rows = std::collections::HashMap::new();
@@ -208,43 +219,39 @@ impl Past {
             return Err(PastError::Checksum { stored, computed });
         }
         let (kind, body) = body.split_first().ok_or(PastError::Truncated)?;
+        let bytes = Bytes {
+            checksum: stored,
+            body,
+            numbers,
+            places,
+            most,
+            limits,
+        };
         match *kind {
-            ANEW => Self::default().anew(stored, body, numbers, places, most, limits),
-            GOES_ON => self.going_on(stored, body, numbers, places, most, limits),
+            ANEW => Self::default().anew(&bytes),
+            GOES_ON => self.going_on(&bytes),
             kind => Err(PastError::Kind { kind }),
         }
     }
 
     /// The slots of the places, as many as there may be, and what came of reading them.
-    fn places(
-        &self,
-        numbers: &[u8],
-        places: usize,
-        most: u32,
-    ) -> Result<(Vec<u32>, Places), PastError> {
+    fn places(&self, bytes: &Bytes<'_>) -> Result<(Vec<u32>, Places), PastError> {
+        let Bytes { places, most, .. } = *bytes;
         if places > MOST_PLACES {
             return Err(PastError::Places { places });
         }
         let mut model = self.places.clone();
-        let slots = model.decode(numbers, places, most.min(MOST_SLOTS))?;
+        let slots = model.decode(bytes.numbers, places, most.min(MOST_SLOTS))?;
         Ok((slots, model))
     }
 
-    fn anew(
-        &self,
-        checksum: u32,
-        body: &[u8],
-        numbers: &[u8],
-        places: usize,
-        most: u32,
-        limits: &Limits,
-    ) -> Result<Read, PastError> {
-        let (named_at, places) = self.places(numbers, places, most)?;
+    fn anew(&self, bytes: &Bytes<'_>) -> Result<Read, PastError> {
+        let (named_at, places) = self.places(bytes)?;
         let (slots, index) = named(&named_at);
-        let (code, _) = decode(body, limits)?;
+        let (code, _) = decode(bytes.body, bytes.limits)?;
         let shape = Shape::of(&code, slots.len());
         let lesson = Lesson {
-            checksum,
+            checksum: bytes.checksum,
             anew: true,
             rows: shape.rows(&code, slots.len()),
             places,
@@ -259,16 +266,8 @@ impl Past {
         })
     }
 
-    fn going_on(
-        &self,
-        checksum: u32,
-        body: &[u8],
-        numbers: &[u8],
-        places: usize,
-        most: u32,
-        limits: &Limits,
-    ) -> Result<Read, PastError> {
-        let Some((told, body)) = body.split_first_chunk::<CHECKSUM>() else {
+    fn going_on(&self, bytes: &Bytes<'_>) -> Result<Read, PastError> {
+        let Some((told, body)) = bytes.body.split_first_chunk::<CHECKSUM>() else {
             return Err(PastError::Truncated);
         };
         let told = u32::from_le_bytes(*told);
@@ -278,11 +277,11 @@ impl Past {
                 held: self.last,
             });
         }
-        let (named_at, places) = self.places(numbers, places, most)?;
+        let (named_at, places) = self.places(bytes)?;
         let (slots, index) = named(&named_at);
         let shape = self.table.shape();
         let needed = slots.len().saturating_mul(shape.width());
-        if needed > limits.max_bytes {
+        if needed > bytes.limits.max_bytes {
             return Err(PastError::Memory { needed });
         }
         let mut reader = Reader::new(body);
@@ -297,13 +296,13 @@ impl Past {
             (true, []) => {}
             (true, rest) => return Err(PastError::Trailing { count: rest.len() }),
             (false, container) => {
-                let (code, _) = decode(container, limits)?;
+                let (code, _) = decode(container, bytes.limits)?;
                 shape.put(&code, &new, &mut rows)?;
             }
         }
         let code = shape.whole(&rows, slots.len())?;
         let lesson = Lesson {
-            checksum,
+            checksum: bytes.checksum,
             anew: false,
             places,
             slots,
