@@ -1,6 +1,7 @@
 //! A model directory into partitions. Each side reads its own tensors only: the client never touches the language
 //! model's layers, the server never the vision tower.
 
+mod connector;
 mod fill;
 mod stored;
 mod unheld;
@@ -11,12 +12,12 @@ use burn::tensor::Device;
 use qtl_data::Processor;
 
 use crate::config::{ConfigError, TinyLlavaConfig};
-use crate::connector::{Connector, ConnectorError, ConnectorSpec};
+use crate::connector::{Connector, ConnectorError};
 use crate::llm::{Blocks, Decoder as LanguageModel, TokenEmbedding};
 use crate::params;
 use crate::partition::{ClientPartition, Placement, ServerPartition, Top};
 use crate::parts::{
-    BLOCKS, CONNECTOR, EMBED_TOKENS, Parts, QUANTIZER_HIDDEN, QUANTIZER_IMAGE, QUANTIZER_TEXT, Row,
+    BLOCKS, EMBED_TOKENS, Parts, QUANTIZER_HIDDEN, QUANTIZER_IMAGE, QUANTIZER_TEXT, Row,
     VISION_TOWER,
 };
 use crate::quant::{Decoder, Encoder, QuantizerSpec};
@@ -24,8 +25,7 @@ use crate::stage::Bottom;
 use crate::tuning::{Matrix, Storage};
 use crate::vision::{VisionTower, pictures};
 use crate::weights::{
-    Checkpoint, CheckpointError, Fill, Keep, KeyMap, LoadError, initialize, load_keeping,
-    parameters,
+    Checkpoint, CheckpointError, Fill, Keep, LoadError, initialize, load_keeping, parameters,
 };
 pub use fill::restore;
 pub use stored::compare_tower;
@@ -184,74 +184,12 @@ impl Blueprint {
         self.with_quantizers(self.client_of(bottom, top))
     }
 
-    /// What stands at the client for the connector: this one, or where that is the server's, one that passes features on.
-    fn of_client(
-        &self,
-        connector: impl FnOnce() -> Result<Connector, PretrainedError>,
-        device: &Device,
-    ) -> Result<Connector, PretrainedError> {
-        if !self.placement.connector_at_server() {
-            return connector();
-        }
-        let width = self.config.connector.input;
-        let passes = ConnectorSpec {
-            kind: "identity".to_owned(),
-            output: width,
-            norm: false,
-            ..self.config.connector.clone()
-        };
-        Ok(Connector::new(&passes, device)?)
-    }
-
-    /// The server's half, with this connector where that is the server's.
-    fn in_front(
-        &self,
-        mut half: ServerPartition,
-        connector: impl FnOnce() -> Result<Connector, PretrainedError>,
-    ) -> Result<ServerPartition, PretrainedError> {
-        if self.placement.connector_at_server() {
-            half.uplink.connector = Some(CONNECTOR.holds(connector()?));
-        }
-        Ok(half)
-    }
-
-    /// The connector of the directory.
-    fn loaded_connector(
-        &self,
-        device: &Device,
-        keep: Keep<'_>,
-    ) -> Result<Connector, PretrainedError> {
-        let connector = Connector::new(&self.config.connector, device)?;
-        if parameters(&connector, "").is_empty() {
-            return Ok(connector);
-        }
-        let (file, keys) = (self.open(CONNECTOR.folder)?, KeyMap::connector());
-        let keep = below(&CONNECTOR, keep);
-        Ok(load_keeping(connector, &file, &keys, &keep)?)
-    }
-
     /// The token embedding with the values that training starts with.
     fn fresh_table(&self, device: &Device) -> TokenEmbedding {
         let deviation = self.config.text.initializer_range;
         let table = TokenEmbedding::new(&self.config.text, device);
         let normal = |_: &str, _: &[usize]| Fill::Normal(deviation);
         initialize(table, EMBED_TOKENS.prefix, self.seed, normal)
-    }
-
-    /// The connector with the values that training starts with.
-    ///
-    /// # Errors
-    ///
-    /// [`PretrainedError::Connector`] if it cannot be built.
-    pub fn fresh_connector(&self, device: &Device) -> Result<Connector, PretrainedError> {
-        let connector = Connector::new(&self.config.connector, device)?;
-        let rule = connector.clone();
-        Ok(initialize(
-            connector,
-            CONNECTOR.prefix,
-            self.seed,
-            |name, shape| rule.fill(name, shape),
-        ))
     }
 
     /// The client's half as the configuration describes it; only fresh quantizers have values.

@@ -10,6 +10,7 @@ mod cached;
 mod communication;
 mod compose;
 mod conformance;
+mod connector;
 mod deltas;
 mod generations;
 mod hostile;

@@ -55,8 +55,8 @@ impl Plain {
         }
         if blueprint.placement.connector_at_server() {
             return Err(TrainError::Halves(
-                "split.connector = \"server\": a quantizer in front of the connector is in no plain LLaVA, and cannot be folded \
-                 into its parts; `qtinyllava merge` writes a class for transformers beside the weights"
+                "split.connector = \"server\": a plain LLaVA is written of models whose image rows are quantized behind the \
+                 connector alone; `qtinyllava merge` writes a class for transformers beside the weights"
                     .to_owned(),
             ));
         }
