@@ -25,7 +25,7 @@ use crate::stage::Bottom;
 use crate::tuning::{Matrix, Storage};
 use crate::vision::{VisionTower, pictures};
 use crate::weights::{
-    Checkpoint, CheckpointError, Fill, Keep, LoadError, initialize, load_keeping, parameters,
+    Checkpoint, CheckpointError, Fill, Keep, LoadError, initialize, load_keeping,
 };
 pub use fill::restore;
 pub use stored::compare_tower;
