@@ -17,8 +17,8 @@ use qtl_train::start::Start;
 use qtl_wire::{Exchange, LocalLink, Simulation, WireError, over_loopback};
 
 use crate::world::{
-    Drawn, KINDS, base, blueprint, blueprint_of, kind, random_base, recipe, records_of,
-    records_over, saved, server_of, train_on,
+    Drawn, KINDS, blueprint, blueprint_of, kind, random_base, recipe, records_of, records_over,
+    saved, server_of, train_on,
 };
 
 /// Where the tests cut a model of three blocks, and whether blocks are run again.
