@@ -66,3 +66,12 @@ fn rows_against_earlier_ones_are_measured_as_they_cross() {
     assert_eq!(told.up.error, whole.up.error);
     assert_eq!(told.down.bytes, whole.down.bytes);
 }
+
+/// Behind a block rows are no functions of their tokens: none stands for another.
+#[test]
+fn text_rows_are_measured_as_training_sends_them() {
+    let of = |sets: &[&str]| TextSent::of(&crate::world::recipe("", sets));
+    assert_eq!(of(&[]).rows, TextRows::Distinct);
+    assert_eq!(of(&["quantizer.text_rows=all"]), TextSent::ALL);
+    assert_eq!(of(&["split.bottom_blocks=1"]), TextSent::ALL);
+}

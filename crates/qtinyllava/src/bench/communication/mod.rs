@@ -77,7 +77,7 @@ pub fn findings(
                 &work,
                 &recipe.quantizer.image,
                 codec,
-                TextSent::once(&recipe),
+                TextSent::of(&recipe),
                 device,
                 &mut bar,
             )
@@ -157,7 +157,7 @@ fn rows(
             work,
             quantizer,
             &recipe.gradient.codec,
-            TextSent::once(recipe),
+            TextSent::of(recipe),
             device,
             bar,
         )?);

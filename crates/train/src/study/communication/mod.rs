@@ -122,10 +122,13 @@ impl TextSent {
         deltas: false,
     };
 
-    /// As a recipe has rows sent that may cross once.
-    pub fn once(recipe: &Recipe) -> Self {
+    /// As training sends them under this recipe: behind a block a row is no function of its token, and each crosses.
+    pub fn of(recipe: &Recipe) -> Self {
         Self {
-            rows: TextRows::Distinct,
+            rows: match recipe.split.bottom_blocks {
+                0 => recipe.quantizer.text_rows,
+                _ => TextRows::All,
+            },
             deltas: recipe.quantizer.text_deltas,
         }
     }
