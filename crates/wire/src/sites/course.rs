@@ -38,6 +38,9 @@ pub struct Plan {
     pub take: Vec<(usize, Request)>,
     /// What is answered without doing anything, and what waits.
     pub together: Together,
+    /// A step was half way, and not all of its sites are there to go on with it: what has moved with its first half is to be
+    /// moved back.
+    pub undone: bool,
 }
 
 impl Course {
@@ -124,8 +127,13 @@ impl Course {
         self.halfway.extend(places);
     }
 
+    /// The first half of this step came to nothing.
+    pub fn undo(&mut self) {
+        self.halfway.clear();
+    }
+
     /// What of `asked`, which is all that the sites who are there want, is to be done now. Turns of absent sites are passed over,
-    /// and told with `passed`.
+    /// and told with `passed` where that is news.
     pub fn plan(&mut self, asked: Vec<(usize, Request)>, mut passed: impl FnMut(u64)) -> Plan {
         let mut plan = Plan::default();
         let mut waiting = Vec::new();
@@ -145,6 +153,31 @@ impl Course {
             plan.together.kept = waiting;
             return plan;
         }
+        if !self.halfway.is_empty() {
+            // Nothing else is done before the step has ended: who comes meanwhile takes part in the next one.
+            let back = |request: &Request| matches!(request, Request::BackwardHidden(_));
+            let (back, others): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|(_, request)| back(request));
+            if back
+                .iter()
+                .map(|(place, _)| *place)
+                .eq(self.halfway.iter().copied())
+            {
+                (plan.take, plan.together.kept) = (back, others);
+                return plan;
+            }
+            // One has gone in between, or has come back without its half: all that are there do the step again.
+            plan.undone = true;
+            self.undo();
+            for (place, _) in back {
+                plan.answer(place, Ok(Answer::Moved(Moved { to: self.at })));
+            }
+            waiting = others;
+            if !plan.together.answers.is_empty() {
+                plan.together.kept = waiting;
+                return plan;
+            }
+        }
         loop {
             let now = waiting
                 .iter()
@@ -163,7 +196,10 @@ impl Course {
                 // It is done by others than before, and with it all that follows.
                 self.record
                     .truncate(usize::try_from(self.at).unwrap_or(usize::MAX));
-                return self.plan(waiting, passed);
+                let undone = plan.undone;
+                plan = self.plan(waiting, passed);
+                plan.undone |= undone;
+                return plan;
             }
             if self.at >= self.steps {
                 for (place, _) in waiting {
@@ -172,8 +208,11 @@ impl Course {
                 }
                 return plan;
             }
-            passed(self.at);
-            self.done(Vec::new());
+            let at = self.at;
+            // Noted anew, a turn that had been passed over before would make all that was noted behind it void.
+            if self.done(Vec::new()) {
+                passed(at);
+            }
         }
     }
 
@@ -223,7 +262,6 @@ impl Course {
             Request::Finish(finish) => now(finish.at, 4),
             Request::Forward(forward) => now(forward.step?, 5),
             Request::ForwardHidden(forward) => now(forward.step?, 6),
-            Request::BackwardHidden(_) => Some(7),
             _ => None,
         }
     }

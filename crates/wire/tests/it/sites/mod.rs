@@ -10,6 +10,7 @@ use qtl_wire::message::decode_server;
 use qtl_wire::session::client::Client;
 use qtl_wire::session::drive::{Output, carry_out, drive};
 use qtl_wire::session::server::Peer;
+use qtl_wire::verb::Request;
 use qtl_wire::{Course, Mode, Purpose, Reason, Standing, WireError, Work};
 
 use crate::pair::Dice;
@@ -126,6 +127,43 @@ fn a_run_goes_on_with_a_quorum_and_the_record_tells_the_result() {
         );
     }
     assert!(missed > 0);
+}
+
+/// A server that falls after one site has missed steps: these are done again without it, though it is there by then.
+#[test]
+fn what_is_done_again_is_done_by_those_who_did_it() {
+    for seed in 0..50 {
+        let mode = match seed % 2 {
+            0 => Mode::Rounds,
+            _ => Mode::Turns,
+        };
+        let mut world = World::new(mode, 3, 2, seed);
+        let (mut phase, mut before) = (0, Vec::new());
+        world.run(|world| match (phase, world.work.course.at()) {
+            // Behind a checkpoint, before its next step.
+            (0, 8) if matches!(world.sites[2].asked, Some(Request::Save(_))) => {
+                phase = 1;
+                world.sites[2].away = u64::MAX;
+                let stream = world.sites[2].stream;
+                world.server.gone(Peer {
+                    stream,
+                    key: key(2),
+                });
+            }
+            (1, 10) => {
+                phase = 2;
+                world.sites[2].away = 0;
+                before.clone_from(&world.work.disk.record);
+                world.restart_server();
+            }
+            _ => {}
+        });
+        let record = &world.work.disk.record;
+        assert_eq!((phase, record.len() as u64), (2, STEPS), "{mode:?} {seed}");
+        assert!(before[8..].iter().all(|places| !places.contains(&2)));
+        assert_eq!(record[..10], before, "{mode:?} {seed}");
+        assert_eq!(world.outcome(), follows_from(3, record), "{mode:?} {seed}");
+    }
 }
 
 /// A site that was killed and missed steps goes on from its own newest state; nobody goes back for it.

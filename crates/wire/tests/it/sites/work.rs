@@ -105,6 +105,7 @@ impl Work for SitesWork {
     }
 
     fn restore(&mut self, at: u64) -> Result<(), WorkError> {
+        assert!(self.course.knows(at), "{at} {:?}", self.disk.record);
         self.state = match at {
             0 => 0,
             at => self.disk.checkpoints[&at],
