@@ -27,6 +27,13 @@ struct Sites<'a> {
 
 impl<'a> Sites<'a> {
     fn start(world: &'a World, dir: &Path) -> Self {
+        let mut this = Self::none_of_them(world, dir);
+        this.sites = (0..NAMES.len()).map(|place| this.site(place)).collect();
+        this
+    }
+
+    /// The server alone, which knows the sites.
+    fn none_of_them(world: &'a World, dir: &Path) -> Self {
         let mut roster = String::new();
         for name in NAMES {
             let certs = dir.join("certs");
@@ -49,7 +56,6 @@ impl<'a> Sites<'a> {
             sites: Vec::new(),
         };
         this.address = this.server.address();
-        this.sites = (0..NAMES.len()).map(|place| this.site(place)).collect();
         this
     }
 
@@ -161,6 +167,28 @@ fn killed_at_any_moment_a_run_of_three_sites_ends_in_the_same_bits() {
     program.fails_naming(&["none of the directories", "north"]);
     let (program, _) = merge("no", &both, &["--site", "nowhere"]);
     program.fails_naming(&["nowhere", "north, south"]);
+}
+
+/// One site is there and waits for the others; nobody says anything when its key is taken out of the file.
+#[test]
+fn a_key_that_is_taken_out_of_the_roster_is_shut_out_while_nothing_happens() {
+    let world = World::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let sites = Sites::none_of_them(&world, dir.path());
+    let north = sites.site(0);
+    let begun = std::time::Instant::now();
+    let record = dir.path().join("north/run.json");
+    while !fs::read_to_string(&record).is_ok_and(|text| text.contains("\"place\"")) {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let roster = dir.path().join("roster.toml");
+    let text = fs::read_to_string(&roster).unwrap();
+    let keys = text.lines().find(|line| line.starts_with("keys")).unwrap();
+    fs::write(&roster, text.replacen(keys, "keys = []", 1)).unwrap();
+    north
+        .finish()
+        .fails_naming(&["holds nothing for this client's key"]);
 }
 
 #[test]

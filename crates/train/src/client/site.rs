@@ -131,6 +131,13 @@ impl Client {
             )));
         }
         let known = self.half.record.clone();
+        if let Some(before) = known.place.filter(|before| *before != place) {
+            // The order of its data and its draws follow from the place.
+            return Err(TrainError::Halves(format!(
+                "the server gives this site place {place} in its roster, and it has trained as place {before}: the sites' order in the \
+                 roster is part of the run; put it back as it was"
+            )));
+        }
         let fresh = known.run.is_empty();
         self.half.is_of(Record {
             run: if fresh { told.run } else { known.run },

@@ -117,6 +117,7 @@ impl Client {
                 cut: rows(&stages.encode(&batch)),
                 wanted: wanted.as_ref().map(container).unwrap_or_default(),
                 last: done == of,
+                batch: self.site.as_ref().map(|_| done as u64 - 1),
             };
             let ranges = match call(link, measure)?.done() {
                 Ok(ranges) => ranges,

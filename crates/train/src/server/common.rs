@@ -5,17 +5,16 @@ use std::path::Path;
 use qtl_codec::Code;
 use qtl_model::quant::{self, Decoder};
 use qtl_wire::WorkError;
-use qtl_wire::verb::{
-    Answer, Average, Averaged, Done, HiddenRanges, MeasureHidden, Pool, Pooled, Request,
-};
+use qtl_wire::verb::{Answer, Average, Averaged, Done, Pool, Pooled, Request};
 
-use super::sites::{Answers, Asked};
+use super::sites::{Answers, Asked, Sites};
 use super::{Event, ServerWork, failed};
 use crate::average;
 use crate::client::container;
 use crate::error::TrainError;
 use crate::half::Half;
 use crate::ranges::{self, Ranges};
+use crate::record::Record;
 
 impl ServerWork {
     /// Pools what these sites have measured, if nothing was pooled before; all take the same.
@@ -113,7 +112,7 @@ impl ServerWork {
     }
 
     /// Notes ranges that from now on all take.
-    fn keep(&mut self, note: impl FnOnce(&mut Ranges)) -> Result<(), WorkError> {
+    pub(super) fn keep(&mut self, note: impl FnOnce(&mut Ranges)) -> Result<(), WorkError> {
         let Some(sites) = &mut self.sites else {
             return Ok(());
         };
@@ -144,70 +143,26 @@ impl ServerWork {
         Ok(())
     }
 
-    /// Measures the hidden states of these sites' batches; those of all are one measurement. A late site is told what came of it.
-    pub(super) fn measuring(&mut self, asked: Asked<MeasureHidden>) -> Answers {
-        let ready = self
-            .sites
-            .as_ref()
-            .and_then(|sites| sites.ranges.hidden.clone());
-        let answer = |last: bool, told: Option<&Code>| {
-            let hidden = told.filter(|_| last).map(container);
-            Ok(Answer::HiddenRanges(HiddenRanges {
-                hidden: hidden.unwrap_or_default(),
-            }))
-        };
-        let all = |error: WorkError| {
-            let places = asked.iter().map(|(place, _)| *place);
-            places.map(|place| (place, Err(error.clone()))).collect()
-        };
-        let fresh = self.applied == Some(0);
-        if let Some(told) = &ready {
-            if fresh
-                && let Some(edge) = self.half.stages.downlink_mut()
-                && let Err(error) = edge.hidden.take(told)
-            {
-                return all(failed(error));
-            }
-            return asked
-                .iter()
-                .map(|(place, m)| (*place, answer(m.last, ready.as_ref())))
-                .collect();
-        }
-        let mut answers = Answers::new();
-        for (place, measure) in &asked {
-            if let Err(error) = self.survey(measure) {
-                answers.push((*place, Err(error)));
-            }
-        }
-        if !answers.is_empty() {
-            let wrong: Vec<usize> = answers.iter().map(|(place, _)| *place).collect();
-            let others = asked.iter().filter(|(place, _)| !wrong.contains(place));
-            answers.extend(others.map(|(place, m)| (*place, answer(m.last, None))));
-            return answers;
-        }
-        let last = asked.iter().all(|(_, measure)| measure.last);
-        let told = match last {
-            true => self.surveyed().and_then(|told| {
-                self.keep(|ranges| ranges.hidden.clone_from(&told))?;
-                Ok(told)
-            }),
-            false => Ok(None),
-        };
-        match told {
-            Ok(told) => asked
-                .iter()
-                .map(|(place, m)| (*place, answer(m.last, told.as_ref())))
-                .collect(),
-            Err(error) => all(error),
-        }
-    }
-
-    /// Averages what these sites have trained on their own side.
-    pub(super) fn averaging(&mut self, asked: Asked<Average>) -> Answers {
+    /// Averages what these sites have trained on their own side. Where one's cannot be averaged the others' wait: an average
+    /// without it would be another one.
+    pub(super) fn averaging(
+        &mut self,
+        asked: Asked<Average>,
+        kept: &mut Asked<Request>,
+    ) -> Answers {
         let mut answers = Answers::new();
         let mut of = Vec::new();
+        // More no site can have sent: who says so would have its own weights be the mean.
+        let most = self.applied.unwrap_or_default() * self.half.recipe.train.batch as u64;
         for (place, average) in &asked {
-            match average::from_bytes(&average.weights) {
+            let read = match average.samples <= most {
+                true => average::from_bytes(&average.weights),
+                false => Err(format!(
+                    "they are said to be of {} samples, and a site can have sent {most} at most",
+                    average.samples
+                )),
+            };
+            match read {
                 Ok(weights) => of.push((weights, average.samples)),
                 Err(what) => answers.push((
                     *place,
@@ -215,31 +170,31 @@ impl ServerWork {
                 )),
             }
         }
-        let all = |error: WorkError| {
-            asked
-                .iter()
-                .map(|(place, _)| (*place, Err(error.clone())))
-                .collect()
+        let mean = match answers.is_empty() {
+            true => average::mean(&of),
+            false => Ok(average::Weights::new()),
         };
+        if let Err((number, what)) = &mean
+            && let Some((place, _)) = asked.get(*number)
+        {
+            answers.push((*place, Err(WorkError::Invalid(what.clone()))));
+        }
         if !answers.is_empty() {
-            // The others ask again with the next greeting: an average without them would be another one.
-            let busy = WorkError::Busy("another site's weights cannot be read".to_owned());
             let wrong: Vec<usize> = answers.iter().map(|(place, _)| *place).collect();
-            let others = asked.iter().filter(|(place, _)| !wrong.contains(place));
-            answers.extend(others.map(|(place, _)| (*place, Err(busy.clone()))));
+            let others = asked.into_iter();
+            let others = others.filter(|(place, _)| !wrong.contains(place));
+            kept.extend(others.map(|(place, average)| (place, average.into())));
             return answers;
         }
-        let mean = average::mean(&of).map_err(|(_, what)| WorkError::Invalid(what));
-        match mean.and_then(|mean| average::to_bytes(&mean, None).map_err(failed)) {
-            Ok(weights) => asked
-                .iter()
-                .map(|(place, _)| {
-                    let weights = weights.clone();
-                    (*place, Ok(Answer::Averaged(Averaged { weights })))
-                })
-                .collect(),
-            Err(error) => all(error),
-        }
+        let weights = mean.map_err(|(_, what)| what);
+        let weights = weights.and_then(|mean| average::to_bytes(&mean, None));
+        let answer = weights
+            .map(|weights| Answer::Averaged(Averaged { weights }))
+            .map_err(failed);
+        asked
+            .iter()
+            .map(|(place, _)| (*place, answer.clone()))
+            .collect()
     }
 
     /// A checkpoint, which these sites have on their disks too; `last`: the run is over.
@@ -247,7 +202,10 @@ impl ServerWork {
         let places = take.iter().map(|(place, _)| *place);
         let names = self.sites.as_ref().map(|sites| sites.named(places));
         let names = names.unwrap_or_default();
-        let saved = self.stands_at(at).and_then(|()| self.write_of(at, names));
+        let saved = self.stands_at(at).and_then(|()| {
+            self.knows_its_sites()?;
+            self.write_of(at, names)
+        });
         if saved.is_ok() {
             let over = at == self.half.recipe.train.steps;
             if let Some(sites) = &mut self.sites {
@@ -261,5 +219,18 @@ impl ServerWork {
         take.iter()
             .map(|(place, _)| (*place, saved.clone().map(|()| Answer::Done(Done))))
             .collect()
+    }
+
+    /// Notes the sites that were added to the roster since: a place is a site for good.
+    fn knows_its_sites(&mut self) -> Result<(), WorkError> {
+        let sites = self.sites.as_ref().map(Sites::names).unwrap_or_default();
+        if self.half.record.sites == sites {
+            return Ok(());
+        }
+        let record = Record {
+            sites,
+            ..self.half.record.clone()
+        };
+        self.half.is_of(record).map_err(failed)
     }
 }

@@ -5,6 +5,7 @@ mod common;
 mod generation;
 mod sites;
 mod step;
+mod survey;
 mod trips;
 
 pub(crate) use calibration::told;
@@ -313,7 +314,7 @@ impl Work for ServerWork {
     }
 
     fn begin(&mut self, run: &str, owner: Key) -> Result<(), WorkError> {
-        let sites = self.sites.as_ref().map(|sites| sites.names().to_vec());
+        let sites = self.sites.as_ref().map(|sites| sites.names());
         // A run of several sites has no owner.
         let claimed = Some(owner).filter(|key| *key != Key::LOCAL && sites.is_none());
         let record = Record {

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qtl_model::edge::HiddenSender;
 use qtl_model::partition::Waiting;
 use qtl_wire::sites::Plan;
-use qtl_wire::verb::{Answer, Request};
+use qtl_wire::verb::{Answer, Moved, Request};
 use qtl_wire::{Course, Roster, Together, WorkError};
 
+use super::survey::Survey;
 use super::{Event, ServerWork, failed, nothing_restored, trips};
 use crate::error::TrainError;
 use crate::ranges::{self, Ranges};
@@ -22,14 +24,16 @@ use crate::rounds::Rounds;
 pub(super) struct Sites {
     pub(super) course: Course,
     roster: RefCell<RosterFile>,
-    /// By place.
-    names: Vec<String>,
     rounds: Rounds,
     pub(super) ranges: Ranges,
     /// Whether the ranges were pooled or given.
     pub(super) pooled: bool,
     /// By place: a step whose hidden states are at the client.
     tapes: BTreeMap<usize, Waiting>,
+    /// The edge of hidden states as it was before the first half of this step.
+    unmoved: Option<HiddenSender>,
+    /// The measurement of hidden states before the first step.
+    pub(super) survey: Survey,
     /// The run's last checkpoint is written.
     pub(super) over: bool,
 }
@@ -53,11 +57,12 @@ impl Sites {
         Ok(Self {
             course: Course::new(spec.mode(), spec.count, steps, record),
             roster: RefCell::new(roster),
-            names,
             rounds,
             pooled: ranges.is_some(),
             ranges: ranges.unwrap_or_default(),
             tapes: BTreeMap::new(),
+            unmoved: None,
+            survey: Survey::default(),
             over: false,
         })
     }
@@ -75,14 +80,16 @@ impl Sites {
         }
     }
 
-    /// Their names, by place.
-    pub(super) fn names(&self) -> &[String] {
-        &self.names
+    /// Their names, by place, also of those that were added to the roster since the start.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.roster.borrow().names().to_vec()
     }
 
     pub(super) fn go_to(&mut self, at: u64, over: bool) {
         self.course.go_to(at);
         self.tapes.clear();
+        self.unmoved = None;
+        self.survey = Survey::default();
         self.over = over;
     }
 
@@ -101,7 +108,7 @@ impl Sites {
         self.rounds.add(step, sites).map_err(failed)
     }
 
-    /// The names of these places, also of sites that were added to the roster since the start.
+    /// The names of these places.
     pub(super) fn named(&self, places: impl Iterator<Item = usize>) -> Vec<String> {
         let roster = self.roster.borrow();
         let name = |place: usize| roster.names().get(place).cloned().unwrap_or_default();
@@ -121,8 +128,18 @@ impl ServerWork {
             return refused(asked, nothing_restored());
         }
         let mut passed = Vec::new();
-        let Plan { take, mut together } = sites.course.plan(asked, |step| passed.push(step));
+        let Plan {
+            take,
+            mut together,
+            undone,
+        } = sites.course.plan(asked, |step| passed.push(step));
         self.applied = Some(sites.course.at());
+        if undone {
+            self.undo_step();
+        }
+        let Some(sites) = &mut self.sites else {
+            return together;
+        };
         let noted = passed.iter().try_for_each(|step| sites.note(*step, &[]));
         if let Err(error) = noted {
             self.applied = None;
@@ -149,10 +166,13 @@ impl ServerWork {
                     _ => None,
                 }))
             }
-            Some(Request::Average(_)) => self.averaging(only(take, |request| match request {
-                Request::Average(average) => Some(average),
-                _ => None,
-            })),
+            Some(Request::Average(_)) => {
+                let averages = only(take, |request| match request {
+                    Request::Average(average) => Some(average),
+                    _ => None,
+                });
+                self.averaging(averages, kept)
+            }
             Some(Request::Save(save)) => self.saving(&take, save.at, false),
             Some(Request::Finish(finish)) => self.saving(&take, finish.at, true),
             Some(_) => self.step_of_all(take, kept),
@@ -173,6 +193,13 @@ impl ServerWork {
             let wrong = |place| unread.iter().any(|(other, _)| *other == place);
             kept.extend(take.into_iter().filter(|(place, _)| !wrong(*place)));
             return unread;
+        }
+        if let Some(sites) = &mut self.sites
+            && take
+                .iter()
+                .any(|(_, r)| matches!(r, Request::ForwardHidden(_)))
+        {
+            sites.unmoved = self.half.stages.downlink().cloned();
         }
         let weight = 1.0 / take.len() as f32;
         let (mut answers, mut losses) = (Answers::new(), Vec::new());
@@ -238,6 +265,7 @@ impl ServerWork {
         let noted = applied.and_then(|()| match &mut self.sites {
             Some(sites) => {
                 sites.tapes.clear();
+                sites.unmoved = None;
                 sites.done(places)
             }
             None => Ok(()),
@@ -265,11 +293,33 @@ impl ServerWork {
         kept: &mut Asked<Request>,
     ) -> Answers {
         self.half.forget_gradients();
+        self.undo_step();
+        let at = self.applied.unwrap_or_default();
         if !matches!(error, WorkError::Invalid(_)) {
             self.applied = None;
         }
-        kept.extend(take.into_iter().filter(|(other, _)| *other != place));
-        vec![(place, Err(error))]
+        let mut answers = vec![(place, Err(error))];
+        for (other, request) in take.into_iter().filter(|(other, _)| *other != place) {
+            match request {
+                // Its first half is undone.
+                Request::BackwardHidden(_) => {
+                    answers.push((other, Ok(Answer::Moved(Moved { to: at }))));
+                }
+                request => kept.push((other, request)),
+            }
+        }
+        answers
+    }
+
+    /// Moves back what has moved with the first half of a step that is done again, by others than have begun it.
+    fn undo_step(&mut self) {
+        let Some(sites) = &mut self.sites else { return };
+        sites.course.undo();
+        sites.tapes.clear();
+        if let (Some(unmoved), Some(edge)) = (sites.unmoved.take(), self.half.stages.downlink_mut())
+        {
+            *edge = unmoved;
+        }
     }
 
     /// Whether a step's containers can be read, before anything is computed for others.

@@ -145,7 +145,22 @@ impl RosterFile {
             patience: self.spec.patience(),
         });
         (self.changed, self.names) = (changed, names);
+        self.says_who_is_missing();
         Ok(())
+    }
+
+    /// Fewer sites than a step needs are no error, since more may be added; but nothing happens before.
+    fn says_who_is_missing(&self) {
+        let with_keys: BTreeSet<&usize> = self.roster.places.values().collect();
+        let (here, quorum) = (with_keys.len(), self.roster.quorum);
+        if here < quorum {
+            tracing::warn!(
+                "{}: {here} of {} sites have keys, and a step waits for sites.quorum = {quorum}; give the others their keys, or \
+                 start again with a smaller quorum in this side's recipe",
+                self.path.display(),
+                self.roster.count
+            );
+        }
     }
 }
 

@@ -15,6 +15,9 @@ use crate::session::drive::{Output, carry_out, drive, refuse};
 use crate::session::server::{Peer, Server};
 use crate::{Access, Key, Purpose, Work};
 
+/// How often a server looks whether its roster has changed, where nothing else happens.
+const GLANCE: Duration = Duration::from_secs(1);
+
 /// What the streams report.
 pub(super) enum Event {
     /// A stream is open; answers go there.
@@ -137,17 +140,19 @@ pub(super) fn run<W: Work>(
     let mut outboxes = Outboxes::new();
     loop {
         let since = Instant::now();
-        let access = work.access();
-        let shut_out = carry_out(&mut server, &mut work, |server| server.admits(&access));
-        deliver(&mut server, &mut outboxes, shut_out);
+        let access = admit(&mut server, &mut work, &mut outboxes);
         events.tell(Known {
             owners: owners(&access),
             sessions: server.in_session().map(|peer| peer.stream).collect(),
         });
-        let Some(event) = runtime.block_on(events.next(server.patience())) else {
+        let glance = access.sites.is_some().then_some(GLANCE);
+        let wait = [server.patience(), glance].into_iter().flatten().min();
+        let Some(event) = runtime.block_on(events.next(wait)) else {
             return;
         };
         server.waited(since.elapsed());
+        // Who was shut out meanwhile has nothing done for what it has just sent.
+        admit(&mut server, &mut work, &mut outboxes);
         let outputs = match event {
             Event::Opened { peer, outbox } => {
                 outboxes.insert(peer, outbox);
@@ -188,6 +193,14 @@ pub(super) fn run<W: Work>(
         };
         deliver(&mut server, &mut outboxes, outputs);
     }
+}
+
+/// Takes note of who may do what by now, and hangs up on those who may no more.
+fn admit<W: Work>(server: &mut Server, work: &mut W, outboxes: &mut Outboxes) -> Access {
+    let access = work.access();
+    let shut_out = carry_out(server, work, |server| server.admits(&access));
+    deliver(server, outboxes, shut_out);
+    access
 }
 
 /// Where the answers of a stream go.

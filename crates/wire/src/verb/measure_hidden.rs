@@ -16,6 +16,8 @@ pub struct MeasureHidden {
     pub wanted: Vec<u8>,
     /// Whether it is the last of them: the ranges of all are to come back.
     pub last: bool,
+    /// Where the run is of several sites: how many of this site's come before it. A site that starts anew begins with 0.
+    pub batch: Option<u64>,
 }
 
 /// The ranges of the hidden states of all measurements.
@@ -45,6 +47,7 @@ impl Carried for MeasureHidden {
             cut: Some(self.cut.into_proto(limits)?),
             wanted: self.wanted,
             last: self.last,
+            batch: self.batch,
         })
     }
 
@@ -53,6 +56,7 @@ impl Carried for MeasureHidden {
             cut: Cut::from_proto(proto.cut.unwrap_or_default(), limits)?,
             wanted: proto.wanted,
             last: proto.last,
+            batch: proto.batch,
         })
     }
 

@@ -57,6 +57,7 @@ impl Legal {
                 cut: self.steps[number].cut.clone(),
                 wanted: wanted.clone(),
                 last: number + 1 == self.second.len(),
+                batch: None,
             };
             Request::from(measure)
         }));

@@ -1,6 +1,7 @@
 //! Several sites that train one model, in one process.
 
 mod averages;
+mod midway;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
