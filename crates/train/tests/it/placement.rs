@@ -22,7 +22,7 @@ use crate::world::{
 };
 
 /// Where the tests cut a model of three blocks, and whether blocks are run again.
-const PLACEMENTS: &[&[&str]] = &[
+pub const PLACEMENTS: &[&[&str]] = &[
     &["split.bottom_blocks=0", "train.recompute=always"],
     &["split.bottom_blocks=0", "train.recompute=never"],
     &["split.bottom_blocks=1", "train.recompute=always"],
@@ -66,14 +66,14 @@ pub const QUANTIZED: &[&str] = &[
 ];
 
 /// The same of the edges between trunk and top, where there is one.
-fn edges<'a>(placement: &[&'a str], hidden: &[&'a str]) -> Vec<&'a str> {
+pub fn edges<'a>(placement: &[&'a str], hidden: &[&'a str]) -> Vec<&'a str> {
     let second = placement.contains(&"split.labels=client");
     let hidden = hidden.iter().filter(|_| second);
     placement.iter().chain(hidden).copied().collect()
 }
 
-const EXACT_HIDDEN: &[&str] = &["quantizer.hidden.kind=exact", "gradient.hidden=f32"];
-const QUANTIZED_HIDDEN: &[&str] =
+pub const EXACT_HIDDEN: &[&str] = &["quantizer.hidden.kind=exact", "gradient.hidden=f32"];
+pub const QUANTIZED_HIDDEN: &[&str] =
     &["quantizer.hidden={kind='fsq', levels=4, statistics='channel'}"];
 
 /// Quantizers of hidden states that start from more than ranges.
@@ -167,21 +167,45 @@ fn with_exact_edges_every_placement_gives_the_same_bits_over_tls() {
 
 /// Where equal rows cross once, sums are taken in another order, and only placements that share it give the same bits.
 #[test]
-fn distinct_rows_and_all_rows_are_either_the_same_whose_the_labels_are() {
+fn distinct_rows_and_all_rows_are_either_the_same_wherever_the_model_ends() {
     let bases = tempfile::tempdir().unwrap();
-    let base = random_base(bases.path(), 3, false);
-    let ends = ["split.labels=server", "split.labels=client"].map(|labels| {
-        let dir = tempfile::tempdir().unwrap();
-        let sets = [
-            EXACT,
-            &["quantizer.text_rows=distinct"],
-            &edges(&[labels], EXACT_HIDDEN),
-        ]
-        .concat();
-        let losses = train_on(&base, &recipe(kind("full"), &sets), dir.path(), None);
-        (losses, weights(dir.path(), 3))
+    let [plain, tied] = [false, true].map(|tied| {
+        let dir = bases.path().join(tied.to_string());
+        random_base(&dir, 3, tied)
     });
-    assert!(ends[0] == ends[1]);
+    for (base, name) in [
+        (&plain, "full"),
+        (&tied, "full"),
+        (&plain, "lora"),
+        (&tied, "lora"),
+    ] {
+        let mut first = None;
+        for placement in [
+            &["split.labels=server"][..],
+            &["split.labels=client"],
+            &["split.labels=client", "split.top_blocks=1"],
+            &["split.connector=server"],
+            &["split.connector=server", "split.labels=client"],
+            &[
+                "split.connector=server",
+                "split.labels=client",
+                "split.top_blocks=1",
+            ],
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let sets = [
+                EXACT,
+                &["quantizer.text_rows=distinct"],
+                &edges(placement, EXACT_HIDDEN),
+            ]
+            .concat();
+            let losses = train_on(base, &recipe(kind(name), &sets), dir.path(), None);
+            let end = (losses, weights(dir.path(), 3));
+            let first = first.get_or_insert_with(|| end.clone());
+            assert_eq!(first.0, end.0, "{name} {placement:?}: the losses differ");
+            assert!(first.1 == end.1, "{name} {placement:?}: the weights differ");
+        }
+    }
 }
 
 /// The base's blocks are where the placement says, and nowhere else; and so is the head.
