@@ -1,5 +1,6 @@
 //! Several sites that train one model, in one process.
 
+mod asking;
 mod averages;
 mod midway;
 
