@@ -108,3 +108,33 @@ fn a_cut_behind_a_block_trains_the_same_in_one_process_and_in_two() {
         .finish()
         .fails_naming(&["split.bottom_blocks"]);
 }
+
+/// The connector at the server: image rows cross as the tower's features.
+#[test]
+fn a_connector_at_the_server_trains_the_same_in_one_process_and_in_two() {
+    let world = World::shared();
+    let quantized = [
+        "split.connector=server",
+        "quantizer.image={kind='fsq', levels=4}",
+        "gradient.codec={kind='tiled', bits=4}",
+    ];
+    let hidden = [
+        "split.labels=client",
+        "quantizer.hidden={kind='fsq', levels=4}",
+        "gradient.hidden={kind='tiled', bits=4}",
+    ];
+    for more in [&[][..], &["tune.vision_tower=full"], &hidden] {
+        let sets = [TINY, &quantized, more].concat();
+        let dir = tempfile::tempdir().unwrap();
+        one_and_two(&world, dir.path(), &sets, 2);
+    }
+    // A client that has it as well is told so.
+    let sets = [TINY, &quantized].concat();
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, address) = world.serve(&dir.path().join("other"), "127.0.0.1:0", &sets);
+    let sets = [TINY, &quantized[1..]].concat();
+    world
+        .connect(&dir.path().join("third"), &address, "certs", &sets)
+        .finish()
+        .fails_naming(&["split.connector"]);
+}
