@@ -113,6 +113,8 @@ fn serve(dir: &Path, listen: &str) -> Program {
     Program::start(args)
 }
 
+/// Five kills. `QTL_KILLS=20 cargo test --workspace --tests --locked killed_at_any_moment -- --nocapture` has twenty, and says
+/// which of the four each one was.
 #[test]
 fn killed_at_any_moment_a_run_of_three_sites_ends_in_the_same_bits() {
     let world = World::shared();
@@ -120,7 +122,6 @@ fn killed_at_any_moment_a_run_of_three_sites_ends_in_the_same_bits() {
     let want = Sites::start(&world, dirs[0].path()).end();
     let random = |below: u64| RandomState::new().build_hasher().finish() % below;
     let mut sites = Sites::start(&world, dirs[1].path());
-    // More of them with `QTL_KILLS`.
     let kills = std::env::var("QTL_KILLS").ok().and_then(|n| n.parse().ok());
     for _ in 0..kills.unwrap_or(5) {
         std::thread::sleep(Duration::from_millis(100 + random(1500)));
