@@ -40,3 +40,51 @@ fn a_demo_of_several_sites_scores_each_of_them_and_their_average() {
     let rounds = fs::read_to_string(out.join("server/rounds.jsonl")).unwrap();
     assert_eq!(rounds.lines().count(), 4);
 }
+
+#[test]
+fn a_demo_with_labels_at_the_client_reports_both_edges() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("demo");
+    let shown = out.display().to_string();
+    let mut args = vec!["demo", "--out", &shown];
+    args.extend(["--train-scenes", "40", "--test-scenes", "2"]);
+    for set in [
+        "split.labels=client",
+        "train.steps=3",
+        "train.save_every=3",
+        "quantizer.calibration_batches=1",
+    ] {
+        args.extend(["--set", set]);
+    }
+    let shown = run(&args).succeeds().stdout;
+    let summary: Value =
+        serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
+    let number = |at: &str| summary.pointer(at).and_then(Value::as_f64).unwrap();
+    let part = |name: &str| number(&format!("/bytes_per_sample/parts/{name}"));
+    assert_eq!(summary["steps"], 3);
+    assert!(number("/hidden_rows_per_sample") > 0.0);
+    assert_eq!(part("targets"), 0.0);
+    let parts = ["image", "text", "gradient_image", "gradient_text"];
+    let hidden = ["hidden", "hidden_gradient", "wanted"];
+    assert!(parts.iter().chain(&hidden).all(|name| part(name) > 0.0));
+    let both = |way: &str, parts: &[&str]| {
+        let sum: f64 = parts.iter().map(|name| part(name)).sum();
+        assert!(number(&format!("/bytes_per_sample/{way}")) > sum, "{way}");
+    };
+    both(
+        "up",
+        &["image", "text", "text_index", "wanted", "hidden_gradient"],
+    );
+    both("down", &["gradient_image", "gradient_text", "hidden"]);
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    for (name, at) in [
+        ("hidden states", "/bits_per_element/hidden"),
+        ("their gradient", "/bits_per_element/hidden_gradient"),
+    ] {
+        let bits = format!("{:.3}", number(at));
+        for told in [&shown, &report] {
+            assert!(told.contains(name) && told.contains(&bits), "{name} {bits}");
+        }
+    }
+    assert!(report.contains("gradient of hidden states"));
+}
