@@ -181,3 +181,85 @@ fn what_is_wrong_with_a_directory_is_listed() {
         "{text}"
     );
 }
+
+/// What each side has and pays where the cut is elsewhere, against the cut in front of the language model.
+#[test]
+fn a_part_counts_at_the_side_that_has_it() {
+    let recipe = recipe().display().to_string();
+    let found = |set: &str| {
+        json(
+            &base(),
+            &[
+                "--recipe",
+                &recipe,
+                "--text-tokens",
+                "20",
+                "--set",
+                "train.recompute=always",
+                "--set",
+                "tune.quantizer=frozen",
+                "--set",
+                set,
+            ],
+        )
+    };
+    let part = |of: &Value, side: &str, name: &str| {
+        let parts = of["parts"].as_array().unwrap().iter();
+        let mut mine = parts.filter(|part| part["side"] == side && part["name"] == name);
+        let parameters = mine.next().map(|part| part["parameters"].as_u64().unwrap());
+        assert!(mine.next().is_none(), "{side} {name} twice");
+        parameters
+    };
+    let cost = |of: &Value, at: &str| {
+        let at = format!("/cost/{at}");
+        of.pointer(&at).and_then(Value::as_u64).unwrap()
+    };
+    let usual = found("split.bottom_blocks=0");
+    let deeper = found("split.bottom_blocks=1");
+    let connected = found("split.connector=server");
+    for (of, moved) in [
+        (&deeper, part(&deeper, "client", "first blocks").unwrap()),
+        (&connected, part(&usual, "client", "connector").unwrap()),
+    ] {
+        assert_eq!(of["problems"].as_array().unwrap().len(), 0, "{of}");
+        assert!(moved > 0);
+        let both =
+            |of: &Value, at: &str| ["client", "server"].map(|s| cost(of, &format!("{s}/{at}")));
+        for at in ["weights", "trained"] {
+            let [client, server] = both(&usual, at);
+            let to_client = std::ptr::eq(of, &deeper);
+            let want = match to_client {
+                true => [client + 4 * moved, server - 4 * moved],
+                false => [client - 4 * moved, server + 4 * moved],
+            };
+            assert_eq!(both(of, at), want, "{at}");
+        }
+    }
+    // A block's activations are with the block; rows behind it are as many and as wide.
+    assert_eq!(part(&usual, "client", "first blocks"), None);
+    let [before, after] = [&usual, &deeper].map(|of| cost(of, "client/activations"));
+    assert!(after > before, "{before} {after}");
+    let [before, after] = [&usual, &deeper].map(|of| cost(of, "server/activations"));
+    assert!(after < before, "{before} {after}");
+    let ways = ["up_image", "up_text", "up_16bit", "down", "down_32bit"];
+    let ways = ways.map(|way| format!("traffic/{way}"));
+    for way in &ways {
+        assert_eq!(cost(&deeper, way), cost(&usual, way), "{way}");
+    }
+    // In front of the connector are the tower's features, 16 rows of 128 channels for each of 8 pictures; two maps of that width
+    // read and give as much, and as many gradients. The frozen tower is sent none.
+    assert_eq!(part(&connected, "client", "connector"), None);
+    let [before, after] = [&usual, &connected].map(|of| cost(of, "server/activations"));
+    assert_eq!(after - before, 2 * 4 * 8 * 16 * (4 * 128));
+    for way in &ways[..3] {
+        assert_eq!(cost(&connected, way), cost(&usual, way), "{way}");
+    }
+    let [before, after] = [&usual, &connected].map(|of| cost(of, "traffic/down"));
+    // Of 36 rows the 16 of the picture stay away.
+    assert!(after < before * 3 / 4, "{before} {after}");
+    assert!(
+        [&usual, &deeper, &connected]
+            .iter()
+            .all(|of| of["cost"]["traffic"]["hidden"].is_null())
+    );
+}

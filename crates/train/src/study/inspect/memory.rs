@@ -10,7 +10,7 @@ use qtl_fused::linear::WIDENED;
 use qtl_model::edge::adversary;
 use qtl_model::llm::STREAMED_PART;
 use qtl_model::partition::{ClientPartition, ServerPartition};
-use qtl_model::parts::{EMBED_TOKENS, Parts};
+use qtl_model::parts::{CONNECTOR, EMBED_TOKENS, Parts};
 use qtl_model::tuning::{Matrix, Storage};
 use qtl_model::weights::{self, Parameter};
 use serde::Serialize;
@@ -267,8 +267,9 @@ impl Memory {
                 (0, 8 * F32 * rows * shapes.hidden)
             }
         };
-        let cut = 8 * rows;
-        let answering = blocks.answering + blocks.cache + 4 * rows + downlink / 2;
+        let connector = connector(&parameters, shapes);
+        let cut = 8 * rows + connector;
+        let answering = blocks.answering + blocks.cache + 4 * rows + connector / 2 + downlink / 2;
         // A table that is read beside the half's own parameters.
         let table = half.uplink.table.iter();
         let table = table.flat_map(|table| weights::parameters(table, EMBED_TOKENS.prefix));
@@ -307,6 +308,21 @@ fn against(half: &ClientPartition, recipe: &Recipe, shapes: &Shapes) -> u64 {
     let side = (shapes.pixels / 3).isqrt();
     let [learned, picture] = adversary::size(shapes.hidden as usize, side as usize, grid);
     F32 * (5 * learned as u64 + shapes.batch * picture as u64)
+}
+
+/// What a connector among these parameters takes that maps picture rows each by itself: what goes into its maps and what comes out
+/// of them, and as many gradients. Answering has half of it.
+fn connector(parameters: &[Parameter], shapes: &Shapes) -> u64 {
+    let maps = parameters
+        .iter()
+        .filter(|p| p.name.starts_with(CONNECTOR.prefix) && p.matrix.is_some());
+    let widths: usize = maps.flat_map(|p| &p.shape).sum();
+    // Where it is not known how many rows of a sequence are a picture's, all may be.
+    let rows = match shapes.picture_tokens {
+        0 => shapes.sequence(),
+        rows => rows,
+    };
+    2 * F32 * shapes.batch * rows * widths as u64
 }
 
 /// What the loss takes behind the head among these parameters.
