@@ -1,10 +1,12 @@
 //! What `merge` writes: a tied head, types, shards.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use qtl_model::weights::{Checkpoint, Dtype, NamedTensor, SaveType, Tensors, save};
 use qtl_train::Recipe;
+use qtl_train::export::{fold_adapter, write_adapter};
 use qtl_train::inspect::inspect;
 use qtl_train::merge::{Format, merge};
 use qtl_train::random::random_model;
@@ -12,7 +14,8 @@ use qtl_train::start::Start;
 use qtl_train::terms::Facts;
 use serde_json::{Value, json};
 
-use crate::world::{kind, recipe, train_on};
+use crate::placement::{EXACT, EXACT_HIDDEN, PLACEMENTS, edges};
+use crate::world::{kind, random_base, recipe, train_on};
 
 const TABLE: &str = "language_model.model.embed_tokens.weight";
 const TOWER: &str = "vision_tower._vision_tower.vision_model.";
@@ -288,4 +291,87 @@ fn types_stay_as_the_base_has_them_and_what_lies_beside_the_weights_comes_along(
         assert_eq!(fs::read_to_string(at("merged").join(name)).unwrap(), name);
     }
     assert!(!at("merged/optimizer.pt").exists());
+}
+
+/// What a merged model is, but for the run that it tells of: its weights by name, and its configuration.
+fn model(dir: &Path) -> (BTreeMap<String, Vec<f32>>, Value) {
+    let mut config = config(dir);
+    config
+        .as_object_mut()
+        .unwrap()
+        .remove("qtinyllava")
+        .unwrap();
+    let file = Checkpoint::open(dir).unwrap();
+    let weights = file
+        .names()
+        .map(|name| (name.to_owned(), file.read(name).unwrap()));
+    (weights.collect(), config)
+}
+
+/// Which side held what is nothing that the whole model tells.
+#[test]
+fn a_merged_model_is_the_same_wherever_it_was_cut() {
+    let bases = tempfile::tempdir().unwrap();
+    let [plain, tied] = [false, true].map(|tied| {
+        let dir = bases.path().join(tied.to_string());
+        random_base(&dir, 3, tied)
+    });
+    for (base, name) in [
+        (&plain, "full"),
+        (&plain, "lora"),
+        (&tied, "full"),
+        (&tied, "lora"),
+    ] {
+        let mut first = None;
+        for placement in PLACEMENTS {
+            let sets = [EXACT, &edges(placement, EXACT_HIDDEN)].concat();
+            let dir = tempfile::tempdir().unwrap();
+            let [run, out] = ["run", "merged"].map(|name| dir.path().join(name));
+            train_on(base, &recipe(kind(name), &sets), &run, None);
+            merge(&run, &run.join("server"), base, &out, SaveType::F32).unwrap();
+            let now = model(&out);
+            let first = first.get_or_insert_with(|| now.clone());
+            let names = |of: &BTreeMap<String, _>| of.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(&now.0), names(&first.0), "{name} {placement:?}");
+            for (tensor, want) in &first.0 {
+                assert!(
+                    now.0[tensor] == *want,
+                    "{name} {placement:?}: {tensor} differs"
+                );
+            }
+            assert_eq!(now.1, first.1, "{name} {placement:?}");
+        }
+    }
+}
+
+/// Branches on all parts, on a base that is kept as it is.
+const LORA: &str = "vision_tower = { kind = 'lora', rank = 2, alpha = 4 }\n\
+    connector = { kind = 'lora', rank = 3, alpha = 3, lr = 1e-2 }\n\
+    llm = { kind = 'lora', rank = 4, alpha = 8 }\nembed_tokens = 'frozen'";
+
+#[test]
+fn an_adapter_of_a_run_with_the_connector_at_the_server_folds_to_the_merged_model() {
+    let bases = tempfile::tempdir().unwrap();
+    let base = random_base(bases.path(), 3, false);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let recipe = recipe(LORA, &["split.connector=server", "train.steps=2"]);
+    train_on(&base, &recipe, &at("run"), None);
+    let (client, server) = (at("run"), at("run/server"));
+    merge(&client, &server, &base, &at("merged"), SaveType::F32).unwrap();
+    write_adapter(&client, &server, &base, &at("adapter")).unwrap();
+    fold_adapter(&base, &at("adapter"), &at("folded"), SaveType::F32).unwrap();
+    let [before, merged, folded] =
+        [&base, &at("merged"), &at("folded")].map(|dir| Checkpoint::open(dir).unwrap());
+    assert!(merged.names().eq(folded.names()));
+    for name in merged.names() {
+        let want = merged.read(name).unwrap();
+        assert!(folded.read(name).unwrap() == want, "{name} differs");
+    }
+    let connector = merged
+        .names()
+        .filter(|name| name.starts_with("connector."))
+        .filter(|name| name.ends_with(".weight"));
+    let moved = connector.filter(|name| before.read(name).unwrap() != merged.read(name).unwrap());
+    assert!(moved.count() > 0, "the connector has learned");
 }
