@@ -289,6 +289,12 @@ impl<S: Stages> Half<S> {
         self.run.as_ref().map(|dir| dir.path.as_path())
     }
 
+    /// What the newest checkpoint says of itself.
+    pub(crate) fn newest(&self) -> Result<Option<State>, TrainError> {
+        let newest = self.run.as_ref().map(|dir| dir.store.newest());
+        Ok(newest.transpose()?.flatten())
+    }
+
     fn run(&self) -> Result<&RunDir, TrainError> {
         self.run.as_ref().ok_or(TrainError::NoRun)
     }

@@ -165,7 +165,10 @@ impl ServerWork {
         };
         roster.goes_on(&self.half.record.sites)?;
         let dir = self.half.dir().ok_or(TrainError::NoRun)?;
-        self.sites = Some(Sites::open(spec, roster, dir, recipe.train.steps)?);
+        // One that is not whole is met when the run goes back to it.
+        let newest = self.half.newest().ok().flatten();
+        let sites = Sites::open(spec, roster, dir, recipe.train.steps, newest.as_ref())?;
+        self.sites = Some(sites);
         if self.half.record.run.is_empty() {
             self.half.record.run = fresh_run.to_owned();
         }
@@ -245,7 +248,11 @@ impl ServerWork {
 
     /// The same; these sites hold it too.
     fn write_of(&self, micro_batches: u64, sites: Vec<String>) -> Result<(), WorkError> {
-        let saved = self.half.save(micro_batches, |state| state.sites = sites);
+        let odd = self.sites.as_ref().map(Sites::odd);
+        let saved = self.half.save(micro_batches, |state| {
+            state.sites = sites;
+            state.odd = odd;
+        });
         saved.map_err(failed)?;
         // The client asks once its own checkpoint is on disk.
         self.half.settle(micro_batches).map_err(failed)

@@ -14,6 +14,7 @@ use qtl_wire::{Course, Roster, Together, WorkError};
 
 use super::survey::Survey;
 use super::{Event, ServerWork, failed, nothing_restored, trips};
+use crate::checkpoint::{Odd, State};
 use crate::error::TrainError;
 use crate::ranges::{self, Ranges};
 use crate::recipe::SitesSpec;
@@ -50,9 +51,17 @@ impl Sites {
         roster: RosterFile,
         dir: &Path,
         steps: u64,
+        newest: Option<&State>,
     ) -> Result<Self, TrainError> {
         let names = roster.names().to_vec();
-        let (rounds, record) = Rounds::open(dir, &names)?;
+        let (mut rounds, mut record) = Rounds::open(dir, &names)?;
+        if let Some(state) = newest
+            && let Some(odd) = &state.odd
+        {
+            rounds.complete(&mut record, state.step, odd, &names, |step| {
+                spec.mode().all(step, spec.count)
+            })?;
+        }
         let ranges = Ranges::read(&dir.join(ranges::FILE))?;
         Ok(Self {
             course: Course::new(spec.mode(), spec.count, steps, record),
@@ -91,6 +100,17 @@ impl Sites {
         self.unmoved = None;
         self.survey = Survey::default();
         self.over = over;
+    }
+
+    /// The steps that not all took part in whose they were.
+    pub(super) fn odd(&self) -> Vec<Odd> {
+        let odd = self.course.odd().into_iter();
+        odd.map(|(from, to, places)| Odd {
+            from,
+            to,
+            sites: self.named(places.into_iter()),
+        })
+        .collect()
     }
 
     /// Notes that a step is done by these places.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Odd;
 use crate::error::TrainError;
 
 /// The file's name in a run's directory.
@@ -68,6 +69,45 @@ impl Rounds {
         let file = file.map_err(failed)?;
         file.set_len(whole as u64).map_err(failed)?;
         Ok((Self { path, file }, record))
+    }
+
+    /// Writes down the steps that a checkpoint after `steps` of them tells of and the file does not, and adds them to `record`:
+    /// `odd` says by whom they were done, or else `all`.
+    ///
+    /// # Errors
+    ///
+    /// What the file system refuses.
+    pub fn complete(
+        &mut self,
+        record: &mut Vec<Vec<usize>>,
+        steps: u64,
+        odd: &[Odd],
+        names: &[String],
+        all: impl Fn(u64) -> Vec<usize>,
+    ) -> Result<(), TrainError> {
+        let known = record.len() as u64;
+        if known < steps {
+            tracing::warn!(
+                "{} tells of {known} steps, and the newest checkpoint is that after {steps}: who did the others is taken from it",
+                self.path.display()
+            );
+        }
+        for step in known..steps {
+            let told = odd.iter().find(|odd| (odd.from..odd.to).contains(&step));
+            let places = match told {
+                Some(odd) => {
+                    let place = |name| names.iter().position(|known| known == name);
+                    odd.sites.iter().filter_map(place).collect()
+                }
+                None => all(step),
+            };
+            let sites = places
+                .iter()
+                .filter_map(|place: &usize| names.get(*place).cloned());
+            self.add(step, sites.collect())?;
+            record.push(places);
+        }
+        Ok(())
     }
 
     /// Adds a line; it is on disk when this returns.

@@ -16,6 +16,22 @@ pub enum Mode {
     Turns,
 }
 
+impl Mode {
+    fn is_of(self, step: u64, place: usize, count: usize) -> bool {
+        match self {
+            Mode::Rounds => true,
+            Mode::Turns => step % count as u64 == place as u64,
+        }
+    }
+
+    /// Who takes part in a step of `count` sites where nobody is missing.
+    pub fn all(self, step: u64, count: usize) -> Vec<usize> {
+        (0..count)
+            .filter(|place| self.is_of(step, *place, count))
+            .collect()
+    }
+}
+
 /// Who took part in which step of a run, and where it stands.
 #[derive(Clone, Debug)]
 pub struct Course {
@@ -79,10 +95,22 @@ impl Course {
     }
 
     fn is_of(&self, step: u64, place: usize) -> bool {
-        match self.mode {
-            Mode::Rounds => true,
-            Mode::Turns => step % self.count as u64 == place as u64,
+        self.mode.is_of(step, place, self.count)
+    }
+
+    /// The steps done so far that others took part in than where nobody is missing: the first, the one behind the last, and who did.
+    pub fn odd(&self) -> Vec<(u64, u64, Vec<usize>)> {
+        let mut odd: Vec<(u64, u64, Vec<usize>)> = Vec::new();
+        for (step, places) in (0..self.at).zip(&self.record) {
+            if *places == self.mode.all(step, self.count) {
+                continue;
+            }
+            match odd.last_mut() {
+                Some((_, end, same)) if *end == step && same == places => *end += 1,
+                _ => odd.push((step, step + 1, places.clone())),
+            }
         }
+        odd
     }
 
     /// The next step that a site takes part in.

@@ -79,6 +79,10 @@ pub struct State {
     /// Of a run of several sites: those that hold this checkpoint too (server only).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sites: Vec<String>,
+    /// Of a run of several sites: the steps so far that others took part in than all whose they were (server only); nothing was
+    /// said of it by servers before. `rounds.jsonl` tells of each step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub odd: Option<Vec<Odd>>,
     /// It was written by a site that left, and no other side has one of this step.
     #[serde(default, skip_serializing_if = "is_false")]
     pub alone: bool,
@@ -88,6 +92,17 @@ pub struct State {
     /// BLAKE3 digests of the files beside this one; filled in when they are written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
+}
+
+/// Steps of a run of several sites, one behind the other, that the same of them took part in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Odd {
+    /// The first.
+    pub from: u64,
+    /// The one behind the last.
+    pub to: u64,
+    /// The sites' names.
+    pub sites: Vec<String>,
 }
 
 fn is_false(alone: &bool) -> bool {
@@ -120,6 +135,7 @@ impl State {
             data: None,
             metrics: None,
             sites: Vec::new(),
+            odd: None,
             alone: false,
             samples: 0,
             files: BTreeMap::new(),

@@ -147,6 +147,11 @@ fn steps_that_are_done_again_are_done_by_those_who_did_them() {
         assert_eq!(took_part, [all, all, two, two, two, two]);
         let of = |name| saved(dir, name, 6, "model.safetensors");
         let want = ["server", NAMES[0], NAMES[1]].map(of);
+        let state =
+            std::fs::read_to_string(dir.join("server/checkpoints/step-00000006/state.json"));
+        let state: serde_json::Value = serde_json::from_str(&state.unwrap()).unwrap();
+        let two_alone = serde_json::json!([{"from": 2, "to": 6, "sites": ["north", "south"]}]);
+        assert_eq!(state["odd"], two_alone);
         // All lose what they had after the second step; all three are there when the others are done again.
         for name in ["server", NAMES[0], NAMES[1]] {
             for step in [4, 6] {
@@ -154,6 +159,18 @@ fn steps_that_are_done_again_are_done_by_those_who_did_them() {
                 std::fs::remove_dir_all(dir.join(checkpoint)).unwrap();
             }
         }
+        // A record that is cut short is completed from the checkpoint.
+        let rounds = dir.join("server/rounds.jsonl");
+        let text = std::fs::read_to_string(&rounds).unwrap();
+        let short: String = text
+            .lines()
+            .take(1)
+            .map(|line| format!("{line}\n"))
+            .collect();
+        std::fs::write(&rounds, short).unwrap();
+        drop(server(&recipe, dir));
+        assert_eq!(record(dir), took_part[..2]);
+        std::fs::write(&rounds, text).unwrap();
         let shared = Shared::new(server(&recipe, dir));
         thread::scope(|scope| {
             for place in 0..3 {

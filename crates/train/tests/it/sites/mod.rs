@@ -17,7 +17,7 @@ use qtl_train::client::{Client, Ended, Event};
 use qtl_train::roster::RosterFile;
 use qtl_train::start::Start;
 use qtl_train::tune::Part;
-use qtl_train::{Recipe, ServerWork};
+use qtl_train::{Recipe, ServerWork, digest};
 use qtl_wire::{Key, LocalLink, Shared};
 
 use crate::deltas::Words;
@@ -362,6 +362,17 @@ fn a_record_that_does_not_go_with_the_checkpoint_is_named() {
     let recipe = of_sites(FROZEN, 1, &[]);
     run(&recipe, dir.path());
     std::fs::remove_file(dir.path().join("server/rounds.jsonl")).unwrap();
+    // As an earlier server has written it, which said nothing of its own.
+    let state = dir
+        .path()
+        .join("server/checkpoints/step-00000006/state.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let mut told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    told.as_object_mut().unwrap().remove("odd").unwrap();
+    let text = told.to_string();
+    let line = digest::line(&digest::of(text.as_bytes()), "state.json");
+    std::fs::write(&state, text).unwrap();
+    std::fs::write(state.with_file_name("state.b3"), line).unwrap();
     let shared = Shared::new(server(&recipe, dir.path()));
     let mut link = shared.client(key(NAMES[0]));
     let stop = AtomicBool::new(false);
