@@ -5,7 +5,8 @@
 #
 #   none    16-bit features, 32-bit gradients
 #   demo    the demo's recipe
-#   few     codes of few components: pictures in 48 bits a row by principal components, text rows as numbers of a codebook
+#   few     few bytes: pictures in 88 bits a row by 64 principal components, text rows told by how they differ from the last ones
+#           of their tokens, a tenth of the gradients' rows
 #   frozen  the demo's recipe with a client that learns nothing
 #
 #   runs/adapt.sh                          every row, 3 seeds, into runs/adapt
@@ -21,7 +22,7 @@ out=${1:-runs/adapt}
 shift || true
 declare -A row=(
   [demo]=""
-  [few]="quantizer.image={kind='pca',dims=32,bits=48.0} quantizer.text={kind='vq',dims=16,codes=128,learned=true} gradient.codec={kind='tiled',bits=4,tile=32,even=1.0}"
+  [few]="quantizer.image={kind='pca',dims=64,bits=88.0} quantizer.text_deltas=true messages.layout='packed' gradient.codec={kind='rows',keep=0.1,tiled={bits=6,tile=128,even=1.0}}"
   [none]="quantizer.image={kind='none'} quantizer.text={kind='none'} gradient.codec='f32'"
   [frozen]="tune.connector='frozen' tune.embed_tokens='frozen' tune.quantizer='frozen'"
 )
