@@ -109,8 +109,10 @@ impl Client {
             record.distinct_per_1000 = distinct;
             record.constant_channels = constant;
         }
-        // Not part of the step's own time.
-        if self.half.recipe.metrics.compares(self.micro_batch) {
+        let sites = self.half.recipe.sites.as_ref();
+        let stride = sites.map_or(1, SitesSpec::stride);
+        // Not part of the step's own time. Where sites take turns, steps of the run between two of this site's do not count.
+        if self.half.recipe.metrics.compares(self.micro_batch / stride) {
             let widths = self.half.stages.widths();
             let features = pending.features();
             let other = measure::alternatives(&record, &cut, features, answer.states, widths);
@@ -130,8 +132,7 @@ impl Client {
         record.compute = computed + backward.elapsed().as_secs_f64() + answer.computed;
         record.coding = coded + answer.coded;
         record.waiting = answer.waited.max(0.0);
-        let sites = self.half.recipe.sites.as_ref();
-        self.micro_batch += sites.map_or(1, SitesSpec::stride);
+        self.micro_batch += stride;
         Ok(Reply::Done(record))
     }
 

@@ -207,15 +207,15 @@ pub enum TurnsSpec {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsSpec {
-    /// In every how many micro-batches the same tensors are also encoded as 16-bit features, 32-bit gradients and without
+    /// In every how many of this side's micro-batches the same tensors are also encoded as 16-bit features, 32-bit gradients and without
     /// entropy coding, to compare sizes; 0 for never.
     pub compare_every: u64,
 }
 
 impl MetricsSpec {
-    /// Whether that is done in this micro-batch.
-    pub fn compares(&self, step: u64) -> bool {
-        self.compare_every > 0 && step.is_multiple_of(self.compare_every)
+    /// Whether that is done in this side's micro-batch number `own`, from 0.
+    pub fn compares(&self, own: u64) -> bool {
+        self.compare_every > 0 && own.is_multiple_of(self.compare_every)
     }
 
     pub(super) fn is_default(&self) -> bool {

@@ -200,7 +200,12 @@ fn turns_of_sites_whose_halves_are_frozen_are_one_client_s_steps() {
     let sets = ["quantizer.image.kind=exact", "quantizer.text.kind=exact"];
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [sites, one] = [dirs[0].path(), dirs[1].path()];
-    let turns = [&["sites.mode=turns", "train.save_every=3"], &sets[..]].concat();
+    let turns = [
+        "sites.mode=turns",
+        "train.save_every=3",
+        "metrics.compare_every=2",
+    ];
+    let turns = [&turns[..], &sets[..]].concat();
     let losses = run(&of_sites(FROZEN, 3, &turns), sites);
     let want = alone(
         &recipe(FROZEN, &[&["train.batch=1"], &sets[..]].concat()),
@@ -210,6 +215,13 @@ fn turns_of_sites_whose_halves_are_frozen_are_one_client_s_steps() {
         assert_eq!(losses[step % 3][&(step as u64)], *want, "{step}");
     }
     same(sites, one, 6);
+    // Each of them compares sizes in every second of its own steps.
+    for name in NAMES {
+        let metrics = std::fs::read_to_string(sites.join(name).join("metrics.jsonl")).unwrap();
+        let compared = |line: &str| line.contains("\"up_16bit\"");
+        let compared: Vec<bool> = metrics.lines().map(compared).collect();
+        assert_eq!(compared, [true, false], "{name}");
+    }
 }
 
 /// With everything that a site has: quantizers that are calibrated, a half that learns.
